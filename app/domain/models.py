@@ -1,0 +1,69 @@
+"""The upstream's models and the parameters that each of them knows."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+_TEN_RATIOS = ("1:1", "9:16", "16:9", "3:4", "4:3", "3:2", "2:3", "5:4", "4:5", "21:9")
+_FOURTEEN_RATIOS = ("1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1", "9:16", "16:9", "21:9")
+_RESOLUTIONS = ("1K", "2K", "4K")
+
+
+class Model(StrEnum):
+    """Names under which clients ask for a model."""
+
+    NANO_BANANA = "nano-banana"
+    NANO_BANANA_PRO = "nano-banana-pro"
+    NANO_BANANA_2 = "nano-banana-2"
+
+
+class TaskType(StrEnum):
+    """What a task does; follows from whether it has input images."""
+
+    TEXT_TO_IMAGE = "text_to_image"
+    IMAGE_TO_IMAGE = "image_to_image"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What one model accepts beside `prompt` and `image_urls`.
+
+    `defaults` names every parameter the model knows, in the order in which answers show them, with the value
+    that stands for "not given"; `choices` lists the allowed values of those that have a closed set.
+    """
+
+    max_input_images: int
+    defaults: dict[str, str | int | bool | None]
+    choices: dict[str, tuple[str, ...]]
+
+
+SPECS: dict[Model, ModelSpec] = {
+    Model.NANO_BANANA: ModelSpec(
+        # The vendor states no limit; this is the largest that it states for any of its models.
+        max_input_images=14,
+        defaults={"num_images": 1, "aspect_ratio": None, "watermark": None},
+        choices={"aspect_ratio": _TEN_RATIOS},
+    ),
+    Model.NANO_BANANA_PRO: ModelSpec(
+        max_input_images=8,
+        defaults={"resolution": None, "aspect_ratio": None},
+        choices={"resolution": _RESOLUTIONS, "aspect_ratio": (*_TEN_RATIOS, "auto")},
+    ),
+    Model.NANO_BANANA_2: ModelSpec(
+        max_input_images=14,
+        defaults={"aspect_ratio": None, "resolution": None, "google_search": None, "output_format": None},
+        choices={
+            "aspect_ratio": (*_FOURTEEN_RATIOS, "auto"),
+            "resolution": _RESOLUTIONS,
+            "output_format": ("png", "jpg"),
+        },
+    ),
+}
+"""Every model with what it accepts (the vendor's documentation of generate, generate-pro and generate-2)."""
+
+OPTIONAL_PARAMETERS: tuple[str, ...] = tuple(dict.fromkeys(name for spec in SPECS.values() for name in spec.defaults))
+"""Every parameter that at least one model knows, each once."""
+
+
+def type_of(image_urls: list[str]) -> TaskType:
+    """The task type that follows from the input images."""
+    return TaskType.IMAGE_TO_IMAGE if image_urls else TaskType.TEXT_TO_IMAGE

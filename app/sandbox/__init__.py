@@ -1,0 +1,1 @@
+"""A runnable imitation of the vendor, faults included."""

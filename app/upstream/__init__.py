@@ -1,0 +1,1 @@
+"""The vendor: its protocol, and the client that speaks it."""
