@@ -1,0 +1,1 @@
+"""HTTP in: parse, call one service, answer. No SQL, no outgoing HTTP."""

@@ -1,0 +1,43 @@
+"""Reading request bodies: bounded, declared as JSON where they are, checked once."""
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from app.api.problems import field_errors
+from app.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read a body of at most `limit` bytes; raises `BodyTooLarge` as soon as it is known to be longer."""
+    too_large = BodyTooLarge(f"The body may have at most {limit} bytes.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
+async def read_model(request: Request, model: type[M], limit: int) -> M:
+    """Read and check a JSON body; raises an error that names each wrong field.
+
+    JSON must be declared: a web page can send undeclared bodies anywhere without asking first.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType("Send the body as JSON, with the header 'Content-Type: application/json'.")
+    body = await read_body(request, limit)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        errors = field_errors(error)
+        if any(item["type"] == "json_invalid" for item in error.errors()):
+            raise MalformedRequest(f"The body is not valid JSON: {errors[0]['message']}") from None
+        raise InvalidRequest("Some fields of the body are wrong.", errors) from None

@@ -1,0 +1,25 @@
+"""Where the upstream calls back."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from app.api.body import read_body
+from app.api.dependencies import Services, problems
+from app.factory import CALLBACK_PATH
+
+_MAX_BODY_BYTES = 256 * 1024
+
+router = APIRouter(prefix=CALLBACK_PATH, tags=["callbacks"])
+
+
+@router.post(
+    "/{token}",
+    responses=problems(404, 409, 413, 422, 503),
+    openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
+)
+async def receive(token: str, request: Request, services: Services) -> Response:
+    """Receive the upstream's notice about a task. 200 means that it is committed."""
+    task_id = services.callbacks.check_token(token)
+    body = await read_body(request, _MAX_BODY_BYTES)
+    answer = await services.callbacks.receive(task_id, body)
+    return JSONResponse({"status": answer.value})

@@ -1,0 +1,103 @@
+"""What surrounds every request: its id, its log line, the last net for errors, and the gate of an open service."""
+
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import from_error, problem_response
+from app.errors import GatewayError, HostNotAllowed, OriginNotAllowed
+from app.settings import is_loopback
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+# Probes come with whatever address the orchestrator knows; callbacks carry their own proof.
+_UNGATED = ("/healthz", "/readyz", "/callbacks/")
+_log = structlog.get_logger("app.request")
+
+
+class RequestContext:
+    """Gives each request an id (the caller's, if sane), logs it, and turns what nobody caught into a plain 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:  # noqa: BLE001 -- the last net: logged here, and nothing of it reaches the caller
+            _log.exception("request_failed", method=scope["method"], path=scope["path"])
+            if status == 0:
+                answer = problem_response(500, "internal_error", "Internal error", "Something went wrong on our side.")
+                await answer(scope, receive, send_with_id)
+        finally:
+            line = _log.debug if scope["path"] in _QUIET_PATHS else _log.info
+            elapsed = round((time.perf_counter() - began) * 1000, 1)
+            line("request", method=scope["method"], path=scope["path"], status=status, milliseconds=elapsed)
+
+
+class Gate:
+    """Turns away requests by their `Host`, and, while the service is open, those that other web pages send.
+
+    An open service on loopback can be reached by every page in a browser on this machine: by its address (told by
+    `Origin`) and by a name that was made to resolve to it (told by `Host`).
+    """
+
+    def __init__(self, app: ASGIApp, *, is_open: Callable[[], Awaitable[bool]], allowed_hosts: list[str]) -> None:
+        self._app = app
+        self._is_open = is_open
+        self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve or turn away one request."""
+        if scope["type"] == "http" and not scope["path"].startswith(_UNGATED):
+            try:
+                await self._check(Headers(scope=scope))
+            except GatewayError as error:
+                await from_error(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _check(self, headers: Headers) -> None:
+        host = _host_of(f"//{headers.get('host', '')}")
+        is_open = await self._is_open()
+        if not self._answers_to(host, is_open=is_open):
+            raise HostNotAllowed("This service does not answer to the host that the request names.")
+        origin = headers.get("origin")
+        if is_open and origin is not None and not self._answers_to(_host_of(origin), is_open=True):
+            raise OriginNotAllowed("This service runs without keys and does not answer to pages of other origins.")
+
+    def _answers_to(self, host: str, *, is_open: bool) -> bool:
+        if self._allowed_hosts:
+            return host in self._allowed_hosts
+        return is_loopback(host) if is_open else True
+
+
+def _host_of(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""

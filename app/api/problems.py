@@ -1,0 +1,104 @@
+"""Errors as `application/problem+json` (RFC 9457), the same everywhere."""
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from app.errors import GatewayError, InvalidRequest
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    field: str = Field(examples=["num_images"])
+    message: str = Field(examples=["Input should be less than or equal to 4"])
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). `code` is stable and meant for programs."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldProblem] | None = Field(None, description="With 422: each field that is wrong.")
+
+
+def problem_response(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    *,
+    errors: list[dict[str, str]] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """Build the answer; the request id is the one that the request's middleware bound."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": structlog.contextvars.get_contextvars().get("request_id", ""),
+    }
+    if errors is not None:
+        body["errors"] = errors
+    return JSONResponse(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def from_error(error: GatewayError) -> JSONResponse:
+    """Answer with one of our own errors."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    errors = error.errors if isinstance(error, InvalidRequest) else None
+    return problem_response(error.status, error.code, error.title, error.detail, errors=errors, headers=headers)
+
+
+def field_errors(error: ValidationError | RequestValidationError, *, skip: int = 0) -> list[dict[str, str]]:
+    """Name each wrong field by its path, without its first `skip` parts, and say what is wrong."""
+    return [
+        {
+            "field": ".".join(str(part) for part in item["loc"][skip:]) or "body",
+            "message": item["msg"].removeprefix("Value error, "),
+        }
+        for item in error.errors()
+    ]
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every error as a problem."""
+    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+async def _gateway_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)  # noqa: S101 -- for the type checker; registered for this class only
+    return from_error(error)
+
+
+async def _validation_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 -- as above
+    # The first part of a location says whether it is a query parameter, a header or the path.
+    return from_error(InvalidRequest("Some parameters are wrong.", field_errors(error, skip=1)))
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 -- as above
+    status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    return problem_response(status, status.name.lower(), status.phrase, str(error.detail), headers=headers)

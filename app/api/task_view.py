@@ -1,0 +1,133 @@
+"""Tasks as clients see them."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from app.clock import isoformat
+from app.domain.callback import ReceivedCallback
+from app.domain.image import Image
+from app.domain.task import Status
+from app.services.tasks import TaskState
+
+
+class ImageView(BaseModel):
+    """One result image."""
+
+    id: str
+    url: str
+    source_url: str
+    state: str = Field(description="pending, stored or unavailable")
+    content_type: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+
+
+class ErrorView(BaseModel):
+    """Why a task failed."""
+
+    code: str
+    message: str
+    upstream_code: str | None
+
+
+class TaskView(BaseModel):
+    """A task."""
+
+    id: str = Field(examples=["task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d"])
+    status: str = Field(description="queued, submitting, processing, succeeded, failed or canceled")
+    model: str
+    type: str
+    input: dict[str, Any]
+    images: list[ImageView]
+    error: ErrorView | None
+    upstream_task_id: str | None
+    queue_position: int | None = Field(description="While queued: 1 is next.")
+    attempts: int
+    retry_of: str | None
+    subject: str | None
+    metadata: dict[str, str]
+    webhook_url: str | None
+    created_at: str = Field(examples=["2026-11-22T09:17:00.123Z"])
+    submitted_at: str | None
+    completed_at: str | None
+    updated_at: str
+
+
+class TaskPage(BaseModel):
+    """A page of tasks, newest first."""
+
+    data: list[TaskView]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+
+
+class CallbackView(BaseModel):
+    """One request that arrived at a task's callback address, and how it was answered."""
+
+    received_at: str
+    status: int = Field(description="The HTTP status answered.")
+    answer: str = Field(description="received, duplicate, task_mismatch or unreadable_callback")
+    body: str = Field(description="The raw body; bytes that are not UTF-8 are shown as \\xNN.")
+
+
+class CallbackList(BaseModel):
+    """What arrived for a task, newest first; the last 20 are kept."""
+
+    data: list[CallbackView]
+
+
+def task_view(state: TaskState) -> dict[str, Any]:
+    """Write a task as `TaskView`, without checking again what the service itself has made."""
+    task = state.task
+    error = task.error if task.status is Status.FAILED else None
+    return {
+        "id": task.id,
+        "status": task.status.value,
+        "model": task.model.value,
+        "type": task.type.value,
+        "input": task.input,
+        "images": [_image_view(image) for image in state.images],
+        "error": {"code": error.code.value, "message": error.message, "upstream_code": error.upstream_code}
+        if error
+        else None,
+        "upstream_task_id": task.upstream_task_id,
+        "queue_position": state.queue_position,
+        "attempts": task.attempts,
+        "retry_of": task.retry_of,
+        "subject": task.subject,
+        "metadata": task.metadata,
+        "webhook_url": task.webhook_url,
+        "created_at": isoformat(task.created_at),
+        "submitted_at": _time(task.submitted_at),
+        "completed_at": _time(task.completed_at),
+        "updated_at": isoformat(task.updated_at),
+    }
+
+
+def callback_view(callback: ReceivedCallback) -> dict[str, Any]:
+    """Write a kept callback as `CallbackView`."""
+    return {
+        "received_at": isoformat(callback.received_at),
+        "status": callback.status,
+        "answer": callback.answer,
+        "body": callback.body.decode(errors="backslashreplace"),
+    }
+
+
+def _image_view(image: Image) -> dict[str, Any]:
+    return {
+        "id": image.id,
+        # No copies are kept yet, so the source's address is the only one there is.
+        "url": image.source_url,
+        "source_url": image.source_url,
+        "state": image.state.value,
+        "content_type": image.content_type,
+        "bytes": image.bytes,
+        "width": image.width,
+        "height": image.height,
+    }
+
+
+def _time(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else isoformat(milliseconds)

@@ -1,0 +1,151 @@
+"""Routes of tasks: submit, look, list, cancel, retry, delete."""
+
+import base64
+import binascii
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from starlette.responses import JSONResponse, Response
+
+from app.api.body import read_model
+from app.api.dependencies import CurrentCaller, Services, bearer, problems
+from app.api.task_request import TaskRequest
+from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view, task_view
+from app.clock import from_datetime
+from app.domain.models import Model, TaskType
+from app.domain.task import Status, TaskFilter
+from app.errors import InvalidRequest
+from app.services.tasks import TaskState
+
+# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON; images come as URLs.
+_MAX_BODY_BYTES = 1024 * 1024
+_MAX_IDEMPOTENCY_KEY = 255
+_TASK_ID = re.compile(r"task_[0-9a-f]{32}")
+
+router = APIRouter(prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 503))
+
+_IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=_MAX_IDEMPOTENCY_KEY,
+        description="Makes a repeated request return the first one's task; kept for 24 hours.",
+    ),
+]
+
+
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+_Empty = BeforeValidator(_none_if_empty)
+
+
+class _ListQuery(BaseModel):
+    """The query of a list. An empty value is as good as none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Annotated[
+        Literal["queued", "submitting", "processing", "succeeded", "failed", "canceled"] | None, _Empty
+    ] = None
+    model: Annotated[Literal["nano-banana", "nano-banana-pro", "nano-banana-2"] | None, _Empty] = None
+    type: Annotated[Literal["text_to_image", "image_to_image"] | None, _Empty] = None
+    created_after: Annotated[datetime | None, _Empty] = Field(None, description="At or after this moment.")
+    created_before: Annotated[datetime | None, _Empty] = Field(None, description="Before this moment.")
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[str | None, _Empty] = Field(None, description="`next_cursor` of the page before.")
+
+    def filter(self) -> TaskFilter:
+        return TaskFilter(
+            status=Status(self.status) if self.status else None,
+            model=Model(self.model) if self.model else None,
+            type=TaskType(self.type) if self.type else None,
+            created_after=from_datetime(self.created_after) if self.created_after else None,
+            created_before=from_datetime(self.created_before) if self.created_before else None,
+        )
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=TaskView,
+    responses=problems(400, 409, 410, 413, 415, 422),
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": TaskRequest.model_json_schema()}}}
+    },
+)
+async def submit(
+    request: Request, caller: CurrentCaller, services: Services, idempotency_key: _IdempotencyKey = None
+) -> Response:
+    """Accept a task. Once this answers 202 the task is durable and ends in a verdict, whatever happens."""
+    body = await read_model(request, TaskRequest, _MAX_BODY_BYTES)
+    state, is_replay = await services.tasks.submit(caller, body.submission(), idempotency_key)
+    return _accepted(state, is_replay=is_replay)
+
+
+@router.get("", response_model=TaskPage, responses=problems(422))
+async def list_tasks(query: Annotated[_ListQuery, Query()], caller: CurrentCaller, services: Services) -> Response:
+    """List tasks, newest first."""
+    before_id = _decode_cursor(query.cursor) if query.cursor else None
+    states, next_id = await services.tasks.page(caller, query.filter(), before_id=before_id, limit=query.limit)
+    cursor = base64.urlsafe_b64encode(next_id.encode()).decode().rstrip("=") if next_id else None
+    return JSONResponse({"data": [task_view(state) for state in states], "next_cursor": cursor})
+
+
+@router.get("/{task_id}", response_model=TaskView, responses=problems(404))
+async def get_task(task_id: str, caller: CurrentCaller, services: Services) -> Response:
+    """Look at a task."""
+    return JSONResponse(task_view(await services.tasks.get(caller, task_id)))
+
+
+@router.post("/{task_id}/cancel", response_model=TaskView, responses=problems(404, 409))
+async def cancel(task_id: str, caller: CurrentCaller, services: Services) -> Response:
+    """Cancel a task that is still queued."""
+    return JSONResponse(task_view(await services.tasks.cancel(caller, task_id)))
+
+
+@router.post("/{task_id}/retry", status_code=202, response_model=TaskView, responses=problems(404, 409, 410, 422))
+async def retry(
+    task_id: str, caller: CurrentCaller, services: Services, idempotency_key: _IdempotencyKey = None
+) -> Response:
+    """Submit a failed or canceled task's input again, as a new task."""
+    state, is_replay = await services.tasks.retry(caller, task_id, idempotency_key)
+    return _accepted(state, is_replay=is_replay)
+
+
+@router.delete("/{task_id}", status_code=204, response_class=Response, responses=problems(404, 409))
+async def delete(task_id: str, caller: CurrentCaller, services: Services) -> Response:
+    """Delete a task that has ended, with all that hangs on it."""
+    await services.tasks.delete(caller, task_id)
+    return Response(status_code=204)
+
+
+@router.get("/{task_id}/callbacks", response_model=CallbackList, responses=problems(404))
+async def list_callbacks(task_id: str, caller: CurrentCaller, services: Services) -> Response:
+    """Show what arrived at the task's callback address, newest first."""
+    kept = await services.tasks.callbacks(caller, task_id)
+    return JSONResponse({"data": [callback_view(callback) for callback in kept]})
+
+
+def _accepted(state: TaskState, *, is_replay: bool) -> Response:
+    headers: dict[str, Any] = {"Location": f"/v1/tasks/{state.task.id}"}
+    if is_replay:
+        headers["Idempotent-Replayed"] = "true"
+    return JSONResponse(task_view(state), status_code=202, headers=headers)
+
+
+def _decode_cursor(cursor: str) -> str:
+    try:
+        task_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except (ValueError, binascii.Error):
+        task_id = ""
+    if not _TASK_ID.fullmatch(task_id):
+        raise InvalidRequest(
+            "Some parameters are wrong.", [{"field": "cursor", "message": "is not a cursor of this list"}]
+        )
+    return task_id

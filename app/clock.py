@@ -1,0 +1,32 @@
+"""Time, as the service sees it: whole milliseconds since the Unix epoch, UTC."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where services read the time, so that tests can turn the hands."""
+
+    def now(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+        return time.time_ns() // 1_000_000
+
+
+def isoformat(milliseconds: int) -> str:
+    """Write a time as clients see it: RFC 3339, UTC, milliseconds, `Z`."""
+    return f"{datetime.fromtimestamp(milliseconds // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+
+
+def from_datetime(moment: datetime) -> int:
+    """Turn a moment into milliseconds since the epoch; one without a zone is taken as UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(aware.timestamp() * 1000)

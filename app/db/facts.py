@@ -1,0 +1,35 @@
+"""Statements on facts that all processes sharing the database agree on, and the database's own clock."""
+
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.schema import facts
+
+
+async def get(connection: AsyncConnection, name: str) -> str | None:
+    """Read a fact."""
+    return (await connection.execute(select(facts.c.value).where(facts.c.name == name))).scalar_one_or_none()
+
+
+async def put_first(connection: AsyncConnection, name: str, value: str) -> str:
+    """Write a fact unless somebody did so before; returns what holds."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(facts).values(name=name, value=value).on_conflict_do_nothing()
+    await connection.execute(statement)
+    return str((await connection.execute(select(facts.c.value).where(facts.c.name == name))).scalar_one())
+
+
+async def put(connection: AsyncConnection, name: str, value: str) -> None:
+    """Write a fact, whatever held before."""
+    changed = await connection.execute(update(facts).where(facts.c.name == name).values(value=value))
+    if not changed.rowcount:
+        await connection.execute(insert(facts).values(name=name, value=value))
+
+
+async def shared_now(connection: AsyncConnection, local_now: int) -> int:
+    """Read a clock that all replicas share, in milliseconds: the PostgreSQL server's, or this process's own."""
+    if connection.dialect.name != "postgresql":
+        return local_now
+    statement = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+    return int((await connection.execute(statement)).scalar_one())

@@ -1,0 +1,177 @@
+"""The tables. Times are milliseconds since the epoch, UTC: the same arithmetic on both databases, no zones."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# SQLite gives out growing row ids only to a column spelled INTEGER.
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("project", String(64), nullable=False),
+    Column("subject", String(255)),
+    Column("model", String(32), nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("input", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("webhook_url", Text),
+    Column("retry_of", String(40)),
+    Column("status", String(16), nullable=False),
+    Column("upstream_task_id", String(128)),
+    Column("attempts", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("error_code", String(32)),
+    Column("error_message", Text),
+    Column("error_upstream_code", String(32)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("claimed_at", BigInteger),
+    Column("claimed_by", String(32)),
+    Column("submitted_at", BigInteger),
+    Column("completed_at", BigInteger),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("ask_at", BigInteger),
+    Column("asked_at", BigInteger),
+    Column("asks", Integer, nullable=False),
+    Column("deadline_at", BigInteger),
+    Column("callbacks", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    # The pages of a project's list, newest first.
+    Index("ix_tasks_project_id", "project", "id"),
+    Index("ix_tasks_project_status_id", "project", "status", "id"),
+    # The queue: oldest first, of all and per project.
+    _partial("ix_tasks_queued_id", "id", where="status = 'queued'"),
+    _partial("ix_tasks_queue", "project", "id", where="status = 'queued'"),
+    # What each process has, or had, in hand.
+    _partial("ix_tasks_claimed_by", "claimed_by", where="status = 'submitting'"),
+    # Silent tasks by when to ask, waiting tasks by when to give up.
+    _partial("ix_tasks_ask_at", "ask_at", where="ask_at IS NOT NULL"),
+    _partial("ix_tasks_deadline_at", "deadline_at", where="deadline_at IS NOT NULL"),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("source_url", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("content_type", String(64)),
+    Column("bytes", BigInteger),
+    Column("width", Integer),
+    Column("height", Integer),
+    Index("ix_images_task_id", "task_id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("project", String(64), nullable=False),
+    Column("type", String(32), nullable=False),
+    # What of the task varies, as it was at that moment; the rest stands in the task's row.
+    Column("snapshot", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_events_task_id", "task_id", "id"),
+    Index("ix_events_project_id", "project", "id"),
+    sqlite_autoincrement=True,
+)
+
+callbacks = Table(
+    "callbacks",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("answer", String(32), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("ix_callbacks_task_id", "task_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("project", String(64), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("task_id", String(40), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("project", String(64), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+account = Table(
+    # One row: whether the upstream account may be used now, shared by all replicas.
+    "account",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("error_code", String(32)),
+    Column("error_message", Text),
+    Column("error_upstream_code", String(32)),
+    Column("until", BigInteger, nullable=False),
+    Column("pauses", Integer, nullable=False),
+    Column("probing", Boolean, nullable=False),
+)
+
+rate_slots = Table(
+    # A limit of N per window is N rows; whoever holds a row may make one call before it is free again.
+    "rate_slots",
+    metadata,
+    Column("scope", String(16), primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("free_at", BigInteger, nullable=False),
+    Index("ix_rate_slots_scope_free_at", "scope", "free_at"),
+)
+
+facts = Table(
+    # What all replicas sharing the database must agree on.
+    "facts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)

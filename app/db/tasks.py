@@ -1,0 +1,219 @@
+"""Statements on tasks and their images."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db.schema import images, tasks
+from app.domain.image import Image, ImageState
+from app.domain.models import Model, TaskType
+from app.domain.task import Status, Task, TaskFilter
+from app.domain.verdict import ErrorCode, TaskError
+
+_PLAIN_FIELDS = tuple(f.name for f in fields(Task) if f.name not in {"error", "model", "type", "status"})
+# What a movement may change. All of it is written each time, so that many movements are one prepared statement.
+_MUTABLE = (
+    "status upstream_task_id attempts failures error_code error_message error_upstream_code claimed_at submitted_at "
+    "completed_at updated_at not_before ask_at asked_at asks deadline_at callbacks version"
+).split()
+_UPDATE = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("row_id"), tasks.c.version == bindparam("row_version"))
+    .values({name: bindparam(name) for name in _MUTABLE})
+)
+_IS_QUEUED = tasks.c.status == literal(Status.QUEUED.value, literal_execute=True)
+
+
+def to_task(row: Row[Any]) -> Task:
+    """Turn a row of `tasks` into a `Task`."""
+    values = row._mapping  # noqa: SLF001 -- SQLAlchemy's public name for it
+    plain = {name: values[name] for name in _PLAIN_FIELDS}
+    code = values["error_code"]
+    return Task(
+        **plain,
+        model=Model(values["model"]),
+        type=TaskType(values["type"]),
+        status=Status(values["status"]),
+        error=TaskError(ErrorCode(code), values["error_message"], values["error_upstream_code"]) if code else None,
+    )
+
+
+def _to_values(task: Task) -> dict[str, Any]:
+    values = {name: getattr(task, name) for name in _PLAIN_FIELDS}
+    error = task.error
+    values.update(
+        model=task.model.value,
+        type=task.type.value,
+        status=task.status.value,
+        error_code=error.code.value if error else None,
+        error_message=error.message if error else None,
+        error_upstream_code=error.upstream_code if error else None,
+    )
+    return values
+
+
+async def add(connection: AsyncConnection, new: Sequence[Task]) -> None:
+    """Insert new tasks."""
+    await connection.execute(insert(tasks), [_to_values(task) for task in new])
+
+
+async def get(connection: AsyncConnection, task_id: str) -> Task | None:
+    """Read one task."""
+    row = (await connection.execute(select(tasks).where(tasks.c.id == task_id))).one_or_none()
+    return to_task(row) if row else None
+
+
+async def lock(connection: AsyncConnection, task_ids: Iterable[str]) -> dict[str, Task]:
+    """Read tasks and lock them until the transaction ends, in one order for everybody, so that none deadlock."""
+    statement = select(tasks).where(tasks.c.id.in_(sorted(task_ids))).order_by(tasks.c.id).with_for_update()
+    return {task.id: task for task in map(to_task, await connection.execute(statement))}
+
+
+async def save(connection: AsyncConnection, changed: Sequence[Task]) -> None:
+    """Write changed tasks by compare-and-set: each must still have the version it was read with.
+
+    Raises `StaleTask` if one has not, where the driver tells (their rows are locked, so none should).
+    """
+    parameters = []
+    for task in changed:
+        values = _to_values(task)
+        row = {name: values[name] for name in _MUTABLE}
+        row.update(row_id=task.id, row_version=task.version, version=task.version + 1)
+        parameters.append(row)
+    result = await connection.execute(_UPDATE, parameters)
+    if 0 <= result.rowcount < len(changed):
+        raise StaleTask(f"{len(changed) - result.rowcount} of {len(changed)} tasks changed under their lock")
+
+
+class StaleTask(Exception):
+    """A task was not as it had been read, although its row was locked."""
+
+
+async def remove(connection: AsyncConnection, task_id: str) -> None:
+    """Delete a task with all that hangs on it."""
+    await connection.execute(delete(tasks).where(tasks.c.id == task_id))
+
+
+async def page(
+    connection: AsyncConnection,
+    project: str,
+    subject: str | None,
+    wanted: TaskFilter,
+    *,
+    before_id: str | None,
+    limit: int,
+) -> list[Task]:
+    """Read up to `limit` of a project's (and, if given, subject's) tasks, newest first, below `before_id`."""
+    conditions: list[ColumnElement[bool] | None] = [
+        tasks.c.project == project,
+        tasks.c.subject == subject if subject is not None else None,
+        tasks.c.status == wanted.status.value if wanted.status else None,
+        tasks.c.model == wanted.model.value if wanted.model else None,
+        tasks.c.type == wanted.type.value if wanted.type else None,
+        tasks.c.created_at >= wanted.created_after if wanted.created_after is not None else None,
+        tasks.c.created_at < wanted.created_before if wanted.created_before is not None else None,
+        tasks.c.id < before_id if before_id is not None else None,
+    ]
+    given = [condition for condition in conditions if condition is not None]
+    statement = select(tasks).where(*given).order_by(tasks.c.id.desc()).limit(limit)
+    return [to_task(row) for row in await connection.execute(statement)]
+
+
+async def queued_projects(connection: AsyncConnection) -> list[str]:
+    """List the projects that have queued tasks, by hopping through the index, not by reading the queue."""
+    first = select(func.min(tasks.c.project).label("project")).where(_IS_QUEUED).cte("hop", recursive=True)
+    following = (
+        select(func.min(tasks.c.project))
+        .where(_IS_QUEUED, tasks.c.project > first.c.project)
+        .correlate(first)
+        .scalar_subquery()
+    )
+    hop = first.union_all(select(following).where(first.c.project.is_not(None)))
+    result = await connection.execute(select(hop.c.project).where(hop.c.project.is_not(None)))
+    return [row.project for row in result]
+
+
+async def claimable(connection: AsyncConnection, project: str, *, now: int, limit: int) -> list[Task]:
+    """Lock up to `limit` of a project's queued tasks that are due, oldest first, passing over those locked by others."""
+    statement = (
+        select(tasks)
+        .where(_IS_QUEUED, tasks.c.project == project, tasks.c.not_before <= now)
+        .order_by(tasks.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [to_task(row) for row in await connection.execute(statement)]
+
+
+async def claimed_by(connection: AsyncConnection, name: str, *, before: int) -> list[str]:
+    """List the ids of tasks still being submitted that this process claimed before then."""
+    is_submitting = tasks.c.status == literal(Status.SUBMITTING.value, literal_execute=True)
+    statement = select(tasks.c.id).where(is_submitting, tasks.c.claimed_by == name, tasks.c.claimed_at < before)
+    return [row.id for row in await connection.execute(statement)]
+
+
+async def to_ask(connection: AsyncConnection, *, now: int, limit: int) -> list[Task]:
+    """Lock up to `limit` tasks about which the upstream is to be asked now, the most overdue first."""
+    statement = (
+        select(tasks)
+        .where(tasks.c.ask_at <= now)
+        .order_by(tasks.c.ask_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [to_task(row) for row in await connection.execute(statement)]
+
+
+async def lease_question(connection: AsyncConnection, task_ids: Sequence[str], until: int) -> None:
+    """Keep others from asking about these tasks until then; no movement, so no version and no event."""
+    await connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until))
+
+
+async def overdue(connection: AsyncConnection, *, now: int, limit: int) -> list[Task]:
+    """Lock up to `limit` tasks past their deadline, without those that still wait for their last question."""
+    asked_since = tasks.c.upstream_task_id.is_(None) | (tasks.c.asked_at >= tasks.c.deadline_at)
+    statement = (
+        select(tasks)
+        .where(tasks.c.deadline_at <= now, asked_since)
+        .order_by(tasks.c.deadline_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [to_task(row) for row in await connection.execute(statement)]
+
+
+async def queue_positions(connection: AsyncConnection, task_ids: Sequence[str]) -> dict[str, int]:
+    """Count for each of these tasks that is queued the queued ones up to and including it, oldest first."""
+    if not task_ids:
+        return {}
+    line = (
+        select(tasks.c.id, func.row_number().over(order_by=tasks.c.id).label("position"))
+        .where(_IS_QUEUED, tasks.c.id <= max(task_ids))
+        .subquery()
+    )
+    result = await connection.execute(select(line.c.id, line.c.position).where(line.c.id.in_(task_ids)))
+    return {row.id: row.position for row in result}
+
+
+async def add_images(connection: AsyncConnection, new: Sequence[Image]) -> None:
+    """Insert the images of tasks that succeeded."""
+    rows = [
+        {"id": i.id, "task_id": i.task_id, "position": i.position, "source_url": i.source_url, "state": i.state.value}
+        for i in new
+    ]
+    await connection.execute(insert(images), rows)
+
+
+async def images_of(connection: AsyncConnection, task_ids: Sequence[str]) -> dict[str, list[Image]]:
+    """Read the images of tasks, each task's in the upstream's order."""
+    found: dict[str, list[Image]] = {task_id: [] for task_id in task_ids}
+    if task_ids:
+        statement = select(images).where(images.c.task_id.in_(task_ids)).order_by(images.c.task_id, images.c.position)
+        for row in await connection.execute(statement):
+            values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
+            values["state"] = ImageState(values["state"])
+            found[values["task_id"]].append(Image(**values))
+    return found

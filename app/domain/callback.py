@@ -1,0 +1,53 @@
+"""Callbacks of the upstream: the address it is given, and what is kept of what arrives there."""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_TOKEN = re.compile(r"([0-9a-f]{32})-([A-Za-z0-9_-]{27})")
+_MAC_BYTES = 20
+_PURPOSE = b"nanobanana-callback:"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedCallback:
+    """One request that arrived at a task's callback address, with the HTTP status and word it was answered with."""
+
+    task_id: str
+    received_at: int
+    status: int
+    answer: str
+    body: bytes
+
+
+class CallbackTokens:
+    """Makes and checks the last segment of callback URLs: the task's id and a MAC of it (HMAC-SHA256, 160 bits).
+
+    The first of `secrets` signs, all verify, so that a secret can be rotated.
+    """
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._keys = [secret.encode() for secret in secrets]
+
+    def sign(self, task_id: str) -> str:
+        """Make the token that names this task."""
+        bare = task_id.removeprefix("task_")
+        return f"{bare}-{_mac(self._keys[0], bare)}"
+
+    def verify(self, token: str) -> str | None:
+        """Return the id of the task a token names; None for a token that is not one of ours."""
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            return None
+        bare, mac = match.groups()
+        # No early exit: how long this takes tells nothing about which key, if any, fits.
+        fits = [hmac.compare_digest(_mac(key, bare), mac) for key in self._keys]
+        return f"task_{bare}" if any(fits) else None
+
+
+def _mac(key: bytes, bare: str) -> str:
+    digest = hmac.digest(key, _PURPOSE + bare.encode(), hashlib.sha256)[:_MAC_BYTES]
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,0 +1,32 @@
+"""Events: what the world is told of a task's movements."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.domain.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """One event, as appended. `snapshot` holds what of the task varies, as it was right after the movement."""
+
+    task_id: str
+    project: str
+    type: str
+    snapshot: dict[str, Any]
+    created_at: int
+
+
+def event_of(task: Task) -> TaskEvent:
+    """Tell the state that a task has just entered."""
+    error = task.error
+    snapshot = {
+        "status": task.status.value,
+        "attempts": task.attempts,
+        "upstream_task_id": task.upstream_task_id,
+        "error": [error.code.value, error.message, error.upstream_code] if error else None,
+        "submitted_at": task.submitted_at,
+        "completed_at": task.completed_at,
+        "updated_at": task.updated_at,
+    }
+    return TaskEvent(task.id, task.project, f"task.{task.status.value}", snapshot, task.updated_at)

@@ -1,0 +1,36 @@
+"""A result image of a task."""
+
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ImageState(StrEnum):
+    """Whether this service holds a copy of the image."""
+
+    PENDING = "pending"
+    STORED = "stored"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One image; size in bytes and pixels are known once it was fetched."""
+
+    id: str
+    task_id: str
+    position: int
+    source_url: str
+    state: ImageState = ImageState.PENDING
+    content_type: str | None = None
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+def new_images(task_id: str, urls: tuple[str, ...]) -> list[Image]:
+    """Create the images of a task in the upstream's order, with ids that nobody can guess (128 random bits)."""
+    return [
+        Image(id=f"img_{secrets.token_hex(16)}", task_id=task_id, position=position, source_url=url)
+        for position, url in enumerate(urls)
+    ]

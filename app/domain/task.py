@@ -1,0 +1,123 @@
+"""What a task is: one row, its states, and what it tells the world.
+
+Who moves a task, and where to, is in `moves.py`; the life as a picture is in docs/architecture.md.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import uuid_utils
+
+from app.domain.models import Model, TaskType, type_of
+from app.domain.verdict import GUESSES, TaskError
+
+
+class Status(StrEnum):
+    """The states of a task. The comment names who moves it on."""
+
+    QUEUED = "queued"  # the dispatcher claims it; its owner may cancel it; the queue timeout ends it
+    SUBMITTING = "submitting"  # the dispatcher holds it; a callback or the task timeout may come first
+    PROCESSING = "processing"  # the upstream holds it; callback, poll or task timeout end it
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # final, unless the failure is our own guess (see `Task.is_final`)
+    CANCELED = "canceled"
+
+
+TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task. Times are milliseconds since the epoch, UTC.
+
+    `error` is why the task failed or, while it is not terminal, why its latest attempt did not go through.
+    `failures` counts the attempts that use up SUBMIT_RETRIES; `attempts` counts all.
+    `claimed_by` names the process that has or had the task in hand.
+    `not_before` holds a queued task back; `ask_at` is when the upstream is next asked about it, `asked_at` when it
+    was last asked and `asks` how often; `deadline_at` is when the task fails if nothing is heard.
+    """
+
+    id: str
+    project: str
+    subject: str | None = None
+    model: Model
+    type: TaskType
+    input: dict[str, Any]
+    metadata: dict[str, str]
+    webhook_url: str | None = None
+    retry_of: str | None = None
+    status: Status = Status.QUEUED
+    upstream_task_id: str | None = None
+    attempts: int = 0
+    failures: int = 0
+    error: TaskError | None = None
+    created_at: int
+    claimed_at: int | None = None
+    claimed_by: str | None = None
+    submitted_at: int | None = None
+    completed_at: int | None = None
+    updated_at: int
+    not_before: int
+    ask_at: int | None = None
+    asked_at: int | None = None
+    asks: int = 0
+    deadline_at: int | None
+    callbacks: int = 0
+    version: int = 0
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the task has ended, be it by our own guess."""
+        return self.status in TERMINAL
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the task failed only because we concluded so from silence."""
+        return self.status is Status.FAILED and self.error is not None and self.error.code in GUESSES
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing the upstream may still say can change the task."""
+        return self.is_terminal and not self.is_guess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks a list shows; times in milliseconds, `created_before` itself excluded."""
+
+    status: Status | None = None
+    model: Model | None = None
+    type: TaskType | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+
+
+def new_task(
+    *,
+    project: str,
+    model: Model,
+    task_input: dict[str, Any],
+    metadata: dict[str, str],
+    now: int,
+    queue_timeout: int,
+    subject: str | None = None,
+    webhook_url: str | None = None,
+    retry_of: str | None = None,
+) -> Task:
+    """Create a queued task with a fresh, time-ordered id (RFC 9562 UUID version 7)."""
+    return Task(
+        id=f"task_{uuid_utils.uuid7().hex}",
+        project=project,
+        subject=subject,
+        model=model,
+        type=type_of(task_input["image_urls"]),
+        input=task_input,
+        metadata=metadata,
+        webhook_url=webhook_url,
+        retry_of=retry_of,
+        created_at=now,
+        updated_at=now,
+        not_before=now,
+        deadline_at=now + queue_timeout,
+    )

@@ -1,0 +1,139 @@
+"""Every error that the service answers with or stops for: one tree, each with its stable code and HTTP status."""
+
+from typing import ClassVar
+
+
+class ConfigurationError(Exception):
+    """A setting that stops the start: which variable, what is wrong with it, what is allowed."""
+
+    def __init__(self, variable: str, problem: str, allowed: str) -> None:
+        super().__init__(f"{variable} {problem}; {allowed}")
+
+
+class GatewayError(Exception):
+    """Base of all errors that clients see (RFC 9457). `detail` is for people, `code` for programs."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str = "", *, retry_after: int | None = None) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.retry_after = retry_after
+        """Seconds after which the caller may try again, if that makes sense."""
+
+
+class MalformedRequest(GatewayError):
+    """The request can't be parsed at all."""
+
+    code, status, title = "malformed_request", 400, "Malformed request"
+
+
+class Unauthorized(GatewayError):
+    """No valid API key was given."""
+
+    code, status, title = "unauthorized", 401, "Unauthorized"
+
+
+class HostNotAllowed(GatewayError):
+    """The `Host` header names a host that this service does not answer to."""
+
+    code, status, title = "host_not_allowed", 403, "Host not allowed"
+
+
+class OriginNotAllowed(GatewayError):
+    """A web page of another origin called an open service."""
+
+    code, status, title = "origin_not_allowed", 403, "Origin not allowed"
+
+
+class TaskNotFound(GatewayError):
+    """There is no such task, or not for this caller."""
+
+    code, status, title = "task_not_found", 404, "Task not found"
+
+
+class UnknownCallback(GatewayError):
+    """The callback's token is not one of ours, or its task is gone."""
+
+    code, status, title = "unknown_callback", 404, "Unknown callback"
+
+
+class TaskMismatch(GatewayError):
+    """A callback named another upstream task than the one recorded."""
+
+    code, status, title = "task_mismatch", 409, "Task mismatch"
+
+
+class NotCancelable(GatewayError):
+    """Only a queued task can be canceled."""
+
+    code, status, title = "not_cancelable", 409, "Not cancelable"
+
+
+class NotRetryable(GatewayError):
+    """Only a failed or canceled task can be retried."""
+
+    code, status, title = "not_retryable", 409, "Not retryable"
+
+
+class NotDeletable(GatewayError):
+    """A task that has not ended can't be deleted."""
+
+    code, status, title = "not_deletable", 409, "Not deletable"
+
+
+class IdempotencyInProgress(GatewayError):
+    """The first request with this Idempotency-Key is not committed yet."""
+
+    code, status, title = "idempotency_in_progress", 409, "First request still in progress"
+
+
+class IdempotencyKeyReused(GatewayError):
+    """The Idempotency-Key was used with another body."""
+
+    code, status, title = "idempotency_key_reused", 422, "Idempotency-Key reused"
+
+
+class TaskGone(GatewayError):
+    """The task that an Idempotency-Key stands for was deleted."""
+
+    code, status, title = "task_deleted", 410, "Task deleted"
+
+
+class BodyTooLarge(GatewayError):
+    """The body is over the limit of its route."""
+
+    code, status, title = "body_too_large", 413, "Body too large"
+
+
+class UnsupportedMediaType(GatewayError):
+    """The body is not declared as JSON."""
+
+    code, status, title = "unsupported_media_type", 415, "Unsupported media type"
+
+
+class UnreadableCallback(GatewayError):
+    """A callback states nothing that can be acted on; it is kept, and the upstream is asked."""
+
+    code, status, title = "unreadable_callback", 422, "Unreadable callback"
+
+
+class ServiceUnavailable(GatewayError):
+    """The database can't be reached or the service is stopping; nothing of this request was kept for sure."""
+
+    code, status, title = "service_unavailable", 503, "Service unavailable"
+
+    def __init__(self, detail: str = "", *, retry_after: int = 2) -> None:
+        super().__init__(detail, retry_after=retry_after)
+
+
+class InvalidRequest(GatewayError):
+    """Well-formed, but with fields that are wrong; `errors` names each with what is wrong."""
+
+    code, status, title = "invalid_request", 422, "Invalid request"
+
+    def __init__(self, detail: str, errors: list[dict[str, str]]) -> None:
+        super().__init__(detail)
+        self.errors = errors

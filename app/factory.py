@@ -1,0 +1,113 @@
+"""Builds every part of the service from the settings, once, and starts and stops them in the right order."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from app.clock import Clock, SystemClock
+from app.db import rates
+from app.db.engine import Database
+from app.domain.callback import CallbackTokens
+from app.domain.event import TaskEvent
+from app.domain.policy import Policy
+from app.services import dispatch as dispatching
+from app.services import reconcile as reconciling
+from app.services.access import Access
+from app.services.bell import Bell
+from app.services.callbacks import Callbacks
+from app.services.dispatch import Dispatch, RateLimit
+from app.services.reconcile import Reconcile
+from app.services.secret import load_secrets
+from app.services.tasks import Tasks
+from app.services.writer import Writer
+from app.settings import Settings
+from app.upstream.client import UpstreamClient
+
+_QUEUED = "task.queued"
+CALLBACK_PATH = "/callbacks/nanobanana"
+_log = structlog.get_logger(__name__)
+
+
+class Factory:
+    """The parts of one process. `upstream_url` and `upstream_key` say which upstream it speaks to."""
+
+    def __init__(self, settings: Settings, *, upstream_url: str, upstream_key: str, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.policy = make_policy(settings)
+        self.database = Database(database_url(settings))
+        self.queue_bell, self.question_bell = Bell(), Bell()
+        self.writer = Writer(self.database, self.clock, self._ring)
+        self.client = UpstreamClient(
+            base_url=upstream_url,
+            api_key=upstream_key,
+            timeout=settings.upstream_timeout_seconds,
+            concurrency=settings.upstream_concurrency,
+        )
+        tokens = CallbackTokens(load_secrets(settings))
+        callback_base = (settings.local_url if settings.is_sandbox else settings.base_url) + CALLBACK_PATH
+        self.access = Access(database=self.database, clock=self.clock, settings=settings)
+        self.tasks = Tasks(database=self.database, writer=self.writer, clock=self.clock, policy=self.policy)
+        self.callbacks = Callbacks(
+            writer=self.writer,
+            tokens=tokens,
+            clock=self.clock,
+            policy=self.policy,
+            question_due=self.question_bell,
+        )
+        self._rate_limit = make_rate_limit(settings)
+        self.dispatch = Dispatch(
+            database=self.database,
+            writer=self.writer,
+            client=self.client,
+            clock=self.clock,
+            policy=self.policy,
+            rate_limit=self._rate_limit,
+            callback_url=lambda task_id: f"{callback_base}/{tokens.sign(task_id)}",
+            bell=self.queue_bell,
+        )
+        self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
+
+    async def start(self) -> None:
+        """Start the writer and make the rate slots that the limits need."""
+        self.writer.start()
+        async with self.database.writing() as connection:
+            await rates.ensure(connection, reconciling.SCOPE, reconciling.QUESTIONS_PER_SECOND)
+            if self._rate_limit is not None:
+                await rates.ensure(connection, dispatching.SCOPE, self._rate_limit.count)
+
+    async def aclose(self) -> None:
+        """Commit what waits and close all connections. The loops must have stopped."""
+        await self.writer.aclose()
+        await self.client.aclose()
+        await self.database.aclose()
+
+    def _ring(self, events: Sequence[TaskEvent]) -> None:
+        if any(event.type == _QUEUED for event in events):
+            self.queue_bell.ring()
+
+
+def database_url(settings: Settings) -> str:
+    """Return where the database is: as set, or a SQLite file in `DATA_DIR`."""
+    return settings.database_url or f"sqlite:///{Path(settings.data_dir) / 'gateway.db'}"
+
+
+def make_policy(settings: Settings) -> Policy:
+    """Turn the operator's seconds into the milliseconds of the task's rules."""
+    return Policy(
+        queue_timeout=round(settings.queue_timeout_seconds * 1000),
+        task_timeout=round(settings.task_timeout_seconds * 1000),
+        poll_after=round(settings.question_after_seconds * 1000),
+        submit_tries=settings.submit_retries,
+        hold_retry=round(settings.hold_retry_seconds * 1000),
+        upstream_timeout=round(settings.upstream_timeout_seconds * 1000),
+    )
+
+
+def make_rate_limit(settings: Settings) -> RateLimit | None:
+    """Turn N/S into a limit; None for none."""
+    if settings.upstream_rate_limit is None:
+        return None
+    count, seconds = settings.upstream_rate_limit
+    return RateLimit(count, round(seconds * 1000))

@@ -1,0 +1,85 @@
+"""A loop that runs a step on a bell or every so often, survives its errors, and can tell whether it is stuck."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from app.errors import ServiceUnavailable
+from app.services.bell import Bell
+
+_MAX_BACKOFF_SECONDS = 10.0
+_log = structlog.get_logger(__name__)
+
+
+class Loop:
+    """Calls `run_once` until stopped.
+
+    It is called again at once while it says that it did something (> 0), else when the bell rings or after
+    `interval` seconds. The loop counts as stuck when one step takes longer than `stuck_after` seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run_once: Callable[[], Awaitable[int]],
+        *,
+        bell: Bell,
+        interval: float = 1.0,
+        stuck_after: float = 60.0,
+    ) -> None:
+        self.name = name
+        self._run_once = run_once
+        self._bell = bell
+        self._interval = interval
+        self._stuck_after = stuck_after
+        self._stopping = False
+        self._step_began: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start in the background."""
+        self._task = asyncio.create_task(self._run(), name=f"loop-{self.name}")
+
+    async def stop(self) -> None:
+        """Let the step under way finish, then stop."""
+        self._stopping = True
+        self._bell.ring()
+        if self._task is not None:
+            await self._task
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the loop has died or its step under way takes too long."""
+        if self._task is None:
+            return False
+        if self._task.done():
+            return not self._stopping
+        return self._step_began is not None and time.monotonic() - self._step_began > self._stuck_after
+
+    async def _run(self) -> None:
+        failures = 0
+        while not self._stopping:
+            done = 0
+            self._step_began = time.monotonic()
+            try:
+                done = await self._run_once()
+                failures = 0
+            except ServiceUnavailable as error:
+                failures += 1
+                _log.warning("loop_waits", loop=self.name, reason=error.detail)
+            except Exception:  # noqa: BLE001 -- logged; a loop that dies of one bad row would stop all work
+                failures += 1
+                _log.exception("loop_failed", loop=self.name)
+            self._step_began = None
+            if failures:
+                await self._pause(min(self._interval * 2 ** min(failures - 1, 8), _MAX_BACKOFF_SECONDS))
+            elif not done:
+                await self._bell.wait(self._interval)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait out a pause that bells don't cut short, but a stop does."""
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            await self._bell.wait(left)

@@ -1,0 +1,76 @@
+"""The application: routes and middleware around the services, and the loops beside them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+
+from app import __version__
+from app.api import callbacks, health, problems, tasks
+from app.api.middleware import Gate, RequestContext
+from app.factory import Factory
+from app.loops.crew import Crew
+from app.loops.dispatch import DispatchLoop
+from app.loops.loop import Loop
+from app.loops.reconcile import AskLoop, ExpireLoop
+from app.services.bell import Bell
+from app.services.health import HealthCheck
+from app.settings import Settings
+
+_QUESTIONS_AT_ONCE = 16
+# What is in flight gets the time of one upstream call, and a little to be recorded.
+_RECORD_SECONDS = 5
+_log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> FastAPI:
+    """Build the application. The database must have been migrated."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await factory.start()
+        for loop in loops:
+            loop.start()
+        _log.info("started", version=__version__, address=settings.local_url, docs=f"{settings.local_url}/docs")
+        yield
+        _log.info("stopping")
+        for loop in loops:
+            await loop.stop()
+        for crew in (submits, questions):
+            cut = await crew.finish(settings.upstream_timeout_seconds + _RECORD_SECONDS)
+            if cut:
+                _log.error("cut_off", calls=cut)
+        await factory.aclose()
+        _log.info("stopped")
+
+    factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key)
+    submits = Crew(settings.upstream_concurrency, factory.queue_bell)
+    questions = Crew(_QUESTIONS_AT_ONCE, factory.question_bell)
+    loops = [
+        Loop("dispatch", DispatchLoop(factory.dispatch, submits).run_once, bell=factory.queue_bell),
+        Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
+        Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
+    ]
+
+    app = FastAPI(
+        title="nanobanana-gateway",
+        version=__version__,
+        summary="Image tasks that are never lost and never paid twice.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.factory = factory
+    app.state.health = HealthCheck(
+        database=factory.database,
+        clock=factory.clock,
+        is_sandbox=settings.is_sandbox,
+        stuck_loops=lambda: [loop.name for loop in loops if loop.is_stuck],
+    )
+    problems.install(app)
+    for router in (tasks.router, callbacks.router, health.router):
+        app.include_router(router)
+    # The last added is the outermost.
+    app.add_middleware(Gate, is_open=factory.access.is_open, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(RequestContext)
+    return app

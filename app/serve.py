@@ -1,0 +1,111 @@
+"""Running the service: prepare the database, open the port, serve until told to stop."""
+
+import asyncio
+import signal
+import socket
+import time
+
+import structlog
+import uvicorn
+
+from app.clock import SystemClock
+from app.db.engine import Database
+from app.db.migrate import migrate
+from app.errors import ConfigurationError, ServiceUnavailable
+from app.factory import database_url
+from app.logs import configure_logs
+from app.main import create_app
+from app.sandbox.server import SandboxServer
+from app.services.access import check_start, ensure_bootstrap_key
+from app.services.secret import check_fingerprint, load_secrets
+from app.settings import Settings
+
+_DATABASE_PATIENCE_SECONDS = 30
+_GRACEFUL_SECONDS = 10
+_BACKLOG = 2048
+_log = structlog.get_logger(__name__)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; raises `ConfigurationError` if the settings don't let it start."""
+    secrets = load_secrets(settings)
+    known = [settings.nanobanana_api_key, settings.bootstrap_api_key]
+    configure_logs(
+        settings.log_format, settings.log_level, [*secrets, *(s.get_secret_value() for s in known if s is not None)]
+    )
+    is_open = asyncio.run(_prepare(settings, secrets))
+    listener = _listen(settings)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+    if is_open:
+        _log.warning("open", note="No API key is needed: anybody on this machine can spend your credits.")
+    if settings.nanobanana_api_key is not None:
+        _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
+        return
+    _log.warning("sandbox", note="NANOBANANA_API_KEY is not set: this service draws the pictures itself.")
+    sandbox = SandboxServer(state=settings.data_dir / "sandbox.db")
+    sandbox.start()
+    try:
+        _run(settings, listener, sandbox.url, "sandbox")
+    finally:
+        sandbox.stop()
+
+
+async def prepare_database(settings: Settings) -> Database:
+    """Connect and migrate, waiting a while for a database that is not up yet; the caller closes it."""
+    database = Database(database_url(settings))
+    deadline = time.monotonic() + _DATABASE_PATIENCE_SECONDS
+    while True:
+        try:
+            await migrate(database)
+        except ServiceUnavailable as error:
+            if time.monotonic() > deadline:
+                await database.aclose()
+                cause = type(error.__cause__).__name__
+                raise ConfigurationError(
+                    "DATABASE_URL", f"names a database that can't be reached ({cause})", ""
+                ) from error
+            _log.warning("waiting_for_database")
+            await asyncio.sleep(1)
+        except BaseException:
+            await database.aclose()
+            raise
+        else:
+            return database
+
+
+async def _prepare(settings: Settings, secrets: list[str]) -> bool:
+    """Bring the database up to date and check that we may run on it; returns whether we run open."""
+    database = await prepare_database(settings)
+    try:
+        await check_fingerprint(database, secrets)
+        if settings.bootstrap_api_key is not None:
+            await ensure_bootstrap_key(database, SystemClock(), settings.bootstrap_api_key.get_secret_value())
+        return await check_start(database, settings)
+    finally:
+        await database.aclose()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        problem = f"can't be listened on ({error.strerror or error}): {settings.host}:{settings.port}"
+        raise ConfigurationError("HOST/PORT", problem, "choose an address of this machine and a free port") from None
+
+
+def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:
+    app = create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+    )
+    # Uvicorn passes the signal on once it has stopped; what is left to close must not die of it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,1 @@
+"""What the service can do. The only place that opens transactions; no HTTP happens inside one."""

@@ -1,0 +1,102 @@
+"""Who may call: API keys, and the rules for running without any."""
+
+import structlog
+
+from app.clock import Clock
+from app.db import keys as key_rows
+from app.db.engine import Database
+from app.domain.key import DEFAULT_PROJECT, ApiKey, hash_secret, new_key_id, new_secret
+from app.errors import ConfigurationError, Unauthorized
+from app.services.tasks import Caller
+from app.settings import Settings
+
+_RECHECK_AFTER = 1_000
+_log = structlog.get_logger(__name__)
+
+
+class Access:
+    """Decides who a request comes from."""
+
+    def __init__(self, *, database: Database, clock: Clock, settings: Settings) -> None:
+        self._database = database
+        self._clock = clock
+        self._auth = settings.auth
+        self._keys_exist = False
+        self._checked_at: int | None = None
+
+    async def is_open(self) -> bool:
+        """Whether no key is needed: by `AUTH=none`, or as long as no key ever existed."""
+        if self._auth is not None:
+            return self._auth == "none"
+        now = self._clock.now()
+        # Keys never un-exist; while there is none, somebody may create the first in another process.
+        if not self._keys_exist and (self._checked_at is None or now - self._checked_at >= _RECHECK_AFTER):
+            async with self._database.reading() as connection:
+                self._keys_exist = await key_rows.exist(connection)
+            self._checked_at = now
+        return not self._keys_exist
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """Tell who calls, by the `Authorization` header; raises `Unauthorized`."""
+        if await self.is_open():
+            return Caller(DEFAULT_PROJECT)
+        scheme, _, secret = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise Unauthorized("Send an API key as 'Authorization: Bearer <key>'.")
+        async with self._database.reading() as connection:
+            key = await key_rows.find(connection, hash_secret(secret.strip()))
+        if key is None or key.revoked_at is not None:
+            raise Unauthorized("This API key is unknown or was revoked.")
+        return Caller(key.project)
+
+
+async def check_start(database: Database, settings: Settings) -> bool:
+    """Refuse to run open where others could reach the service; returns whether it will run open.
+
+    Raises `ConfigurationError`.
+    """
+    if settings.auth is not None:
+        return settings.auth == "none"
+    async with database.reading() as connection:
+        if await key_rows.exist(connection):
+            return False
+    if not settings.is_loopback_only:
+        raise ConfigurationError(
+            "AUTH",
+            "is not set, no API key exists, and HOST or PUBLIC_BASE_URL is not a loopback address",
+            "create a key (python -m app keys create NAME), set BOOTSTRAP_API_KEY, or set AUTH=none to let everybody in",
+        )
+    return True
+
+
+async def create_key(
+    database: Database, clock: Clock, name: str, project: str, secret: str | None = None
+) -> tuple[ApiKey, str]:
+    """Create a key; returns it with its secret, which nothing can show again."""
+    secret = secret or new_secret()
+    key = ApiKey(new_key_id(), project, name, clock.now())
+    async with database.writing() as connection:
+        await key_rows.add(connection, key, hash_secret(secret))
+    return key, secret
+
+
+async def ensure_bootstrap_key(database: Database, clock: Clock, secret: str) -> None:
+    """Make sure that this very key exists in the default project; one that was revoked stays revoked."""
+    async with database.writing() as connection:
+        key_hash = hash_secret(secret)
+        if await key_rows.find(connection, key_hash) is None:
+            key = ApiKey(new_key_id(), DEFAULT_PROJECT, "bootstrap", clock.now())
+            await key_rows.add(connection, key, key_hash)
+            _log.info("bootstrap_key_created", key_id=key.id)
+
+
+async def list_keys(database: Database) -> list[ApiKey]:
+    """List all keys, oldest first."""
+    async with database.reading() as connection:
+        return await key_rows.every(connection)
+
+
+async def revoke_key(database: Database, clock: Clock, key_id: str) -> bool:
+    """Revoke a key; False if there is none with this id."""
+    async with database.writing() as connection:
+        return await key_rows.revoke(connection, key_id, clock.now())

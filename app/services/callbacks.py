@@ -1,0 +1,94 @@
+"""Receiving the upstream's callbacks: check the address, read the body, move the task, keep what arrived."""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+import structlog
+
+from app.clock import Clock
+from app.domain import moves
+from app.domain.callback import CallbackTokens, ReceivedCallback
+from app.domain.policy import Policy
+from app.domain.task import Task
+from app.domain.verdict import Generating, Report, Unreadable
+from app.errors import GatewayError, TaskMismatch, UnknownCallback, UnreadableCallback
+from app.services.bell import Bell
+from app.services.unit import Decision
+from app.services.writer import Writer
+from app.upstream.reports import read_callback
+
+_log = structlog.get_logger(__name__)
+
+
+class Answer(StrEnum):
+    """What the upstream is told of its callback."""
+
+    RECEIVED = "received"
+    DUPLICATE = "duplicate"
+    MISMATCH = "task_mismatch"
+    UNREADABLE = "unreadable_callback"
+
+
+_REFUSALS: dict[Answer, Callable[[str], GatewayError]] = {
+    Answer.MISMATCH: TaskMismatch,
+    Answer.UNREADABLE: UnreadableCallback,
+}
+
+
+class Callbacks:
+    """Applies callbacks to tasks. `question_due` is rung when one can't be understood."""
+
+    def __init__(
+        self, *, writer: Writer, tokens: CallbackTokens, clock: Clock, policy: Policy, question_due: Bell
+    ) -> None:
+        self._writer = writer
+        self._tokens = tokens
+        self._clock = clock
+        self._policy = policy
+        self._question_due = question_due
+
+    def check_token(self, token: str) -> str:
+        """Return the id of the task that a callback URL names; raises `UnknownCallback` without asking the database."""
+        task_id = self._tokens.verify(token)
+        if task_id is None:
+            raise UnknownCallback("This callback address is not one of ours.")
+        return task_id
+
+    async def receive(self, task_id: str, body: bytes) -> Answer:
+        """Apply a callback and commit; returns `RECEIVED` or `DUPLICATE`.
+
+        Raises `UnknownCallback` if the task is gone, `TaskMismatch` or `UnreadableCallback` after the body was kept.
+        """
+        report = read_callback(body)
+        now = self._clock.now()
+
+        def decide(task: Task | None) -> Decision[Answer]:
+            if task is None:
+                raise UnknownCallback("The task of this callback address is gone.")
+            answer, step = self._judge(task, report, now)
+            refusal = _REFUSALS.get(answer)
+            status = refusal("").status if refusal else 200
+            return Decision(answer, step, ReceivedCallback(task.id, now, status, answer.value, body))
+
+        answer = await self._writer.move(task_id, decide)
+        _log.info("callback", task_id=task_id, answer=answer.value, report=type(report).__name__)
+        if answer is Answer.UNREADABLE:
+            self._question_due.ring()
+            reason = report.reason if isinstance(report, Unreadable) else ""
+            raise UnreadableCallback(f"{reason} The body was kept and the upstream is asked about the task.")
+        if answer is Answer.MISMATCH:
+            raise TaskMismatch("This address belongs to another upstream task than the one the body names.")
+        return answer
+
+    def _judge(self, task: Task, report: Report, now: int) -> tuple[Answer, moves.Step | None]:
+        if task.is_final:
+            return Answer.DUPLICATE, None
+        if isinstance(report, Unreadable):
+            return Answer.UNREADABLE, moves.hasten_question(task, report.upstream_task_id, now, self._policy)
+        if moves.names_another_task(task, report):
+            return Answer.MISMATCH, None
+        if isinstance(report, Generating):
+            # No verdict, but proof that the upstream has the task: worth much if our submit's reply was lost.
+            upstream_id = report.upstream_task_id
+            return Answer.RECEIVED, moves.accept(task, upstream_id, now, self._policy) if upstream_id else None
+        return Answer.RECEIVED, moves.conclude(task, report, now)

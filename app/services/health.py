@@ -1,0 +1,67 @@
+"""Whether this process can do its work."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.clock import Clock
+from app.db import account as account_row
+from app.db.engine import Database
+from app.domain.account import AccountState
+from app.errors import ServiceUnavailable
+
+_CHECK_SECONDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The parts of readiness, each "ok" or a word that says what is wrong."""
+
+    database: str
+    loops: str
+    upstream_mode: str
+    upstream_state: str
+    upstream_reason: str | None
+
+    @property
+    def is_able(self) -> bool:
+        """Whether this replica can do its work; a held account is not its fault."""
+        return self.database == "ok" and self.loops == "ok"
+
+    @property
+    def status(self) -> str:
+        """The summary: ready, degraded or unavailable."""
+        if not self.is_able:
+            return "unavailable"
+        return "ready" if self.upstream_state == "ok" else "degraded"
+
+
+class HealthCheck:
+    """Looks at the database, the loops and the account. `stuck_loops` names the loops that don't move."""
+
+    def __init__(
+        self, *, database: Database, clock: Clock, is_sandbox: bool, stuck_loops: Callable[[], list[str]]
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._is_sandbox = is_sandbox
+        self._stuck_loops = stuck_loops
+
+    async def check(self) -> Health:
+        """Look now; never raises and takes at most a few seconds."""
+        database, state, reason = "ok", "ok", None
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS), self._database.reading() as connection:
+                account = await account_row.get(connection)
+            if account.state is AccountState.HELD:
+                state, reason = "held", account.error.code.value if account.error else None
+        except (ServiceUnavailable, TimeoutError):
+            database = "unreachable"
+        stuck = self._stuck_loops()
+        return Health(
+            database=database,
+            loops=f"stuck: {', '.join(stuck)}" if stuck else "ok",
+            upstream_mode="sandbox" if self._is_sandbox else "live",
+            upstream_state=state,
+            upstream_reason=reason,
+        )

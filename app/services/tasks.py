@@ -1,0 +1,199 @@
+"""What clients do with tasks: submit, look, list, cancel, retry, delete."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.clock import Clock
+from app.db import callbacks as callback_rows
+from app.db import tasks as task_rows
+from app.db.engine import Database
+from app.domain import moves
+from app.domain.callback import ReceivedCallback
+from app.domain.idempotency import IdempotencyKey, Reservation, fingerprint
+from app.domain.image import Image
+from app.domain.models import Model
+from app.domain.policy import Policy
+from app.domain.task import Status, Task, TaskFilter, new_task
+from app.errors import (
+    IdempotencyInProgress,
+    NotCancelable,
+    NotDeletable,
+    NotRetryable,
+    TaskGone,
+    TaskNotFound,
+)
+from app.services.unit import Decision, Unit
+from app.services.writer import Writer
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf something is done: a project and, for browser tokens, one subject in it."""
+
+    project: str
+    subject: str | None = None
+
+    def owns(self, task: Task | None) -> bool:
+        """Whether a task belongs to the caller; nobody is told of others' tasks."""
+        return task is not None and task.project == self.project and self.subject in {None, task.subject}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A validated request for a task."""
+
+    model: Model
+    input: dict[str, Any]
+    metadata: dict[str, str]
+    webhook_url: str | None = None
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """A task with what clients see beside its row."""
+
+    task: Task
+    images: list[Image]
+    queue_position: int | None
+
+
+class Tasks:
+    """The clients' side of the task lifecycle. Every method raises `TaskNotFound` for a task of somebody else."""
+
+    def __init__(self, *, database: Database, writer: Writer, clock: Clock, policy: Policy) -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+        self._policy = policy
+
+    async def submit(
+        self, caller: Caller, submission: Submission, idempotency_key: str | None = None
+    ) -> tuple[TaskState, bool]:
+        """Accept a task: once this returns it is durable. The flag says that the key had brought it before.
+
+        Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, or `TaskGone` if the key's task was deleted.
+        """
+        task = new_task(
+            project=caller.project,
+            subject=caller.subject,
+            model=submission.model,
+            task_input=submission.input,
+            metadata=submission.metadata,
+            webhook_url=submission.webhook_url,
+            retry_of=submission.retry_of,
+            now=self._clock.now(),
+            queue_timeout=self._policy.queue_timeout,
+        )
+        reservation = None
+        if idempotency_key is not None:
+            key = IdempotencyKey(caller.project, caller.subject or "", idempotency_key)
+            if self._writer.is_reserving(key):
+                raise IdempotencyInProgress("The first request with this Idempotency-Key is still being committed.")
+            reservation = Reservation(key, _fingerprint(submission), task.id)
+        task_id = await self._writer.create(task, reservation)
+        is_replay = task_id != task.id
+        if not is_replay:
+            _log.info("task_accepted", task_id=task.id, model=task.model.value, project=task.project)
+        state = await self._state(task_id)
+        if state is None:
+            raise TaskGone("The task that this Idempotency-Key stands for was deleted.")
+        return state, is_replay
+
+    async def get(self, caller: Caller, task_id: str) -> TaskState:
+        """Read a task."""
+        state = await self._state(task_id)
+        if state is None or not caller.owns(state.task):
+            raise _not_found(task_id)
+        return state
+
+    async def page(
+        self, caller: Caller, wanted: TaskFilter, *, before_id: str | None, limit: int
+    ) -> tuple[list[TaskState], str | None]:
+        """Read a page of tasks, newest first, and the id after which the next page begins, if there is one."""
+        async with self._database.reading() as connection:
+            found = await task_rows.page(
+                connection, caller.project, caller.subject, wanted, before_id=before_id, limit=limit + 1
+            )
+            shown = found[:limit]
+            states = await self._with_images(connection, shown)
+        return states, shown[-1].id if len(found) > limit else None
+
+    async def cancel(self, caller: Caller, task_id: str) -> TaskState:
+        """Cancel a queued task; raises `NotCancelable` once it is claimed."""
+
+        def decide(task: Task | None) -> Decision[None]:
+            if task is None or not caller.owns(task):
+                raise _not_found(task_id)
+            step = moves.cancel(task, self._clock.now())
+            if step is None:
+                raise NotCancelable(f"The task is {task.status.value}; only a queued task can be canceled.")
+            return Decision(None, step)
+
+        await self._writer.move(task_id, decide)
+        return await self.get(caller, task_id)
+
+    async def retry(self, caller: Caller, task_id: str, idempotency_key: str | None = None) -> tuple[TaskState, bool]:
+        """Submit a failed or canceled task's input again, as a new task; raises `NotRetryable` for any other."""
+        old = (await self.get(caller, task_id)).task
+        if old.status not in {Status.FAILED, Status.CANCELED}:
+            raise NotRetryable(f"The task is {old.status.value}; only a failed or canceled task can be retried.")
+        again = Submission(
+            model=old.model, input=old.input, metadata=old.metadata, webhook_url=old.webhook_url, retry_of=old.id
+        )
+        return await self.submit(replace(caller, subject=old.subject), again, idempotency_key)
+
+    async def delete(self, caller: Caller, task_id: str) -> None:
+        """Delete a task that has ended, with all that hangs on it; raises `NotDeletable` while it has not."""
+
+        async def work(unit: Unit) -> None:
+            task = (await task_rows.lock(unit.connection, [task_id])).get(task_id)
+            if task is None or not caller.owns(task):
+                raise _not_found(task_id)
+            if not task.is_terminal:
+                raise NotDeletable(f"The task is {task.status.value}; it can be deleted when it has ended.")
+            await task_rows.remove(unit.connection, task_id)
+
+        await self._writer.run(work)
+        _log.info("task_deleted", task_id=task_id)
+
+    async def callbacks(self, caller: Caller, task_id: str) -> list[ReceivedCallback]:
+        """Read what arrived at the task's callback address, newest first."""
+        async with self._database.reading() as connection:
+            if not caller.owns(await task_rows.get(connection, task_id)):
+                raise _not_found(task_id)
+            return await callback_rows.of_task(connection, task_id)
+
+    async def _state(self, task_id: str) -> TaskState | None:
+        async with self._database.reading() as connection:
+            task = await task_rows.get(connection, task_id)
+            return (await self._with_images(connection, [task]))[0] if task else None
+
+    @staticmethod
+    async def _with_images(connection: AsyncConnection, tasks: list[Task]) -> list[TaskState]:
+        with_images = [task.id for task in tasks if task.status is Status.SUCCEEDED]
+        images = await task_rows.images_of(connection, with_images)
+        queued = [task.id for task in tasks if task.status is Status.QUEUED]
+        positions = await task_rows.queue_positions(connection, queued)
+        return [TaskState(task, images.get(task.id, []), positions.get(task.id)) for task in tasks]
+
+
+def _fingerprint(submission: Submission) -> str:
+    return fingerprint(
+        {
+            "model": submission.model.value,
+            "input": submission.input,
+            "metadata": submission.metadata,
+            "webhook_url": submission.webhook_url,
+            "retry_of": submission.retry_of,
+        }
+    )
+
+
+def _not_found(task_id: str) -> TaskNotFound:
+    return TaskNotFound(f"There is no task {task_id[:64]}.")

@@ -1,0 +1,53 @@
+"""One transaction in the making, and what a pure decision about a task may ask of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import tasks as task_rows
+from app.domain.callback import ReceivedCallback
+from app.domain.event import TaskEvent, event_of
+from app.domain.image import Image, new_images
+from app.domain.moves import Step
+from app.domain.task import Task
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[T]):
+    """What is decided about a task: the change to write, a callback to keep, and the result for the caller."""
+
+    result: T
+    step: Step | None = None
+    callback: ReceivedCallback | None = None
+
+
+Decider = Callable[[Task | None], Decision[T]]
+"""A pure function from the task as it is (None: there is none) to a decision. It may be called more than once; a
+`GatewayError` that it raises goes to the caller and changes nothing."""
+
+
+@dataclass(slots=True)
+class Unit:
+    """One transaction: its connection, its time, and what is written at its end (events last, see `db.events`)."""
+
+    connection: AsyncConnection
+    now: int
+    events: list[TaskEvent] = field(default_factory=list)
+    images: list[Image] = field(default_factory=list)
+
+    def note(self, step: Step) -> None:
+        """Remember the event and the images of a movement."""
+        if step.is_event:
+            self.events.append(event_of(step.task))
+        self.images.extend(new_images(step.task.id, step.image_urls))
+
+    async def write(self, steps: Sequence[Step]) -> None:
+        """Write movements of tasks that this transaction has locked, at most one for each."""
+        if steps:
+            await task_rows.save(self.connection, [step.task for step in steps])
+            for step in steps:
+                self.note(step)

@@ -1,0 +1,241 @@
+"""Group commits: every change that waits while one transaction is under way shares the next.
+
+A service calls `create`, `move` or `run` like any other await; when it returns, the change is durable. Durable
+commits are the scarce thing (each waits for the disk), and this is the only place that makes them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import structlog
+
+from app.clock import Clock
+from app.db import callbacks as callback_rows
+from app.db import events as event_rows
+from app.db import idempotency as idempotency_rows
+from app.db import tasks as task_rows
+from app.db.engine import Database
+from app.domain.callback import ReceivedCallback
+from app.domain.event import TaskEvent, event_of
+from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
+from app.domain.task import Task
+from app.errors import GatewayError, IdempotencyKeyReused, ServiceUnavailable
+from app.services.unit import Decider, Unit
+
+T = TypeVar("T")
+_MAX_BATCH = 256
+# What waits when the database is away waits in memory; past this the answer is 503 at once.
+_MAX_WAITING = 20_000
+_KEY_REUSED = "This Idempotency-Key was already used for a request with another content."
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Create:
+    task: Task
+    reservation: Reservation | None
+    done: asyncio.Future[str]
+    """Resolves to the id of the task that now stands for the request: this one, or the first with its key."""
+
+
+@dataclass(slots=True)
+class _Move:
+    task_id: str
+    decide: Decider[Any]
+    done: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class _Run:
+    work: Callable[[Unit], Awaitable[Any]]
+    done: asyncio.Future[Any]
+
+
+_Item = _Create | _Move | _Run
+_Results = list[tuple[_Item, Any]]
+
+
+class Writer:
+    """The one writer of this process. `on_commit` is told the events of each committed transaction."""
+
+    def __init__(self, database: Database, clock: Clock, on_commit: Callable[[Sequence[TaskEvent]], None]) -> None:
+        self._database = database
+        self._clock = clock
+        self._on_commit = on_commit
+        self._waiting: list[_Item] = []
+        self._wake = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._reserving: set[IdempotencyKey] = set()
+        self._closing = False
+
+    def start(self) -> None:
+        """Start committing."""
+        self._worker = asyncio.create_task(self._work(), name="writer")
+
+    async def aclose(self) -> None:
+        """Commit what waits, then stop."""
+        self._closing = True
+        self._wake.set()
+        if self._worker is not None:
+            await self._worker
+
+    def is_reserving(self, key: IdempotencyKey) -> bool:
+        """Whether a request with this key is on its way to its commit in this process."""
+        return key in self._reserving
+
+    async def create(self, task: Task, reservation: Reservation | None = None) -> str:
+        """Insert a new task and tell of it; with a reservation, only if its key is not taken.
+
+        Returns the id of the task that stands for the request; raises `IdempotencyKeyReused` if the key stands for
+        a request with another content.
+        """
+        if reservation is None:
+            return str(await self._put(_Create(task, None, self._future())))
+        self._reserving.add(reservation.key)
+        item = _Create(task, reservation, self._future())
+        # Discarded by the future, not by us: a caller that goes away does not undo the commit.
+        item.done.add_done_callback(lambda _: self._reserving.discard(reservation.key))
+        return str(await self._put(item))
+
+    async def move(self, task_id: str, decide: Decider[T]) -> T:
+        """Lock a task, let `decide` say what becomes of it, and commit that."""
+        result: T = await self._put(_Move(task_id, decide, self._future()))
+        return result
+
+    async def run(self, work: Callable[[Unit], Awaitable[T]]) -> T:
+        """Do `work` in the next transaction. A `GatewayError` is to be raised before anything is written."""
+        result: T = await self._put(_Run(work, self._future()))
+        return result
+
+    @staticmethod
+    def _future() -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+    async def _put(self, item: _Item) -> Any:
+        if self._worker is None or self._worker.done() or len(self._waiting) >= _MAX_WAITING:
+            item.done.cancel()
+            raise ServiceUnavailable("The service can't take in more changes right now.")
+        self._waiting.append(item)
+        self._wake.set()
+        # Shielded: a request that is cancelled while it waits must not take its change out of a batch under way.
+        return await asyncio.shield(item.done)
+
+    async def _work(self) -> None:
+        while True:
+            if not self._waiting:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+            await self._commit(batch)
+
+    async def _commit(self, batch: list[_Item]) -> None:
+        """Commit a batch; if it fails for one item's sake, commit its items one by one."""
+        try:
+            results, events = await self._transact(batch)
+        except ServiceUnavailable as error:
+            _log.warning("commit_failed", changes=len(batch), cause=repr(error.__cause__))
+            for item in batch:
+                _settle(item, ServiceUnavailable(error.detail))
+        except Exception as error:  # noqa: BLE001 -- whatever one change provokes is its caller's, not everybody's
+            if len(batch) == 1:
+                _settle(batch[0], error)
+                return
+            for item in batch:
+                await self._commit([item])
+        else:
+            for item, result in results:
+                _settle(item, result)
+            if events:
+                self._on_commit(events)
+
+    async def _transact(self, batch: list[_Item]) -> tuple[_Results, list[TaskEvent]]:
+        results: _Results = []
+        async with self._database.writing() as connection:
+            unit = Unit(connection, self._clock.now())
+            creations = [item for item in batch if isinstance(item, _Create)]
+            if creations:
+                results += await _create_all(unit, creations)
+            moves = [item for item in batch if isinstance(item, _Move)]
+            if moves:
+                results += await _move_all(unit, moves)
+            for item in batch:
+                if isinstance(item, _Run):
+                    try:
+                        results.append((item, await item.work(unit)))
+                    except GatewayError as error:
+                        results.append((item, error))
+            if unit.images:
+                await task_rows.add_images(connection, unit.images)
+            if unit.events:
+                await event_rows.append(connection, unit.events)
+        return results, unit.events
+
+
+async def _create_all(unit: Unit, items: list[_Create]) -> _Results:
+    results: _Results = []
+    reservations = [item.reservation for item in items if item.reservation is not None]
+    held: dict[IdempotencyKey, Reservation] = {}
+    if reservations:
+        held = await idempotency_rows.reserve(unit.connection, reservations, now=unit.now, lifetime=LIFETIME)
+    new: list[Task] = []
+    for item in items:
+        holder = held[item.reservation.key] if item.reservation else None
+        if holder is None or holder.task_id == item.task.id:
+            new.append(item.task)
+            results.append((item, item.task.id))
+        elif item.reservation and holder.fingerprint != item.reservation.fingerprint:
+            results.append((item, IdempotencyKeyReused(_KEY_REUSED)))
+        else:
+            results.append((item, holder.task_id))
+    if new:
+        await task_rows.add(unit.connection, new)
+        unit.events.extend(map(event_of, new))
+    return results
+
+
+async def _move_all(unit: Unit, items: list[_Move]) -> _Results:
+    results: _Results = []
+    tasks = await task_rows.lock(unit.connection, {item.task_id for item in items})
+    original = dict(tasks)
+    kept: list[ReceivedCallback] = []
+    for item in items:
+        task = tasks.get(item.task_id)
+        try:
+            decision = item.decide(task)
+        except GatewayError as error:
+            results.append((item, error))
+            continue
+        results.append((item, decision.result))
+        if task is None:
+            continue
+        if decision.step:
+            unit.note(decision.step)
+            task = decision.step.task
+        if decision.callback:
+            kept.append(decision.callback)
+            task = replace(task, callbacks=task.callbacks + 1)
+        tasks[item.task_id] = task
+    changed = [task for task_id, task in tasks.items() if task is not original[task_id]]
+    if changed:
+        await task_rows.save(unit.connection, changed)
+    if kept:
+        await callback_rows.add(unit.connection, kept)
+        for task_id in {c.task_id for c in kept if tasks[c.task_id].callbacks > callback_rows.KEPT_PER_TASK}:
+            await callback_rows.trim(unit.connection, task_id)
+    return results
+
+
+def _settle(item: _Item, result: Any) -> None:
+    if item.done.done():
+        return
+    if isinstance(result, BaseException):
+        item.done.set_exception(result)
+        # Nobody may be waiting any more; asyncio would otherwise complain of an exception never fetched.
+        item.done.exception()
+    else:
+        item.done.set_result(result)

@@ -1,0 +1,181 @@
+"""Every setting of the service: environment variables, also read from `.env`.
+
+The README's table says the same to operators; a test holds the two together.
+"""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from app.errors import ConfigurationError
+
+_MAX_RATE = 10_000
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _rate(value: object) -> object:
+    """Read `N/S`; `0` stands for no limit."""
+    if not isinstance(value, str):
+        return value
+    if value.strip() == "0":
+        return None
+    match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+(?:\.\d+)?)\s*", value)
+    if not match or not 1 <= int(match[1]) <= _MAX_RATE or float(match[2]) <= 0:
+        raise ValueError("not a rate")
+    return int(match[1]), float(match[2])
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+List = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)]
+Rate = Annotated[tuple[int, float] | None, NoDecode, BeforeValidator(_rate)]
+Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 86_400, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """Typed settings. A field's description ends in what is allowed, for the message that refuses a wrong value."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", validate_default=True, hide_input_in_errors=True
+    )
+
+    nanobanana_api_key: SecretStr | None = Field(None, description="the key of your upstream account")
+    nanobanana_base_url: str = Field("https://api.nanobananaapi.ai", description="an http(s) URL")
+    public_base_url: str | None = Field(None, description="an http(s) origin, such as https://images.example.com")
+    host: str = Field("127.0.0.1", description="an address or host name")
+    port: int = Field(8000, ge=0, le=65535, description="a port number, 0 to 65535")
+    data_dir: Path = Field(Path("data"), description="a directory")
+    database_url: str | None = Field(None, description="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME")
+    secret_key: Secrets = Field([], description="one or more comma-separated secrets")
+    auth: Annotated[Literal["keys", "none"] | None, BeforeValidator(_lower)] = Field(
+        None, description="keys, none, or nothing"
+    )
+    bootstrap_api_key: SecretStr | None = Field(None, description="an API key of at least 24 characters")
+    allowed_hosts: List = Field([], description="comma-separated host names")
+    upstream_rate_limit: Rate = Field((20, 10.0), description=f"N/S (N from 1 to {_MAX_RATE}, S seconds) or 0")
+    upstream_concurrency: int = Field(16, ge=1, le=1024, description="a whole number, 1 to 1024")
+    upstream_timeout_seconds: Seconds = Field(30, description="seconds, more than 0")
+    submit_retries: int = Field(5, ge=1, le=100, description="a whole number, 1 to 100")
+    hold_retry_seconds: Seconds = Field(60, description="seconds, more than 0")
+    queue_timeout_seconds: Seconds = Field(86_400, description="seconds, more than 0")
+    poll_after_seconds: Seconds | None = Field(None, description="seconds, more than 0")
+    task_timeout_seconds: Seconds = Field(900, description="seconds, more than 0")
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
+        "console", description="console or json"
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        "info", description="debug, info, warning or error"
+    )
+
+    @field_validator("nanobanana_base_url", "public_base_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("not an http(s) URL")
+        if parts.username or parts.password:
+            raise ValueError("a URL with a user name or password in it")
+        _ = parts.port  # raises ValueError for a port that is none
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str | None) -> str | None:
+        known = value is None or re.match(r"sqlite:///.+|postgres(ql)?://.+", value)
+        if not known:
+            raise ValueError("not a database URL of a kind known here")
+        return value
+
+    @field_validator("bootstrap_api_key")
+    @classmethod
+    def _long_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[\x21-\x7e]{24,200}", value.get_secret_value()):
+            raise ValueError("not a key of 24 to 200 visible characters")
+        return value
+
+    @model_validator(mode="after")
+    def _secret_for_postgresql(self) -> Self:
+        if self.is_postgresql and not self.secret_key:
+            # Replicas share the database but not a directory, so none of them may make up a secret.
+            raise ConfigurationError(
+                "SECRET_KEY", "is not set", "with PostgreSQL every replica needs the same secret (openssl rand -hex 32)"
+            )
+        return self
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the service runs against its own imitation of the upstream."""
+        return self.nanobanana_api_key is None
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether the database is PostgreSQL (else SQLite)."""
+        return self.database_url is not None and self.database_url.startswith("postgres")
+
+    @property
+    def local_url(self) -> str:
+        """Where this process is reached from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """The origin used in links and callback URLs."""
+        return self.public_base_url or self.local_url
+
+    @property
+    def question_after_seconds(self) -> float:
+        """`POLL_AFTER_SECONDS` with its default applied: short where no callback can arrive."""
+        if self.poll_after_seconds is not None:
+            return self.poll_after_seconds
+        return 60 if self.public_base_url else 3
+
+    @property
+    def is_loopback_only(self) -> bool:
+        """Whether nobody outside this machine is meant to reach the service."""
+        public_host = urlsplit(self.public_base_url).hostname if self.public_base_url else None
+        return is_loopback(self.host) and (public_host is None or is_loopback(public_host))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address (without port) can only mean this machine."""
+    name = host.strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; values given here win over the environment.
+
+    Raises `ConfigurationError` that names the variable, what is wrong and what is allowed, without the value: it
+    may be a secret.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        field = Settings.model_fields.get(name)
+        allowed = field.description if field and field.description else ""
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(name.upper(), f"is wrong ({problem})", f"allowed: {allowed}") from None
+    except SettingsError as error:
+        raise ConfigurationError("settings", "can't be read", str(error)) from None

@@ -1,0 +1,129 @@
+"""The client that speaks to the upstream. It reports; it decides nothing and keeps nothing."""
+
+import asyncio
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from app.domain.models import Model
+from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
+from app.upstream import wire
+from app.upstream.outcome import read_submit_reply
+from app.upstream.reports import parse_object, read_record_info
+
+# A server that closes an idle connection while we send on it leaves an outcome nobody knows. Let ours go first.
+_IDLE_CONNECTION_SECONDS = 2.0
+_MAX_REPLY_BYTES = 1024 * 1024
+_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class UpstreamClient:
+    """Calls of the vendor's API, one account.
+
+    `timeout` bounds one call from connect to the last byte, in seconds. Environment proxies are honoured unless
+    the upstream is on this machine.
+    """
+
+    def __init__(self, *, base_url: str, api_key: str, timeout: float, concurrency: int) -> None:
+        self._api_key = api_key
+        self._timeout = timeout
+        # Polls share the pool with submits; neither may wait for the other's connections.
+        limits = httpx.Limits(
+            max_connections=2 * concurrency + 16,
+            max_keepalive_connections=2 * concurrency,
+            keepalive_expiry=_IDLE_CONNECTION_SECONDS,
+        )
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {api_key}", "User-Agent": "nanobanana-gateway"},
+            timeout=httpx.Timeout(timeout),
+            limits=limits,
+            trust_env=urlsplit(base_url).hostname not in _LOOPBACK_HOSTS,
+        )
+
+    async def submit(self, model: Model, task_input: dict[str, Any], callback_url: str) -> SubmitOutcome:
+        """Submit a task once and tell what came of it. Never raises for anything the network or vendor does."""
+        progress = _Progress()
+        request = self._http.build_request(
+            "POST",
+            wire.SUBMIT_PATHS[model],
+            json=wire.submit_body(model, task_input, callback_url),
+            extensions={"trace": progress.trace},
+        )
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._send(request)
+        except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, TimeoutError) as error:
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            if progress.sending:
+                return Unknown(self._scrub(f"The submit broke off after it may have left: {reason}"))
+            message = self._scrub(f"The upstream could not be reached: {reason}")
+            return TryAgain(TaskError(ErrorCode.UPSTREAM_ERROR, message), pauses_account=True)
+        return self._scrubbed(read_submit_reply(response))
+
+    async def record_info(self, upstream_task_id: str) -> Report:
+        """Ask what became of a task. `Unreadable` also stands for an upstream that gives no answer at all."""
+        request = self._http.build_request("GET", wire.RECORD_INFO_PATH, params={"taskId": upstream_task_id})
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._send(request)
+        except (httpx.HTTPError, ssl.SSLError, OSError, TimeoutError) as error:
+            return Unreadable(self._scrub(f"record-info could not be asked: {type(error).__name__}: {error}"))
+        body = parse_object(response.content)
+        if body is None:
+            return Unreadable(f"record-info answered HTTP {response.status_code} without a JSON object.")
+        return read_record_info(body)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Send, and read the reply up to a bound: a stranger decides how long it is."""
+        response = await self._http.send(request, stream=True)
+        try:
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > _MAX_REPLY_BYTES:
+                    raise httpx.ReadError("The reply is longer than any reply of the upstream.", request=request)
+        finally:
+            await response.aclose()
+        headers = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
+        return httpx.Response(response.status_code, headers=headers, content=bytes(content), request=request)
+
+    def _scrub(self, text: str) -> str:
+        # Vendors have been seen to repeat a wrong key in their error message.
+        return text.replace(self._api_key, "***") if self._api_key else text
+
+    def _scrubbed(self, outcome: SubmitOutcome) -> SubmitOutcome:
+        match outcome:
+            case Accepted():
+                return outcome
+            case Unknown(reason):
+                return Unknown(self._scrub(reason))
+            case Refused(error):
+                return Refused(self._scrubbed_error(error))
+            case AccountRefused(error):
+                return AccountRefused(self._scrubbed_error(error))
+            case TryAgain(error, retry_after, pauses_account):
+                return TryAgain(self._scrubbed_error(error), retry_after, pauses_account)
+
+    def _scrubbed_error(self, error: TaskError) -> TaskError:
+        return TaskError(error.code, self._scrub(error.message), error.upstream_code)
+
+
+class _Progress:
+    """Watches one request and remembers whether any byte of it may have left."""
+
+    def __init__(self) -> None:
+        self.sending = False
+
+    async def trace(self, event: str, _info: dict[str, Any]) -> None:
+        # Proxies and plain HTTP alike: the first byte of our request goes out after this event, never before.
+        # The CONNECT of a tunnel raises it as well, and its failure is then taken as unknown: the safe side.
+        if event.endswith("send_request_headers.started"):
+            self.sending = True

@@ -1,0 +1,68 @@
+"""Reading the reply to a submit: was the task taken, refused, or is nobody to know?"""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.verdict import ErrorCode, TaskError
+from app.upstream.reports import number, parse_object, task_id, words
+
+_OK, _UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY = 200, 401, 402, 408, 429
+_BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
+_CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)
+_MAX_RETRY_AFTER_SECONDS = 3600
+_ACCOUNT_CODES = {
+    _UNAUTHORIZED: ErrorCode.UPSTREAM_UNAUTHORIZED,
+    _PAYMENT_REQUIRED: ErrorCode.INSUFFICIENT_CREDITS,
+}
+
+
+def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
+    """Judge a reply by its body's `code` first, by the HTTP status where there is no such code.
+
+    The vendor's own envelope without a task id means that the vendor itself declined. An answer of something in
+    between (a 502 or 504, an unreadable 200, a redirect) tells nothing of the task: that is `Unknown`.
+    """
+    status = response.status_code
+    body = parse_object(response.content)
+    data = body.get("data") if body else None
+    holders = [holder for holder in (data, body) if isinstance(holder, dict)]
+    upstream_id = task_id(*holders)
+    envelope_code = number(body.get("code")) if body else None
+    code = envelope_code if envelope_code is not None else status
+    if upstream_id and (code in {_OK, _TOO_MANY} or code in _SERVER_ERRORS):
+        # Whatever else the reply says, a task with this id exists: asking about it will tell.
+        return Accepted(upstream_id)
+
+    text = words(body.get("msg"), body.get("message")) if body else ""
+    message = text or f"The upstream answered {code} without a reason."
+    if code in _ACCOUNT_CODES:
+        return AccountRefused(TaskError(_ACCOUNT_CODES[code], message, str(code)))
+    if status in {_BAD_GATEWAY, _GATEWAY_TIMEOUT} or code in {_BAD_GATEWAY, _GATEWAY_TIMEOUT, _REQUEST_TIMEOUT}:
+        return Unknown(f"A gateway in between answered {code}: {message}")
+    if code == _TOO_MANY:
+        error = TaskError(ErrorCode.UPSTREAM_ERROR, message, str(code))
+        return TryAgain(error, _retry_after(response), pauses_account=True)
+    if code == _UNAVAILABLE or (envelope_code in _SERVER_ERRORS):
+        return TryAgain(TaskError(ErrorCode.UPSTREAM_ERROR, message, str(code)), _retry_after(response))
+    if code in _CLIENT_ERRORS:
+        return Refused(TaskError(ErrorCode.INVALID_REQUEST, message, str(code)))
+    return Unknown(f"The upstream answered HTTP {status} with a body that names neither a task nor a refusal.")
+
+
+def _retry_after(response: httpx.Response) -> int | None:
+    """Read `Retry-After` (seconds or a date) in milliseconds, within reason; None if absent or odd."""
+    value = response.headers.get("Retry-After", "").strip()
+    seconds: float | None = number(value)
+    if seconds is None and value:
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = (aware - datetime.now(UTC)).total_seconds()
+    if seconds is None:
+        return None
+    return int(min(max(seconds, 0), _MAX_RETRY_AFTER_SECONDS) * 1000)

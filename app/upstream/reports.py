@@ -1,0 +1,191 @@
+"""Reading what the upstream reports about a task: callbacks (shapes A and B) and record-info.
+
+Strangers write these bodies, so nothing about them is taken for granted: numbers may be strings, fields may move,
+and whatever makes no sense becomes `Unreadable`, never an exception.
+"""
+
+import json
+import re
+from typing import Any
+
+from app.domain.verdict import (
+    ErrorCode,
+    Failed,
+    Generating,
+    Report,
+    Succeeded,
+    TaskError,
+    Unreadable,
+)
+from app.upstream import wire
+
+# Where results have been seen or may be expected; nobody outside knows the shape for several images.
+_RESULT_KEYS = ("resultImageUrl", "resultImageUrls", "result_urls", "resultUrls", "imageUrl", "imageUrls")
+_POLICY_WORDS = re.compile(
+    r"polic(y|ies)|prohibit|sensitive|safety|nsfw|moderation|violat|flagged|inappropriate",
+    re.IGNORECASE,
+)
+# A task id of theirs is 32 hex digits; other schemes are let in as long as they are plain tokens.
+_TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_MAX_URL_LENGTH = 4096
+_MAX_IMAGES = 16
+_MAX_MESSAGE_LENGTH = 2000
+_CONTENT_REFUSED, _GENERATION_FAILED, _OK = 400, 501, 200
+_CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)
+
+
+def parse_object(raw: bytes | str) -> dict[str, Any] | None:
+    """Parse a JSON object; None for anything else, hostile nesting and endless numbers included."""
+    try:
+        parsed = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def number(value: object) -> int | None:
+    """Read an integer that may come as a string; None if it is neither."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,9}\s*", value):
+        return int(value)
+    return None
+
+
+def words(*candidates: object) -> str:
+    """Return the first non-empty text among what the vendor may call its message, bounded and printable."""
+    for candidate in candidates:
+        if isinstance(candidate, str) and candidate.strip():
+            return clean(candidate.strip())[:_MAX_MESSAGE_LENGTH]
+    return ""
+
+
+def clean(text: str) -> str:
+    """Drop what databases and terminals can't hold: NUL, other control characters, lone surrogates."""
+    return "".join(c for c in text if c in "\n\t" or (ord(c) >= 0x20 and not 0xD800 <= ord(c) <= 0xDFFF))  # noqa: PLR2004 -- code points
+
+
+def task_id(*holders: dict[str, Any]) -> str | None:
+    """Find the upstream's task id in the first holder that has one."""
+    for holder in holders:
+        for key in ("taskId", "task_id"):
+            found = holder.get(key)
+            if isinstance(found, str) and _TASK_ID.fullmatch(found):
+                return found
+    return None
+
+
+def image_urls(*holders: object) -> tuple[str, ...]:
+    """Collect http(s) result URLs from everywhere the vendor may put them, in order, each once."""
+    found: dict[str, None] = {}
+    for holder in holders:
+        if isinstance(holder, dict):
+            for key in _RESULT_KEYS:
+                found.update(dict.fromkeys(_urls_in(holder.get(key))))
+    return tuple(found)[:_MAX_IMAGES]
+
+
+def _urls_in(value: object) -> list[str]:
+    """Read a string, a list, a comma-separated string or a JSON string of URLs."""
+    if isinstance(value, list):
+        return [url for item in value if isinstance(item, str) for url in _urls_in(item)]
+    if not isinstance(value, str):
+        return []
+    text = value.strip()
+    if text.startswith("["):
+        try:
+            listed = json.loads(text)
+        except (ValueError, RecursionError):
+            return []
+        return [url for item in listed if isinstance(item, str) for url in _split(item)]
+    return _split(text)
+
+
+def _split(text: str) -> list[str]:
+    # A comma parts two URLs only where the next one begins: commas are legal inside a URL.
+    parts = (part.strip(" ,") for part in re.split(r",\s*(?=https?://|$)", text, flags=re.IGNORECASE))
+    return [part for part in parts if _is_http_url(part)]
+
+
+def _is_http_url(text: str) -> bool:
+    return (
+        len(text) <= _MAX_URL_LENGTH
+        and re.fullmatch(r"https?://[^\s\"<>\\\x00-\x20\ud800-\udfff]+", text, re.IGNORECASE) is not None
+    )
+
+
+def read_callback(raw: bytes) -> Report:
+    """Read a callback's body, in shape A (generate, generate-pro) or shape B (generate-2)."""
+    body = parse_object(raw)
+    if body is None:
+        return Unreadable("The body is not a JSON object.")
+    data = _object(body.get("data"))
+    if "successFlag" in data or "successFlag" in body:
+        return _read_record(body, data)
+    return _read_shape_a(body, data)
+
+
+def read_record_info(body: dict[str, Any]) -> Report:
+    """Read a record-info reply. Anything but a stated flag is no answer: a new task may answer 404 for seconds."""
+    data = _object(body.get("data"))
+    if "successFlag" in data or "successFlag" in body:
+        return _read_record(body, data)
+    return Unreadable(f"record-info gave no verdict: {body.get('code')} {words(body.get('msg'), body.get('message'))}")
+
+
+def _read_shape_a(body: dict[str, Any], data: dict[str, Any]) -> Report:
+    code = number(body.get("code"))
+    upstream_id = task_id(data, body)
+    if code == _OK:
+        info = _object(data.get("info"))
+        return _success(upstream_id, image_urls(info, data, _object(data.get("response")), body))
+    if code is None or not (code in _CLIENT_ERRORS or code in _SERVER_ERRORS):
+        return Unreadable("There is neither a known code nor a successFlag.", upstream_id)
+    message = words(body.get("msg"), body.get("message"), data.get("errorMessage"))
+    if code == _CONTENT_REFUSED or _POLICY_WORDS.search(message):
+        our_code = ErrorCode.CONTENT_POLICY
+    elif code in _SERVER_ERRORS and code != _GENERATION_FAILED:
+        our_code = ErrorCode.UPSTREAM_ERROR
+    else:
+        our_code = ErrorCode.GENERATION_FAILED
+    return _failure(upstream_id, our_code, message, code)
+
+
+def _read_record(body: dict[str, Any], data: dict[str, Any]) -> Report:
+    """Judge by `successFlag`: the envelope's code only tells that the question was understood."""
+    record = data if "successFlag" in data else body
+    flag = number(record.get("successFlag"))
+    upstream_id = task_id(record, data, body)
+    if flag == wire.FLAG_GENERATING:
+        return Generating(upstream_id)
+    if flag == wire.FLAG_SUCCESS:
+        return _success(upstream_id, image_urls(_object(record.get("response")), _object(record.get("info")), record))
+    if flag not in {wire.FLAG_CREATE_FAILED, wire.FLAG_GENERATE_FAILED}:
+        return Unreadable("The successFlag is none of the documented ones.", upstream_id)
+    vendor_code = number(record.get("errorCode")) or None
+    message = words(record.get("errorMessage"))
+    refused = vendor_code == _CONTENT_REFUSED or _POLICY_WORDS.search(message)
+    our_code = ErrorCode.CONTENT_POLICY if refused else ErrorCode.GENERATION_FAILED
+    return _failure(upstream_id, our_code, message, vendor_code if vendor_code is not None else flag)
+
+
+def _success(upstream_id: str | None, urls: tuple[str, ...]) -> Report:
+    if upstream_id is None:
+        return Unreadable("The success names no taskId.")
+    if not urls:
+        return Unreadable("The success has no http(s) image URL.", upstream_id)
+    return Succeeded(upstream_id, urls)
+
+
+def _failure(upstream_id: str | None, code: ErrorCode, message: str, vendor_code: int) -> Failed:
+    text = message or "The upstream gave no reason."
+    return Failed(upstream_id, TaskError(code, text, str(vendor_code)))
+
+
+def _object(value: object) -> dict[str, Any]:
+    """Read an object that may come as a JSON string; empty if it is neither."""
+    if isinstance(value, str):
+        return parse_object(value) or {}
+    return value if isinstance(value, dict) else {}
