@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -46,7 +46,8 @@ def create_sandbox(*, public_url: str, store: Store | None = None, behaviour: Be
         *VendorRoutes(engine, gallery).routes(),
         *ControlRoutes(engine).routes(),
     ]
-    application = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _vendor_error})
+    handlers = {HTTPException: _vendor_error, ClientDisconnect: _gone}
+    application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     application.state.engine = engine
     return application
 
@@ -60,3 +61,8 @@ async def _vendor_error(request: Request, error: Exception) -> Response:
     code = error.status_code if isinstance(error, HTTPException) else 500
     words = error.detail if isinstance(error, HTTPException) else None
     return refusal(code, words)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Answer a client that left in the middle of its request: nobody reads this."""
+    return Response(status_code=400)

@@ -1,6 +1,7 @@
 """Lettering: the words on a picture, on panels that keep them legible whatever lies below."""
 
 import unicodedata
+from bisect import bisect_right
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -96,7 +97,7 @@ def _line(words: list[str], font: ImageFont.FreeTypeFont, room: float) -> tuple[
             if line:
                 return line, words[number:]
             # A word longer than the line is cut.
-            cut = next((n for n in range(len(word) - 1, 1, -1) if font.getlength(word[:n]) <= room), 1)
+            cut = max(1, bisect_right(range(len(word)), room, key=lambda n: font.getlength(word[:n])) - 1)
             return word[:cut], [word[cut:], *words[number + 1 :]]
         line = longer
     return line, []

@@ -21,6 +21,7 @@ from app.upstream.wire import CREDIT_PATH, RECORD_INFO_PATH, SUBMIT_PATHS
 
 MAX_BODY_BYTES = 256 * 1024
 _MESSAGE_KEYS = {Model.NANO_BANANA_PRO: "message"}
+_RECORD_CODES = {"not_found": 404, "record_error": 500}
 _PICTURE_NAME = re.compile(r"([0-9a-f]{32})-([1-4])\.(png|jpg)")
 
 
@@ -76,16 +77,18 @@ class VendorRoutes:
         task = self._store.task(task_id)
         if task is None:
             return self._refusal(404)
-        inside = self._engine.dice.random() < task.plan.in_http_200
-        if time.time() < task.created_at + task.plan.not_found_seconds:
-            return refusal(404, in_http_200=inside)
-        if task.plan.record_faults:
-            fault = record_fault(task.plan, self._store.question(task_id))
-            if fault == "record_hang_up":
-                return HangUp()
-            if fault == "record_error":
-                return refusal(500, in_http_200=inside)
+        fault = self._record_fault(task)
+        if fault == "record_hang_up":
+            return HangUp()
+        if fault is not None:
+            inside = self._engine.dice.random() < task.plan.in_http_200
+            return refusal(_RECORD_CODES[fault], in_http_200=inside)
         return Envelope(answers.OK, "success", reports.record(task, self._engine.public_url))
+
+    def _record_fault(self, task: Task) -> str | None:
+        if time.time() < task.created_at + task.plan.not_found_seconds:
+            return "not_found"
+        return record_fault(task.plan, self._store.question(task.id)) if task.plan.record_faults else None
 
     async def _credit(self, request: Request) -> Response:
         if not self._is_known(request):
