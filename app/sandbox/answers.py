@@ -1,0 +1,68 @@
+"""Answers in the vendor's manner, and those that are none: proxies' pages, torn bodies, cut connections."""
+
+import json
+from typing import Any
+
+from starlette.responses import HTMLResponse, Response
+from starlette.types import Receive, Scope, Send
+
+OK = 200
+REFUSALS = {
+    400: "The request parameters are invalid.",
+    401: "You do not have access permissions.",
+    402: "The current credits are insufficient. Please top up.",
+    404: "The task does not exist.",
+    429: "The call frequency is too high. Please try again later.",
+    500: "Server exception. Please try again later or contact customer service.",
+    503: "The service is under maintenance. Please try again later.",
+}
+"""The vendor's words by code."""
+
+_PROXY_TITLES = {502: "502 Bad Gateway", 504: "504 Gateway Time-out"}
+
+
+class Envelope(Response):
+    """The vendor's JSON: `code`, a message under `msg` or `message`, `data` only when all is well."""
+
+    def __init__(self, code: int, words: str, data: Any = None, *, key: str = "msg", status: int | None = None) -> None:
+        fields = {"code": code, key: words} | ({"data": data} if code == OK else {})
+        super().__init__(to_json(fields), status_code=status or code, media_type="application/json")
+        self.code = code
+
+
+class HangUp(Response):
+    """Cuts the TCP connection instead of answering."""
+
+    async def __call__(self, scope: Scope, receive: Receive, _: Send) -> None:
+        """Cut, then wait until the server has noticed: returning earlier would make it answer 500."""
+        scope["state"]["hang_up"]()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+def refusal(code: int, words: str | None = None, *, key: str = "msg", in_http_200: bool = False) -> Envelope:
+    """Build an error in the vendor's envelope, as the HTTP status or inside an HTTP 200."""
+    return Envelope(code, words or REFUSALS[code], key=key, status=OK if in_http_200 else code)
+
+
+def proxy_page(status: int) -> HTMLResponse:
+    """Build the page of a proxy between the client and the vendor."""
+    title = _PROXY_TITLES[status]
+    page = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n<hr>"
+    return HTMLResponse(f"{page}<center>nginx</center>\r\n</body>\r\n</html>\r\n", status_code=status)
+
+
+def torn(answer: Envelope) -> Response:
+    """Build the answer with its second half lost."""
+    body = bytes(answer.body)
+    return Response(body[: len(body) // 2], status_code=answer.status_code, media_type="application/json")
+
+
+def plain_json(content: Any, status: int = OK) -> Response:
+    """JSON of the sandbox's own endpoints."""
+    return Response(to_json(content), status_code=status, media_type="application/json")
+
+
+def to_json(content: Any) -> bytes:
+    """JSON in ASCII: prompts may hold characters that no encoding can write."""
+    return json.dumps(content).encode()

@@ -1,0 +1,1 @@
+"""Tests of the imitation of the vendor, through real HTTP."""

@@ -1,0 +1,63 @@
+"""A client of the sandbox, as a user of the vendor would write it."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+
+ROOT = "/api/v1/nanobanana"
+T = TypeVar("T")
+
+
+class Client(httpx.Client):
+    """Speaks to one sandbox with some key."""
+
+    def __init__(self, url: str) -> None:
+        headers = {"Authorization": "Bearer key", "User-Agent": "tests/1"}
+        super().__init__(base_url=url, headers=headers, trust_env=False, timeout=10)
+
+    def submit(self, prompt: str = "a lake", endpoint: str = "generate", **fields: Any) -> httpx.Response:
+        kind = {"type": "TEXTTOIAMGE"} if endpoint == "generate" else {}
+        # In ASCII: httpx refuses to send what no encoding can write, other clients do not.
+        body = json.dumps({"prompt": prompt, **kind, **fields})
+        return self.post(f"{ROOT}/{endpoint}", content=body, headers={"Content-Type": "application/json"})
+
+    def accept(self, prompt: str = "a lake", endpoint: str = "generate", **fields: Any) -> str:
+        answer = self.submit(prompt, endpoint, **fields)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["data"]["taskId"])
+
+    def record(self, task_id: str) -> httpx.Response:
+        return self.get(f"{ROOT}/record-info", params={"taskId": task_id})
+
+    def submits(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.get("/sandbox/submits").json()
+        return listed
+
+    def tasks(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.get("/sandbox/tasks").json()
+        return listed
+
+    def settled(self, task_id: str) -> dict[str, Any]:
+        """Wait until nothing more will happen to a task."""
+        return until(lambda: next((t for t in self.tasks() if t["task_id"] == task_id and t["settled"]), None))
+
+    def behave(self, **fields: Any) -> None:
+        answer = self.put("/sandbox/behaviour", json={**QUICK, **fields})
+        assert answer.status_code == 200, answer.text
+
+
+QUICK = {"delay_seconds": 0, "callback_pauses_seconds": [0.02, 0.04], "seed": 7}
+
+
+def until(look: Callable[[], T | None]) -> T:
+    """Ask until there is an answer: the other process has no event to wait for."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(0.01)
+    raise AssertionError("it did not happen in time")

@@ -1,0 +1,143 @@
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from app.sandbox.behaviour import Behaviour
+from app.sandbox.server import SandboxServer
+from app.sandbox.store import Store
+
+from .client import QUICK, Client
+from .receiver import Receiver
+
+_BEHAVIOUR = Behaviour.from_dict(QUICK)
+
+
+@contextlib.contextmanager
+def running(server: SandboxServer) -> Iterator[Client]:
+    server.start()
+    try:
+        with Client(server.url) as client:
+            yield client
+    finally:
+        server.stop()
+
+
+def test_a_taken_port_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
+        SandboxServer(port=other.getsockname()[1]).start()
+
+
+def test_start_and_stop_and_start() -> None:
+    server = SandboxServer()
+    with pytest.raises(RuntimeError):
+        _ = server.url
+    server.stop()
+    for _ in range(2):
+        with running(server) as client:
+            client.accept("[sandbox: never]")
+            with pytest.raises(RuntimeError):
+                server.start()
+    with pytest.raises(httpx.ConnectError), Client(server.url) as client:
+        client.submit()
+
+
+def test_stopping_is_prompt_whatever_goes_on(receiver: Receiver) -> None:
+    server = SandboxServer(behaviour=_BEHAVIOUR)
+    server.start()
+    receiver.statuses = [0]
+    outcome: list[Exception] = []
+
+    def wait_for_reply() -> None:
+        try:
+            Client(server.url).submit("[sandbox: slow=60]")
+        except httpx.HTTPError as error:
+            outcome.append(error)
+
+    with Client(server.url) as client:
+        client.accept("[sandbox: delay=60]")
+        client.accept(callBackUrl=receiver.url)
+        receiver.raw()
+        waiting = threading.Thread(target=wait_for_reply)
+        waiting.start()
+        while len(client.submits()) < 3:
+            time.sleep(0.01)
+        begin = time.monotonic()
+        server.stop()
+        assert time.monotonic() - begin < 1
+    waiting.join(5)
+    assert len(outcome) == 1
+
+
+def test_a_state_outlives_a_restart(tmp_path: pathlib.Path, receiver: Receiver) -> None:
+    state = tmp_path / "deep" / "sandbox.db"
+    with running(SandboxServer(state=state, behaviour=_BEHAVIOUR)) as client:
+        url = client.base_url
+        done = client.accept("done")
+        client.settled(done)
+        picture = client.get(f"/images/{done}-1.png").content
+        asleep = client.accept("asleep [sandbox: delay=0.3]", callBackUrl=receiver.url)
+        late = client.accept("late [sandbox: late=0.3, repeat=2]", callBackUrl=receiver.url)
+        scripted = "[sandbox: refuse_429*2]"
+        assert client.submit(scripted).status_code == 429
+    with running(SandboxServer(state=state, behaviour=_BEHAVIOUR)) as client:
+        assert client.base_url == url
+        assert client.get(f"/images/{done}-1.png").content == picture
+        assert {receiver.next()["data"]["taskId"] for _ in range(3)} == {asleep, late}
+        assert client.settled(asleep)["state"] == "succeeded"
+        assert len(client.settled(late)["callbacks"]) == 2
+        assert [client.submit(scripted).status_code for _ in range(2)] == [429, 200]
+        assert len(client.submits()) == 6
+        client.delete("/sandbox/state")
+        assert client.tasks() == client.submits() == []
+
+
+def test_the_port_changes_if_it_was_taken_meanwhile(tmp_path: pathlib.Path) -> None:
+    server = SandboxServer(state=tmp_path / "sandbox.db")
+    with running(server):
+        first = server.url
+    with socket.create_server(("127.0.0.1", int(first.rsplit(":", 1)[1]))), running(server):
+        assert server.url != first
+
+
+def test_a_file_that_is_no_state_is_an_error(tmp_path: pathlib.Path) -> None:
+    state = tmp_path / "sandbox.db"
+    state.write_text("something else entirely " * 100)
+    with pytest.raises(OSError, match="can't use its state"):
+        SandboxServer(state=state).start()
+
+
+def test_pictures_are_linked_below_the_public_url(receiver: Receiver) -> None:
+    server = SandboxServer(behaviour=_BEHAVIOUR, public_url="https://pictures.example/")
+    with running(server) as client:
+        client.accept(callBackUrl=receiver.url)
+        assert receiver.next()["data"]["info"]["resultImageUrl"].startswith("https://pictures.example/images/")
+
+
+def test_old_tasks_and_submits_are_dropped() -> None:
+    store = Store(keep=10)
+    for _ in range(200):
+        store.add_submit(0.0, "/", {}, "")
+    assert len(store.submits()) <= 10 + 64
+    store.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_foreground_ends_cleanly(number: signal.Signals) -> None:
+    code = "from app.sandbox.server import run; run(host='127.0.0.1', port=0, state=None, behaviour=None)"
+    root = pathlib.Path(__file__).parents[2]
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        assert httpx.get(url, trust_env=False).status_code == 200
+        os.kill(process.pid, number)
+        assert process.wait(5) == 0
