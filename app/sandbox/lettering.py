@@ -59,7 +59,7 @@ def legible(text: str, font: ImageFont.FreeTypeFont) -> str:
     shown = {c: c.isspace() or _shape(font, c) != missing for c in set(plain)}
     kept = sum(shown[c] for c in plain)
     if kept < len(plain) * _LEGIBLE:
-        return f"(a prompt of {len(plain)} characters in letters that this font lacks)"
+        return f"({len(plain)} characters in letters that this font lacks)"
     return " ".join("".join(c for c in plain if shown[c]).split())
 
 

@@ -12,9 +12,14 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from app.domain.models import Model
 from app.sandbox.behaviour import Behaviour
+from app.sandbox.directives import parse
+from app.sandbox.orders import read_order
+from app.sandbox.plans import plan_task
 from app.sandbox.server import SandboxServer
 from app.sandbox.store import Store
+from app.sandbox.tasks import Task
 
 from .client import QUICK, Client
 from .receiver import Receiver
@@ -123,12 +128,26 @@ def test_pictures_are_linked_below_the_public_url(receiver: Receiver) -> None:
         assert receiver.next()["data"]["info"]["resultImageUrl"].startswith("https://pictures.example/images/")
 
 
-def test_old_tasks_and_submits_are_dropped() -> None:
+def test_old_tasks_and_submits_are_dropped_settled_ones_first() -> None:
     store = Store(keep=10)
-    for _ in range(200):
+    order = read_order(Model.NANO_BANANA_PRO, b'{"prompt": "a lake"}')
+    plan = plan_task(_BEHAVIOUR, parse("a lake"), "luck", Model.NANO_BANANA_PRO, early=False)
+    for n in range(128):
+        store.add_task(Task(id=f"{n:032x}", order=order, plan=plan, created_at=n))
+        if n >= 5:
+            store.progress(f"{n:032x}", notices_sent=1, settled=True)
         store.add_submit(0.0, "/", {}, "")
-    assert len(store.submits()) <= 10 + 64
+    assert len(store.submits()) == 11
+    assert [int(task.id, 16) for task in store.tasks()] == [0, 1, 2, 3, 4, 123, 124, 125, 126, 127]
     store.close()
+
+
+@pytest.mark.parametrize(("host", "url"), [("::1", "http://[::1]:"), ("0.0.0.0", "http://127.0.0.1:")])
+def test_hosts(host: str, url: str) -> None:
+    server = SandboxServer(host=host)
+    with running(server) as client:
+        client.accept()
+        assert server.url.startswith(url)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
