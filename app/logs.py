@@ -49,6 +49,8 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
+    # Its start and stop are told by the service itself; its warnings and errors are worth reading.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, root.level))
     logging.getLogger("uvicorn.access").disabled = True
 
 

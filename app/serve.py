@@ -33,8 +33,8 @@ def serve(settings: Settings) -> None:
     configure_logs(
         settings.log_format, settings.log_level, [*secrets, *(s.get_secret_value() for s in known if s is not None)]
     )
-    is_open = asyncio.run(_prepare(settings, secrets))
-    listener = _listen(settings)
+    is_open = asyncio.run(prepare(settings, secrets))
+    listener = listen(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     if is_open:
         _log.warning("open", note="No API key is needed: anybody on this machine can spend your credits.")
@@ -73,7 +73,7 @@ async def prepare_database(settings: Settings) -> Database:
             return database
 
 
-async def _prepare(settings: Settings, secrets: list[str]) -> bool:
+async def prepare(settings: Settings, secrets: list[str]) -> bool:
     """Bring the database up to date and check that we may run on it; returns whether we run open."""
     database = await prepare_database(settings)
     try:
@@ -85,16 +85,24 @@ async def _prepare(settings: Settings, secrets: list[str]) -> bool:
         await database.aclose()
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """Open the port, so that a wrong or taken one is told before anything runs; raises `ConfigurationError`."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # With the protocol left at 0 the event loop would not turn off Nagle's algorithm: 40 ms on every answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=_BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host.strip("[]"), settings.port))
+        listener.listen(_BACKLOG)
     except OSError as error:
+        listener.close()
         problem = f"can't be listened on ({error.strerror or error}): {settings.host}:{settings.port}"
         raise ConfigurationError("HOST/PORT", problem, "choose an address of this machine and a free port") from None
+    return listener
 
 
-def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:
+def make_server(settings: Settings, *, upstream_url: str, upstream_key: str) -> uvicorn.Server:
+    """Put the application into a server that leaves logs and ports to us."""
     app = create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key)
     config = uvicorn.Config(
         app,
@@ -105,7 +113,12 @@ def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstrea
         ws="none",
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
+    return uvicorn.Server(config)
+
+
+def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:
+    server = make_server(settings, upstream_url=upstream_url, upstream_key=upstream_key)
     # Uvicorn passes the signal on once it has stopped; what is left to close must not die of it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])

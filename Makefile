@@ -1,0 +1,49 @@
+# Everything here sets itself up: a virtual environment in .venv with every dependency pinned by hash.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
+
+.PHONY: help setup serve test lint format lock clean
+
+help:  ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## Create the virtual environment
+
+$(READY): requirements-dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+serve: $(READY)  ## Start the service (settings: environment or .env)
+	@exec $(BIN)/python -m app serve
+
+test: $(READY)  ## Run all tests, with coverage of app/
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --fail-under 95
+
+lint: $(READY)  ## Check style, types, import contracts and that the lock files are in step
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(UV) pyproject.toml --output-file requirements.txt
+	$(UV) pyproject.toml --group dev --output-file requirements-dev.txt
+	git diff --exit-code -- requirements.txt requirements-dev.txt
+
+format: $(READY)  ## Bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY)  ## Renew the lock files from pyproject.toml
+	$(UV) --upgrade pyproject.toml --output-file requirements.txt
+	$(UV) --upgrade pyproject.toml --group dev --output-file requirements-dev.txt
+
+clean:  ## Remove what was built, but no data
+	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,39 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.databases import PostgresServer
+from tests.support.gateway import LiveGateway
+from tests.support.vendor import Vendor
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.create_database()
+
+
+@pytest.fixture
+def vendor() -> Iterator[Vendor]:
+    vendor = Vendor()
+    yield vendor
+    vendor.close()
+
+
+@pytest.fixture
+def gateway(vendor: Vendor, database_url: str, tmp_path: Path) -> Iterator[LiveGateway]:
+    """A gateway on each kind of database, in front of a scripted vendor."""
+    with LiveGateway(
+        data_dir=tmp_path / "data", upstream_url=vendor.url, database_url=database_url, secret_key="test-secret"
+    ) as running:
+        yield running
