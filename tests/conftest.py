@@ -3,9 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from app.logs import configure_logs
 from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway
 from tests.support.vendor import Vendor
+
+
+configure_logs("console", "error", [])
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,255 @@
+"""The state machine: everything that can happen to tasks, in any order, and what must hold all the same."""
+
+import asyncio
+import atexit
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from app.db.engine import Database
+from app.db.migrate import migrate
+from app.domain.task import Status, Task
+from app.domain.verdict import ErrorCode, Failed, Succeeded, TaskError
+from tests.simulation.vendor import Fate, Order, Talk
+from tests.simulation.world import POLICY, Plug, PluggedDatabase, World
+
+_ANY = st.integers(min_value=0, max_value=10**6)
+# Memory where there is some as a file system: the simulation is about order, not about disks.
+_SHELF = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 -- a file system, not a file
+_NEXT = {
+    None: {"queued"},
+    "queued": {"submitting", "canceled", "failed", "succeeded", "processing"},
+    "submitting": {"queued", "processing", "succeeded", "failed"},
+    "processing": {"succeeded", "failed"},
+    "succeeded": set(),
+    "canceled": set(),
+    "failed": {"succeeded", "failed"},
+}
+_GUESSES = {ErrorCode.TIMEOUT, ErrorCode.SUBMISSION_UNKNOWN}
+
+steps = 0
+"""How many rules were run in this process."""
+
+
+class TaskLife(RuleBasedStateMachine):
+    """One life of a gateway and its vendor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = _stage()
+        self.loop = self.stage.loop
+        self.stage.clear()
+        self.world = World(self.stage.database)
+        self.seen = 0
+        self.histories: dict[str, list[str]] = {}
+        self.finals: dict[str, tuple[str, str | None]] = {}
+        self.run(self.world.boot())
+
+    def run(self, work: Any) -> Any:
+        global steps  # noqa: PLW0603 -- a counter for the report
+        steps += 1
+        return self.loop.run_until_complete(work)
+
+    @initialize()
+    def begin(self) -> None:
+        self.run(self.world.submit(None))
+
+    @rule(key=st.sampled_from([None, None, None, "a", "b", "c"]))
+    def submit(self, key: str | None) -> None:
+        self.run(self.world.submit(key))
+
+    @rule(limit=st.integers(1, 4))
+    def claim(self, limit: int) -> None:
+        self.run(self.world.claim(limit))
+
+    @precondition(lambda self: self.world.in_hand)
+    @rule(
+        index=_ANY,
+        fate=st.sampled_from(list(Fate)),
+        succeeds=st.booleans(),
+        early=st.sampled_from([None, None, "verdict", "garbage"]),
+    )
+    def send(self, index: int, fate: Fate, succeeds: bool, early: str | None) -> None:
+        self.run(self.world.send(index, fate, succeeds=succeeds, early=early))
+
+    @precondition(lambda self: self.world.vendor.orders)
+    @rule(index=_ANY, kind=st.sampled_from(["verdict", "verdict", "contradiction", "garbage", "no_url", "wrong_task"]))
+    def call_back(self, index: int, kind: str) -> None:
+        order = self._order(index)
+        order.is_finished = True
+        if kind == "verdict":
+            self.run(self.world.call_back(order, order.verdict, order.upstream_id))
+        elif kind == "contradiction":
+            self.run(self.world.call_back(order, _opposite(order), order.upstream_id))
+        elif kind == "wrong_task":
+            # Before we know the id, any id is believed; the mismatch is for those whose id is recorded.
+            if self._task(order.task_id, "upstream_task_id"):
+                self.run(self.world.call_back_with(order, _success("f" * 32)))
+        else:
+            no_url = _success(order.upstream_id).replace(b"https://", b"ftp://")
+            self.run(self.world.call_back_with(order, b'{"code":' if kind == "garbage" else no_url))
+
+    @precondition(lambda self: self.world.vendor.orders)
+    @rule(index=_ANY)
+    def finish(self, index: int) -> None:
+        """The vendor finishes an order; its callback is lost unless another rule sends it."""
+        self._order(index).is_finished = True
+        self.run(asyncio.sleep(0))
+
+    @rule(talk=st.sampled_from(list(Talk)))
+    def poll(self, talk: Talk) -> None:
+        self.world.vendor.talk = talk
+        self.run(self.world.poll())
+
+    @rule()
+    def expire(self) -> None:
+        self.run(self.world.expire())
+
+    @rule(seconds=st.sampled_from([1, 5, 61, 400, 1000, 4000]))
+    def wait(self, seconds: int) -> None:
+        self.world.clock.time += seconds * 1000
+        self.run(asyncio.sleep(0))
+
+    @precondition(lambda self: self.world.accepted)
+    @rule(index=_ANY, verb=st.sampled_from(["cancel", "retry", "delete"]))
+    def ask_for(self, index: int, verb: str) -> None:
+        ids = sorted(self.world.accepted)
+        self.run(self.world.ask_for(ids[index % len(ids)], verb))
+
+    @rule()
+    def crash(self) -> None:
+        async def work() -> None:
+            await self.world.power_off()
+            await self.world.boot()
+
+        self.run(work())
+
+    @rule(plug=st.sampled_from(list(Plug)))
+    def crash_at_next_commit(self, plug: Plug) -> None:
+        self.world.database.pull = plug
+        self.run(asyncio.sleep(0))
+
+    @invariant()
+    def holds(self) -> None:
+        self.loop.run_until_complete(self._check())
+
+    def teardown(self) -> None:
+        try:
+            self.loop.run_until_complete(self._come_to_rest())
+            self.loop.run_until_complete(self._check())
+        finally:
+            self.loop.run_until_complete(self.world.shut_down())
+
+    async def _check(self) -> None:
+        for number, task_id, state in await self.world.new_events(self.seen):
+            history = self.histories.setdefault(task_id, [])
+            before = history[-1] if history else None
+            assert state in _NEXT[before], f"{before} -> {state} after {history}"
+            history.append(state)
+            self.seen = number
+        tasks = {task.id: task for task in await self.world.all_tasks()}
+        # A delete may have been committed by a process that died before it could say so.
+        missing = self.world.accepted - tasks.keys() - self.world.deleted - self.finals.keys()
+        assert not missing, f"accepted tasks are gone: {missing}"
+        for task in tasks.values():
+            self._check_task(task)
+
+    def _check_task(self, task: Task) -> None:
+        history = self.histories[task.id]
+        assert history[-1] == task.status.value, f"{history} but {task.status}"
+        assert history.count("submitting") == task.attempts
+        accepted = self.world.vendor.accepted_for.get(task.id, [])
+        assert len(accepted) <= 1, f"{task.id} was accepted {len(accepted)} times upstream"
+        code = task.error.code if task.error else None
+        if task.is_terminal:
+            assert task.deadline_at is None
+        if code is ErrorCode.SUBMISSION_UNKNOWN and task.status is Status.FAILED:
+            assert task.id in self.world.uncertain, "unknown, although the outcome was clear"
+        verdict = self.world.first_verdict.get(task.id)
+        if verdict is not None and task.status is not Status.CANCELED:
+            expected = Status.SUCCEEDED if isinstance(verdict, Succeeded) else Status.FAILED
+            assert task.status is expected, f"told {verdict}, is {task.status}"
+        if task.is_final:
+            seen = (task.status.value, code.value if code else None)
+            assert self.finals.setdefault(task.id, seen) == seen, "a final state changed"
+        if history[-2:] == ["failed", "failed"]:
+            assert code not in _GUESSES, "a guess replaced a failure"
+
+    async def _come_to_rest(self) -> None:
+        """Let the vendor be honest and the clock run: everything must end."""
+        world = self.world
+        world.database.pull, world.vendor.talk = None, Talk.TRUE
+        for order in world.vendor.orders.values():
+            order.is_finished = True
+        for _ in range(200):
+            await world.claim(16)
+            while world.in_hand:
+                await world.send(0, Fate.ACCEPTED, succeeds=True, early=None)
+                for order in world.vendor.orders.values():
+                    order.is_finished = True
+            world.clock.time += POLICY.hold_retry + 1
+            await world.poll()
+            await world.expire()
+            if all(task.is_terminal for task in await world.all_tasks()):
+                break
+        open_tasks = [task for task in await world.all_tasks() if not task.is_terminal]
+        assert not open_tasks, f"never ended: {open_tasks}"
+
+    def _order(self, index: int) -> Order:
+        orders = list(self.world.vendor.orders.values())
+        return orders[index % len(orders)]
+
+    def _task(self, task_id: str, name: str) -> Any:
+        tasks = self.loop.run_until_complete(self.world.all_tasks())
+        return next((getattr(task, name) for task in tasks if task.id == task_id), None)
+
+
+def _success(upstream_id: str) -> bytes:
+    return (
+        b'{"code":200,"msg":"ok","data":{"taskId":"'
+        + upstream_id.encode()
+        + b'","info":{"resultImageUrl":"https://other.example/x.png"}}}'
+    )
+
+
+def _opposite(order: Order) -> Succeeded | Failed:
+    if isinstance(order.verdict, Succeeded):
+        return Failed(order.upstream_id, TaskError(ErrorCode.GENERATION_FAILED, "the opposite", "501"))
+    return Succeeded(order.upstream_id, ("https://other.example/x.png",))
+
+
+class Stage:
+    """What all lives in this process share, as making it anew takes longer than a life: loop, file, statements."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._directory = Path(tempfile.mkdtemp(dir=_SHELF))
+        atexit.register(shutil.rmtree, self._directory, ignore_errors=True)
+        self._template, self._file = self._directory / "template.db", self._directory / "life.db"
+        self.loop.run_until_complete(self._make_template())
+        self.database = PluggedDatabase(f"sqlite:///{self._file}")
+
+    def clear(self) -> None:
+        """Begin with an empty, migrated database."""
+        self.loop.run_until_complete(self.database.aclose())
+        for leftover in self._directory.glob("life.db-*"):
+            leftover.unlink()
+        shutil.copyfile(self._template, self._file)
+
+    async def _make_template(self) -> None:
+        database = Database(f"sqlite:///{self._template}")
+        await migrate(database)
+        await database.aclose()
+
+
+_stages: list[Stage] = []
+
+
+def _stage() -> Stage:
+    if not _stages:
+        _stages.append(Stage())
+    return _stages[0]

@@ -1,0 +1,105 @@
+"""The vendor as the simulation sees it: what it accepted, what it will say, and how the network hides both."""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from app.domain.callback import CallbackTokens
+from app.domain.models import Model
+from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.verdict import ErrorCode, Failed, Generating, Report, Succeeded, TaskError, Unreadable
+
+
+class Fate(Enum):
+    """What happens to one submit."""
+
+    ACCEPTED = auto()
+    LOST_AFTER = auto()  # accepted, but we never hear so
+    LOST_BEFORE = auto()  # not accepted, and we never hear so
+    NOT_ARRIVED = auto()
+    RATE_LIMITED = auto()
+    BUSY = auto()
+    NO_CREDITS = auto()
+    REFUSED = auto()
+    CRASH = auto()  # accepted, and our process dies before it reads the reply
+
+
+class Talk(Enum):
+    """How record-info answers."""
+
+    TRUE = auto()
+    NOT_FOUND = auto()
+    BROKEN = auto()
+
+
+AMBIGUOUS = frozenset({Fate.LOST_AFTER, Fate.LOST_BEFORE, Fate.CRASH})
+
+
+@dataclass
+class Order:
+    """One accepted submit."""
+
+    upstream_id: str
+    task_id: str
+    verdict: Succeeded | Failed
+    is_finished: bool = False
+
+
+def _error(code: ErrorCode, upstream_code: str) -> TaskError:
+    return TaskError(code, f"the vendor says {upstream_code}", upstream_code)
+
+
+@dataclass
+class SimulatedVendor:
+    """Stands where the upstream client stands; every answer is planned by the simulation beforehand."""
+
+    tokens: CallbackTokens
+    orders: dict[str, Order] = field(default_factory=dict)
+    accepted_for: dict[str, list[str]] = field(default_factory=dict)
+    fate: Fate = Fate.ACCEPTED
+    succeeds: bool = True
+    talk: Talk = Talk.TRUE
+    before_reply: Any = None
+    """Awaited between accepting a submit and answering it: where early callbacks and crashes happen."""
+
+    async def submit(self, model: Model, task_input: dict[str, Any], callback_url: str) -> SubmitOutcome:
+        fate = self.fate
+        upstream_id = f"{len(self.orders):032x}"
+        if fate in {Fate.ACCEPTED, Fate.LOST_AFTER, Fate.CRASH}:
+            self._accept(upstream_id, callback_url)
+        if self.before_reply is not None:
+            await self.before_reply(fate, upstream_id)
+        match fate:
+            case Fate.ACCEPTED:
+                return Accepted(upstream_id)
+            case Fate.NOT_ARRIVED:
+                return TryAgain(_error(ErrorCode.UPSTREAM_ERROR, "-"), pauses_account=True)
+            case Fate.RATE_LIMITED:
+                return TryAgain(_error(ErrorCode.UPSTREAM_ERROR, "429"), retry_after=2_000, pauses_account=True)
+            case Fate.BUSY:
+                return TryAgain(_error(ErrorCode.UPSTREAM_ERROR, "503"))
+            case Fate.NO_CREDITS:
+                return AccountRefused(_error(ErrorCode.INSUFFICIENT_CREDITS, "402"))
+            case Fate.REFUSED:
+                return Refused(_error(ErrorCode.INVALID_REQUEST, "400"))
+        return Unknown("the connection broke")
+
+    async def record_info(self, upstream_task_id: str) -> Report:
+        order = self.orders.get(upstream_task_id)
+        if self.talk is Talk.BROKEN or order is None or self.talk is Talk.NOT_FOUND:
+            return Unreadable("no answer")
+        return order.verdict if order.is_finished else Generating(upstream_task_id)
+
+    async def aclose(self) -> None:
+        pass
+
+    def _accept(self, upstream_id: str, callback_url: str) -> None:
+        task_id = self.tokens.verify(callback_url.rsplit("/", 1)[1])
+        assert task_id is not None, "the callback URL names no task"
+        verdict: Succeeded | Failed = (
+            Succeeded(upstream_id, (f"https://pictures.example/{upstream_id}.png",))
+            if self.succeeds
+            else Failed(upstream_id, _error(ErrorCode.GENERATION_FAILED, "501"))
+        )
+        self.orders[upstream_id] = Order(upstream_id, task_id, verdict)
+        self.accepted_for.setdefault(task_id, []).append(upstream_id)

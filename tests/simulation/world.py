@@ -1,0 +1,282 @@
+"""The real services on a real database, with the clock, the vendor and the power plug in the simulation's hands."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import rates
+from app.db import tasks as task_rows
+from app.db.engine import Database
+from app.db.schema import events as event_table
+from app.db.schema import tasks as task_table
+from app.domain.callback import CallbackTokens
+from app.domain.idempotency import LIFETIME
+from app.domain.models import Model
+from app.domain.policy import Policy
+from app.domain.task import Task
+from app.domain.verdict import Failed, Succeeded
+from app.errors import GatewayError, TaskGone
+from app.services.bell import Bell
+from app.services.callbacks import Answer, Callbacks
+from app.services.dispatch import Claimed, Dispatch
+from app.services.reconcile import QUESTIONS_PER_SECOND, SCOPE, Reconcile
+from app.services.tasks import Caller, Submission, Tasks
+from app.services.writer import Writer
+from tests.simulation.inline import work_inline
+from tests.simulation.vendor import Fate, Order, SimulatedVendor
+
+T = TypeVar("T")
+CALLER = Caller("default")
+POLICY = Policy(
+    queue_timeout=3_600_000,
+    task_timeout=900_000,
+    poll_after=60_000,
+    submit_tries=3,
+    hold_retry=60_000,
+    upstream_timeout=30_000,
+)
+EPOCH = 1_800_000_000_000
+
+
+class Plug(Enum):
+    """When the power goes."""
+
+    BEFORE_COMMIT = auto()
+    AFTER_COMMIT = auto()
+
+
+class HandClock:
+    """A clock that moves when told to."""
+
+    def __init__(self) -> None:
+        self.time = EPOCH
+
+    def now(self) -> int:
+        return self.time
+
+
+class PluggedDatabase(Database):
+    """A database under a process that can die on either side of any commit."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        for engine in (self._writer, self._reader):
+            work_inline(engine)
+        self.power_on()
+
+    def power_on(self) -> None:
+        """Forget the last power cut."""
+        self.pull: Plug | None = None
+        self.is_dark = asyncio.Event()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        pull, self.pull = self.pull, None
+        async with super().writing() as connection:
+            yield connection
+            if pull is Plug.BEFORE_COMMIT:
+                await self.go_dark()
+        if pull is Plug.AFTER_COMMIT:
+            await self.go_dark()
+
+    async def go_dark(self) -> None:
+        """Stop here for ever: nothing after this point happens in this process."""
+        self.is_dark.set()
+        await asyncio.get_running_loop().create_future()
+
+
+@dataclass
+class World:
+    """What outlives a crash: the database, the vendor, the clock, and what clients and the vendor were told."""
+
+    database: PluggedDatabase
+    clock: HandClock = field(default_factory=HandClock)
+    tokens: CallbackTokens = field(default_factory=lambda: CallbackTokens(["simulated"]))
+    accepted: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
+    uncertain: set[str] = field(default_factory=set)
+    """Tasks of which a submit ended so that nobody could know, or whose claim died with its process."""
+    first_verdict: dict[str, Succeeded | Failed] = field(default_factory=dict)
+    """The verdict that was first acknowledged, by task."""
+    keys: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """The task that each idempotency key stands for, and since when we know."""
+    crashes: int = 0
+
+    def __post_init__(self) -> None:
+        self.vendor = SimulatedVendor(self.tokens, before_reply=self._before_reply)
+        self.early: str | None = None
+
+    async def boot(self) -> None:
+        """Start a process."""
+        self.database.power_on()
+        self.writer = Writer(self.database, self.clock, lambda _: None)
+        parts: dict[str, Any] = {"writer": self.writer, "clock": self.clock, "policy": POLICY}
+        self.dispatch = Dispatch(
+            **parts,
+            database=self.database,
+            client=self.vendor,  # type: ignore[arg-type] -- the vendor stands where its client stands
+            rate_limit=None,
+            callback_url=lambda task_id: f"http://gateway/{self.tokens.sign(task_id)}",
+            bell=Bell(),
+        )
+        self.reconcile = Reconcile(**parts, client=self.vendor)
+        self.callbacks = Callbacks(**parts, tokens=self.tokens, question_due=Bell())
+        self.tasks = Tasks(**parts, database=self.database)
+        self.in_hand: list[Claimed] = []
+        self.writer.start()
+        async with self.database.writing() as connection:
+            await rates.ensure(connection, SCOPE, QUESTIONS_PER_SECOND)
+
+    async def power_off(self) -> None:
+        """End the process with nothing finished."""
+        self.crashes += 1
+        self.uncertain.update(claimed.task.id for claimed in self.in_hand)
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self.database.aclose()
+
+    async def shut_down(self) -> None:
+        """End the process in good order."""
+        await self.writer.aclose()
+        await self.database.aclose()
+
+    async def do(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Let the process do something; None, and a fresh process, if it died of it."""
+        doing = asyncio.ensure_future(work)
+        dark = asyncio.ensure_future(self.database.is_dark.wait())
+        await asyncio.wait({doing, dark}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            await self.power_off()
+            await self.boot()
+            return None
+        dark.cancel()
+        return doing.result()
+
+    # What clients do
+
+    async def submit(self, key: str | None) -> None:
+        submission = Submission(model=Model.NANO_BANANA, input={"prompt": "x", "image_urls": []}, metadata={})
+        try:
+            answer = await self.do(self.tasks.submit(CALLER, submission, key))
+        except TaskGone:
+            assert key in self.keys and self.keys[key][0] in self.deleted, "gone, but nobody deleted it"
+            return
+        if answer is None:
+            return
+        task_id = answer[0].task.id
+        self.accepted.add(task_id)
+        if key is not None:
+            first, at = self.keys.get(key, (task_id, self.clock.time))
+            if self.clock.time - at >= LIFETIME:
+                first, at = task_id, self.clock.time
+            assert first == task_id, "one key, two tasks"
+            self.keys[key] = (first, at)
+
+    async def ask_for(self, task_id: str, verb: str) -> None:
+        try:
+            if verb == "delete":
+                await self.do(self._delete(task_id))
+            elif verb == "cancel":
+                await self.do(self.tasks.cancel(CALLER, task_id))
+            else:
+                answer = await self.do(self.tasks.retry(CALLER, task_id))
+                if answer is not None:
+                    self.accepted.add(answer[0].task.id)
+        except GatewayError:
+            pass  # refused: nothing may have changed, which the invariants look at
+
+    async def _delete(self, task_id: str) -> None:
+        await self.tasks.delete(CALLER, task_id)
+        self.deleted.add(task_id)
+
+    # What the loops do
+
+    async def claim(self, limit: int) -> None:
+        claimed = await self.do(self.dispatch.claim(limit))
+        if claimed is not None:
+            self.in_hand += claimed
+        else:
+            # The claim died around its commit: if it was committed, nobody will ever know what came of it.
+            self.uncertain.update(task.id for task in await self.all_tasks() if task.status.value == "submitting")
+
+    async def send(self, index: int, fate: Fate, *, succeeds: bool, early: str | None) -> None:
+        claimed = self.in_hand.pop(index % len(self.in_hand))
+        self.vendor.fate, self.vendor.succeeds, self.early = fate, succeeds, early
+        if fate in {Fate.LOST_AFTER, Fate.LOST_BEFORE, Fate.CRASH} or self.database.pull is not None:
+            self.uncertain.add(claimed.task.id)
+        await self.do(self.dispatch.send(claimed))
+
+    async def poll(self) -> None:
+        for task in await self.do(self.reconcile.claim(8)) or []:
+            await self.do(self.reconcile.ask(task))
+
+    async def expire(self) -> None:
+        await self.do(self.reconcile.expire())
+        await self.do(self.dispatch.release_strays())
+
+    # What the vendor does
+
+    async def call_back(self, order: Order, verdict: Succeeded | Failed, upstream_id: str) -> None:
+        token = self.tokens.sign(order.task_id)
+        answer = await self._receive(token, body_of(verdict, upstream_id))
+        if answer is Answer.RECEIVED:
+            assert order.task_id not in self.first_verdict, "a second verdict was applied"
+            self.first_verdict[order.task_id] = verdict
+
+    async def call_back_with(self, order: Order, body: bytes) -> None:
+        answer = await self._receive(self.tokens.sign(order.task_id), body)
+        assert answer in {None, Answer.DUPLICATE}, f"{body!r} was taken for a verdict"
+
+    async def _receive(self, token: str, body: bytes) -> Answer | None:
+        task_id = self.callbacks.check_token(token)
+        try:
+            return await self.do(self.callbacks.receive(task_id, body))
+        except GatewayError:
+            return None
+
+    async def _before_reply(self, fate: Fate, upstream_id: str) -> None:
+        if fate is Fate.CRASH:
+            await self.database.go_dark()
+        order = self.vendor.orders.get(upstream_id)
+        if self.early is None or order is None:
+            return
+        order.is_finished = True
+        token = self.tokens.sign(order.task_id)
+        body = b"{" if self.early == "garbage" else body_of(order.verdict, upstream_id)
+        try:
+            answer = await self.callbacks.receive(self.callbacks.check_token(token), body)
+        except GatewayError:
+            return
+        if answer is Answer.RECEIVED:
+            self.first_verdict[order.task_id] = order.verdict
+
+    # What can be seen
+
+    async def all_tasks(self) -> list[Task]:
+        async with self.database.reading() as connection:
+            return [task_rows.to_task(row) for row in await connection.execute(select(task_table))]
+
+    async def new_events(self, after: int) -> list[tuple[int, str, str]]:
+        """Read events (id, task, state) that came after the one with this id."""
+        statement = select(event_table.c.id, event_table.c.task_id, event_table.c.type).order_by(event_table.c.id)
+        async with self.database.reading() as connection:
+            rows = await connection.execute(statement.where(event_table.c.id > after))
+            return [(row.id, row.task_id, row.type.removeprefix("task.")) for row in rows]
+
+
+def body_of(verdict: Succeeded | Failed, upstream_id: str) -> bytes:
+    """Write a verdict as the vendor's callback, shape A."""
+    if isinstance(verdict, Succeeded):
+        info = {"resultImageUrl": verdict.image_urls[0]}
+        return json.dumps({"code": 200, "msg": "ok", "data": {"taskId": upstream_id, "info": info}}).encode()
+    code = int(verdict.error.upstream_code or 501)
+    return json.dumps({"code": code, "msg": verdict.error.message, "data": {"taskId": upstream_id}}).encode()
