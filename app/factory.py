@@ -19,6 +19,7 @@ from app.services.callbacks import Callbacks
 from app.services.dispatch import Dispatch, RateLimit
 from app.services.reconcile import Reconcile
 from app.services.secret import load_secrets
+from app.services.sweep import Sweep
 from app.services.tasks import Tasks
 from app.services.writer import Writer
 from app.settings import Settings
@@ -68,6 +69,8 @@ class Factory:
             bell=self.queue_bell,
         )
         self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
+
+        self.sweep = Sweep(writer=self.writer, clock=self.clock)
 
     async def start(self) -> None:
         """Start the writer and make the rate slots that the limits need."""

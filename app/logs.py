@@ -10,6 +10,8 @@ import structlog
 
 # What stands behind these in a path or query lets its bearer in.
 _BEARERS = re.compile(r"(/callbacks/nanobanana/|access_token=)[^/?&\s\"']+")
+# Blotting out a shorter one would make the log unreadable and tell what it is.
+_SHORTEST_SECRET = 6
 _SECRET_NAMES = re.compile(r"authorization|api_key|secret|password|token", re.IGNORECASE)
 
 
@@ -58,7 +60,8 @@ class Redactor:
     """Blots out known secrets, bearer parts of addresses, and fields named like secrets."""
 
     def __init__(self, secrets: list[str]) -> None:
-        self._known = re.compile("|".join(re.escape(s) for s in secrets if s)) if any(secrets) else None
+        telling = [re.escape(secret) for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+        self._known = re.compile("|".join(telling)) if telling else None
 
     def __call__(self, _logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Process one log line's fields."""

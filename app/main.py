@@ -14,6 +14,7 @@ from app.loops.crew import Crew
 from app.loops.dispatch import DispatchLoop
 from app.loops.loop import Loop
 from app.loops.reconcile import AskLoop, ExpireLoop
+from app.loops.sweep import SweepLoop
 from app.services.bell import Bell
 from app.services.health import HealthCheck
 from app.settings import Settings
@@ -21,6 +22,7 @@ from app.settings import Settings
 _QUESTIONS_AT_ONCE = 16
 # What is in flight gets the time of one upstream call, and a little to be recorded.
 _RECORD_SECONDS = 5
+_SWEEP_SECONDS = 60
 _log = structlog.get_logger(__name__)
 
 
@@ -51,6 +53,7 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
         Loop("dispatch", DispatchLoop(factory.dispatch, submits).run_once, bell=factory.queue_bell),
         Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
         Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
+        Loop("sweep", SweepLoop(factory.sweep).run_once, bell=Bell(), interval=_SWEEP_SECONDS),
     ]
 
     app = FastAPI(

@@ -3,10 +3,13 @@
 import asyncio
 import signal
 import socket
+import tempfile
 import time
 
+import asyncpg
 import structlog
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import SystemClock
 from app.db.engine import Database
@@ -21,6 +24,7 @@ from app.services.secret import check_fingerprint, load_secrets
 from app.settings import Settings
 
 _DATABASE_PATIENCE_SECONDS = 30
+_ALLOWED_DATABASES = "allowed: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME of a database it may change"
 _GRACEFUL_SECONDS = 10
 _BACKLOG = 2048
 _log = structlog.get_logger(__name__)
@@ -28,6 +32,7 @@ _log = structlog.get_logger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises `ConfigurationError` if the settings don't let it start."""
+    make_data_dir(settings)
     secrets = load_secrets(settings)
     known = [settings.nanobanana_api_key, settings.bootstrap_api_key]
     configure_logs(
@@ -41,19 +46,36 @@ def serve(settings: Settings) -> None:
     if settings.nanobanana_api_key is not None:
         _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
-    _log.warning("sandbox", note="NANOBANANA_API_KEY is not set: this service draws the pictures itself.")
     sandbox = SandboxServer(state=settings.data_dir / "sandbox.db")
     sandbox.start()
+    note = "NANOBANANA_API_KEY is not set: this service draws the pictures itself."
+    _log.warning("sandbox", note=note, address=sandbox.url)
     try:
         _run(settings, listener, sandbox.url, "sandbox")
     finally:
         sandbox.stop()
 
 
+def make_data_dir(settings: Settings) -> None:
+    """Make `DATA_DIR` if it is not there, for our eyes only; raises `ConfigurationError` if it can't be used."""
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.data_dir):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            "DATA_DIR", f"can't be written to ({error.strerror})", "allowed: a directory that this user may write to"
+        ) from None
+
+
 async def prepare_database(settings: Settings) -> Database:
     """Connect and migrate, waiting a while for a database that is not up yet; the caller closes it."""
-    database = Database(database_url(settings))
-    deadline = time.monotonic() + _DATABASE_PATIENCE_SECONDS
+    try:
+        database = Database(database_url(settings))
+    except (OSError, SQLAlchemyError) as error:
+        raise ConfigurationError("DATABASE_URL", f"can't be used ({error})", _ALLOWED_DATABASES) from None
+    # A server may come up after us; a file that can't be opened now can't be opened later.
+    deadline = time.monotonic() + (_DATABASE_PATIENCE_SECONDS if database.is_postgresql else 0)
     while True:
         try:
             await migrate(database)
@@ -66,6 +88,10 @@ async def prepare_database(settings: Settings) -> Database:
                 ) from error
             _log.warning("waiting_for_database")
             await asyncio.sleep(1)
+        except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            await database.aclose()
+            first_line = str(error).partition("\n")[0]
+            raise ConfigurationError("DATABASE_URL", f"can't be used ({first_line})", _ALLOWED_DATABASES) from error
         except BaseException:
             await database.aclose()
             raise

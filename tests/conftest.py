@@ -8,7 +8,6 @@ from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway
 from tests.support.vendor import Vendor
 
-
 configure_logs("console", "error", [])
 
 

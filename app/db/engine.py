@@ -29,12 +29,12 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
-        self.is_postgresql = parsed.get_backend_name() in {"postgresql", "postgres"}
+        self.is_postgresql = url.startswith("postgres")
         if self.is_postgresql:
-            self._writer = self._reader = _postgresql_engine(parsed)
+            self._writer = self._reader = _postgresql_engine(url)
         else:
-            Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
+            parsed = make_url(url)
+            Path(parsed.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._writer = _sqlite_engine(parsed, begin="BEGIN IMMEDIATE", connections=1)
             self._reader = _sqlite_engine(parsed, begin="BEGIN", connections=_READERS)
 
@@ -84,9 +84,9 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _postgresql_engine(url: URL) -> AsyncEngine:
+def _postgresql_engine(url: str) -> AsyncEngine:
     return create_async_engine(
-        url.set(drivername="postgresql+asyncpg"),
+        "postgresql+asyncpg://",
         pool_size=_READERS,
         max_overflow=_READERS,
         pool_timeout=_POOL_TIMEOUT_SECONDS,
@@ -94,6 +94,8 @@ def _postgresql_engine(url: URL) -> AsyncEngine:
         hide_parameters=True,
         json_serializer=_dumps,
         connect_args={
+            # The driver reads the URL as libpq does, `sslmode` and a socket's directory as `host` included.
+            "dsn": url,
             "timeout": _CONNECT_TIMEOUT_SECONDS,
             "command_timeout": _STATEMENT_TIMEOUT_SECONDS,
             "server_settings": {"application_name": "nanobanana-gateway"},

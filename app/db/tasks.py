@@ -14,11 +14,9 @@ from app.domain.task import Status, Task, TaskFilter
 from app.domain.verdict import ErrorCode, TaskError
 
 _PLAIN_FIELDS = tuple(f.name for f in fields(Task) if f.name not in {"error", "model", "type", "status"})
+_CONSTANT = set("id project subject model type input metadata webhook_url retry_of created_at".split())
 # What a movement may change. All of it is written each time, so that many movements are one prepared statement.
-_MUTABLE = (
-    "status upstream_task_id attempts failures error_code error_message error_upstream_code claimed_at submitted_at "
-    "completed_at updated_at not_before ask_at asked_at asks deadline_at callbacks version"
-).split()
+_MUTABLE = [column.name for column in tasks.c if column.name not in _CONSTANT]
 _UPDATE = (
     update(tasks)
     .where(tasks.c.id == bindparam("row_id"), tasks.c.version == bindparam("row_version"))

@@ -18,11 +18,11 @@ from app.domain import moves
 from app.domain.policy import Policy
 from app.domain.submission import SubmitOutcome
 from app.domain.task import Status, Task
+from app.domain.upstream import Upstream
 from app.errors import ServiceUnavailable
 from app.services.bell import Bell
 from app.services.unit import Decision, Unit
 from app.services.writer import Writer
-from app.upstream.client import UpstreamClient
 
 SCOPE = "submit"
 """The rate slots that submits take."""
@@ -61,7 +61,7 @@ class Dispatch:
         *,
         database: Database,
         writer: Writer,
-        client: UpstreamClient,
+        client: Upstream,
         clock: Clock,
         policy: Policy,
         rate_limit: RateLimit | None,

@@ -9,10 +9,10 @@ from app.db import tasks as task_rows
 from app.domain import moves
 from app.domain.policy import Policy
 from app.domain.task import Task
+from app.domain.upstream import Upstream
 from app.domain.verdict import Failed, Generating, Report, Succeeded, Unreadable
 from app.services.unit import Decision, Unit
 from app.services.writer import Writer
-from app.upstream.client import UpstreamClient
 
 SCOPE = "ask"
 """The rate slots that questions take."""
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 class Reconcile:
     """Asks about silent tasks and ends those past their deadline."""
 
-    def __init__(self, *, writer: Writer, client: UpstreamClient, clock: Clock, policy: Policy) -> None:
+    def __init__(self, *, writer: Writer, client: Upstream, clock: Clock, policy: Policy) -> None:
         self._writer = writer
         self._client = client
         self._clock = clock

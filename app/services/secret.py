@@ -18,7 +18,6 @@ def load_secrets(settings: Settings) -> list[str]:
     if settings.secret_key:
         return [secret.get_secret_value() for secret in settings.secret_key]
     path = settings.data_dir / _FILE
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{_FILE}.{secrets.token_hex(4)}")
     try:
         if not path.exists():
@@ -50,7 +49,7 @@ async def check_fingerprint(database: Database, known: list[str]) -> None:
             raise ConfigurationError(
                 "SECRET_KEY",
                 "is not the one that this database is used with",
-                "set the same on every replica; to change it, put the new one before the old one, comma-separated",
+                "set the same on every replica; to change it, follow 'Rotating SECRET_KEY' in the README",
             )
         await facts.put(connection, _FACT, fingerprints[0])
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx
 
-from app.serve import listen, make_server, prepare
+from app.serve import listen, make_data_dir, make_server, prepare
 from app.services.secret import load_secrets
 from app.settings import Settings
 from tests.support.waiting import until
@@ -52,6 +52,7 @@ class LiveGateway:
     def __init__(self, *, data_dir: Path, upstream_url: str, **settings: Any) -> None:
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
         self.settings = Settings(_env_file=None, **{"host": "127.0.0.1", "port": 0, **given})
+        make_data_dir(self.settings)
         asyncio.run(prepare(self.settings, load_secrets(self.settings)))
         self._listener = listen(self.settings)
         port = self._listener.getsockname()[1]

@@ -1,0 +1,26 @@
+"""Taking away what has served its time, in small batches."""
+
+from app.clock import Clock
+from app.db import idempotency as idempotency_rows
+from app.domain.idempotency import LIFETIME
+from app.services.unit import Unit
+from app.services.writer import Writer
+
+_AT_ONCE = 200
+
+
+class Sweep:
+    """Deletes what nobody needs any more."""
+
+    def __init__(self, *, writer: Writer, clock: Clock) -> None:
+        self._writer = writer
+        self._clock = clock
+
+    async def idempotency_keys(self) -> int:
+        """Delete one batch of keys past their lifetime; returns how many."""
+        before = self._clock.now() - LIFETIME
+
+        async def work(unit: Unit) -> int:
+            return await idempotency_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
+
+        return await self._writer.run(work)
