@@ -221,6 +221,8 @@ class World:
             await self.do(self.reconcile.ask(task))
 
     async def expire(self) -> None:
+        # Who holds a task beyond its deadline without sending it leaves the outcome open as well.
+        self.uncertain.update(claimed.task.id for claimed in self.in_hand)
         await self.do(self.reconcile.expire())
         await self.do(self.dispatch.release_strays())
 

@@ -1,0 +1,16 @@
+"""kill -9, again and again, under load and with a vendor that misbehaves. The long run is tests/e2e/crashes.py."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.crashes import run
+from tests.support.databases import PostgresServer
+
+
+@pytest.mark.timeout(180)
+def test_killed_replicas_lose_nothing_and_pay_nothing_twice(postgres: PostgresServer, tmp_path: Path) -> None:
+    books = run(tmp_path, postgres.create_database(), orders=250)
+    assert books.wrong == []
+    assert books.kills >= 2
+    assert sum(books.statuses.values()) == 250
