@@ -6,7 +6,9 @@ and whatever makes no sense becomes `Unreadable`, never an exception.
 
 import json
 import re
+import unicodedata
 from typing import Any
+from urllib.parse import urlsplit
 
 from app.domain.verdict import (
     ErrorCode,
@@ -27,9 +29,12 @@ _POLICY_WORDS = re.compile(
 )
 # A task id of theirs is 32 hex digits; other schemes are let in as long as they are plain tokens.
 _TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# No white space, control characters or surrogates, nor what no URL may hold.
+_URL = re.compile(r"https?://[^\s\"<>\\\x00-\x20\x7f-\x9f\ud800-\udfff]+", re.IGNORECASE)
 _MAX_URL_LENGTH = 4096
 _MAX_IMAGES = 16
 _MAX_MESSAGE_LENGTH = 2000
+_NUMBER_BOUND = 10**9
 _CONTENT_REFUSED, _GENERATION_FAILED, _OK = 400, 501, 200
 _CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)
 
@@ -44,11 +49,11 @@ def parse_object(raw: bytes | str) -> dict[str, Any] | None:
 
 
 def number(value: object) -> int | None:
-    """Read an integer that may come as a string; None if it is neither."""
+    """Read an integer that may come as a string; None if it is neither, or longer than any code or flag."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return value
+        return value if abs(value) < _NUMBER_BOUND else None
     if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,9}\s*", value):
         return int(value)
     return None
@@ -64,7 +69,7 @@ def words(*candidates: object) -> str:
 
 def clean(text: str) -> str:
     """Drop what databases and terminals can't hold: NUL, other control characters, lone surrogates."""
-    return "".join(c for c in text if c in "\n\t" or (ord(c) >= 0x20 and not 0xD800 <= ord(c) <= 0xDFFF))  # noqa: PLR2004 -- code points
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
 
 
 def task_id(*holders: dict[str, Any]) -> str | None:
@@ -94,11 +99,12 @@ def _urls_in(value: object) -> list[str]:
     if not isinstance(value, str):
         return []
     text = value.strip()
-    if text.startswith("["):
+    if text.startswith(("[", '"')):
         try:
-            listed = json.loads(text)
+            parsed = json.loads(text)
         except (ValueError, RecursionError):
             return []
+        listed = parsed if isinstance(parsed, list) else [parsed]
         return [url for item in listed if isinstance(item, str) for url in _split(item)]
     return _split(text)
 
@@ -110,10 +116,12 @@ def _split(text: str) -> list[str]:
 
 
 def _is_http_url(text: str) -> bool:
-    return (
-        len(text) <= _MAX_URL_LENGTH
-        and re.fullmatch(r"https?://[^\s\"<>\\\x00-\x20\ud800-\udfff]+", text, re.IGNORECASE) is not None
-    )
+    if len(text) > _MAX_URL_LENGTH or not _URL.fullmatch(text):
+        return False
+    try:
+        return bool(urlsplit(text).hostname)
+    except ValueError:
+        return False
 
 
 def read_callback(raw: bytes) -> Report:
