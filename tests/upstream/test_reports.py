@@ -170,7 +170,7 @@ def test_a_flag_of_0_means_that_it_is_being_made(body: Any) -> None:
         record(4),
         record(-1),
         record(None),
-        record(True, response={"resultImageUrl": ONE}),
+        record(flag=True, response={"resultImageUrl": ONE}),
     ],
 )
 def test_what_states_no_verdict_is_unreadable(body: Any) -> None:
