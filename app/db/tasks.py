@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, case, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.schema import images, tasks
@@ -16,8 +16,8 @@ from app.domain.verdict import ErrorCode, TaskError
 _PLAIN_FIELDS = tuple(f.name for f in fields(Task) if f.name not in {"error", "model", "type", "status"})
 # What a movement may change. All of it is written each time, so that many movements are one prepared statement.
 _MUTABLE = (
-    "status upstream_task_id attempts failures error_code error_message error_upstream_code claimed_at submitted_at "
-    "completed_at updated_at not_before ask_at asked_at asks deadline_at callbacks version"
+    "status upstream_task_id attempts failures error_code error_message error_upstream_code claimed_at claimed_by "
+    "submitted_at completed_at updated_at not_before ask_at asked_at asks deadline_at callbacks version"
 ).split()
 _UPDATE = (
     update(tasks)
@@ -167,9 +167,14 @@ async def to_ask(connection: AsyncConnection, *, now: int, limit: int) -> list[T
     return [to_task(row) for row in await connection.execute(statement)]
 
 
-async def lease_question(connection: AsyncConnection, task_ids: Sequence[str], until: int) -> None:
-    """Keep others from asking about these tasks until then; no movement, so no version and no event."""
-    await connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until))
+async def lease_question(connection: AsyncConnection, task_ids: Sequence[str], *, now: int, until: int) -> None:
+    """Keep others from asking about these tasks until then; no movement, so no version and no event.
+
+    What hastens questions keeps its distance to this one from now on, not only from its answer. Past the deadline
+    only an answer counts as asked (see `overdue`).
+    """
+    asked_at = case((tasks.c.deadline_at <= now, tasks.c.asked_at), else_=now)
+    await connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
 
 
 async def overdue(connection: AsyncConnection, *, now: int, limit: int) -> list[Task]:

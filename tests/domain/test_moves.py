@@ -263,3 +263,9 @@ def test_what_hastens_a_question_keeps_a_distance_to_the_last(asked_at: int | No
 )
 def test_a_report_about_another_task_is_noticed(known: str | None, report: Report, is_another: bool) -> None:
     assert moves.names_another_task(make_task(upstream_task_id=known), report) is is_another
+
+
+def test_nothing_hastens_the_last_question_which_is_under_way() -> None:
+    deadline = STATES["processing"].deadline_at
+    assert deadline is not None
+    assert moves.hasten_question(STATES["processing"], None, deadline, POLICY) is None
