@@ -210,7 +210,7 @@ BROKEN: dict[str, Serve] = {
 
 @pytest.mark.parametrize("how", BROKEN)
 async def test_nobody_knows_the_outcome_once_bytes_may_have_left(how: str) -> None:
-    assert isinstance(await outcome_of(BROKEN[how], patience=1.0), Unknown)
+    assert isinstance(await outcome_of(BROKEN[how], patience=0.5), Unknown)
 
 
 @pytest.mark.parametrize("serve", [closes_at_once, resets_at_once])
@@ -307,7 +307,7 @@ async def test_a_question_names_the_task() -> None:
 
 @pytest.mark.parametrize("how", BROKEN)
 async def test_a_question_without_an_answer_is_no_verdict(how: str) -> None:
-    assert isinstance(await ask(BROKEN[how], patience=1.0), Unreadable)
+    assert isinstance(await ask(BROKEN[how], patience=0.5), Unreadable)
 
 
 async def test_the_key_is_blotted_out_of_records() -> None:
