@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, case, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.schema import images, tasks
@@ -165,9 +165,14 @@ async def to_ask(connection: AsyncConnection, *, now: int, limit: int) -> list[T
     return [to_task(row) for row in await connection.execute(statement)]
 
 
-async def lease_question(connection: AsyncConnection, task_ids: Sequence[str], until: int) -> None:
-    """Keep others from asking about these tasks until then; no movement, so no version and no event."""
-    await connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until))
+async def lease_question(connection: AsyncConnection, task_ids: Sequence[str], *, now: int, until: int) -> None:
+    """Keep others from asking about these tasks until then; no movement, so no version and no event.
+
+    What hastens questions keeps its distance to this one from now on, not only from its answer. Past the deadline
+    only an answer counts as asked (see `overdue`).
+    """
+    asked_at = case((tasks.c.deadline_at <= now, tasks.c.asked_at), else_=now)
+    await connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
 
 
 async def overdue(connection: AsyncConnection, *, now: int, limit: int) -> list[Task]:

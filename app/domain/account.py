@@ -53,25 +53,30 @@ class Account:
     def after(self, outcome: SubmitOutcome, now: int, policy: Policy) -> "Account":
         """Judge the account by what came of a submit."""
         match outcome:
+            case AccountRefused(error):
+                return Account(AccountState.HELD, error, now + policy.hold_retry)
+            case TryAgain(error, retry_after, pauses_account=True) if self.state is not AccountState.HELD:
+                return self._paused(error, retry_after, now)
+        if self.is_open or not self.probing:
+            # Submits that left before the account closed know nothing of what closed it.
+            return self
+        match outcome:
             case Accepted() | Refused():
                 # The vendor looked at the request itself, so the account is fine.
                 return Account()
-            case AccountRefused(error):
-                return Account(AccountState.HELD, error, now + policy.hold_retry)
-            case TryAgain(error, retry_after, pauses_account=True):
-                return self._paused(error, retry_after, now)
+            case TryAgain(_, retry_after, pauses_account=True):
+                return replace(self, until=now + (retry_after or _FIRST_PAUSE), probing=False)
             case TryAgain() if self.state is AccountState.PAUSED:
                 return Account()
         # An unknown outcome, or the vendor's own trouble, says nothing about the account. A probe that ended so
         # is followed by another soon.
-        return self if self.is_open else replace(self, until=min(self.until, now + _FIRST_PAUSE), probing=False)
+        return replace(self, until=min(self.until, now + _FIRST_PAUSE), probing=False)
 
     def _paused(self, error: TaskError, retry_after: int | None, now: int) -> "Account":
-        if self.state is AccountState.HELD:
-            return replace(self, until=now + (retry_after or _FIRST_PAUSE), probing=False)
-        # Many submits in flight are refused together: that is one pause, not a step each.
-        pauses = self.pauses + 1 if self.is_open or self.probing else self.pauses
-        pause = min(_FIRST_PAUSE << min(pauses - 1, 16), _MAX_PAUSE)
-        if retry_after is not None:
-            pause = retry_after
-        return Account(AccountState.PAUSED, error, now + pause, pauses)
+        # Many submits in flight are refused together: that is one pause, as long as the longest of them wishes.
+        is_next = self.is_open or self.probing
+        pauses = self.pauses + 1 if is_next else self.pauses
+        # No wish, or one for no pause at all (a date that has passed by our clock).
+        pause = retry_after or min(_FIRST_PAUSE << min(pauses - 1, 16), _MAX_PAUSE)
+        until = now + pause if is_next else max(self.until, now + pause)
+        return Account(AccountState.PAUSED, error, until, pauses)

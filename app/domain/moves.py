@@ -119,6 +119,8 @@ def hasten_question(task: Task, upstream_task_id: str | None, now: int, policy: 
     known = task.upstream_task_id or (upstream_task_id if task.status is Status.SUBMITTING else None)
     if known is None or task.is_final:
         return None
+    if task.deadline_at is not None and task.deadline_at <= now:
+        return None  # the last question is due or under way
     soonest = now if task.asked_at is None else max(now, task.asked_at + policy.hasten_pause)
     ask_at = soonest if task.ask_at is None else min(task.ask_at, soonest)
     return Step(replace(task, upstream_task_id=known, ask_at=ask_at), is_event=False)

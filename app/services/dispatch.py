@@ -104,9 +104,7 @@ class Dispatch:
         async with self._database.reading() as connection:
             claimed = await task_rows.claimed_by(connection, self._name, before=before)
         strays = [task_id for task_id in claimed if task_id not in self._in_hand]
-        for task_id in strays:
-            await self._release(task_id)
-        return len(strays)
+        return sum([await self._release(task_id) for task_id in strays])
 
     async def _send(self, claimed: Claimed) -> None:
         task = claimed.task
@@ -121,11 +119,12 @@ class Dispatch:
             else:
                 return
 
-    async def _release(self, task_id: str) -> None:
-        def decide(task: Task | None) -> Decision[None]:
-            return Decision(None, moves.release(task, self._clock.now(), self._policy) if task else None)
+    async def _release(self, task_id: str) -> bool:
+        def decide(task: Task | None) -> Decision[bool]:
+            step = moves.release(task, self._clock.now(), self._policy) if task else None
+            return Decision(step is not None, step)
 
-        await self._writer.move(task_id, decide)
+        return await self._writer.move(task_id, decide)
 
     async def _claim(self, unit: Unit, limit: int) -> list[Claimed]:
         account = await account_row.get(unit.connection)

@@ -66,7 +66,7 @@ class Reconcile:
         if due:
             # If this process dies while it asks, somebody else asks after this.
             lease = unit.now + 2 * self._policy.upstream_timeout
-            await task_rows.lease_question(unit.connection, [task.id for task in due], lease)
+            await task_rows.lease_question(unit.connection, [task.id for task in due], now=unit.now, until=lease)
         return due
 
     def _decide(self, task: Task | None, report: Report) -> Decision[Report | None]:

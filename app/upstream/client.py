@@ -9,7 +9,7 @@ import httpx
 
 from app.domain.models import Model
 from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
-from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
+from app.domain.verdict import ErrorCode, Failed, Report, TaskError, Unreadable
 from app.upstream import wire
 from app.upstream.outcome import read_submit_reply
 from app.upstream.reports import parse_object, read_record_info
@@ -17,6 +17,8 @@ from app.upstream.reports import parse_object, read_record_info
 # A server that closes an idle connection while we send on it leaves an outcome nobody knows. Let ours go first.
 _IDLE_CONNECTION_SECONDS = 2.0
 _MAX_REPLY_BYTES = 1024 * 1024
+# A shorter one might be part of something else.
+_LONG_KEY = 8
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -75,7 +77,13 @@ class UpstreamClient:
         body = parse_object(response.content)
         if body is None:
             return Unreadable(f"record-info answered HTTP {response.status_code} without a JSON object.")
-        return read_record_info(body)
+        report = read_record_info(body)
+        match report:
+            case Failed(named, failure):
+                return Failed(named, self._scrubbed_error(failure))
+            case Unreadable(reason, named):
+                return Unreadable(self._scrub(reason), named)
+        return report
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -93,10 +101,11 @@ class UpstreamClient:
         finally:
             await response.aclose()
         headers = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
-        return httpx.Response(response.status_code, headers=headers, content=bytes(content), request=request)
+        # Vendors have been seen to repeat a wrong key in their error message. Here nothing has cut it in two yet.
+        clean = bytes(content).replace(self._api_key.encode(), b"***") if len(self._api_key) >= _LONG_KEY else content
+        return httpx.Response(response.status_code, headers=headers, content=bytes(clean), request=request)
 
     def _scrub(self, text: str) -> str:
-        # Vendors have been seen to repeat a wrong key in their error message.
         return text.replace(self._api_key, "***") if self._api_key else text
 
     def _scrubbed(self, outcome: SubmitOutcome) -> SubmitOutcome:

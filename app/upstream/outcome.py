@@ -7,11 +7,13 @@ import httpx
 
 from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, TaskError
-from app.upstream.reports import number, parse_object, task_id, words
+from app.upstream.reports import names_task, number, object_in, parse_object, task_id, words
 
-_OK, _UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY = 200, 401, 402, 408, 429
+_UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY = 401, 402, 408, 429
 _BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
 _CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)
+# After these a task would be sent again (or is unknown anyway), so with a task id they don't count as refusals.
+_PASSING_CODES = {_UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY}
 _MAX_RETRY_AFTER_SECONDS = 3600
 _ACCOUNT_CODES = {
     _UNAUTHORIZED: ErrorCode.UPSTREAM_UNAUTHORIZED,
@@ -27,14 +29,15 @@ def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
     """
     status = response.status_code
     body = parse_object(response.content)
-    data = body.get("data") if body else None
-    holders = [holder for holder in (data, body) if isinstance(holder, dict)]
+    holders = [object_in(body.get("data")), body] if body else []
     upstream_id = task_id(*holders)
     envelope_code = number(body.get("code")) if body else None
     code = envelope_code if envelope_code is not None else status
-    if upstream_id and (code in {_OK, _TOO_MANY} or code in _SERVER_ERRORS):
+    if upstream_id and not (code in _CLIENT_ERRORS and code not in _PASSING_CODES):
         # Whatever else the reply says, a task with this id exists: asking about it will tell.
         return Accepted(upstream_id)
+    if (code in _PASSING_CODES or code in _SERVER_ERRORS) and names_task(*holders):
+        return Unknown(f"The upstream answered {code} and named a task in a form unknown here.")
 
     text = words(body.get("msg"), body.get("message")) if body else ""
     message = text or f"The upstream answered {code} without a reason."
@@ -59,7 +62,7 @@ def _retry_after(response: httpx.Response) -> int | None:
     if seconds is None and value:
         try:
             moment = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter for a zone that is days away
             return None
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = (aware - datetime.now(UTC)).total_seconds()

@@ -6,7 +6,9 @@ and whatever makes no sense becomes `Unreadable`, never an exception.
 
 import json
 import re
+import unicodedata
 from typing import Any
+from urllib.parse import urlsplit
 
 from app.domain.verdict import (
     ErrorCode,
@@ -25,11 +27,15 @@ _POLICY_WORDS = re.compile(
     r"polic(y|ies)|prohibit|sensitive|safety|nsfw|moderation|violat|flagged|inappropriate",
     re.IGNORECASE,
 )
+_TASK_ID_KEYS = ("taskId", "task_id")
 # A task id of theirs is 32 hex digits; other schemes are let in as long as they are plain tokens.
 _TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# No white space, control characters or surrogates, nor what no URL may hold.
+_URL = re.compile(r"https?://[^\s\"<>\\\x00-\x20\x7f-\x9f\ud800-\udfff]+", re.IGNORECASE)
 _MAX_URL_LENGTH = 4096
 _MAX_IMAGES = 16
 _MAX_MESSAGE_LENGTH = 2000
+_NUMBER_BOUND = 10**9
 _CONTENT_REFUSED, _GENERATION_FAILED, _OK = 400, 501, 200
 _CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)
 
@@ -44,11 +50,11 @@ def parse_object(raw: bytes | str) -> dict[str, Any] | None:
 
 
 def number(value: object) -> int | None:
-    """Read an integer that may come as a string; None if it is neither."""
+    """Read an integer that may come as a string; None if it is neither, or longer than any code or flag."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return value
+        return value if abs(value) < _NUMBER_BOUND else None
     if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,9}\s*", value):
         return int(value)
     return None
@@ -64,17 +70,22 @@ def words(*candidates: object) -> str:
 
 def clean(text: str) -> str:
     """Drop what databases and terminals can't hold: NUL, other control characters, lone surrogates."""
-    return "".join(c for c in text if c in "\n\t" or (ord(c) >= 0x20 and not 0xD800 <= ord(c) <= 0xDFFF))  # noqa: PLR2004 -- code points
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
 
 
 def task_id(*holders: dict[str, Any]) -> str | None:
     """Find the upstream's task id in the first holder that has one."""
     for holder in holders:
-        for key in ("taskId", "task_id"):
+        for key in _TASK_ID_KEYS:
             found = holder.get(key)
             if isinstance(found, str) and _TASK_ID.fullmatch(found):
                 return found
     return None
+
+
+def names_task(*holders: dict[str, Any]) -> bool:
+    """Whether a task is named at all, be it in a form that `task_id` does not take."""
+    return any(holder.get(key) for holder in holders for key in _TASK_ID_KEYS)
 
 
 def image_urls(*holders: object) -> tuple[str, ...]:
@@ -94,11 +105,12 @@ def _urls_in(value: object) -> list[str]:
     if not isinstance(value, str):
         return []
     text = value.strip()
-    if text.startswith("["):
+    if text.startswith(("[", '"')):
         try:
-            listed = json.loads(text)
+            parsed = json.loads(text)
         except (ValueError, RecursionError):
             return []
+        listed = parsed if isinstance(parsed, list) else [parsed]
         return [url for item in listed if isinstance(item, str) for url in _split(item)]
     return _split(text)
 
@@ -110,10 +122,12 @@ def _split(text: str) -> list[str]:
 
 
 def _is_http_url(text: str) -> bool:
-    return (
-        len(text) <= _MAX_URL_LENGTH
-        and re.fullmatch(r"https?://[^\s\"<>\\\x00-\x20\ud800-\udfff]+", text, re.IGNORECASE) is not None
-    )
+    if len(text) > _MAX_URL_LENGTH or not _URL.fullmatch(text):
+        return False
+    try:
+        return bool(urlsplit(text).hostname)
+    except ValueError:
+        return False
 
 
 def read_callback(raw: bytes) -> Report:
@@ -121,7 +135,7 @@ def read_callback(raw: bytes) -> Report:
     body = parse_object(raw)
     if body is None:
         return Unreadable("The body is not a JSON object.")
-    data = _object(body.get("data"))
+    data = object_in(body.get("data"))
     if "successFlag" in data or "successFlag" in body:
         return _read_record(body, data)
     return _read_shape_a(body, data)
@@ -129,7 +143,7 @@ def read_callback(raw: bytes) -> Report:
 
 def read_record_info(body: dict[str, Any]) -> Report:
     """Read a record-info reply. Anything but a stated flag is no answer: a new task may answer 404 for seconds."""
-    data = _object(body.get("data"))
+    data = object_in(body.get("data"))
     if "successFlag" in data or "successFlag" in body:
         return _read_record(body, data)
     return Unreadable(f"record-info gave no verdict: {body.get('code')} {words(body.get('msg'), body.get('message'))}")
@@ -139,8 +153,8 @@ def _read_shape_a(body: dict[str, Any], data: dict[str, Any]) -> Report:
     code = number(body.get("code"))
     upstream_id = task_id(data, body)
     if code == _OK:
-        info = _object(data.get("info"))
-        return _success(upstream_id, image_urls(info, data, _object(data.get("response")), body))
+        info = object_in(data.get("info"))
+        return _success(upstream_id, image_urls(info, data, object_in(data.get("response")), body))
     if code is None or not (code in _CLIENT_ERRORS or code in _SERVER_ERRORS):
         return Unreadable("There is neither a known code nor a successFlag.", upstream_id)
     message = words(body.get("msg"), body.get("message"), data.get("errorMessage"))
@@ -161,7 +175,9 @@ def _read_record(body: dict[str, Any], data: dict[str, Any]) -> Report:
     if flag == wire.FLAG_GENERATING:
         return Generating(upstream_id)
     if flag == wire.FLAG_SUCCESS:
-        return _success(upstream_id, image_urls(_object(record.get("response")), _object(record.get("info")), record))
+        return _success(
+            upstream_id, image_urls(object_in(record.get("response")), object_in(record.get("info")), record)
+        )
     if flag not in {wire.FLAG_CREATE_FAILED, wire.FLAG_GENERATE_FAILED}:
         return Unreadable("The successFlag is none of the documented ones.", upstream_id)
     vendor_code = number(record.get("errorCode")) or None
@@ -184,7 +200,7 @@ def _failure(upstream_id: str | None, code: ErrorCode, message: str, vendor_code
     return Failed(upstream_id, TaskError(code, text, str(vendor_code)))
 
 
-def _object(value: object) -> dict[str, Any]:
+def object_in(value: object) -> dict[str, Any]:
     """Read an object that may come as a JSON string; empty if it is neither."""
     if isinstance(value, str):
         return parse_object(value) or {}

@@ -1,0 +1,271 @@
+"""Who moves a task from where to where. What is not in a table must change nothing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from app.domain import moves
+from app.domain.moves import Step
+from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.task import Status, Task
+from app.domain.verdict import ErrorCode, Failed, Generating, Report, Succeeded, TaskError, Unreadable, Verdict
+from tests.support.tasks import NOW, POLICY, STATES, make_task
+
+LATER = NOW + 5_000
+PASSING = TaskError(ErrorCode.UPSTREAM_ERROR, "busy", "429")
+ACCOUNT = TaskError(ErrorCode.INSUFFICIENT_CREDITS, "no credits", "402")
+REQUEST = TaskError(ErrorCode.INVALID_REQUEST, "bad prompt", "400")
+POLICY_ERROR = TaskError(ErrorCode.CONTENT_POLICY, "no", "400")
+SUCCESS = Succeeded("up", ("https://x.example/1.png", "https://x.example/2.png"))
+FAILURE = Failed(None, POLICY_ERROR)
+
+Move = Callable[[Task], Step | None]
+
+
+def settle(outcome: SubmitOutcome) -> Move:
+    return lambda task: moves.settle_submit(task, outcome, LATER, POLICY, 0.0)
+
+
+def conclude(verdict: Verdict) -> Move:
+    return lambda task: moves.conclude(task, verdict, LATER)
+
+
+Q, S, P, OK, F, C = (
+    Status.QUEUED,
+    Status.SUBMITTING,
+    Status.PROCESSING,
+    Status.SUCCEEDED,
+    Status.FAILED,
+    Status.CANCELED,
+)
+_UNFINISHED = ("new", "requeued", "submitting", "submitting, id known", "processing")
+_GUESSES = ("submission unknown", "timed out")
+_VERDICT_MOVES = (*_UNFINISHED, *_GUESSES)
+
+TABLE: dict[str, tuple[Move, dict[str, Status]]] = {
+    "claim": (lambda task: moves.claim(task, "me", LATER, POLICY), {"new": S, "requeued": S}),
+    "release": (lambda task: moves.release(task, LATER, POLICY), {"submitting": Q}),
+    "cancel": (lambda task: moves.cancel(task, LATER), {"new": C, "requeued": C}),
+    "accepted": (
+        settle(Accepted("up")),
+        {"requeued": P, "submitting": P, "submitting, id known": P, "submission unknown": F},
+    ),
+    "accept by callback": (
+        lambda task: moves.accept(task, "up", LATER, POLICY),
+        {"requeued": P, "submitting": P, "submitting, id known": P, "submission unknown": F},
+    ),
+    "refused": (settle(Refused(REQUEST)), {"submitting": F}),
+    "account refused": (settle(AccountRefused(ACCOUNT)), {"submitting": Q}),
+    "try again": (settle(TryAgain(PASSING)), {"submitting": Q}),
+    "unknown": (settle(Unknown("broke off")), {"submitting": S}),
+    "success": (conclude(SUCCESS), dict.fromkeys(_VERDICT_MOVES, OK)),
+    "failure": (conclude(FAILURE), dict.fromkeys(_VERDICT_MOVES, F)),
+    "asked in vain": (
+        lambda task: moves.note_question(task, LATER, POLICY),
+        {"submitting, id known": S, "processing": P, "timed out": F},
+    ),
+    "hasten": (
+        lambda task: moves.hasten_question(task, None, LATER, POLICY),
+        {"submitting, id known": S, "processing": P, "timed out": F},
+    ),
+    "hasten by a named id": (
+        lambda task: moves.hasten_question(task, "up", LATER, POLICY),
+        {"submitting": S, "submitting, id known": S, "processing": P, "timed out": F},
+    ),
+    "deadline": (
+        lambda task: moves.expire(replace(task, asked_at=task.deadline_at), NOW + 10**9, POLICY, None),
+        dict.fromkeys(_UNFINISHED, F),
+    ),
+    "before the deadline": (lambda task: moves.expire(task, LATER, POLICY, None), {}),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("move", TABLE)
+def test_who_moves_a_task_from_where_to_where(move: str, state: str) -> None:
+    act, table = TABLE[move]
+    step = act(STATES[state])
+    assert (step.task.status if step else None) == table.get(state)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("move", TABLE)
+def test_no_move_changes_who_and_what_a_task_is(move: str, state: str) -> None:
+    before = STATES[state]
+    step = TABLE[move][0](before)
+    if step is None:
+        return
+    after = step.task
+    same = "id project subject model type input metadata webhook_url retry_of created_at callbacks version".split()
+    assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
+    assert after.is_terminal == (after.completed_at is not None)
+    assert before.upstream_task_id in {None, after.upstream_task_id}
+    if after.is_terminal:
+        assert after.deadline_at is None
+    else:
+        assert after.deadline_at is not None
+    if after.is_final:
+        assert after.ask_at is None
+    if after.status is P:
+        assert after.upstream_task_id
+        assert after.ask_at is not None
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("move", TABLE)
+def test_events_tell_changes_of_state_and_only_those(move: str, state: str) -> None:
+    before = STATES[state]
+    step = TABLE[move][0](before)
+    if step is not None:
+        was, is_now = (before.status, before.error), (step.task.status, step.task.error)
+        told = was != is_now and step.task.status is not S
+        assert step.is_event == (told or move == "claim")
+
+
+def test_a_claim_counts_an_attempt_and_starts_the_clock_of_the_task() -> None:
+    step = moves.claim(STATES["requeued"], "me", LATER, POLICY)
+    assert step is not None
+    task = step.task
+    assert (task.attempts, task.failures, task.claimed_at, task.claimed_by) == (2, 1, LATER, "me")
+    assert task.deadline_at == LATER + POLICY.task_timeout
+
+
+def test_acceptance_starts_the_clock_anew_and_plans_a_question() -> None:
+    step = moves.accept(STATES["submitting"], "up", LATER, POLICY)
+    assert step is not None
+    task = step.task
+    assert (task.upstream_task_id, task.submitted_at, task.error) == ("up", LATER, None)
+    assert (task.deadline_at, task.ask_at) == (LATER + POLICY.task_timeout, LATER + POLICY.poll_after)
+
+
+def test_an_acceptance_after_a_guess_makes_the_upstream_be_asked_at_once() -> None:
+    step = moves.accept(STATES["submission unknown"], "up", LATER, POLICY)
+    assert step is not None
+    assert (step.task.upstream_task_id, step.task.ask_at, step.is_event) == ("up", LATER, False)
+
+
+@pytest.mark.parametrize(("failures", "status"), [(0, Q), (3, Q), (4, F)])
+def test_passing_refusals_end_when_the_tries_are_used_up(failures: int, status: Status) -> None:
+    step = moves.settle_submit(replace(STATES["submitting"], failures=failures), TryAgain(PASSING), LATER, POLICY, 0.0)
+    assert step is not None
+    assert (step.task.status, step.task.failures, step.task.error) == (status, failures + 1, PASSING)
+    if status is Q:
+        assert step.task.not_before == LATER + (1_000 << failures)
+        assert step.task.claimed_by is None
+        assert step.task.deadline_at == NOW + POLICY.queue_timeout
+
+
+def test_the_upstreams_own_wish_lengthens_a_pause_and_never_shortens_it() -> None:
+    def not_before(retry_after: int) -> int:
+        step = moves.settle_submit(STATES["submitting"], TryAgain(PASSING, retry_after), LATER, POLICY, 0.0)
+        assert step is not None
+        return step.task.not_before - LATER
+
+    assert (not_before(7_000), not_before(10)) == (7_000, 1_000)
+
+
+def test_a_refused_account_uses_up_no_try_and_holds_the_task_not_back() -> None:
+    step = moves.settle_submit(STATES["submitting"], AccountRefused(ACCOUNT), LATER, POLICY, 0.0)
+    assert step is not None
+    assert (step.task.failures, step.task.error, step.task.not_before) == (0, ACCOUNT, NOW)
+
+
+def test_an_unknown_outcome_leaves_the_task_in_nobodys_hands() -> None:
+    step = moves.settle_submit(STATES["submitting"], Unknown("broke off"), LATER, POLICY, 0.0)
+    assert step is not None
+    assert step.task.claimed_by is None
+    assert step.task.deadline_at == STATES["submitting"].deadline_at
+    assert step.task.error == TaskError(ErrorCode.SUBMISSION_UNKNOWN, "broke off")
+
+
+def test_a_success_brings_the_images_and_the_id() -> None:
+    step = moves.conclude(STATES["submitting"], SUCCESS, LATER)
+    assert step is not None
+    assert step.image_urls == SUCCESS.image_urls
+    assert (step.task.upstream_task_id, step.task.submitted_at, step.task.error) == ("up", NOW, None)
+
+
+def test_a_verdict_replaces_a_guess_with_an_event_of_its_own() -> None:
+    for verdict, error in ((SUCCESS, None), (FAILURE, POLICY_ERROR)):
+        step = moves.conclude(STATES["timed out"], verdict, LATER)
+        assert step is not None
+        assert (step.is_event, step.task.error, step.task.is_final) == (True, error, True)
+
+
+@pytest.mark.parametrize(
+    ("state", "account_error", "code"),
+    [
+        ("new", None, ErrorCode.TIMEOUT),
+        ("new", ACCOUNT, ErrorCode.INSUFFICIENT_CREDITS),
+        ("submitting", ACCOUNT, ErrorCode.SUBMISSION_UNKNOWN),
+        ("processing", ACCOUNT, ErrorCode.TIMEOUT),
+    ],
+)
+def test_a_deadline_names_its_reason(state: str, account_error: TaskError | None, code: ErrorCode) -> None:
+    task = replace(STATES[state], asked_at=STATES[state].deadline_at)
+    step = moves.expire(task, NOW + 10**9, POLICY, account_error)
+    assert step is not None
+    assert step.task.error is not None
+    assert step.task.error.code is code
+
+
+def test_a_queued_task_that_was_refused_for_a_while_fails_with_that_reason() -> None:
+    step = moves.expire(make_task(attempts=3, error=PASSING), NOW + 10**9, POLICY, None)
+    assert step is not None
+    assert step.task.error == PASSING
+
+
+@pytest.mark.parametrize("asked_at", [None, NOW, NOW + POLICY.task_timeout - 1])
+def test_no_timeout_before_a_question_at_the_deadline(asked_at: int | None) -> None:
+    task = replace(STATES["processing"], asked_at=asked_at)
+    assert moves.expire(task, NOW + 10**9, POLICY, None) is None
+
+
+def test_a_timed_out_task_is_asked_about_again_later() -> None:
+    deadline = STATES["processing"].deadline_at
+    assert deadline is not None
+    step = moves.expire(replace(STATES["processing"], asked_at=deadline), deadline, POLICY, None)
+    assert step is not None
+    assert step.task.ask_at is not None
+    assert step.task.ask_at > deadline
+
+
+def test_the_last_question_before_a_deadline_is_due_at_the_deadline() -> None:
+    deadline = STATES["processing"].deadline_at
+    assert deadline is not None
+    step = moves.note_question(STATES["processing"], deadline - 10, POLICY)
+    assert step is not None
+    assert step.task.ask_at == deadline
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "expected"),
+    [(None, LATER), (NOW, LATER), (LATER - 500, LATER - 500 + POLICY.hasten_pause)],
+)
+def test_what_hastens_a_question_keeps_a_distance_to_the_last(asked_at: int | None, expected: int) -> None:
+    step = moves.hasten_question(replace(STATES["processing"], asked_at=asked_at), None, LATER, POLICY)
+    assert step is not None
+    assert step.task.ask_at == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "report", "is_another"),
+    [
+        ("up", Succeeded("other", ("https://x.example",)), True),
+        ("up", Failed("other", REQUEST), True),
+        ("up", Generating("other"), True),
+        ("up", Unreadable("?", "other"), True),
+        ("up", Succeeded("up", ("https://x.example",)), False),
+        ("up", Failed(None, REQUEST), False),
+        (None, Succeeded("other", ("https://x.example",)), False),
+    ],
+)
+def test_a_report_about_another_task_is_noticed(known: str | None, report: Report, is_another: bool) -> None:
+    assert moves.names_another_task(make_task(upstream_task_id=known), report) is is_another
+
+
+def test_nothing_hastens_the_last_question_which_is_under_way() -> None:
+    deadline = STATES["processing"].deadline_at
+    assert deadline is not None
+    assert moves.hasten_question(STATES["processing"], None, deadline, POLICY) is None

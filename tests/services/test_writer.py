@@ -1,0 +1,235 @@
+"""The writer: many changes share a commit, each counts once, and a bad one harms nobody else."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.clock import SystemClock
+from app.db import tasks as task_rows
+from app.db.engine import Database
+from app.db.events import of_task
+from app.db.migrate import migrate
+from app.db.schema import events
+from app.domain.moves import Step
+from app.domain.task import Task
+from app.domain.verdict import ErrorCode, TaskError
+from app.errors import GatewayError, ServiceUnavailable
+from app.factory import Factory
+from app.services.unit import Decider, Decision, Unit
+from app.services.writer import Writer
+from app.settings import Settings
+from tests.support.databases import PostgresServer
+from tests.support.tasks import STATES, make_task
+
+
+def named(number: int) -> Task:
+    return make_task(id=f"task_{number:032x}")
+
+
+def counting(task: Task | None) -> Decision[int]:
+    assert task is not None
+    after = replace(task, attempts=task.attempts + 1)
+    return Decision(after.attempts, Step(after))
+
+
+def saying(message: str) -> Decider[None]:
+    def decide(task: Task | None) -> Decision[None]:
+        assert task is not None
+        return Decision(None, Step(replace(task, error=TaskError(ErrorCode.UPSTREAM_ERROR, message))))
+
+    return decide
+
+
+def becoming(wanted: Task) -> Decider[None]:
+    def decide(task: Task | None) -> Decision[None]:
+        assert task is not None
+        return Decision(None, Step(replace(wanted, version=task.version)))
+
+    return decide
+
+
+@asynccontextmanager
+async def writing(database: Database) -> AsyncIterator[Writer]:
+    writer = Writer(database, SystemClock(), lambda _: None)
+    writer.start()
+    try:
+        yield writer
+    finally:
+        await writer.aclose()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    await migrate(database)
+    yield database
+    await database.aclose()
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[Writer]:
+    async with writing(database) as writer:
+        yield writer
+
+
+async def read(database: Database, task_id: str) -> Task | None:
+    async with database.reading() as connection:
+        return await task_rows.get(connection, task_id)
+
+
+async def test_concurrent_changes_of_one_task_each_count(database: Database, writer: Writer) -> None:
+    task_id = await writer.create(named(1))
+    counts = await asyncio.gather(*(writer.move(task_id, counting) for _ in range(600)))
+    assert sorted(counts) == list(range(1, 601))
+    task = await read(database, task_id)
+    assert task is not None
+    assert task.attempts == 600
+    async with database.reading() as connection:
+        told = [event["snapshot"]["attempts"] for event in await of_task(connection, task_id)]
+    assert told == list(range(601))
+
+
+async def test_changes_of_many_tasks_by_two_writers_each_count(database: Database, writer: Writer) -> None:
+    ids = await asyncio.gather(*(writer.create(named(number)) for number in range(40)))
+    async with writing(database) as other:
+        backwards = [(other, task_id) for task_id in reversed(ids)]
+        both = [pair for pairs in zip([(writer, i) for i in ids], backwards, strict=True) for pair in pairs]
+        await asyncio.gather(*(one.move(task_id, counting) for one, task_id in both * 5))
+    for task_id in ids:
+        task = await read(database, task_id)
+        assert task is not None
+        assert task.attempts == 10
+
+
+async def test_all_that_a_decision_changes_is_stored(database: Database, writer: Writer) -> None:
+    task_id = await writer.create(named(1))
+    for state in STATES.values():
+        wanted = replace(state, id=task_id, failures=3, asked_at=7, asks=2, not_before=9)
+        await writer.move(task_id, becoming(wanted))
+        stored = await read(database, task_id)
+        assert stored is not None
+        assert replace(stored, version=0) == wanted
+
+
+@pytest.mark.parametrize("fault", ["exception", "gateway error", "unstorable", "run"])
+async def test_a_bad_change_fails_alone(database: Database, writer: Writer, fault: str) -> None:
+    ids = await asyncio.gather(*(writer.create(named(number)) for number in range(9)))
+
+    def raising(task: Task | None) -> Decision[None]:
+        raise (GatewayError("no") if fault == "gateway error" else RuntimeError("no"))
+
+    async def failing(unit: Unit) -> None:
+        raise RuntimeError("no")
+
+    def act(number: int) -> asyncio.Future[Any]:
+        if number != 4:
+            return asyncio.ensure_future(writer.move(ids[number], counting))
+        if fault == "run":
+            return asyncio.ensure_future(writer.run(failing))
+        bad = saying("\ud800") if fault == "unstorable" else raising
+        return asyncio.ensure_future(writer.move(ids[4], bad))
+
+    results = await asyncio.gather(*map(act, range(9)), return_exceptions=True)
+    assert isinstance(results.pop(4), Exception)
+    assert results == [1] * 8
+    for number, task_id in enumerate(ids):
+        task = await read(database, task_id)
+        assert task is not None
+        assert task.attempts == (0 if number == 4 else 1)
+        async with database.reading() as connection:
+            assert len(await of_task(connection, task_id)) == (1 if number == 4 else 2)
+
+
+async def test_a_caller_that_goes_away_takes_no_change_with_it(database: Database, writer: Writer) -> None:
+    task_id = await writer.create(named(1))
+    waiting = [asyncio.create_task(writer.move(task_id, counting)) for _ in range(10)]
+    await asyncio.sleep(0)
+    for one in waiting:
+        one.cancel()
+    assert await writer.move(task_id, counting) == 11
+
+
+async def test_closing_commits_what_waits_and_takes_in_no_more(database: Database) -> None:
+    async with writing(database) as writer:
+        task_id = await writer.create(named(1))
+        moving = asyncio.create_task(writer.move(task_id, counting))
+        await asyncio.sleep(0)
+        await writer.aclose()
+        assert await moving == 1
+        with pytest.raises(ServiceUnavailable):
+            await writer.move(task_id, counting)
+        with pytest.raises(ServiceUnavailable):
+            await writer.create(named(2))
+
+
+async def test_events_appear_in_the_order_of_their_numbers(postgres: PostgresServer) -> None:
+    database = Database(await asyncio.to_thread(postgres.create_database))
+    await migrate(database)
+    seen: list[int] = []
+    done = asyncio.Event()
+
+    async def follow() -> None:
+        last = 0
+        while True:
+            is_last_look = done.is_set()
+            async with database.reading() as connection:
+                statement = select(events.c.id).where(events.c.id > last).order_by(events.c.id)
+                found = [row.id for row in await connection.execute(statement)]
+            seen.extend(found)
+            last = max([last, *found])
+            if is_last_look:
+                return
+
+    async with writing(database) as one, writing(database) as two:
+        ids = await asyncio.gather(*(one.create(named(number)) for number in range(20)))
+        following = asyncio.create_task(follow())
+        for _ in range(15):
+            await asyncio.gather(*(w.move(task_id, counting) for w in (one, two) for task_id in ids))
+        done.set()
+        await following
+    async with database.reading() as connection:
+        every = [row.id for row in await connection.execute(select(events.c.id).order_by(events.c.id))]
+    assert len(every) == 20 + 20 * 2 * 15
+    assert seen == every
+    await database.aclose()
+
+
+class TurnedClock:
+    """A clock whose hands a test turns."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def now(self) -> int:
+        return SystemClock().now() + self.ahead
+
+
+async def test_a_claim_that_never_came_in_hand_is_put_back(
+    database_url: str, database: Database, tmp_path: Path
+) -> None:
+    settings = Settings(
+        _env_file=None, database_url=database_url, data_dir=tmp_path, secret_key="s", upstream_rate_limit="0"
+    )
+    clock = TurnedClock()
+    factory = Factory(settings, upstream_url="http://127.0.0.1:1", upstream_key="k", clock=clock)
+    await factory.start()
+    try:
+        lost, held = [await factory.writer.create(make_task(id=f"task_{n:032x}", deadline_at=2**50)) for n in (1, 2)]
+        claiming = asyncio.create_task(factory.dispatch.claim(1))
+        await asyncio.sleep(0)
+        claiming.cancel()
+        assert [one.task.id for one in await factory.dispatch.claim(1)] == [held]
+        assert await factory.dispatch.release_strays() == 0
+        clock.ahead = 61_000
+        assert await factory.dispatch.release_strays() == 1
+        assert await factory.dispatch.release_strays() == 0
+        tasks = [await read(database, task_id) for task_id in (lost, held)]
+        assert [task.status for task in tasks if task] == ["queued", "submitting"]
+    finally:
+        await factory.aclose()

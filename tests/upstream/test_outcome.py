@@ -1,0 +1,237 @@
+"""What a reply to a submit means. Money hangs on it: what may have been taken is never sent again."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.verdict import ErrorCode
+from app.upstream.outcome import read_submit_reply
+
+ID = "0123456789abcdef0123456789abcdef"
+WITH_ID = {"data": {"taskId": ID}}
+
+
+def read(status: int, body: Any = b"", **headers: str) -> SubmitOutcome:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return read_submit_reply(httpx.Response(status, content=content, headers=headers))
+
+
+def envelope(code: Any, **more: Any) -> dict[str, Any]:
+    return {"code": code, "msg": "words", **more}
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, {"code": 200, "msg": "success", **WITH_ID}),
+        (200, {"code": "200", "message": "success", **WITH_ID}),
+        (200, WITH_ID),
+        (200, {"taskId": ID}),
+        (200, {"code": 200, "data": {"task_id": ID}}),
+        (200, {"code": 200, "data": json.dumps({"taskId": ID})}),
+        (201, WITH_ID),
+        (500, {"code": 200, **WITH_ID}),
+        (502, WITH_ID),
+        (504, envelope(504, **WITH_ID)),
+        (302, WITH_ID),
+        (408, envelope(408, **WITH_ID)),
+        (200, envelope(429, **WITH_ID)),
+        (429, envelope(429, **WITH_ID)),
+        (200, envelope(500, **WITH_ID)),
+        (503, envelope(503, **WITH_ID)),
+        (200, envelope(401, **WITH_ID)),
+        (402, envelope(402, **WITH_ID)),
+        (200, envelope(600, **WITH_ID)),
+    ],
+)
+def test_what_names_a_task_was_taken_whatever_else_it_says(status: int, body: Any) -> None:
+    assert read(status, body) == Accepted(ID)
+
+
+@pytest.mark.parametrize("code", [400, 403, 404, 413, 422, 451])
+@pytest.mark.parametrize("form", ["status", "status and envelope", "envelope", "string"])
+def test_refusals_of_the_request(code: int, form: str) -> None:
+    status, body = {
+        "status": (code, b"<html>"),
+        "status and envelope": (code, envelope(code)),
+        "envelope": (200, envelope(code)),
+        "string": (200, envelope(str(code))),
+    }[form]
+    outcome = read(status, body)
+    assert isinstance(outcome, Refused)
+    assert (outcome.error.code, outcome.error.upstream_code) == (ErrorCode.INVALID_REQUEST, str(code))
+    assert form == "status" or outcome.error.message == "words"
+    assert outcome.error.message
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(401, ErrorCode.UPSTREAM_UNAUTHORIZED), (402, ErrorCode.INSUFFICIENT_CREDITS)]
+)
+def test_refusals_of_the_account(code: int, error: ErrorCode) -> None:
+    for outcome in (read(code), read(code, envelope(code)), read(200, envelope(code)), read(200, envelope(f"{code}"))):
+        assert isinstance(outcome, AccountRefused)
+        assert (outcome.error.code, outcome.error.upstream_code) == (error, str(code))
+
+
+def test_the_envelope_is_judged_before_the_status() -> None:
+    assert isinstance(read(400, envelope(429)), TryAgain)
+    assert isinstance(read(500, envelope(400)), Refused)
+    assert isinstance(read(429, envelope(402)), AccountRefused)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "pauses"),
+    [
+        (429, b"", True),
+        (429, b"<html>", True),
+        (429, envelope(429), True),
+        (200, envelope(429), True),
+        (200, envelope("429"), True),
+        (503, b"<html>", False),
+        (503, envelope(503), False),
+        (200, envelope(503), False),
+        (200, envelope(500), False),
+        (500, envelope(500), False),
+        (500, envelope("500", data=None), False),
+        (500, envelope(500, data={"taskId": None}), False),
+        (500, envelope(500, data={"taskId": ""}), False),
+        (200, envelope(505, data={}), False),
+    ],
+)
+def test_passing_refusals_are_tried_again(status: int, body: Any, pauses: bool) -> None:
+    outcome = read(status, body)
+    assert isinstance(outcome, TryAgain)
+    assert outcome.error.code is ErrorCode.UPSTREAM_ERROR
+    assert outcome.pauses_account is pauses
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (502, b"<html>bad gateway"),
+        (502, envelope(502)),
+        (502, envelope(500)),
+        (502, envelope(429)),
+        (504, b""),
+        (504, envelope(503)),
+        (200, envelope(502)),
+        (200, envelope(504)),
+        (408, b""),
+        (200, envelope(408)),
+        (500, b"<html>"),
+        (500, {"error": "no envelope"}),
+        (500, {"code": "E_INTERNAL"}),
+        (520, b""),
+        (301, b""),
+        (302, b""),
+        (307, b""),
+        (204, b""),
+        (200, b""),
+        (200, b"<html>"),
+        (200, b"\xff\xfe\x00"),
+        (200, b"[" * 100_000),
+        (200, b"null"),
+        (200, []),
+        (200, {}),
+        (200, envelope(200)),
+        (200, envelope(200, data=None)),
+        (200, envelope(200, data={"taskId": None})),
+        (200, envelope(200, data={"taskId": "not an id"})),
+        (503, envelope(200)),
+        (200, envelope(500, data={"taskId": "not an id"})),
+        (200, envelope(429, data={"taskId": 12345})),
+        (200, envelope(402, data={"taskId": 12345})),
+        (200, envelope(0)),
+        (200, envelope(999)),
+        (200, envelope(10**400)),
+    ],
+)
+def test_everything_else_is_unknown(status: int, body: Any) -> None:
+    assert isinstance(read(status, body), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("value", "milliseconds"),
+    [
+        ("7", 7_000),
+        (" 7 ", 7_000),
+        ("0", 0),
+        ("-5", 0),
+        ("999999", 3_600_000),
+        ("99999999999999999999", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 2015 07:28:00", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3_600_000),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 3_600_000),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2015 07:28:00 +99999999999999", None),
+        ("Wed, 99 Foo 2015", None),
+    ],
+)
+def test_retry_after_within_reason(value: str, milliseconds: int | None) -> None:
+    outcome = read(429, envelope(429), **{"Retry-After": value})
+    assert isinstance(outcome, TryAgain)
+    assert outcome.retry_after == milliseconds
+
+
+def test_retry_after_as_a_date() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    outcome = read(503, b"", **{"Retry-After": date})
+    assert isinstance(outcome, TryAgain)
+    assert outcome.retry_after is not None
+    assert 90_000 < outcome.retry_after <= 100_000
+
+
+_CODES = st.sampled_from([200, 400, 401, 402, 404, 408, 429, 500, 501, 502, 503, 504])
+_STRANGE = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+_BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "code": _CODES | _CODES.map(str) | _STRANGE,
+        "msg": _STRANGE,
+        "message": _STRANGE,
+        "data": st.fixed_dictionaries({}, optional={"taskId": _STRANGE}) | _STRANGE,
+    },
+)
+_STATUSES = _CODES | st.integers(200, 599)
+
+
+@given(_STATUSES, _BODIES)
+def test_what_names_a_task_is_never_sent_again(status: int, body: dict[str, Any]) -> None:
+    outcome = read(status, {**body, "data": {"taskId": ID}})
+    assert isinstance(outcome, Accepted | Refused)
+
+
+@given(st.sampled_from([502, 504]), _BODIES, st.booleans())
+def test_what_a_gateway_in_between_answers_is_never_tried_again(
+    code: int, body: dict[str, Any], is_in_envelope: bool
+) -> None:
+    outcome = read(200, {**body, "code": code}) if is_in_envelope else read(code, body)
+    assert not isinstance(outcome, TryAgain)
+
+
+@given(st.integers(100, 599), st.binary(), st.text(st.characters(min_codepoint=32, max_codepoint=126)))
+def test_no_reply_breaks_the_reading(status: int, raw: bytes, retry_after: str) -> None:
+    read(status, raw, **{"Retry-After": retry_after})
+
+
+@given(_STATUSES, _BODIES)
+def test_errors_can_be_stored(status: int, body: dict[str, Any]) -> None:
+    match read(status, body):
+        case Refused(error) | AccountRefused(error) | TryAgain(error):
+            assert error.message.strip()
+            assert "\x00" not in error.message.encode().decode()
+            assert len(error.upstream_code or "") <= 32
+        case Unknown(reason):
+            assert "\x00" not in reason.encode().decode()

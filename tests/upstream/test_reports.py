@@ -1,0 +1,291 @@
+"""Reading callbacks and records: the vendor's documented and observed shapes, and whatever strangers make of them."""
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.verdict import ErrorCode, Failed, Generating, Report, Succeeded, Unreadable
+from app.upstream.reports import read_callback, read_record_info
+
+ID = "0123456789abcdef0123456789abcdef"
+ONE, TWO = "https://tempfile.example/1.png", "https://tempfile.example/2.png"
+TEXT_COLUMN_OF_CODES = 32
+
+
+def callback(body: Any) -> Report:
+    return read_callback(json.dumps(body).encode())
+
+
+def shape_a(code: Any, message: str = "m", **data: Any) -> dict[str, Any]:
+    return {"code": code, "msg": message, "data": {"taskId": ID, **data}}
+
+
+def record(flag: Any, **data: Any) -> dict[str, Any]:
+    filled = {"taskId": ID, "response": None, "errorCode": None, "errorMessage": None, "successFlag": flag, **data}
+    return {"code": 200, "msg": "success", "data": filled}
+
+
+def outcome(report: Report) -> Any:
+    match report:
+        case Succeeded(upstream_id, urls):
+            assert upstream_id == ID
+            return urls
+        case Failed(_, error):
+            return error.code, error.message, error.upstream_code
+    return type(report)
+
+
+PRODUCTION_RECORD = {
+    "code": 200,
+    "msg": "success",
+    "data": {
+        "taskId": ID,
+        "paramJson": '{"numImages":1,"prompt":"p","type":"TEXTTOIAMGE"}',
+        "createTime": "2026-01-06 08:16:56",
+        "completeTime": "2026-01-06 24:00:00",
+        "response": {"originImageUrl": None, "resultImageUrl": ONE},
+        "successFlag": 1,
+        "errorCode": None,
+        "errorMessage": None,
+        "operationType": "nanobanana_TEXTTOIAMGE",
+    },
+}
+
+SUCCESSES: dict[str, Any] = {
+    "shape A": shape_a(200, "Image generated successfully.", info={"resultImageUrl": ONE}),
+    "shape A, code as a string": shape_a("200", info={"resultImageUrl": ONE}),
+    "shape B, as seen in production": PRODUCTION_RECORD,
+    "flag as a string": record("1", response={"resultImageUrl": ONE}, errorCode="0", errorMessage=""),
+    "error code 0": record(1, response={"resultImageUrl": ONE}, errorCode=0),
+    "everything at the top level": {"taskId": ID, "successFlag": 1, "response": {"resultImageUrl": ONE}},
+    "data.imageUrl": record(1, imageUrl=ONE),
+    "data as a JSON string": {"code": 200, "data": json.dumps({"taskId": ID, "info": {"resultImageUrl": ONE}})},
+    "response as a JSON string": record(1, response=json.dumps({"resultImageUrl": ONE})),
+}
+
+
+@pytest.mark.parametrize("shape", SUCCESSES)
+def test_every_shape_of_success_is_understood(shape: str) -> None:
+    assert outcome(callback(SUCCESSES[shape])) == (ONE,)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [ONE, TWO],
+        f"{ONE},{TWO}",
+        f"{ONE}, {TWO}",
+        f" {ONE} , {TWO} ,",
+        json.dumps([ONE, TWO]),
+        [json.dumps([ONE]), TWO],
+        [ONE, "", "  ", None, 7, ONE, TWO, TWO],
+        [f"{ONE},{TWO}", ONE],
+        ["ftp://x.example/a", "javascript:alert(1)", "https://", "https:///a", "http://[x/", "/a.png", ONE, TWO],
+    ],
+)
+@pytest.mark.parametrize("key", ["resultImageUrl", "resultImageUrls", "result_urls", "resultUrls"])
+def test_several_images_come_in_order_and_each_once_whatever_their_shape(key: str, value: Any) -> None:
+    assert outcome(callback(shape_a(200, info={key: value}))) == (ONE, TWO)
+    assert outcome(callback(record(1, response={key: value}))) == (ONE, TWO)
+    assert outcome(read_record_info(record(1, response={key: value}))) == (ONE, TWO)
+
+
+def test_one_image_as_a_json_string() -> None:
+    assert outcome(callback(shape_a(200, info={"resultImageUrl": json.dumps(ONE)}))) == (ONE,)
+
+
+def test_a_comma_inside_a_url_parts_nothing() -> None:
+    url = "https://x.example/a,b.png?size=1,2"
+    assert outcome(callback(shape_a(200, info={"resultImageUrl": f"{url},{ONE}"}))) == (url, ONE)
+
+
+def test_the_image_that_expires_in_minutes_is_not_taken_for_a_result() -> None:
+    report = callback(record(1, response={"originImageUrl": TWO, "resultImageUrl": ONE}))
+    assert outcome(report) == (ONE,)
+    assert isinstance(callback(record(1, response={"originImageUrl": TWO})), Unreadable)
+
+
+FAILURES: list[tuple[Any, tuple[ErrorCode, str, str]]] = [
+    (shape_a(400, "Rejected.", info={"resultImageUrl": ""}), (ErrorCode.CONTENT_POLICY, "Rejected.", "400")),
+    (shape_a("400", "Rejected."), (ErrorCode.CONTENT_POLICY, "Rejected.", "400")),
+    (shape_a(500, "Internal", info={"resultImageUrl": ""}), (ErrorCode.UPSTREAM_ERROR, "Internal", "500")),
+    (shape_a(501, "Failed", info={"resultImageUrl": ""}), (ErrorCode.GENERATION_FAILED, "Failed", "501")),
+    (shape_a(501, "Violates our policies"), (ErrorCode.CONTENT_POLICY, "Violates our policies", "501")),
+    (
+        {"code": 501, "message": "Pro says it so", "data": None},
+        (ErrorCode.GENERATION_FAILED, "Pro says it so", "501"),
+    ),
+    (record(2, errorMessage="m"), (ErrorCode.GENERATION_FAILED, "m", "2")),
+    (record(3, errorMessage="m"), (ErrorCode.GENERATION_FAILED, "m", "3")),
+    (record("3", errorCode="500", errorMessage="m"), (ErrorCode.GENERATION_FAILED, "m", "500")),
+    (record(3, errorCode=0, errorMessage=""), (ErrorCode.GENERATION_FAILED, "The upstream gave no reason.", "3")),
+    (record(3, errorCode=400, errorMessage="m"), (ErrorCode.CONTENT_POLICY, "m", "400")),
+    (record(3, errorCode="400", errorMessage="m"), (ErrorCode.CONTENT_POLICY, "m", "400")),
+    (record(3, errorMessage="NSFW content"), (ErrorCode.CONTENT_POLICY, "NSFW content", "3")),
+    (record(2, errorMessage="Flagged as sensitive"), (ErrorCode.CONTENT_POLICY, "Flagged as sensitive", "2")),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), FAILURES)
+def test_every_failure_gets_its_code_and_keeps_the_vendors_words(
+    body: Any, expected: tuple[ErrorCode, str, str]
+) -> None:
+    assert outcome(callback(body)) == expected
+
+
+def test_a_failure_needs_no_task_id() -> None:
+    assert outcome(callback({"code": 400, "msg": "no"})) == (ErrorCode.CONTENT_POLICY, "no", "400")
+
+
+@pytest.mark.parametrize("body", [record(0), record("0"), {"successFlag": 0, "taskId": ID}])
+def test_a_flag_of_0_means_that_it_is_being_made(body: Any) -> None:
+    assert callback(body) == Generating(ID)
+    assert read_record_info(body) == Generating(ID)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        "text",
+        7,
+        None,
+        {},
+        {"code": 200},
+        {"code": True},
+        {"code": "many"},
+        {"code": 302, "msg": "moved"},
+        {"code": 200, "data": {"info": {"resultImageUrl": ONE}}},
+        shape_a(200, info={"resultImageUrl": ""}),
+        shape_a(200, info={"resultImageUrl": "data:image/png;base64,AAAA"}),
+        shape_a(200, info=None),
+        {"code": 200, "data": {"taskId": "a b", "info": {"resultImageUrl": ONE}}},
+        {"code": 200, "data": {"taskId": "", "info": {"resultImageUrl": ONE}}},
+        record(1),
+        record(1, response={"resultImageUrl": None}),
+        record(4),
+        record(-1),
+        record(None),
+        record(flag=True, response={"resultImageUrl": ONE}),
+    ],
+)
+def test_what_states_no_verdict_is_unreadable(body: Any) -> None:
+    assert isinstance(callback(body), Unreadable)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' * 100_000, b'{"code":' + b"9" * 5000 + b"}", b"NaN", b"{}x"],
+)
+def test_bytes_that_are_no_object_are_unreadable(raw: bytes) -> None:
+    assert isinstance(read_callback(raw), Unreadable)
+
+
+@pytest.mark.parametrize("code", [404, 400, 401, 500, "404", 200, None])
+def test_a_record_without_a_flag_is_no_answer(code: Any) -> None:
+    # A task just created may be unknown there for seconds.
+    assert isinstance(read_record_info({"code": code, "msg": "no", "data": None}), Unreadable)
+
+
+def test_the_codes_of_the_envelope_of_a_record_decide_nothing() -> None:
+    assert outcome(read_record_info({**record(1, response={"resultImageUrl": ONE}), "code": 500})) == (ONE,)
+
+
+def test_words_of_the_vendor_are_bounded_and_printable() -> None:
+    _, message, _ = outcome(callback(shape_a(501, "\ud800a\x00b\x1b[31mc\nd" + "x" * 10_000)))
+    assert message.startswith("ab[31mc\nd")
+    assert len(message) <= 2_000
+
+
+def test_numbers_beyond_reason_are_none() -> None:
+    _, _, code = outcome(callback(record(3, errorCode=10**400)))
+    assert len(code) <= TEXT_COLUMN_OF_CODES
+
+
+def assert_storable(text: str) -> None:
+    assert "\x00" not in text
+    text.encode()
+
+
+def assert_sane(report: Report) -> None:
+    if report.upstream_task_id is not None:
+        assert 1 <= len(report.upstream_task_id) <= 128
+        assert report.upstream_task_id.isascii()
+        assert report.upstream_task_id.isprintable()
+    match report:
+        case Succeeded(upstream_id, urls):
+            assert upstream_id
+            assert urls
+            assert len(set(urls)) == len(urls)
+            for url in urls:
+                assert_storable(url)
+                assert urlsplit(url).scheme in {"http", "https"}
+                assert urlsplit(url).hostname
+                assert not any(c.isspace() or ord(c) < 0x20 or 0x7F <= ord(c) <= 0x9F for c in url)
+        case Failed(_, error):
+            assert_storable(error.message)
+            assert error.message.strip()
+            assert error.upstream_code is None or len(error.upstream_code) <= TEXT_COLUMN_OF_CODES
+
+
+_STRANGE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.sampled_from([ONE, TWO, ID, "200", "400", "1", "3", "\ud800", "\x00", f"{ONE},{TWO}", "[", '["', "{}"]),
+    st.text().map(lambda tail: "https://x.example/" + tail),
+    st.text().map(lambda tail: "https://" + tail),
+)
+_ANY_JSON = st.recursive(
+    _STRANGE, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=8
+)
+_URLS = st.fixed_dictionaries(
+    {}, optional={"resultImageUrl": _ANY_JSON, "resultImageUrls": _ANY_JSON, "result_urls": _ANY_JSON}
+)
+_DATA = st.fixed_dictionaries(
+    {},
+    optional={
+        "taskId": st.just(ID) | _ANY_JSON,
+        "successFlag": st.sampled_from([0, 1, 2, 3, "1", "3"]) | _ANY_JSON,
+        "errorCode": st.sampled_from([0, 400, "500"]) | _ANY_JSON,
+        "errorMessage": _ANY_JSON,
+        "response": _URLS | _ANY_JSON,
+        "info": _URLS | _ANY_JSON,
+    },
+)
+_BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "code": st.sampled_from([200, 400, 500, 501, "200"]) | _ANY_JSON,
+        "msg": _ANY_JSON,
+        "message": _ANY_JSON,
+        "data": _DATA | _ANY_JSON,
+    },
+)
+
+
+@given(st.binary())
+def test_no_bytes_break_the_reading(raw: bytes) -> None:
+    assert_sane(read_callback(raw))
+
+
+@given(_ANY_JSON)
+def test_no_json_breaks_the_reading(body: Any) -> None:
+    assert_sane(callback(body))
+
+
+@given(_BODIES)
+def test_nothing_like_a_report_breaks_the_reading(body: dict[str, Any]) -> None:
+    assert_sane(callback(body))
+    assert_sane(read_record_info(body))
+
+
+@given(st.lists(st.text().map(lambda tail: "https://x.example/" + tail), min_size=1) | st.text())
+def test_whatever_stands_for_urls_only_sane_ones_get_through(value: Any) -> None:
+    assert_sane(callback(shape_a(200, info={"resultImageUrl": value})))
