@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.logs import configure_logs
 from tests.support.databases import PostgresServer
@@ -9,6 +10,9 @@ from tests.support.gateway import LiveGateway
 from tests.support.vendor import Vendor
 
 configure_logs("console", "error", [])
+# Machines are shared and slow at times; what takes long is not wrong for it.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")

@@ -138,7 +138,7 @@ async def claimable(connection: AsyncConnection, project: str, *, now: int, limi
     """Lock up to `limit` of a project's queued tasks that are due, oldest first, passing over those locked by others."""
     statement = (
         select(tasks)
-        .where(_IS_QUEUED, tasks.c.project == project, tasks.c.not_before <= now)
+        .where(_IS_QUEUED, tasks.c.project == project, tasks.c.not_before <= now, tasks.c.deadline_at > now)
         .order_by(tasks.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)

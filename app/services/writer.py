@@ -151,7 +151,13 @@ class Writer:
             for item, result in results:
                 _settle(item, result)
             if events:
-                self._on_commit(events)
+                self._tell(events)
+
+    def _tell(self, events: list[TaskEvent]) -> None:
+        try:
+            self._on_commit(events)
+        except Exception:  # noqa: BLE001 -- logged; whoever listens must not be able to stop all writing
+            _log.exception("listener_failed")
 
     async def _transact(self, batch: list[_Item]) -> tuple[_Results, list[TaskEvent]]:
         results: _Results = []

@@ -10,6 +10,7 @@ import httpx
 from app.domain.models import Model
 from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, Failed, Report, TaskError, Unreadable
+from app.settings import is_loopback
 from app.upstream import wire
 from app.upstream.outcome import read_submit_reply
 from app.upstream.reports import parse_object, read_record_info
@@ -19,7 +20,6 @@ _IDLE_CONNECTION_SECONDS = 2.0
 _MAX_REPLY_BYTES = 1024 * 1024
 # A shorter one might be part of something else.
 _LONG_KEY = 8
-_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class UpstreamClient:
@@ -43,7 +43,7 @@ class UpstreamClient:
             headers={"Authorization": f"Bearer {api_key}", "User-Agent": "nanobanana-gateway"},
             timeout=httpx.Timeout(timeout),
             limits=limits,
-            trust_env=urlsplit(base_url).hostname not in _LOOPBACK_HOSTS,
+            trust_env=not is_loopback(urlsplit(base_url).hostname or ""),
         )
 
     async def submit(self, model: Model, task_input: dict[str, Any], callback_url: str) -> SubmitOutcome:

@@ -22,7 +22,9 @@ from app.domain.verdict import (
 from app.upstream import wire
 
 # Where results have been seen or may be expected; nobody outside knows the shape for several images.
-_RESULT_KEYS = ("resultImageUrl", "resultImageUrls", "result_urls", "resultUrls", "imageUrl", "imageUrls")
+_RESULT_KEYS = ("resultImageUrl", "resultImageUrls", "result_urls", "resultUrls")
+# Seen for results too, but also the names of inputs, which some replies repeat: for want of anything better.
+_LAST_RESORT_KEYS = ("imageUrl", "imageUrls")
 _POLICY_WORDS = re.compile(
     r"polic(y|ies)|prohibit|sensitive|safety|nsfw|moderation|violat|flagged|inappropriate",
     re.IGNORECASE,
@@ -90,12 +92,12 @@ def names_task(*holders: dict[str, Any]) -> bool:
 
 def image_urls(*holders: object) -> tuple[str, ...]:
     """Collect http(s) result URLs from everywhere the vendor may put them, in order, each once."""
-    found: dict[str, None] = {}
-    for holder in holders:
-        if isinstance(holder, dict):
-            for key in _RESULT_KEYS:
-                found.update(dict.fromkeys(_urls_in(holder.get(key))))
-    return tuple(found)[:_MAX_IMAGES]
+    for keys in (_RESULT_KEYS, _LAST_RESORT_KEYS):
+        values = [holder.get(key) for holder in holders if isinstance(holder, dict) for key in keys]
+        found = dict.fromkeys(url for value in values for url in _urls_in(value))
+        if found:
+            return tuple(found)[:_MAX_IMAGES]
+    return ()
 
 
 def _urls_in(value: object) -> list[str]:
@@ -136,7 +138,7 @@ def read_callback(raw: bytes) -> Report:
     if body is None:
         return Unreadable("The body is not a JSON object.")
     data = object_in(body.get("data"))
-    if "successFlag" in data or "successFlag" in body:
+    if data.get("successFlag", body.get("successFlag")) is not None:
         return _read_record(body, data)
     return _read_shape_a(body, data)
 
@@ -144,7 +146,7 @@ def read_callback(raw: bytes) -> Report:
 def read_record_info(body: dict[str, Any]) -> Report:
     """Read a record-info reply. Anything but a stated flag is no answer: a new task may answer 404 for seconds."""
     data = object_in(body.get("data"))
-    if "successFlag" in data or "successFlag" in body:
+    if data.get("successFlag", body.get("successFlag")) is not None:
         return _read_record(body, data)
     return Unreadable(f"record-info gave no verdict: {body.get('code')} {words(body.get('msg'), body.get('message'))}")
 

@@ -43,7 +43,6 @@ _FAULTS: dict[str, Any] = {
     "callback_garbage": 0.1,
     "callback_wrong_task": 0.05,
     "callback_contradict": 0.05,
-    "callback_pauses_seconds": [0.3],
     "not_found_seconds": 0.3,
     "record_error": 0.1,
     "record_hang_up": 0.05,
@@ -82,7 +81,7 @@ def run(directory: Path, database_url: str, *, orders: int, replicas: int = 2, s
     sandbox = SandboxServer(behaviour=Behaviour.from_dict({"seed": seed, **_FAULTS}))
     sandbox.start()
     environment = {**_SETTINGS, "DATABASE_URL": database_url, "NANOBANANA_BASE_URL": sandbox.url}
-    running = [GatewayProcess(directory / str(n), **environment) for n in range(replicas)]
+    running = [GatewayProcess(directory / str(n), environment) for n in range(replicas)]
     load = Load(lambda: [f"http://127.0.0.1:{one.port}" for one in running], orders, pause=0.02)
     load.start()
     try:
@@ -92,7 +91,7 @@ def run(directory: Path, database_url: str, *, orders: int, replicas: int = 2, s
             running[victim].stop(signal.SIGKILL)
             books.kills += 1
             # The same port again: the vendor knows it as the callback address.
-            running[victim] = GatewayProcess(directory / str(victim), port=running[victim].port, **environment)
+            running[victim] = GatewayProcess(directory / str(victim), environment, port=running[victim].port)
         load.join(60)
         _await_the_end(running[0], load, books)
         _balance(running[0], sandbox, load, books)

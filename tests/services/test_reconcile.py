@@ -111,14 +111,14 @@ def environment(vendor: Vendor) -> dict[str, Any]:
 def test_what_was_in_hand_when_the_process_died_is_not_sent_again(vendor: Vendor, tmp_path: Path) -> None:
     gate = threading.Event()
     vendor.on_submit = lambda _: Reply(accepted().body, gate=gate)
-    with GatewayProcess(tmp_path, **environment(vendor)) as first:
+    with GatewayProcess(tmp_path, environment(vendor)) as first:
         tasks = [first.client.submit(prompt=f"{n}")["id"] for n in range(4)]
         in_hand = vendor.wait_for_submits(2)
         port = first.port
         first.stop(signal.SIGKILL)
     gate.set()
     vendor.on_submit = lambda _: accepted()
-    with GatewayProcess(tmp_path, port=port, **environment(vendor)) as second:
+    with GatewayProcess(tmp_path, environment(vendor), port=port) as second:
         for task in tasks[2:]:
             second.client.wait_for(task, "processing")
         assert [second.client.task(task)["status"] for task in tasks[:2]] == ["submitting"] * 2
@@ -131,13 +131,13 @@ def test_what_was_in_hand_when_the_process_died_is_not_sent_again(vendor: Vendor
 
 def test_a_restart_in_the_middle_of_processing_loses_nothing(vendor: Vendor, tmp_path: Path) -> None:
     settings = {**environment(vendor), "POLL_AFTER_SECONDS": "1", "TASK_TIMEOUT_SECONDS": "60"}
-    with GatewayProcess(tmp_path, **settings) as first:
+    with GatewayProcess(tmp_path, settings) as first:
         tasks = [first.client.submit()["id"] for _ in range(6)]
         for task in tasks:
             first.client.wait_for(task, "processing")
         assert first.stop() == 0
     vendor.on_question = lambda asked: record(asked, 1, **SUCCESS)
-    with GatewayProcess(tmp_path, **settings) as second:
+    with GatewayProcess(tmp_path, settings) as second:
         for task in tasks:
             assert second.client.wait_for(task)["status"] == "succeeded"
     assert len(vendor.submits) == 6

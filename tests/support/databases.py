@@ -33,6 +33,19 @@ class PostgresServer:
         if self._own is not None:
             self._own.cleanup()
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the server is ours to stop."""
+        return self._own is not None
+
+    def stop(self) -> None:
+        """Stop the server, cutting its connections."""
+        self._own.stop()
+
+    def start(self) -> None:
+        """Start a stopped server again, at the same address."""
+        self._own.start()
+
     def create_database(self) -> str:
         """Create an empty database and return its URL."""
         name = f"test_{uuid.uuid4().hex}"

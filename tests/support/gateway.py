@@ -80,12 +80,13 @@ class LiveGateway:
 class GatewayProcess:
     """`python -m app serve` as a process; settings as environment variables."""
 
-    def __init__(self, directory: Path, *, port: int = 0, **environment: str) -> None:
+    def __init__(self, directory: Path, environment: dict[str, str] | None = None, *, port: int = 0) -> None:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.log_path = directory / f"log-{time.monotonic_ns()}"
         clean = {name: value for name, value in os.environ.items() if name.upper() == name and "PROXY" not in name}
-        self.environment = {**clean, "PYTHONPATH": str(ROOT), "DATA_DIR": str(directory / "data"), **environment}
+        self.environment = {**clean, "PYTHONPATH": str(ROOT), "DATA_DIR": str(directory / "data")}
+        self.environment.update(environment or {})
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app", "serve", "--port", str(port)],

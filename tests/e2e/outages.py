@@ -1,0 +1,113 @@
+"""The outage run: PostgreSQL goes away under load and comes back; clients get clear 503s and nothing is lost.
+
+As a command it runs as long as one likes and prints its figures: python -m tests.e2e.outages --seconds 30
+"""
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from app.sandbox.behaviour import Behaviour
+from app.sandbox.server import SandboxServer
+from tests.e2e.load import Load
+from tests.support.databases import PostgresServer
+from tests.support.gateway import GatewayProcess
+from tests.support.waiting import until
+
+_SETTINGS = {
+    "NANOBANANA_API_KEY": "outage-run",
+    "SECRET_KEY": "outage-run-secret",
+    "UPSTREAM_RATE_LIMIT": "0",
+    "POLL_AFTER_SECONDS": "1",
+    "TASK_TIMEOUT_SECONDS": "30",
+}
+
+
+@dataclass
+class Outage:
+    """What came of a run. Memory in MiB, resident, of the gateway's process."""
+
+    orders: int
+    memory_before: float = 0.0
+    memory_during: float = 0.0
+    memory_after: float = 0.0
+    ready_during: int = 0
+    alive_during: int = 0
+    answers: Counter[int | str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+
+def run(directory: Path, server: PostgresServer, *, orders: int, seconds: float) -> Outage:
+    """Order tasks, take the database away for a while in the middle, and wait for everything to end."""
+    outcome = Outage(orders)
+    sandbox = SandboxServer(behaviour=Behaviour.from_dict({"delay_seconds": [0.05, 0.5]}))
+    sandbox.start()
+    environment = {
+        **_SETTINGS,
+        "DATABASE_URL": server.create_database(),
+        "NANOBANANA_BASE_URL": sandbox.url,
+    }
+    try:
+        with GatewayProcess(directory, environment) as gateway:
+            process = psutil.Process(gateway.process.pid)
+            load = Load(lambda: [f"http://127.0.0.1:{gateway.port}"], orders, pause=0.01)
+            load.start()
+            until(lambda: len(load.accepted) > orders // 4, seconds=60, what="a quarter of the orders")
+            outcome.memory_before = _memory(process)
+            server.stop()
+            try:
+                until(lambda: load.answers[httpx.codes.SERVICE_UNAVAILABLE] > 0, what="a 503")
+                outcome.alive_during = gateway.client.get("/healthz").status_code
+                outcome.ready_during = gateway.client.get("/readyz").status_code
+                time.sleep(seconds)  # the length of the outage
+                outcome.memory_during = _memory(process)
+            finally:
+                server.start()
+            load.join(60)
+            _finish(gateway, load, outcome)
+            outcome.memory_after = _memory(process)
+    finally:
+        sandbox.stop()
+    return outcome
+
+
+def _finish(gateway: GatewayProcess, load: Load, outcome: Outage) -> None:
+    for key, task_id in load.accepted.items():
+        task = gateway.client.wait_for(task_id, seconds=60)
+        outcome.statuses[task["status"]] += 1
+        if task["status"] != "succeeded":
+            outcome.wrong.append(f"order {key} ended as {task['error']}")
+    outcome.answers = load.answers
+    outcome.wrong += load.odd_answers
+    ready = gateway.client.get("/readyz")
+    if ready.status_code != httpx.codes.OK:
+        outcome.wrong.append(f"not ready afterwards: {ready.text}")
+
+
+def _memory(process: psutil.Process) -> float:
+    return float(process.memory_info().rss / 2**20)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orders", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=30)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "postgres").mkdir()
+        with PostgresServer(directory / "postgres") as server:
+            outcome = run(directory, server, orders=arguments.orders, seconds=arguments.seconds)
+    print(outcome)  # noqa: T201 -- a command's output
+    raise SystemExit(1 if outcome.wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The database goes away under load and comes back. The long run is tests/e2e/outages.py."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.outages import run
+from tests.support.databases import PostgresServer
+
+
+@pytest.mark.timeout(180)
+def test_a_database_outage_is_told_clearly_and_loses_nothing(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with PostgresServer(tmp_path_factory.mktemp("outage")) as server:
+        if not server.is_own:
+            pytest.skip("TEST_DATABASE_URL names a server that is not ours to stop")
+        outcome = run(tmp_path, server, orders=200, seconds=2)
+    assert outcome.wrong == []
+    assert outcome.statuses["succeeded"] == 200
+    assert outcome.answers[503] > 0
+    assert (outcome.alive_during, outcome.ready_during) == (200, 503)
