@@ -101,6 +101,7 @@ class World:
     tokens: CallbackTokens = field(default_factory=lambda: CallbackTokens(["simulated"]))
     accepted: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
+    perhaps_deleted: set[str] = field(default_factory=set)
     uncertain: set[str] = field(default_factory=set)
     """Tasks of which a submit ended so that nobody could know, or whose claim died with its process."""
     first_verdict: dict[str, Succeeded | Failed] = field(default_factory=dict)
@@ -169,7 +170,7 @@ class World:
             answer = await self.do(self.tasks.submit(CALLER, submission, key))
         except TaskGone:
             first, _ = self.keys[key or ""]
-            assert first in self.deleted, "gone, but nobody deleted it"
+            assert first in self.deleted | self.perhaps_deleted, "gone, but nobody deleted it"
             return
         if answer is None:
             return
@@ -185,7 +186,9 @@ class World:
     async def ask_for(self, task_id: str, verb: str) -> None:
         try:
             if verb == "delete":
-                await self.do(self._delete(task_id))
+                if await self.do(self._delete(task_id)) is None:
+                    # It died of it, perhaps after the commit.
+                    self.perhaps_deleted.add(task_id)
             elif verb == "cancel":
                 await self.do(self.tasks.cancel(CALLER, task_id))
             else:
@@ -195,9 +198,10 @@ class World:
         except GatewayError:
             pass  # refused: nothing may have changed, which the invariants look at
 
-    async def _delete(self, task_id: str) -> None:
+    async def _delete(self, task_id: str) -> bool:
         await self.tasks.delete(CALLER, task_id)
         self.deleted.add(task_id)
+        return True
 
     # What the loops do
 
