@@ -27,6 +27,7 @@ _POLICY_WORDS = re.compile(
 )
 # A task id of theirs is 32 hex digits; other schemes are let in as long as they are plain tokens.
 _TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_MAX_NUMBER = 999_999_999
 _MAX_URL_LENGTH = 4096
 _MAX_IMAGES = 16
 _MAX_MESSAGE_LENGTH = 2000
@@ -44,11 +45,9 @@ def parse_object(raw: bytes | str) -> dict[str, Any] | None:
 
 
 def number(value: object) -> int | None:
-    """Read an integer that may come as a string; None if it is neither."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
+    """Read an integer of up to nine digits that may come as a string; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if abs(value) <= _MAX_NUMBER else None
     if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,9}\s*", value):
         return int(value)
     return None
