@@ -3,10 +3,13 @@
 import asyncio
 import signal
 import socket
+import tempfile
 import time
 
+import asyncpg
 import structlog
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import SystemClock
 from app.db.engine import Database
@@ -28,6 +31,7 @@ _log = structlog.get_logger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises `ConfigurationError` if the settings don't let it start."""
+    prepare_data_dir(settings)
     secrets = load_secrets(settings)
     known = [settings.nanobanana_api_key, settings.bootstrap_api_key]
     configure_logs(
@@ -52,7 +56,14 @@ def serve(settings: Settings) -> None:
 
 async def prepare_database(settings: Settings) -> Database:
     """Connect and migrate, waiting a while for a database that is not up yet; the caller closes it."""
-    database = Database(database_url(settings))
+    if settings.database_url is None:
+        prepare_data_dir(settings)
+    try:
+        database = Database(database_url(settings))
+    except OSError as error:
+        raise ConfigurationError(
+            "DATABASE_URL", f"names a file that can't be made ({error.strerror})", "choose a directory to write to"
+        ) from None
     deadline = time.monotonic() + _DATABASE_PATIENCE_SECONDS
     while True:
         try:
@@ -66,11 +77,31 @@ async def prepare_database(settings: Settings) -> Database:
                 ) from error
             _log.warning("waiting_for_database")
             await asyncio.sleep(1)
+        except (SQLAlchemyError, asyncpg.PostgresError) as error:
+            await database.aclose()
+            kind = type(getattr(error, "orig", None) or error).__name__
+            raise ConfigurationError(
+                "DATABASE_URL",
+                f"names a database that can't be used ({kind})",
+                "check its name, user, password and rights, or that it is a database",
+            ) from error
         except BaseException:
             await database.aclose()
             raise
         else:
             return database
+
+
+def prepare_data_dir(settings: Settings) -> None:
+    """Make `DATA_DIR` and see that files can be made in it; raises `ConfigurationError`."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.data_dir):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            "DATA_DIR", f"can't be used ({error.strerror}): {settings.data_dir}", "name a directory to write to"
+        ) from None
 
 
 async def prepare(settings: Settings, secrets: list[str]) -> bool:
@@ -94,9 +125,10 @@ def listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host.strip("[]"), settings.port))
         listener.listen(_BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a name that can't be one
         listener.close()
-        problem = f"can't be listened on ({error.strerror or error}): {settings.host}:{settings.port}"
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        problem = f"can't be listened on ({reason}): {settings.host}:{settings.port}"
         raise ConfigurationError("HOST/PORT", problem, "choose an address of this machine and a free port") from None
     return listener
 
