@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,8 +117,10 @@ class GatewayProcess:
     def _port(self) -> int | None:
         assert self.process.poll() is None, f"the service ended at once:\n{self.log}"
         for line in self.log.splitlines():
-            if " started " in line and "address=" in line:
-                return int(line.split("address=")[1].split()[0].rsplit(":", 1)[1])
+            # On a console `started … address=http://…:1`, as JSON `"event": "started"` and `"address": "http://…:1"`.
+            found = re.search(r"address\W+http://[^\s\"]+:(\d+)", line) if "started" in line else None
+            if found:
+                return int(found[1])
         return None
 
 
