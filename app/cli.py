@@ -15,7 +15,7 @@ from app.errors import ConfigurationError, GatewayError
 from app.logs import configure_logs
 from app.sandbox import server as sandbox_server
 from app.sandbox.behaviour import Behaviour
-from app.serve import make_data_dir, prepare_database
+from app.serve import prepare_data_dir, prepare_database
 from app.serve import serve as run_service
 from app.services import access
 from app.settings import Settings, load_settings
@@ -117,7 +117,7 @@ def main() -> None:
 
 def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     settings = load_settings()
-    make_data_dir(settings)
+    prepare_data_dir(settings)
     configure_logs(settings.log_format, settings.log_level, [])
 
     async def prepared(settings: Settings) -> T:

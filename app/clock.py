@@ -1,8 +1,10 @@
 """Time, as the service sees it: whole milliseconds since the Unix epoch, UTC."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -27,6 +29,9 @@ def isoformat(milliseconds: int) -> str:
 
 
 def from_datetime(moment: datetime) -> int:
-    """Turn a moment into milliseconds since the epoch; one without a zone is taken as UTC."""
+    """Turn a moment into milliseconds since the epoch, rounded up; one without a zone is taken as UTC.
+
+    Up, so that "at or after" and "before" such a moment hold for tasks, whose times are whole milliseconds.
+    """
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(aware.timestamp() * 1000)
+    return -((_EPOCH - aware) // timedelta(milliseconds=1))

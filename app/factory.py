@@ -24,6 +24,7 @@ from app.services.tasks import Tasks
 from app.services.writer import Writer
 from app.settings import Settings
 from app.upstream.client import UpstreamClient
+from app.upstream.scrub import Scrubber
 
 _QUEUED = "task.queued"
 CALLBACK_PATH = "/callbacks/nanobanana"
@@ -56,6 +57,8 @@ class Factory:
             clock=self.clock,
             policy=self.policy,
             question_due=self.question_bell,
+            # The sandbox's key is a word that its addresses may well contain, and no secret.
+            scrubber=Scrubber("" if settings.is_sandbox else upstream_key),
         )
         self._rate_limit = make_rate_limit(settings)
         self.dispatch = Dispatch(

@@ -24,7 +24,6 @@ from app.services.secret import check_fingerprint, load_secrets
 from app.settings import Settings
 
 _DATABASE_PATIENCE_SECONDS = 30
-_ALLOWED_DATABASES = "allowed: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME of a database it may change"
 _GRACEFUL_SECONDS = 10
 _BACKLOG = 2048
 _log = structlog.get_logger(__name__)
@@ -32,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises `ConfigurationError` if the settings don't let it start."""
-    make_data_dir(settings)
+    prepare_data_dir(settings)
     secrets = load_secrets(settings)
     known = [settings.nanobanana_api_key, settings.bootstrap_api_key]
     configure_logs(
@@ -56,24 +55,16 @@ def serve(settings: Settings) -> None:
         sandbox.stop()
 
 
-def make_data_dir(settings: Settings) -> None:
-    """Make `DATA_DIR` if it is not there, for our eyes only; raises `ConfigurationError` if it can't be used."""
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=settings.data_dir):
-            pass
-    except OSError as error:
-        raise ConfigurationError(
-            "DATA_DIR", f"can't be written to ({error.strerror})", "allowed: a directory that this user may write to"
-        ) from None
-
-
 async def prepare_database(settings: Settings) -> Database:
     """Connect and migrate, waiting a while for a database that is not up yet; the caller closes it."""
+    if settings.database_url is None:
+        prepare_data_dir(settings)
     try:
         database = Database(database_url(settings))
-    except (OSError, SQLAlchemyError) as error:
-        raise ConfigurationError("DATABASE_URL", f"can't be used ({error})", _ALLOWED_DATABASES) from None
+    except OSError as error:
+        raise ConfigurationError(
+            "DATABASE_URL", f"names a file that can't be made ({error.strerror})", "choose a directory to write to"
+        ) from None
     # A server may come up after us; a file that can't be opened now can't be opened later.
     deadline = time.monotonic() + (_DATABASE_PATIENCE_SECONDS if database.is_postgresql else 0)
     while True:
@@ -84,19 +75,37 @@ async def prepare_database(settings: Settings) -> Database:
                 await database.aclose()
                 cause = type(error.__cause__).__name__
                 raise ConfigurationError(
-                    "DATABASE_URL", f"names a database that can't be reached ({cause})", ""
+                    "DATABASE_URL",
+                    f"names a database that can't be reached ({cause})",
+                    "check it, and that its server runs",
                 ) from error
             _log.warning("waiting_for_database")
             await asyncio.sleep(1)
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             await database.aclose()
-            first_line = str(error).partition("\n")[0]
-            raise ConfigurationError("DATABASE_URL", f"can't be used ({first_line})", _ALLOWED_DATABASES) from error
+            kind = type(getattr(error, "orig", None) or error).__name__
+            raise ConfigurationError(
+                "DATABASE_URL",
+                f"names a database that can't be used ({kind})",
+                "check its name, user, password and rights, or that it is a database",
+            ) from error
         except BaseException:
             await database.aclose()
             raise
         else:
             return database
+
+
+def prepare_data_dir(settings: Settings) -> None:
+    """Make `DATA_DIR`, for our eyes only, and see that files can be made in it; raises `ConfigurationError`."""
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.data_dir):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            "DATA_DIR", f"can't be used ({error.strerror}): {settings.data_dir}", "name a directory to write to"
+        ) from None
 
 
 async def prepare(settings: Settings, secrets: list[str]) -> bool:
@@ -120,9 +129,10 @@ def listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host.strip("[]"), settings.port))
         listener.listen(_BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a name that can't be one
         listener.close()
-        problem = f"can't be listened on ({error.strerror or error}): {settings.host}:{settings.port}"
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        problem = f"can't be listened on ({reason}): {settings.host}:{settings.port}"
         raise ConfigurationError("HOST/PORT", problem, "choose an address of this machine and a free port") from None
     return listener
 

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from app.errors import ConfigurationError
 
 _MAX_RATE = 10_000
+_MAX_WINDOW_SECONDS = 86_400
 
 
 def _split(value: object) -> object:
@@ -28,7 +29,7 @@ def _rate(value: object) -> object:
     if value.strip() == "0":
         return None
     match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+(?:\.\d+)?)\s*", value)
-    if not match or not 1 <= int(match[1]) <= _MAX_RATE or float(match[2]) <= 0:
+    if not match or not 1 <= int(match[1]) <= _MAX_RATE or not 0 < float(match[2]) <= _MAX_WINDOW_SECONDS:
         raise ValueError("not a rate")
     return int(match[1]), float(match[2])
 
@@ -61,9 +62,11 @@ class Settings(BaseSettings):
     auth: Annotated[Literal["keys", "none"] | None, BeforeValidator(_lower)] = Field(
         None, description="keys, none, or nothing"
     )
-    bootstrap_api_key: SecretStr | None = Field(None, description="an API key of at least 24 characters")
+    bootstrap_api_key: SecretStr | None = Field(None, description="an API key of 8 to 200 visible ASCII characters")
     allowed_hosts: List = Field([], description="comma-separated host names")
-    upstream_rate_limit: Rate = Field((20, 10.0), description=f"N/S (N from 1 to {_MAX_RATE}, S seconds) or 0")
+    upstream_rate_limit: Rate = Field(
+        (20, 10.0), description=f"N/S (N from 1 to {_MAX_RATE}, S up to {_MAX_WINDOW_SECONDS} seconds) or 0"
+    )
     upstream_concurrency: int = Field(16, ge=1, le=1024, description="a whole number, 1 to 1024")
     upstream_timeout_seconds: Seconds = Field(30, description="seconds, more than 0")
     submit_retries: int = Field(5, ge=1, le=100, description="a whole number, 1 to 100")
@@ -97,13 +100,32 @@ class Settings(BaseSettings):
         known = value is None or re.match(r"sqlite:///.+|postgres(ql)?://.+", value)
         if not known:
             raise ValueError("not a database URL of a kind known here")
+        if value is not None and ":memory:" in value:
+            raise ValueError("a database in memory, which every connection would have to itself")
+        if value is not None and value.startswith("postgres"):
+            try:
+                _ = urlsplit(value).port
+            except ValueError:
+                raise ValueError("not a URL with a right host and port") from None
         return value
+
+    @field_validator("nanobanana_api_key")
+    @classmethod
+    def _plain_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        # Files of secrets tend to end in a newline. Inside a header it would break every call, and its escaped form
+        # in the error would not be recognized as the key.
+        plain = value.get_secret_value().strip()
+        if not re.fullmatch(r"[\x21-\x7e]+", plain):
+            raise ValueError("not a key of visible characters")
+        return SecretStr(plain)
 
     @field_validator("bootstrap_api_key")
     @classmethod
     def _long_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not re.fullmatch(r"[\x21-\x7e]{24,200}", value.get_secret_value()):
-            raise ValueError("not a key of 24 to 200 visible characters")
+        if value is not None and not re.fullmatch(r"[\x21-\x7e]{8,200}", value.get_secret_value()):
+            raise ValueError("not a key of 8 to 200 visible characters")
         return value
 
     @model_validator(mode="after")

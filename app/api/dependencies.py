@@ -1,14 +1,17 @@
 """What route functions are handed: the services, and who calls."""
 
+import re
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from app.api.problems import Problem
+from app.errors import TaskNotFound
 from app.factory import Factory
 from app.services.tasks import Caller
 
+TASK_ID = re.compile(r"task_[0-9a-f]{32}")
 # Only for the API's document; the header itself is judged by `Access`, which knows when no key is needed.
 bearer = HTTPBearer(auto_error=False, description="An API key.")
 
@@ -24,8 +27,18 @@ async def get_caller(request: Request) -> Caller:
     return await get_factory(request).access.authenticate(request.headers.get("authorization"))
 
 
-Services = Annotated[Factory, Depends(get_factory)]
 CurrentCaller = Annotated[Caller, Depends(get_caller)]
+
+
+def get_task_id(task_id: str, _caller: CurrentCaller) -> str:
+    """Return the id in the path; raises `TaskNotFound` for what can't be one (PostgreSQL chokes on a NUL in it)."""
+    if not TASK_ID.fullmatch(task_id):
+        raise TaskNotFound("There is no task with this id.")
+    return task_id
+
+
+Services = Annotated[Factory, Depends(get_factory)]
+TaskId = Annotated[str, Depends(get_task_id)]
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

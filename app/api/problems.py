@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse, Response
 from app.errors import GatewayError, InvalidRequest
 
 MEDIA_TYPE = "application/problem+json"
+_MAX_FIELD_ERRORS = 50
+_MAX_FIELD_NAME = 200
 
 
 class FieldProblem(BaseModel):
@@ -69,13 +71,16 @@ def from_error(error: GatewayError) -> JSONResponse:
 
 
 def field_errors(error: ValidationError | RequestValidationError, *, skip: int = 0) -> list[dict[str, str]]:
-    """Name each wrong field by its path, without its first `skip` parts, and say what is wrong."""
+    """Name each wrong field by its path, without its first `skip` parts, and say what is wrong.
+
+    A body may have more wrong fields than anybody reads; the answer names the first ones, and no name at any length.
+    """
     return [
         {
-            "field": ".".join(str(part) for part in item["loc"][skip:]) or "body",
+            "field": ".".join(str(part) for part in item["loc"][skip:])[:_MAX_FIELD_NAME] or "body",
             "message": item["msg"].removeprefix("Value error, "),
         }
-        for item in error.errors()
+        for item in error.errors()[:_MAX_FIELD_ERRORS]
     ]
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from app.api.body import read_model
-from app.api.dependencies import CurrentCaller, Services, bearer, problems
+from app.api.dependencies import TASK_ID, CurrentCaller, Services, TaskId, bearer, problems
 from app.api.task_request import TaskRequest
 from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view, task_view
 from app.clock import from_datetime
@@ -23,7 +22,7 @@ from app.services.tasks import TaskState
 # 20,000 characters of prompt are up to 120,000 bytes of escaped JSON; images come as URLs.
 _MAX_BODY_BYTES = 1024 * 1024
 _MAX_IDEMPOTENCY_KEY = 255
-_TASK_ID = re.compile(r"task_[0-9a-f]{32}")
+_DEFAULT_LIMIT = 50
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 503))
 
@@ -57,7 +56,9 @@ class _ListQuery(BaseModel):
     type: Annotated[Literal["text_to_image", "image_to_image"] | None, _Empty] = None
     created_after: Annotated[datetime | None, _Empty] = Field(None, description="At or after this moment.")
     created_before: Annotated[datetime | None, _Empty] = Field(None, description="Before this moment.")
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    limit: Annotated[
+        int, Field(ge=1, le=200), BeforeValidator(lambda value: _DEFAULT_LIMIT if value == "" else value)
+    ] = _DEFAULT_LIMIT
     cursor: Annotated[str | None, _Empty] = Field(None, description="`next_cursor` of the page before.")
 
     def filter(self) -> TaskFilter:
@@ -98,20 +99,20 @@ async def list_tasks(query: Annotated[_ListQuery, Query()], caller: CurrentCalle
 
 
 @router.get("/{task_id}", response_model=TaskView, responses=problems(404))
-async def get_task(task_id: str, caller: CurrentCaller, services: Services) -> Response:
+async def get_task(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Look at a task."""
     return JSONResponse(task_view(await services.tasks.get(caller, task_id)))
 
 
 @router.post("/{task_id}/cancel", response_model=TaskView, responses=problems(404, 409))
-async def cancel(task_id: str, caller: CurrentCaller, services: Services) -> Response:
+async def cancel(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Cancel a task that is still queued."""
     return JSONResponse(task_view(await services.tasks.cancel(caller, task_id)))
 
 
 @router.post("/{task_id}/retry", status_code=202, response_model=TaskView, responses=problems(404, 409, 410, 422))
 async def retry(
-    task_id: str, caller: CurrentCaller, services: Services, idempotency_key: _IdempotencyKey = None
+    task_id: TaskId, caller: CurrentCaller, services: Services, idempotency_key: _IdempotencyKey = None
 ) -> Response:
     """Submit a failed or canceled task's input again, as a new task."""
     state, is_replay = await services.tasks.retry(caller, task_id, idempotency_key)
@@ -119,14 +120,14 @@ async def retry(
 
 
 @router.delete("/{task_id}", status_code=204, response_class=Response, responses=problems(404, 409))
-async def delete(task_id: str, caller: CurrentCaller, services: Services) -> Response:
+async def delete(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Delete a task that has ended, with all that hangs on it."""
     await services.tasks.delete(caller, task_id)
     return Response(status_code=204)
 
 
 @router.get("/{task_id}/callbacks", response_model=CallbackList, responses=problems(404))
-async def list_callbacks(task_id: str, caller: CurrentCaller, services: Services) -> Response:
+async def list_callbacks(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Show what arrived at the task's callback address, newest first."""
     kept = await services.tasks.callbacks(caller, task_id)
     return JSONResponse({"data": [callback_view(callback) for callback in kept]})
@@ -144,7 +145,7 @@ def _decode_cursor(cursor: str) -> str:
         task_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except (ValueError, binascii.Error):
         task_id = ""
-    if not _TASK_ID.fullmatch(task_id):
+    if not TASK_ID.fullmatch(task_id):
         raise InvalidRequest(
             "Some parameters are wrong.", [{"field": "cursor", "message": "is not a cursor of this list"}]
         )

@@ -1,16 +1,19 @@
 """Statements on API keys. Only their hashes are stored."""
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.schema import api_keys
 from app.domain.key import ApiKey
 
 
-async def add(connection: AsyncConnection, key: ApiKey, key_hash: str) -> None:
-    """Insert a key."""
+async def add(connection: AsyncConnection, key: ApiKey, key_hash: str) -> bool:
+    """Insert a key; False if there is one with this hash, perhaps made this very moment by another process."""
     row = {"id": key.id, "project": key.project, "name": key.name, "hash": key_hash, "created_at": key.created_at}
-    await connection.execute(insert(api_keys), [row])
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    result = await connection.execute(dialect.insert(api_keys).values(**row).on_conflict_do_nothing())
+    return result.rowcount == 1
 
 
 async def find(connection: AsyncConnection, key_hash: str) -> ApiKey | None:

@@ -4,7 +4,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, case, delete, func, insert, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Row,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.schema import images, tasks
@@ -17,12 +31,81 @@ _PLAIN_FIELDS = tuple(f.name for f in fields(Task) if f.name not in {"error", "m
 _CONSTANT = set("id project subject model type input metadata webhook_url retry_of created_at".split())
 # What a movement may change. All of it is written each time, so that many movements are one prepared statement.
 _MUTABLE = [column.name for column in tasks.c if column.name not in _CONSTANT]
+_IS_QUEUED = tasks.c.status == literal(Status.QUEUED.value, literal_execute=True)
+_IS_SUBMITTING = tasks.c.status == literal(Status.SUBMITTING.value, literal_execute=True)
+_THESE = tasks.c.id.in_(bindparam("task_ids", expanding=True))
+_AT_MOST = bindparam("at_most", type_=Integer)
+_NOW = bindparam("now", type_=BigInteger)
+
+# Statements are built once: building one takes longer than running it.
+_INSERT = insert(tasks)
+_GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
+_LOCK = select(tasks).where(_THESE).order_by(tasks.c.id).with_for_update()
 _UPDATE = (
     update(tasks)
     .where(tasks.c.id == bindparam("row_id"), tasks.c.version == bindparam("row_version"))
     .values({name: bindparam(name) for name in _MUTABLE})
 )
-_IS_QUEUED = tasks.c.status == literal(Status.QUEUED.value, literal_execute=True)
+_CLAIMABLE = (
+    select(tasks)
+    .where(
+        _IS_QUEUED,
+        tasks.c.project == bindparam("in_project"),
+        tasks.c.not_before <= _NOW,
+        tasks.c.deadline_at > _NOW,
+    )
+    .order_by(tasks.c.id)
+    .limit(_AT_MOST)
+    .with_for_update(skip_locked=True)
+)
+_CLAIMED_BY = select(tasks.c.id).where(
+    _IS_SUBMITTING, tasks.c.claimed_by == bindparam("name"), tasks.c.claimed_at < bindparam("before")
+)
+_TO_ASK = (
+    select(tasks)
+    .where(tasks.c.ask_at <= _NOW)
+    .order_by(tasks.c.ask_at)
+    .limit(_AT_MOST)
+    .with_for_update(skip_locked=True)
+)
+_OVERDUE = (
+    select(tasks)
+    .where(
+        tasks.c.deadline_at <= _NOW,
+        tasks.c.upstream_task_id.is_(None) | (tasks.c.asked_at >= tasks.c.deadline_at),
+    )
+    .order_by(tasks.c.deadline_at)
+    .limit(_AT_MOST)
+    .with_for_update(skip_locked=True)
+)
+_INSERT_IMAGES = insert(images)
+_IMAGES = (
+    select(images)
+    .where(images.c.task_id.in_(bindparam("task_ids", expanding=True)))
+    .order_by(images.c.task_id, images.c.position)
+)
+
+
+def _hop_through_projects() -> Select[tuple[str]]:
+    first = select(func.min(tasks.c.project).label("project")).where(_IS_QUEUED).cte("hop", recursive=True)
+    following = (
+        select(func.min(tasks.c.project))
+        .where(_IS_QUEUED, tasks.c.project > first.c.project)
+        .correlate(first)
+        .scalar_subquery()
+    )
+    hop = first.union_all(select(following).where(first.c.project.is_not(None)))
+    return select(hop.c.project).where(hop.c.project.is_not(None))
+
+
+def _number_the_queue() -> Select[tuple[str, int]]:
+    position = func.row_number().over(order_by=tasks.c.id).label("position")
+    line = select(tasks.c.id, position).where(_IS_QUEUED, tasks.c.id <= bindparam("last")).subquery()
+    return select(line.c.id, line.c.position).where(line.c.id.in_(bindparam("task_ids", expanding=True)))
+
+
+_QUEUED_PROJECTS = _hop_through_projects()
+_POSITIONS = _number_the_queue()
 
 
 def to_task(row: Row[Any]) -> Task:
@@ -55,19 +138,19 @@ def _to_values(task: Task) -> dict[str, Any]:
 
 async def add(connection: AsyncConnection, new: Sequence[Task]) -> None:
     """Insert new tasks."""
-    await connection.execute(insert(tasks), [_to_values(task) for task in new])
+    await connection.execute(_INSERT, [_to_values(task) for task in new])
 
 
 async def get(connection: AsyncConnection, task_id: str) -> Task | None:
     """Read one task."""
-    row = (await connection.execute(select(tasks).where(tasks.c.id == task_id))).one_or_none()
+    row = (await connection.execute(_GET, {"task_id": task_id})).one_or_none()
     return to_task(row) if row else None
 
 
 async def lock(connection: AsyncConnection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Read tasks and lock them until the transaction ends, in one order for everybody, so that none deadlock."""
-    statement = select(tasks).where(tasks.c.id.in_(sorted(task_ids))).order_by(tasks.c.id).with_for_update()
-    return {task.id: task for task in map(to_task, await connection.execute(statement))}
+    rows = await connection.execute(_LOCK, {"task_ids": sorted(task_ids)})
+    return {task.id: task for task in map(to_task, rows)}
 
 
 async def save(connection: AsyncConnection, changed: Sequence[Task]) -> None:
@@ -122,47 +205,23 @@ async def page(
 
 async def queued_projects(connection: AsyncConnection) -> list[str]:
     """List the projects that have queued tasks, by hopping through the index, not by reading the queue."""
-    first = select(func.min(tasks.c.project).label("project")).where(_IS_QUEUED).cte("hop", recursive=True)
-    following = (
-        select(func.min(tasks.c.project))
-        .where(_IS_QUEUED, tasks.c.project > first.c.project)
-        .correlate(first)
-        .scalar_subquery()
-    )
-    hop = first.union_all(select(following).where(first.c.project.is_not(None)))
-    result = await connection.execute(select(hop.c.project).where(hop.c.project.is_not(None)))
-    return [row.project for row in result]
+    return [row.project for row in await connection.execute(_QUEUED_PROJECTS)]
 
 
 async def claimable(connection: AsyncConnection, project: str, *, now: int, limit: int) -> list[Task]:
     """Lock up to `limit` of a project's queued tasks that are due, oldest first, passing over those locked by others."""
-    statement = (
-        select(tasks)
-        .where(_IS_QUEUED, tasks.c.project == project, tasks.c.not_before <= now, tasks.c.deadline_at > now)
-        .order_by(tasks.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [to_task(row) for row in await connection.execute(statement)]
+    rows = await connection.execute(_CLAIMABLE, {"in_project": project, "now": now, "at_most": limit})
+    return [to_task(row) for row in rows]
 
 
 async def claimed_by(connection: AsyncConnection, name: str, *, before: int) -> list[str]:
     """List the ids of tasks still being submitted that this process claimed before then."""
-    is_submitting = tasks.c.status == literal(Status.SUBMITTING.value, literal_execute=True)
-    statement = select(tasks.c.id).where(is_submitting, tasks.c.claimed_by == name, tasks.c.claimed_at < before)
-    return [row.id for row in await connection.execute(statement)]
+    return [row.id for row in await connection.execute(_CLAIMED_BY, {"name": name, "before": before})]
 
 
 async def to_ask(connection: AsyncConnection, *, now: int, limit: int) -> list[Task]:
     """Lock up to `limit` tasks about which the upstream is to be asked now, the most overdue first."""
-    statement = (
-        select(tasks)
-        .where(tasks.c.ask_at <= now)
-        .order_by(tasks.c.ask_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [to_task(row) for row in await connection.execute(statement)]
+    return [to_task(row) for row in await connection.execute(_TO_ASK, {"now": now, "at_most": limit})]
 
 
 async def lease_question(connection: AsyncConnection, task_ids: Sequence[str], *, now: int, until: int) -> None:
@@ -177,27 +236,14 @@ async def lease_question(connection: AsyncConnection, task_ids: Sequence[str], *
 
 async def overdue(connection: AsyncConnection, *, now: int, limit: int) -> list[Task]:
     """Lock up to `limit` tasks past their deadline, without those that still wait for their last question."""
-    asked_since = tasks.c.upstream_task_id.is_(None) | (tasks.c.asked_at >= tasks.c.deadline_at)
-    statement = (
-        select(tasks)
-        .where(tasks.c.deadline_at <= now, asked_since)
-        .order_by(tasks.c.deadline_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [to_task(row) for row in await connection.execute(statement)]
+    return [to_task(row) for row in await connection.execute(_OVERDUE, {"now": now, "at_most": limit})]
 
 
 async def queue_positions(connection: AsyncConnection, task_ids: Sequence[str]) -> dict[str, int]:
     """Count for each of these tasks that is queued the queued ones up to and including it, oldest first."""
     if not task_ids:
         return {}
-    line = (
-        select(tasks.c.id, func.row_number().over(order_by=tasks.c.id).label("position"))
-        .where(_IS_QUEUED, tasks.c.id <= max(task_ids))
-        .subquery()
-    )
-    result = await connection.execute(select(line.c.id, line.c.position).where(line.c.id.in_(task_ids)))
+    result = await connection.execute(_POSITIONS, {"task_ids": list(task_ids), "last": max(task_ids)})
     return {row.id: row.position for row in result}
 
 
@@ -207,15 +253,14 @@ async def add_images(connection: AsyncConnection, new: Sequence[Image]) -> None:
         {"id": i.id, "task_id": i.task_id, "position": i.position, "source_url": i.source_url, "state": i.state.value}
         for i in new
     ]
-    await connection.execute(insert(images), rows)
+    await connection.execute(_INSERT_IMAGES, rows)
 
 
 async def images_of(connection: AsyncConnection, task_ids: Sequence[str]) -> dict[str, list[Image]]:
     """Read the images of tasks, each task's in the upstream's order."""
     found: dict[str, list[Image]] = {task_id: [] for task_id in task_ids}
     if task_ids:
-        statement = select(images).where(images.c.task_id.in_(task_ids)).order_by(images.c.task_id, images.c.position)
-        for row in await connection.execute(statement):
+        for row in await connection.execute(_IMAGES, {"task_ids": list(task_ids)}):
             values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
             values["state"] = ImageState(values["state"])
             found[values["task_id"]].append(Image(**values))

@@ -83,10 +83,8 @@ async def create_key(
 async def ensure_bootstrap_key(database: Database, clock: Clock, secret: str) -> None:
     """Make sure that this very key exists in the default project; one that was revoked stays revoked."""
     async with database.writing() as connection:
-        key_hash = hash_secret(secret)
-        if await key_rows.find(connection, key_hash) is None:
-            key = ApiKey(new_key_id(), DEFAULT_PROJECT, "bootstrap", clock.now())
-            await key_rows.add(connection, key, key_hash)
+        key = ApiKey(new_key_id(), DEFAULT_PROJECT, "bootstrap", clock.now())
+        if await key_rows.add(connection, key, hash_secret(secret)):
             _log.info("bootstrap_key_created", key_id=key.id)
 
 

@@ -16,6 +16,7 @@ from app.services.bell import Bell
 from app.services.unit import Decision
 from app.services.writer import Writer
 from app.upstream.reports import read_callback
+from app.upstream.scrub import Scrubber
 
 _log = structlog.get_logger(__name__)
 
@@ -39,13 +40,21 @@ class Callbacks:
     """Applies callbacks to tasks. `question_due` is rung when one can't be understood."""
 
     def __init__(
-        self, *, writer: Writer, tokens: CallbackTokens, clock: Clock, policy: Policy, question_due: Bell
+        self,
+        *,
+        writer: Writer,
+        tokens: CallbackTokens,
+        clock: Clock,
+        policy: Policy,
+        question_due: Bell,
+        scrubber: Scrubber,
     ) -> None:
         self._writer = writer
         self._tokens = tokens
         self._clock = clock
         self._policy = policy
         self._question_due = question_due
+        self._scrub = scrubber
 
     def check_token(self, token: str) -> str:
         """Return the id of the task that a callback URL names; raises `UnknownCallback` without asking the database."""
@@ -59,7 +68,8 @@ class Callbacks:
 
         Raises `UnknownCallback` if the task is gone, `TaskMismatch` or `UnreadableCallback` after the body was kept.
         """
-        report = read_callback(body)
+        report = self._scrub.report(read_callback(body))
+        kept = self._scrub.raw(body)
         now = self._clock.now()
 
         def decide(task: Task | None) -> Decision[Answer]:
@@ -68,7 +78,7 @@ class Callbacks:
             answer, step = self._judge(task, report, now)
             refusal = _REFUSALS.get(answer)
             status = refusal("").status if refusal else 200
-            return Decision(answer, step, ReceivedCallback(task.id, now, status, answer.value, body))
+            return Decision(answer, step, ReceivedCallback(task.id, now, status, answer.value, kept))
 
         answer = await self._writer.move(task_id, decide)
         _log.info("callback", task_id=task_id, answer=answer.value, report=type(report).__name__)

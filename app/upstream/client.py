@@ -9,17 +9,16 @@ import httpx
 
 from app.domain.models import Model
 from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
-from app.domain.verdict import ErrorCode, Failed, Report, TaskError, Unreadable
+from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
 from app.settings import is_loopback
 from app.upstream import wire
 from app.upstream.outcome import read_submit_reply
 from app.upstream.reports import parse_object, read_record_info
+from app.upstream.scrub import Scrubber
 
 # A server that closes an idle connection while we send on it leaves an outcome nobody knows. Let ours go first.
 _IDLE_CONNECTION_SECONDS = 2.0
 _MAX_REPLY_BYTES = 1024 * 1024
-# A shorter one might be part of something else.
-_LONG_KEY = 8
 
 
 class UpstreamClient:
@@ -30,7 +29,7 @@ class UpstreamClient:
     """
 
     def __init__(self, *, base_url: str, api_key: str, timeout: float, concurrency: int) -> None:
-        self._api_key = api_key
+        self._scrub = Scrubber(api_key)
         self._timeout = timeout
         # Polls share the pool with submits; neither may wait for the other's connections.
         limits = httpx.Limits(
@@ -61,8 +60,8 @@ class UpstreamClient:
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, TimeoutError) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             if progress.sending:
-                return Unknown(self._scrub(f"The submit broke off after it may have left: {reason}"))
-            message = self._scrub(f"The upstream could not be reached: {reason}")
+                return Unknown(self._scrub.text(f"The submit broke off after it may have left: {reason}"))
+            message = self._scrub.text(f"The upstream could not be reached: {reason}")
             return TryAgain(TaskError(ErrorCode.UPSTREAM_ERROR, message), pauses_account=True)
         return self._scrubbed(read_submit_reply(response))
 
@@ -73,17 +72,11 @@ class UpstreamClient:
             async with asyncio.timeout(self._timeout):
                 response = await self._send(request)
         except (httpx.HTTPError, ssl.SSLError, OSError, TimeoutError) as error:
-            return Unreadable(self._scrub(f"record-info could not be asked: {type(error).__name__}: {error}"))
+            return Unreadable(self._scrub.text(f"record-info could not be asked: {type(error).__name__}: {error}"))
         body = parse_object(response.content)
         if body is None:
             return Unreadable(f"record-info answered HTTP {response.status_code} without a JSON object.")
-        report = read_record_info(body)
-        match report:
-            case Failed(named, failure):
-                return Failed(named, self._scrubbed_error(failure))
-            case Unreadable(reason, named):
-                return Unreadable(self._scrub(reason), named)
-        return report
+        return self._scrub.report(read_record_info(body))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -101,28 +94,20 @@ class UpstreamClient:
         finally:
             await response.aclose()
         headers = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
-        # Vendors have been seen to repeat a wrong key in their error message. Here nothing has cut it in two yet.
-        clean = bytes(content).replace(self._api_key.encode(), b"***") if len(self._api_key) >= _LONG_KEY else content
-        return httpx.Response(response.status_code, headers=headers, content=bytes(clean), request=request)
-
-    def _scrub(self, text: str) -> str:
-        return text.replace(self._api_key, "***") if self._api_key else text
+        return httpx.Response(response.status_code, headers=headers, content=bytes(content), request=request)
 
     def _scrubbed(self, outcome: SubmitOutcome) -> SubmitOutcome:
         match outcome:
             case Accepted():
                 return outcome
             case Unknown(reason):
-                return Unknown(self._scrub(reason))
+                return Unknown(self._scrub.text(reason))
             case Refused(error):
-                return Refused(self._scrubbed_error(error))
+                return Refused(self._scrub.error(error))
             case AccountRefused(error):
-                return AccountRefused(self._scrubbed_error(error))
+                return AccountRefused(self._scrub.error(error))
             case TryAgain(error, retry_after, pauses_account):
-                return TryAgain(self._scrubbed_error(error), retry_after, pauses_account)
-
-    def _scrubbed_error(self, error: TaskError) -> TaskError:
-        return TaskError(error.code, self._scrub(error.message), error.upstream_code)
+                return TryAgain(self._scrub.error(error), retry_after, pauses_account)
 
 
 class _Progress:

@@ -36,7 +36,8 @@ _TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _URL = re.compile(r"https?://[^\s\"<>\\\x00-\x20\x7f-\x9f\ud800-\udfff]+", re.IGNORECASE)
 _MAX_URL_LENGTH = 4096
 _MAX_IMAGES = 16
-_MAX_MESSAGE_LENGTH = 2000
+# Room to blot out secrets before words are cut to their final length, see `scrub.py`.
+_MAX_MESSAGE_LENGTH = 4000
 _NUMBER_BOUND = 10**9
 _CONTENT_REFUSED, _GENERATION_FAILED, _OK = 400, 501, 200
 _CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)

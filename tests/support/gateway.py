@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 
-from app.serve import listen, make_data_dir, make_server, prepare
+from app.serve import listen, make_server, prepare, prepare_data_dir
 from app.services.secret import load_secrets
 from app.settings import Settings
 from tests.support.waiting import until
@@ -52,7 +53,7 @@ class LiveGateway:
     def __init__(self, *, data_dir: Path, upstream_url: str, **settings: Any) -> None:
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
         self.settings = Settings(_env_file=None, **{"host": "127.0.0.1", "port": 0, **given})
-        make_data_dir(self.settings)
+        prepare_data_dir(self.settings)
         asyncio.run(prepare(self.settings, load_secrets(self.settings)))
         self._listener = listen(self.settings)
         port = self._listener.getsockname()[1]
@@ -118,8 +119,10 @@ class GatewayProcess:
     def _port(self) -> int | None:
         assert self.process.poll() is None, f"the service ended at once:\n{self.log}"
         for line in self.log.splitlines():
-            if " started " in line and "address=" in line:
-                return int(line.split("address=")[1].split()[0].rsplit(":", 1)[1])
+            # On a console `started … address=http://…:1`, as JSON `"event": "started"` and `"address": "http://…:1"`.
+            found = re.search(r"address\W+http://[^\s\"]+:(\d+)", line) if "started" in line else None
+            if found:
+                return int(found[1])
         return None
 
 

@@ -1,0 +1,40 @@
+"""Keeping our own key out of what the upstream says: vendors have been seen to repeat it in their messages."""
+
+from dataclasses import replace
+
+from app.domain.verdict import Failed, Report, TaskError, Unreadable
+
+_BLOT = "***"
+# A shorter secret may be part of anything; in a body it is left alone, lest what hides it breaks the body.
+_LONG = 8
+MAX_TEXT = 2000
+"""How much of the vendor's words is kept; cut after blotting out, so that no half of a secret remains."""
+
+
+class Scrubber:
+    """Blots out one secret; an empty one stands for nothing to hide."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def text(self, text: str) -> str:
+        """Blot it out of a text, and cut that to a bound."""
+        return (text.replace(self._secret, _BLOT) if self._secret else text)[:MAX_TEXT]
+
+    def raw(self, body: bytes) -> bytes:
+        """Blot it out of a body as it arrived."""
+        return body.replace(self._secret.encode(), _BLOT.encode()) if len(self._secret) >= _LONG else body
+
+    def error(self, error: TaskError) -> TaskError:
+        """Blot it out of the vendor's words."""
+        return replace(error, message=self.text(error.message))
+
+    def report(self, report: Report) -> Report:
+        """Blot it out of the words of a report."""
+        match report:
+            case Failed():
+                return replace(report, error=self.error(report.error))
+            case Unreadable():
+                return replace(report, reason=self.text(report.reason))
+            case _:
+                return report

@@ -1,0 +1,35 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.served import Served, empty_database, serve
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def _module_gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    directory = tmp_path_factory.mktemp("served")
+    with serve(empty_database(request.param, request, directory), directory) as served:
+        yield served
+
+
+@pytest.fixture
+def served(_module_gateway: Served) -> Iterator[Served]:
+    """One gateway on each kind of database for all tests of a file; tests see each other's tasks."""
+    _module_gateway.calm()
+    yield _module_gateway
+    _module_gateway.calm()
+
+
+@pytest.fixture(scope="module")
+def _module_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    directory = tmp_path_factory.mktemp("served")
+    with serve(f"sqlite:///{directory / 'test.db'}", directory) as served:
+        yield served
+
+
+@pytest.fixture
+def on_sqlite(_module_sqlite: Served) -> Iterator[Served]:
+    """Like `served`, on SQLite alone: for what has nothing to do with the database."""
+    _module_sqlite.calm()
+    yield _module_sqlite
+    _module_sqlite.calm()

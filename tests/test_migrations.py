@@ -1,0 +1,137 @@
+"""The migrations: they make what the models say, forth and back, and once however many try."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+
+from app.clock import SystemClock
+from app.db.engine import Database
+from app.db.migrate import head_revision, migrate, rewind
+from app.db.schema import metadata
+from app.domain.key import ApiKey
+from app.serve import prepare_database
+from app.services import access
+from app.settings import Settings
+from tests.support.gateway import run_app
+
+T = TypeVar("T")
+
+
+def on(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
+    async def run() -> T:
+        database = Database(database_url)
+        try:
+            return await work(database)
+        finally:
+            await database.aclose()
+
+    return asyncio.run(run())
+
+
+async def start(settings: Settings) -> None:
+    """Prepare the database as every start does: once more if it is not to be had at first."""
+    database = await prepare_database(settings)
+    await database.aclose()
+
+
+def tables(database_url: str) -> set[str]:
+    async def read(database: Database) -> set[str]:
+        async with database.reading() as connection:
+            return await connection.run_sync(lambda sync: set(inspect(sync).get_table_names()))
+
+    return on(database_url, read)
+
+
+def differences(connection: Connection) -> list[Any]:
+    return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+
+def test_migrations_make_what_the_models_say(database_url: str) -> None:
+    async def compare(database: Database) -> list[Any]:
+        await migrate(database)
+        async with database.writing() as connection:
+            return await connection.run_sync(differences)
+
+    assert on(database_url, compare) == []
+
+
+def test_up_down_and_up_again(database_url: str) -> None:
+    on(database_url, migrate)
+    full = tables(database_url)
+    assert set(metadata.tables) <= full
+    on(database_url, rewind)
+    assert tables(database_url) <= {"alembic_version", "sqlite_sequence"}
+    on(database_url, migrate)
+    assert tables(database_url) == full
+
+
+def test_many_at_once_migrate_one_database(database_url: str) -> None:
+    failures: list[Exception] = []
+    barrier = threading.Barrier(6)
+
+    def work() -> None:
+        barrier.wait()
+        try:
+            settings = Settings(_env_file=None, database_url=database_url, secret_key="s")
+            asyncio.run(start(settings))
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the test is to show it
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert set(metadata.tables) <= tables(database_url)
+
+
+def test_processes_at_once_migrate_one_database(database_url: str, tmp_path: Path) -> None:
+    done: list[Any] = []
+    settings = {"DATABASE_URL": database_url, "SECRET_KEY": "s"}
+    threads = [threading.Thread(target=lambda: done.append(run_app(tmp_path, "migrate", **settings))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 4
+    assert set(metadata.tables) <= tables(database_url)
+
+
+def test_a_bootstrap_key_made_by_many_at_once_is_made_once(database_url: str) -> None:
+    secret = "bootstrap-key-0123456789-abcdef"
+
+    async def work(database: Database) -> list[ApiKey]:
+        await migrate(database)
+        both = [Database(database_url), Database(database_url), Database(database_url)]
+        for one in both:
+            async with one.reading():
+                pass  # connected now, so that all three begin together
+        await asyncio.gather(*(access.ensure_bootstrap_key(one, SystemClock(), secret) for one in both))
+        for one in both:
+            await one.aclose()
+        return await access.list_keys(database)
+
+    assert len(on(database_url, work)) == 1
+
+
+def test_a_database_of_a_newer_version_stops_the_start(database_url: str, tmp_path: Path) -> None:
+    async def advance(database: Database) -> None:
+        await migrate(database)
+        async with database.writing() as connection:
+            await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    on(database_url, advance)
+    assert head_revision() != "9999"
+    for command in (["serve", "--port", "0"], ["keys", "list"]):
+        done = run_app(tmp_path, *command, DATABASE_URL=database_url, SECRET_KEY="s")
+        assert done.returncode != 0
+        (line,) = done.stderr.splitlines()
+        assert "DATABASE_URL" in line
+        assert "9999" in line
