@@ -24,6 +24,7 @@ from app.services.secret import check_fingerprint, load_secrets
 from app.settings import Settings
 
 _DATABASE_PATIENCE_SECONDS = 30
+_FILE_PATIENCE_SECONDS = 5
 _GRACEFUL_SECONDS = 10
 _BACKLOG = 2048
 _log = structlog.get_logger(__name__)
@@ -65,8 +66,8 @@ async def prepare_database(settings: Settings) -> Database:
         raise ConfigurationError(
             "DATABASE_URL", f"names a file that can't be made ({error.strerror})", "choose a directory to write to"
         ) from None
-    # A server may come up after us; a file that can't be opened now can't be opened later.
-    deadline = time.monotonic() + (_DATABASE_PATIENCE_SECONDS if database.is_postgresql else 0)
+    # A server may come up after us. A file is at most locked, by others that start at the same time.
+    deadline = time.monotonic() + (_DATABASE_PATIENCE_SECONDS if database.is_postgresql else _FILE_PATIENCE_SECONDS)
     while True:
         try:
             await migrate(database)

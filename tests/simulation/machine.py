@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from app.db.engine import Database
 from app.db.migrate import migrate
-from app.domain.task import Status, Task
 from app.domain.verdict import ErrorCode, Failed, Succeeded, TaskError
+from tests.simulation.books import Books, Entry
 from tests.simulation.vendor import Fate, Order, Talk
 from tests.simulation.world import POLICY, Plug, PluggedDatabase, World
 
@@ -44,8 +44,7 @@ class TaskLife(RuleBasedStateMachine):
         super().__init__()
         self.stage = _stage()
         self.loop = self.stage.loop
-        self.stage.clear()
-        self.world = World(self.stage.database)
+        self.world = World(self.stage.database, self.stage.clear())
         self.seen = 0
         self.histories: dict[str, list[str]] = {}
         self.finals: dict[str, tuple[str, str | None]] = {}
@@ -89,7 +88,8 @@ class TaskLife(RuleBasedStateMachine):
             self.run(self.world.call_back(order, _opposite(order), order.upstream_id))
         elif kind == "wrong_task":
             # Before we know the id, any id is believed; the mismatch is for those whose id is recorded.
-            if self._task(order.task_id, "upstream_task_id"):
+            entry = self.world.books.tasks().get(order.task_id)
+            if entry is not None and entry.upstream_task_id is not None:
                 self.run(self.world.call_back_with(order, _success("f" * 32)))
         else:
             no_url = _success(order.upstream_id).replace(b"https://", b"ftp://")
@@ -137,50 +137,48 @@ class TaskLife(RuleBasedStateMachine):
 
     @invariant()
     def holds(self) -> None:
-        self.loop.run_until_complete(self._check())
+        self._check()
 
     def teardown(self) -> None:
         try:
             self.loop.run_until_complete(self._come_to_rest())
-            self.loop.run_until_complete(self._check())
+            self._check()
         finally:
             global crashes  # noqa: PLW0603 -- a counter for the report
             crashes += self.world.crashes
             self.loop.run_until_complete(self.world.shut_down())
 
-    async def _check(self) -> None:
-        for number, task_id, state in await self.world.new_events(self.seen):
+    def _check(self) -> None:
+        for number, task_id, state in self.world.books.events_after(self.seen):
             history = self.histories.setdefault(task_id, [])
             before = history[-1] if history else None
             assert state in _NEXT[before], f"{before} -> {state} after {history}"
             history.append(state)
             self.seen = number
-        tasks = {task.id: task for task in await self.world.all_tasks()}
+        tasks = self.world.books.tasks()
         missing = self.world.accepted - tasks.keys() - self.world.deleted - self.world.perhaps_deleted
         assert not missing, f"accepted tasks are gone: {missing}"
         for task in tasks.values():
             self._check_task(task)
 
-    def _check_task(self, task: Task) -> None:
+    def _check_task(self, task: Entry) -> None:
         history = self.histories[task.id]
-        assert history[-1] == task.status.value, f"{history} but {task.status}"
+        assert history[-1] == task.status, f"{history} but {task.status}"
         assert history.count("submitting") == task.attempts
         accepted = self.world.vendor.accepted_for.get(task.id, [])
         assert len(accepted) <= 1, f"{task.id} was accepted {len(accepted)} times upstream"
-        code = task.error.code if task.error else None
-        if task.is_terminal:
-            assert task.deadline_at is None
-        if code is ErrorCode.SUBMISSION_UNKNOWN and task.status is Status.FAILED:
+        assert (task.deadline_at is None) is task.is_terminal
+        if task.status == "failed" and task.error_code == ErrorCode.SUBMISSION_UNKNOWN:
             assert task.id in self.world.uncertain, "unknown, although the outcome was clear"
         verdict = self.world.first_verdict.get(task.id)
-        if verdict is not None and task.status is not Status.CANCELED:
-            expected = Status.SUCCEEDED if isinstance(verdict, Succeeded) else Status.FAILED
-            assert task.status is expected, f"told {verdict}, is {task.status}"
+        if verdict is not None and task.status != "canceled":
+            expected = "succeeded" if isinstance(verdict, Succeeded) else "failed"
+            assert task.status == expected, f"told {verdict}, is {task.status}"
         if task.is_final:
-            seen = (task.status.value, code.value if code else None)
+            seen = (task.status, task.error_code)
             assert self.finals.setdefault(task.id, seen) == seen, "a final state changed"
         if history[-2:] == ["failed", "failed"]:
-            assert code not in _GUESSES, "a guess replaced a failure"
+            assert task.error_code not in _GUESSES, "a guess replaced a failure"
 
     async def _come_to_rest(self) -> None:
         """Let the vendor be honest and the clock run: everything must end."""
@@ -197,18 +195,14 @@ class TaskLife(RuleBasedStateMachine):
             world.clock.time += POLICY.hold_retry + 1
             await world.poll()
             await world.expire()
-            if all(task.is_terminal for task in await world.all_tasks()):
+            open_tasks = [task for task in world.books.tasks().values() if not task.is_terminal]
+            if not open_tasks:
                 break
-        open_tasks = [task for task in await world.all_tasks() if not task.is_terminal]
         assert not open_tasks, f"never ended: {open_tasks}"
 
     def _order(self, index: int) -> Order:
         orders = list(self.world.vendor.orders.values())
         return orders[index % len(orders)]
-
-    def _task(self, task_id: str, name: str) -> Any:
-        tasks = self.loop.run_until_complete(self.world.all_tasks())
-        return next((getattr(task, name) for task in tasks if task.id == task_id), None)
 
 
 def _success(upstream_id: str) -> bytes:
@@ -235,13 +229,18 @@ class Stage:
         self._template, self._file = self._directory / "template.db", self._directory / "life.db"
         self.loop.run_until_complete(self._make_template())
         self.database = PluggedDatabase(f"sqlite:///{self._file}")
+        self.books: Books | None = None
 
-    def clear(self) -> None:
+    def clear(self) -> Books:
         """Begin with an empty, migrated database."""
         self.loop.run_until_complete(self.database.aclose())
+        if self.books is not None:
+            self.books.close()
         for leftover in self._directory.glob("life.db-*"):
             leftover.unlink()
         shutil.copyfile(self._template, self._file)
+        self.books = Books(self._file)
+        return self.books
 
     async def _make_template(self) -> None:
         database = Database(f"sqlite:///{self._template}")

@@ -8,19 +8,14 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeVar
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import rates
-from app.db import tasks as task_rows
 from app.db.engine import Database
-from app.db.schema import events as event_table
-from app.db.schema import tasks as task_table
 from app.domain.callback import CallbackTokens
 from app.domain.idempotency import LIFETIME
 from app.domain.models import Model
 from app.domain.policy import Policy
-from app.domain.task import Task
 from app.domain.verdict import Failed, Succeeded
 from app.errors import GatewayError, TaskGone
 from app.services.bell import Bell
@@ -29,6 +24,8 @@ from app.services.dispatch import Claimed, Dispatch
 from app.services.reconcile import QUESTIONS_PER_SECOND, SCOPE, Reconcile
 from app.services.tasks import Caller, Submission, Tasks
 from app.services.writer import Writer
+from app.upstream.scrub import Scrubber
+from tests.simulation.books import Books
 from tests.simulation.inline import work_inline
 from tests.simulation.vendor import Fate, Order, SimulatedVendor
 
@@ -97,6 +94,7 @@ class World:
     """What outlives a crash: the database, the vendor, the clock, and what clients and the vendor were told."""
 
     database: PluggedDatabase
+    books: Books
     clock: HandClock = field(default_factory=HandClock)
     tokens: CallbackTokens = field(default_factory=lambda: CallbackTokens(["simulated"]))
     accepted: set[str] = field(default_factory=set)
@@ -128,7 +126,7 @@ class World:
             bell=Bell(),
         )
         self.reconcile = Reconcile(**parts, client=self.vendor)
-        self.callbacks = Callbacks(**parts, tokens=self.tokens, question_due=Bell())
+        self.callbacks = Callbacks(**parts, tokens=self.tokens, scrubber=Scrubber(""), question_due=Bell())
         self.tasks = Tasks(**parts, database=self.database)
         self.in_hand: list[Claimed] = []
         self.writer.start()
@@ -211,7 +209,7 @@ class World:
             self.in_hand += claimed
         else:
             # The claim died around its commit: if it was committed, nobody will ever know what came of it.
-            self.uncertain.update(task.id for task in await self.all_tasks() if task.status.value == "submitting")
+            self.uncertain.update(task.id for task in self.books.tasks().values() if task.status == "submitting")
 
     async def send(self, index: int, fate: Fate, *, succeeds: bool, early: str | None) -> None:
         claimed = self.in_hand.pop(index % len(self.in_hand))
@@ -265,19 +263,6 @@ class World:
             return
         if answer is Answer.RECEIVED:
             self.first_verdict[order.task_id] = order.verdict
-
-    # What can be seen
-
-    async def all_tasks(self) -> list[Task]:
-        async with self.database.reading() as connection:
-            return [task_rows.to_task(row) for row in await connection.execute(select(task_table))]
-
-    async def new_events(self, after: int) -> list[tuple[int, str, str]]:
-        """Read events (id, task, state) that came after the one with this id."""
-        statement = select(event_table.c.id, event_table.c.task_id, event_table.c.type).order_by(event_table.c.id)
-        async with self.database.reading() as connection:
-            rows = await connection.execute(statement.where(event_table.c.id > after))
-            return [(row.id, row.task_id, row.type.removeprefix("task.")) for row in rows]
 
 
 def body_of(verdict: Succeeded | Failed, upstream_id: str) -> bytes:

@@ -1,0 +1,48 @@
+"""An auditor's look at the database: plain SQL over a connection of its own, so that it shares no code with the service."""
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+_GUESSES = {"timeout", "submission_unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What stands written of a task."""
+
+    id: str
+    status: str
+    attempts: int
+    error_code: str | None
+    deadline_at: int | None
+    upstream_task_id: str | None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in {"succeeded", "failed", "canceled"}
+
+    @property
+    def is_final(self) -> bool:
+        return self.is_terminal and not (self.status == "failed" and self.error_code in _GUESSES)
+
+
+class Books:
+    """Tasks and events as they stand committed."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+
+    def tasks(self) -> dict[str, Entry]:
+        rows = self._connection.execute(
+            "SELECT id, status, attempts, error_code, deadline_at, upstream_task_id FROM tasks"
+        )
+        return {row[0]: Entry(*row) for row in rows}
+
+    def events_after(self, number: int) -> list[tuple[int, str, str]]:
+        """Events (id, task, state) in order, after the one with this number."""
+        rows = self._connection.execute("SELECT id, task_id, type FROM events WHERE id > ? ORDER BY id", (number,))
+        return [(row[0], row[1], row[2].removeprefix("task.")) for row in rows]
+
+    def close(self) -> None:
+        self._connection.close()
