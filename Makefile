@@ -24,7 +24,7 @@ serve: $(READY)  ## Start the service (settings: environment or .env)
 
 test: $(READY)  ## Run all tests, with coverage of app/
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n 2 --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --fail-under 95
 

@@ -75,7 +75,7 @@ def test_migrate_only_migrates(tmp_path: Path) -> None:
         ("PUBLIC_BASE_URL", "ftp://images.example"),
         ("PUBLIC_BASE_URL", "https://images.example/?a=b"),
         ("NANOBANANA_API_KEY", f"{HIDDEN}é"),
-        ("BOOTSTRAP_API_KEY", HIDDEN),
+        ("BOOTSTRAP_API_KEY", HIDDEN[:7]),
         ("BOOTSTRAP_API_KEY", f"{HIDDEN} {HIDDEN}"),
         ("DATABASE_URL", "sqlite:///:memory:"),
         ("DATABASE_URL", f"postgresql://me:{HIDDEN}@db:port/name"),

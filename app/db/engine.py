@@ -20,6 +20,9 @@ _STATEMENT_TIMEOUT_SECONDS = 30
 _POOL_TIMEOUT_SECONDS = 10
 _SQLITE_BUSY_MILLISECONDS = 10_000
 _READERS = 8
+# Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; and a server that
+# became a standby (PostgreSQL's documentation, appendix A).
+_AWAY_STATES = ("08", "53", "57", "58", "25006")
 
 
 class Database:
@@ -62,12 +65,13 @@ def is_unreachable(error: BaseException) -> bool:
     """Whether an error means that the database is away, rather than that a statement was wrong."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    if isinstance(error, (PoolTimeout, InterfaceError, OSError)):
+    # For SQLite an OperationalError says locked, disk full, I/O error.
+    if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError)):
         return True
-    if isinstance(error, asyncpg.PostgresError):  # raised while connecting, before SQLAlchemy wraps errors
-        return isinstance(error, (asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError))
-    # For SQLite: locked, disk full, I/O error. For PostgreSQL: shutting down, out of resources.
-    return isinstance(error, OperationalError)
+    # Whether SQLAlchemy has wrapped PostgreSQL's error depends on whether it came while connecting.
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(origin, "sqlstate", None)
+    return isinstance(state, str) and state.startswith(_AWAY_STATES)
 
 
 @asynccontextmanager

@@ -42,6 +42,13 @@ async def reserve(
     return {reservation.key: reservation for reservation in found}
 
 
+async def get(connection: AsyncConnection, key: IdempotencyKey) -> Reservation | None:
+    """Read the reservation of a key, if there is one."""
+    statement = select(keys).where(_KEY.in_([(key.project, key.subject, key.key)]))
+    row = (await connection.execute(statement)).one_or_none()
+    return Reservation(key, row.fingerprint, row.task_id) if row else None
+
+
 async def sweep(connection: AsyncConnection, *, before: int, limit: int) -> int:
     """Delete up to `limit` keys created before then; returns how many."""
     old = select(keys.c.project, keys.c.subject, keys.c.key).where(keys.c.created_at <= before).limit(limit)

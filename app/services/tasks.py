@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import Clock
 from app.db import callbacks as callback_rows
+from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
 from app.db.engine import Database
 from app.domain import moves
@@ -92,7 +93,7 @@ class Tasks:
         )
         reservation = None
         if idempotency_key is not None:
-            key = IdempotencyKey(caller.project, caller.subject or "", idempotency_key)
+            key = _key(caller, idempotency_key)
             if self._writer.is_reserving(key):
                 raise IdempotencyInProgress("The first request with this Idempotency-Key is still being committed.")
             reservation = Reservation(key, _fingerprint(submission), task.id)
@@ -140,6 +141,8 @@ class Tasks:
 
     async def retry(self, caller: Caller, task_id: str, idempotency_key: str | None = None) -> tuple[TaskState, bool]:
         """Submit a failed or canceled task's input again, as a new task; raises `NotRetryable` for any other."""
+        if idempotency_key is not None and (replay := await self._replay_of_retry(caller, task_id, idempotency_key)):
+            return replay, True
         old = (await self.get(caller, task_id)).task
         if old.status not in {Status.FAILED, Status.CANCELED}:
             raise NotRetryable(f"The task is {old.status.value}; only a failed or canceled task can be retried.")
@@ -147,6 +150,15 @@ class Tasks:
             model=old.model, input=old.input, metadata=old.metadata, webhook_url=old.webhook_url, retry_of=old.id
         )
         return await self.submit(replace(caller, subject=old.subject), again, idempotency_key)
+
+    async def _replay_of_retry(self, caller: Caller, task_id: str, idempotency_key: str) -> TaskState | None:
+        """Find what an earlier retry with this key made, whatever has become of the old task since."""
+        async with self._database.reading() as connection:
+            held = await idempotency_rows.get(connection, _key(caller, idempotency_key))
+            made = await task_rows.get(connection, held.task_id) if held else None
+            if made is None or made.retry_of != task_id or not caller.owns(made):
+                return None
+            return (await self._with_images(connection, [made]))[0]
 
     async def delete(self, caller: Caller, task_id: str) -> None:
         """Delete a task that has ended, with all that hangs on it; raises `NotDeletable` while it has not."""
@@ -181,6 +193,10 @@ class Tasks:
         queued = [task.id for task in tasks if task.status is Status.QUEUED]
         positions = await task_rows.queue_positions(connection, queued)
         return [TaskState(task, images.get(task.id, []), positions.get(task.id)) for task in tasks]
+
+
+def _key(caller: Caller, key: str) -> IdempotencyKey:
+    return IdempotencyKey(caller.project, caller.subject or "", key)
 
 
 def _fingerprint(submission: Submission) -> str:

@@ -32,6 +32,12 @@ def shape_b(upstream_id: str, flag: Any, **more: Any) -> dict[str, Any]:
 http = httpx.Client(verify=False)  # noqa: S501 -- plain HTTP on this machine
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _close() -> Iterator[None]:
+    yield
+    http.close()
+
+
 def post(url: str, content: bytes) -> httpx.Response:
     return http.post(url, content=content, headers={"Content-Type": "application/json"})
 

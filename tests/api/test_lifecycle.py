@@ -232,3 +232,12 @@ def test_a_retry_sent_twice_is_one_retry(served: Served, gate: threading.Event) 
     assert problem(reused) == (422, "idempotency_key_reused")
     without = served.client.post(f"{V1}/{old['id']}/retry")
     assert without.json()["id"] != first.json()["id"]
+
+
+def test_a_retry_sent_twice_is_replayed_though_the_old_task_is_gone(served: Served, gate: threading.Event) -> None:
+    old, key = bring(served, gate, "failed"), uuid.uuid4().hex
+    first = served.client.post(f"{V1}/{old['id']}/retry", headers={"Idempotency-Key": key})
+    assert served.client.delete(f"{V1}/{old['id']}").status_code == 204
+    again = served.client.post(f"{V1}/{old['id']}/retry", headers={"Idempotency-Key": key})
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert again.headers["Idempotent-Replayed"] == "true"

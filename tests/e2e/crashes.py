@@ -73,7 +73,9 @@ class Books:
     seconds: float = 0.0
 
 
-def run(directory: Path, database_url: str, *, orders: int, replicas: int = 2, seed: int = 0) -> Books:
+def run(
+    directory: Path, database_url: str, *, orders: int, replicas: int = 2, seed: int = 0, pause: float = 0.02
+) -> Books:
     """Run until every order has ended, killing a replica every second or so while orders come in."""
     began = time.monotonic()
     draw = random.Random(seed)
@@ -82,7 +84,7 @@ def run(directory: Path, database_url: str, *, orders: int, replicas: int = 2, s
     sandbox.start()
     environment = {**_SETTINGS, "DATABASE_URL": database_url, "NANOBANANA_BASE_URL": sandbox.url}
     running = [GatewayProcess(directory / str(n), environment) for n in range(replicas)]
-    load = Load(lambda: [f"http://127.0.0.1:{one.port}" for one in running], orders, pause=0.02)
+    load = Load(lambda: [f"http://127.0.0.1:{one.port}" for one in running], orders, pause=pause)
     load.start()
     try:
         while len(load.accepted) < orders:
@@ -123,8 +125,7 @@ def _balance(gateway: GatewayProcess, sandbox: SandboxServer, load: Load, books:
     by_key = Counter(task["metadata"]["key"] for task in tasks.values())
     books.wrong += [f"order {key} made {count} tasks" for key, count in by_key.items() if count != 1]
     books.wrong += [f"order {key} was accepted and is gone" for key, id_ in load.accepted.items() if id_ not in tasks]
-    vendor = httpx.Client(base_url=sandbox.url)
-    submits = vendor.get("/sandbox/submits", timeout=60).json()
+    submits = httpx.get(f"{sandbox.url}/sandbox/submits", timeout=60).json()
     books.faults.update(submit["fault"] for submit in submits if submit["fault"])
     taken: Counter[str] = Counter()
     tried: Counter[str] = Counter()

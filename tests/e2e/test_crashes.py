@@ -10,7 +10,7 @@ from tests.support.databases import PostgresServer
 
 @pytest.mark.timeout(180)
 def test_killed_replicas_lose_nothing_and_pay_nothing_twice(postgres: PostgresServer, tmp_path: Path) -> None:
-    books = run(tmp_path, postgres.create_database(), orders=250)
+    books = run(tmp_path, postgres.create_database(), orders=250, pause=0.3)
     assert books.wrong == []
     assert books.kills >= 2
     assert sum(books.statuses.values()) == 250
