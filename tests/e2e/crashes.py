@@ -161,12 +161,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pause", type=float, default=0.15, help="seconds that a client waits between its orders")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "postgres").mkdir()
         with PostgresServer(directory / "postgres") as server:
-            books = run(directory, server.create_database(), orders=arguments.orders, seed=arguments.seed)
+            books = run(
+                directory, server.create_database(), orders=arguments.orders, seed=arguments.seed, pause=arguments.pause
+            )
     print(books)  # noqa: T201 -- a command's output
     raise SystemExit(1 if books.wrong else 0)
 

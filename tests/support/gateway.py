@@ -63,7 +63,7 @@ class LiveGateway:
         self._thread.start()
         until(lambda: self._server.started or not self._thread.is_alive(), what="the start")
         assert self._server.started
-        self.client = TaskClient(base_url=self.settings.local_url, timeout=30)
+        self.client = TaskClient(base_url=self.settings.local_url, timeout=30, verify=False)
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +97,7 @@ class GatewayProcess:
                 stderr=subprocess.STDOUT,
             )
         self.port = until(self._port, seconds=30, what="the start")
-        self.client = TaskClient(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.client = TaskClient(base_url=f"http://127.0.0.1:{self.port}", timeout=30, verify=False)
 
     @property
     def log(self) -> str:
