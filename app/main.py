@@ -68,7 +68,10 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
         database=factory.database,
         clock=factory.clock,
         is_sandbox=settings.is_sandbox,
-        stuck_loops=lambda: [loop.name for loop in loops if loop.is_stuck],
+        stuck_loops=lambda: [
+            *(loop.name for loop in loops if loop.is_stuck),
+            *(["writer"] if factory.writer.is_stuck else []),
+        ],
     )
     problems.install(app)
     for router in (tasks.router, callbacks.router, health.router):

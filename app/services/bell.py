@@ -8,14 +8,21 @@ class Bell:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     def ring(self) -> None:
         """Wake whoever waits, or the next one who does."""
         self._event.set()
 
     def ring_after(self, seconds: float) -> None:
-        """Ring once that much later."""
-        asyncio.get_running_loop().call_later(seconds, self.ring)
+        """Ring that much later, unless an earlier ring is planned: whoever wakes then sees what is still to come."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        if self._timer is not None:
+            if loop.time() < self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self.ring)
 
     async def wait(self, seconds: float) -> None:
         """Wait for a ring, at most so long."""

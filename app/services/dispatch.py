@@ -31,6 +31,7 @@ _WINDOW_MARGIN = 50
 _RECORD_RETRY_SECONDS = 0.5
 # Longer than any claim can be on its way to its commit.
 _STRAY_AFTER = 60_000
+_LOOK_AGAIN = 1_000
 _log = structlog.get_logger(__name__)
 
 
@@ -81,9 +82,13 @@ class Dispatch:
         self._name = secrets.token_hex(8)
         """Names this process in the claims it makes."""
         self._in_hand: set[str] = set()
+        self._closed_until = 0
+        """Until when claiming is known to be in vain: a burst of submits must not become a burst of looks."""
 
     async def claim(self, limit: int) -> list[Claimed]:
         """Claim up to `limit` tasks that may be sent right now: due, within the rate limit, the account willing."""
+        if self._clock.now() < self._closed_until:
+            return []
         claimed = await self._writer.run(lambda unit: self._claim(unit, limit))
         self._in_hand.update(one.task.id for one in claimed)
         return claimed
@@ -131,6 +136,8 @@ class Dispatch:
         if not account.is_open:
             account = await account_row.get(unit.connection, lock=True)
         allowed = account.allowance(unit.now, limit)
+        if not allowed:
+            self._close(account.until - unit.now)
         due = await self._due(unit, allowed) if allowed else []
         if not due:
             return []
@@ -168,8 +175,14 @@ class Dispatch:
         taken = await rates.take(unit.connection, SCOPE, slots=count, wanted=wanted, now=now, until=until)
         if len(taken) < wanted:
             next_free = await rates.next_free(unit.connection, SCOPE, count)
-            self._bell.ring_after(max(next_free - now, 1) / 1000 if next_free is not None else 1)
+            self._close(next_free - now if next_free is not None else _LOOK_AGAIN)
         return taken
+
+    def _close(self, milliseconds: int) -> None:
+        """Look no more for a while; not for long at once, as others may free what we wait for earlier."""
+        pause = min(max(milliseconds, 1), _LOOK_AGAIN)
+        self._closed_until = self._clock.now() + pause
+        self._bell.ring_after(pause / 1000)
 
     async def _record(self, claimed: Claimed, outcome: SubmitOutcome) -> None:
         jitter = self._random.random()
@@ -199,4 +212,8 @@ class Dispatch:
         await account_row.save(unit.connection, after)
         if after.state is not before.state:
             _log.warning("account", state=after.state.value, reason=after.error.message if after.error else None)
-        self._bell.ring_after(0 if after.is_open else max(after.until - unit.now, 0) / 1000)
+        if after.is_open:
+            self._closed_until = 0
+            self._bell.ring()
+        else:
+            self._close(after.until - unit.now)

@@ -5,6 +5,7 @@ commits are the scarce thing (each waits for the disk), and this is the only pla
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ T = TypeVar("T")
 _MAX_BATCH = 256
 # What waits when the database is away waits in memory; past this the answer is 503 at once.
 _MAX_WAITING = 20_000
+_STUCK_AFTER_SECONDS = 90.0
 _KEY_REUSED = "This Idempotency-Key was already used for a request with another content."
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +71,7 @@ class Writer:
         self._worker: asyncio.Task[None] | None = None
         self._reserving: set[IdempotencyKey] = set()
         self._closing = False
+        self._began: float | None = None
 
     def start(self) -> None:
         """Start committing."""
@@ -80,6 +83,14 @@ class Writer:
         self._wake.set()
         if self._worker is not None:
             await self._worker
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing can be written any more: the work has died, or one transaction takes too long."""
+        if self._worker is None or self._closing:
+            return False
+        began = self._began
+        return self._worker.done() or (began is not None and time.monotonic() - began > _STUCK_AFTER_SECONDS)
 
     def is_reserving(self, key: IdempotencyKey) -> bool:
         """Whether a request with this key is on its way to its commit in this process."""
@@ -131,7 +142,9 @@ class Writer:
                 await self._wake.wait()
                 continue
             batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+            self._began = time.monotonic()
             await self._commit(batch)
+            self._began = None
 
     async def _commit(self, batch: list[_Item]) -> None:
         """Commit a batch; if it fails for one item's sake, commit its items one by one."""
