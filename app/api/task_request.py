@@ -38,10 +38,16 @@ def _http_url(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_no_nul)]
 Url = Annotated[str, Field(max_length=_MAX_URL_CHARACTERS), AfterValidator(_no_nul), AfterValidator(_http_url)]
-MetadataKey = Annotated[Text, Field(min_length=1, max_length=128)]
-MetadataValue = Annotated[Text, Field(max_length=2048)]
+Prompt = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS),
+    AfterValidator(_no_nul),
+    AfterValidator(_not_blank),
+]
+Watermark = Annotated[str, Field(max_length=255), AfterValidator(_no_nul)]
+MetadataKey = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_no_nul)]
+MetadataValue = Annotated[str, Field(max_length=2048), AfterValidator(_no_nul)]
 
 
 class TaskRequest(BaseModel):
@@ -49,9 +55,7 @@ class TaskRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    prompt: Annotated[Text, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS), AfterValidator(_not_blank)] = Field(
-        description="What to draw.", examples=["a lake at sunset"]
-    )
+    prompt: Prompt = Field(description="What to draw.", examples=["a lake at sunset"])
     model: Literal["nano-banana", "nano-banana-pro", "nano-banana-2"] | None = Field(
         None, description="`nano-banana` if left out."
     )
@@ -61,7 +65,7 @@ class TaskRequest(BaseModel):
     image_urls: list[Url] | None = Field(None, description="Input images, http(s).")
     num_images: Annotated[int, Field(ge=1, le=4)] | None = Field(None, description="nano-banana only.")
     aspect_ratio: str | None = Field(None, description="One of the model's.", examples=["16:9"])
-    watermark: Annotated[Text, Field(max_length=255)] | None = Field(None, description="nano-banana only.")
+    watermark: Watermark | None = Field(None, description="nano-banana only.")
     resolution: str | None = Field(None, description="nano-banana-pro and nano-banana-2: 1K, 2K or 4K.")
     output_format: str | None = Field(None, description="nano-banana-2 only: png or jpg.")
     google_search: bool | None = Field(None, description="nano-banana-2 only.")
