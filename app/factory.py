@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 
 from app.clock import Clock, SystemClock
-from app.db import rates
+from app.db import facts, rates
 from app.db.engine import Database
 from app.domain.callback import CallbackTokens
 from app.domain.event import TaskEvent
@@ -82,6 +82,8 @@ class Factory:
             await rates.ensure(connection, reconciling.SCOPE, reconciling.QUESTIONS_PER_SECOND)
             if self._rate_limit is not None:
                 await rates.ensure(connection, dispatching.SCOPE, self._rate_limit.count)
+                now = await facts.shared_now(connection, self.clock.now())
+                await rates.cap(connection, dispatching.SCOPE, now + self._rate_limit.longest(self.policy))
 
     async def aclose(self) -> None:
         """Commit what waits and close all connections. The loops must have stopped."""

@@ -36,13 +36,15 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
             loop.start()
         _log.info("started", version=__version__, address=settings.local_url, docs=f"{settings.local_url}/docs")
         yield
-        _log.info("stopping")
+        patience = round(settings.upstream_timeout_seconds + _RECORD_SECONDS)
+        _log.info("stopping", submits_in_flight=submits.busy, waiting_at_most_seconds=patience)
         for loop in loops:
             await loop.stop()
-        for crew in (submits, questions):
-            cut = await crew.finish(settings.upstream_timeout_seconds + _RECORD_SECONDS)
-            if cut:
-                _log.error("cut_off", calls=cut)
+        # A question can be asked again by anybody; a submit can't be sent again.
+        await questions.finish(0)
+        cut = await submits.finish(settings.upstream_timeout_seconds + _RECORD_SECONDS)
+        if cut:
+            _log.error("submits_cut_off", submits=cut)
         await factory.aclose()
         _log.info("stopped")
 
@@ -59,14 +61,15 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
     app = FastAPI(
         title="nanobanana-gateway",
         version=__version__,
-        summary="Image tasks that are never lost and never paid twice.",
+        summary="Submit image tasks to the NanoBanana API and follow them to their verdict.",
+        # A redirect would name whatever host and scheme the request seems to have come by.
+        redirect_slashes=False,
         lifespan=lifespan,
         redoc_url=None,
     )
     app.state.factory = factory
     app.state.health = HealthCheck(
         database=factory.database,
-        clock=factory.clock,
         is_sandbox=settings.is_sandbox,
         stuck_loops=lambda: [
             *(loop.name for loop in loops if loop.is_stuck),

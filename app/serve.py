@@ -1,10 +1,15 @@
 """Running the service: prepare the database, open the port, serve until told to stop."""
 
 import asyncio
+import fcntl
 import signal
 import socket
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import structlog
@@ -25,6 +30,8 @@ from app.settings import Settings
 
 _DATABASE_PATIENCE_SECONDS = 30
 _FILE_PATIENCE_SECONDS = 5
+_LOCK_PAUSE_SECONDS = 0.1
+_SHORT_SECRET = 16
 _GRACEFUL_SECONDS = 10
 _BACKLOG = 2048
 _log = structlog.get_logger(__name__)
@@ -38,11 +45,19 @@ def serve(settings: Settings) -> None:
     configure_logs(
         settings.log_format, settings.log_level, [*secrets, *(s.get_secret_value() for s in known if s is not None)]
     )
+    with only_process(settings):
+        _serve_alone(settings, secrets)
+
+
+def _serve_alone(settings: Settings, secrets: list[str]) -> None:
     is_open = asyncio.run(prepare(settings, secrets))
     listener = listen(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     if is_open:
-        _log.warning("open", note="No API key is needed: anybody on this machine can spend your credits.")
+        where = "on this machine" if settings.is_loopback_only else "who reaches this address"
+        _log.warning("open", note=f"No API key is needed: anybody {where} can submit tasks.")
+    if any(len(secret) < _SHORT_SECRET for secret in secrets):
+        _log.warning("short_secret", note=f"SECRET_KEY has less than {_SHORT_SECRET} characters: it can be guessed.")
     if settings.nanobanana_api_key is not None:
         _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
@@ -54,6 +69,41 @@ def serve(settings: Settings) -> None:
         _run(settings, listener, sandbox.url, "sandbox")
     finally:
         sandbox.stop()
+
+
+@contextmanager
+def only_process(settings: Settings) -> Iterator[None]:
+    """Keep a second process from serving the same SQLite file; raises `ConfigurationError` if one does.
+
+    Waits a little for one that is just stopping. The lock is the operating system's and ends with the process.
+    """
+    if settings.is_postgresql:
+        yield
+        return
+    path = Path(database_url(settings).removeprefix("sqlite:///") + ".lock")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise ConfigurationError(
+            "DATABASE_URL", f"names a file that can't be made ({error.strerror})", "choose a directory to write to"
+        ) from None
+    with file:
+        deadline = time.monotonic() + _FILE_PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise ConfigurationError(
+                        "DATABASE_URL",
+                        f"names a SQLite file that another process serves ({path.with_suffix('')})",
+                        "stop that one, choose another DATA_DIR, or use PostgreSQL for several processes",
+                    ) from None
+                time.sleep(_LOCK_PAUSE_SECONDS)
+            else:
+                break
+        yield
 
 
 async def prepare_database(settings: Settings) -> Database:
@@ -80,14 +130,13 @@ async def prepare_database(settings: Settings) -> Database:
                     f"names a database that can't be reached ({cause})",
                     "check it, and that its server runs",
                 ) from error
-            _log.warning("waiting_for_database")
+            _log.warning("waiting_for_database", address=_address(settings), cause=repr(error.__cause__))
             await asyncio.sleep(1)
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             await database.aclose()
-            kind = type(getattr(error, "orig", None) or error).__name__
             raise ConfigurationError(
                 "DATABASE_URL",
-                f"names a database that can't be used ({kind})",
+                f"names a database that can't be used ({_reason(error)})",
                 "check its name, user, password and rights, or that it is a database",
             ) from error
         except BaseException:
@@ -95,6 +144,19 @@ async def prepare_database(settings: Settings) -> Database:
             raise
         else:
             return database
+
+
+def _reason(error: Exception) -> str:
+    """Say in a line why a database can't be used; its server's words are safe to show, a driver's may hold the URL."""
+    origin = getattr(error, "orig", None) or error
+    if getattr(origin, "sqlstate", None):
+        return str(origin).partition("\n")[0].removeprefix(f"{type(origin)}: ")
+    return type(origin).__name__
+
+
+def _address(settings: Settings) -> str:
+    parts = urlsplit(settings.database_url or "")
+    return f"{parts.hostname or 'a local socket'}{f':{parts.port}' if parts.port else ''}"
 
 
 def prepare_data_dir(settings: Settings) -> None:

@@ -39,5 +39,6 @@ async def read_model(request: Request, model: type[M], limit: int) -> M:
     except ValidationError as error:
         errors = field_errors(error)
         if any(item["type"] == "json_invalid" for item in error.errors()):
-            raise MalformedRequest(f"The body is not valid JSON: {errors[0]['message']}") from None
+            reason = errors[0]["message"].removeprefix("Invalid JSON: ")
+            raise MalformedRequest(f"The body is not valid JSON: {reason}.") from None
         raise InvalidRequest("Some fields of the body are wrong.", errors) from None

@@ -10,12 +10,14 @@ from app.services.health import HealthCheck
 router = APIRouter(tags=["operations"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
     """Tell that the process answers."""
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"description": "This replica can't do its work."}})
 async def readyz(request: Request) -> Response:
     """Tell whether this replica can do its work, and which upstream it speaks to."""

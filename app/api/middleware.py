@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import from_error, problem_response
@@ -48,6 +49,8 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            _log.debug("client_left", method=scope["method"], path=scope["path"])
         except Exception:  # noqa: BLE001 -- the last net: logged here, and nothing of it reaches the caller
             _log.exception("request_failed", method=scope["method"], path=scope["path"])
             if status == 0:
@@ -85,10 +88,17 @@ class Gate:
         host = _host_of(f"//{headers.get('host', '')}")
         is_open = await self._is_open()
         if not self._answers_to(host, is_open=is_open):
-            raise HostNotAllowed("This service does not answer to the host that the request names.")
+            raise HostNotAllowed(
+                "This service does not answer to the host that the request names; ALLOWED_HOSTS says to which it does."
+            )
         origin = headers.get("origin")
-        if is_open and origin is not None and not self._answers_to(_host_of(origin), is_open=True):
+        if is_open and origin is not None and not self._is_own(origin, headers.get("host", "")):
             raise OriginNotAllowed("This service runs without keys and does not answer to pages of other origins.")
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Whether a page comes from this very service: other ports of this machine are other people's pages."""
+        _, separator, netloc = origin.partition("://")
+        return bool(separator) and (netloc.lower() == host.lower() or _host_of(origin) in self._allowed_hosts)
 
     def _answers_to(self, host: str, *, is_open: bool) -> bool:
         if self._allowed_hosts:

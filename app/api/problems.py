@@ -9,9 +9,11 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from app.errors import GatewayError, InvalidRequest
 
+_PLAIN_WORDS = {"extra_forbidden": "is no known field", "missing": "is required"}
 MEDIA_TYPE = "application/problem+json"
 _MAX_FIELD_ERRORS = 50
 _MAX_FIELD_NAME = 200
@@ -78,7 +80,7 @@ def field_errors(error: ValidationError | RequestValidationError, *, skip: int =
     return [
         {
             "field": ".".join(str(part) for part in item["loc"][skip:])[:_MAX_FIELD_NAME] or "body",
-            "message": item["msg"].removeprefix("Value error, "),
+            "message": _PLAIN_WORDS.get(item["type"], item["msg"].removeprefix("Value error, ")),
         }
         for item in error.errors()[:_MAX_FIELD_ERRORS]
     ]
@@ -102,8 +104,25 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
     return from_error(InvalidRequest("Some parameters are wrong.", field_errors(error, skip=1)))
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 -- as above
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
-    return problem_response(status, status.name.lower(), status.phrase, str(error.detail), headers=headers)
+    detail = str(error.detail)
+    if status is HTTPStatus.NOT_FOUND:
+        detail = "There is nothing at this path; /docs lists what there is."
+    elif status is HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = _methods_at(request)
+        headers["Allow"] = ", ".join(allowed)
+        detail = f"This path answers to {', '.join(allowed)}."
+    return problem_response(status, status.name.lower(), status.phrase, detail, headers=headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """List the methods of all routes at a path; the framework tells only those of the first."""
+    found: set[str] = set()
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            found.add(method)
+    return sorted(found)

@@ -1,14 +1,18 @@
 """Tasks as clients see them."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from app.clock import isoformat
 from app.domain.callback import ReceivedCallback
-from app.domain.image import Image
+from app.domain.image import Image, ImageState
+from app.domain.models import Model, TaskType
 from app.domain.task import Status
+from app.domain.verdict import ErrorCode
 from app.services.tasks import TaskState
+
+Time = Annotated[str, Field(examples=["2026-11-22T09:17:00.123Z"], json_schema_extra={"format": "date-time"})]
 
 
 class ImageView(BaseModel):
@@ -17,7 +21,7 @@ class ImageView(BaseModel):
     id: str
     url: str
     source_url: str
-    state: str = Field(description="pending, stored or unavailable")
+    state: ImageState
     content_type: str | None
     bytes: int | None
     width: int | None
@@ -27,7 +31,7 @@ class ImageView(BaseModel):
 class ErrorView(BaseModel):
     """Why a task failed."""
 
-    code: str
+    code: ErrorCode
     message: str
     upstream_code: str | None
 
@@ -36,9 +40,9 @@ class TaskView(BaseModel):
     """A task."""
 
     id: str = Field(examples=["task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d"])
-    status: str = Field(description="queued, submitting, processing, succeeded, failed or canceled")
-    model: str
-    type: str
+    status: Status
+    model: Model
+    type: TaskType
     input: dict[str, Any]
     images: list[ImageView]
     error: ErrorView | None
@@ -49,10 +53,10 @@ class TaskView(BaseModel):
     subject: str | None
     metadata: dict[str, str]
     webhook_url: str | None
-    created_at: str = Field(examples=["2026-11-22T09:17:00.123Z"])
-    submitted_at: str | None
-    completed_at: str | None
-    updated_at: str
+    created_at: Time
+    submitted_at: Time | None
+    completed_at: Time | None
+    updated_at: Time
 
 
 class TaskPage(BaseModel):
@@ -65,7 +69,7 @@ class TaskPage(BaseModel):
 class CallbackView(BaseModel):
     """One request that arrived at a task's callback address, and how it was answered."""
 
-    received_at: str
+    received_at: Time
     status: int = Field(description="The HTTP status answered.")
     answer: str = Field(description="received, duplicate, task_mismatch or unreadable_callback")
     body: str = Field(description="The raw body; bytes that are not UTF-8 are shown as \\xNN.")

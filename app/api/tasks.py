@@ -24,7 +24,9 @@ _MAX_BODY_BYTES = 1024 * 1024
 _MAX_IDEMPOTENCY_KEY = 255
 _DEFAULT_LIMIT = 50
 
-router = APIRouter(prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 503))
+router = APIRouter(
+    prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 422, 503)
+)
 
 _IdempotencyKey = Annotated[
     str | None,

@@ -20,6 +20,7 @@ _STATEMENT_TIMEOUT_SECONDS = 30
 _POOL_TIMEOUT_SECONDS = 10
 _SQLITE_BUSY_MILLISECONDS = 10_000
 _READERS = 8
+_WRITERS = 1
 # Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; and a server that
 # became a standby (PostgreSQL's documentation, appendix A).
 _AWAY_STATES = ("08", "53", "57", "58", "25006")
@@ -34,7 +35,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.is_postgresql = url.startswith("postgres")
         if self.is_postgresql:
-            self._writer = self._reader = _postgresql_engine(url)
+            # Apart, so that a commit never waits behind those who read.
+            self._writer = _postgresql_engine(url, _WRITERS)
+            self._reader = _postgresql_engine(url, _READERS)
         else:
             parsed = make_url(url)
             Path(parsed.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,11 +91,11 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _postgresql_engine(url: str) -> AsyncEngine:
+def _postgresql_engine(url: str, connections: int) -> AsyncEngine:
     return create_async_engine(
         "postgresql+asyncpg://",
-        pool_size=_READERS,
-        max_overflow=_READERS,
+        pool_size=connections,
+        max_overflow=connections,
         pool_timeout=_POOL_TIMEOUT_SECONDS,
         pool_pre_ping=True,
         hide_parameters=True,

@@ -1,6 +1,6 @@
 """Statements on facts that all processes sharing the database agree on, and the database's own clock."""
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,11 +20,15 @@ async def put_first(connection: AsyncConnection, name: str, value: str) -> str:
     return str((await connection.execute(select(facts.c.value).where(facts.c.name == name))).scalar_one())
 
 
-async def put(connection: AsyncConnection, name: str, value: str) -> None:
-    """Write a fact, whatever held before."""
-    changed = await connection.execute(update(facts).where(facts.c.name == name).values(value=value))
-    if not changed.rowcount:
-        await connection.execute(insert(facts).values(name=name, value=value))
+async def replace(connection: AsyncConnection, name: str, old: str, new: str) -> None:
+    """Write a fact, unless it is not what it was any more."""
+    holds = (facts.c.name == name) & (facts.c.value == old)
+    await connection.execute(update(facts).where(holds).values(value=new))
+
+
+async def revision(connection: AsyncConnection) -> str | None:
+    """Read to which migration the database has come."""
+    return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
 
 
 async def shared_now(connection: AsyncConnection, local_now: int) -> int:

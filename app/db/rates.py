@@ -8,9 +8,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db.schema import rate_slots
 
-_FREE = (
+_OCCUPY = (
     update(rate_slots)
     .where(rate_slots.c.scope == bindparam("in_scope"), rate_slots.c.slot == bindparam("number"))
+    .values(free_at=bindparam("until"))
+)
+_RELEASE = (
+    update(rate_slots)
+    .where(
+        rate_slots.c.scope == bindparam("in_scope"),
+        rate_slots.c.slot == bindparam("number"),
+        rate_slots.c.free_at == bindparam("held_until"),
+    )
     .values(free_at=bindparam("at"))
 )
 
@@ -25,8 +34,14 @@ async def ensure(connection: AsyncConnection, scope: str, count: int) -> None:
         await connection.execute(dialect.insert(rate_slots).on_conflict_do_nothing(), new)
 
 
-async def take(connection: AsyncConnection, scope: str, *, slots: int, wanted: int, now: int, until: int) -> list[int]:
-    """Take up to `wanted` free ones of a scope's first `slots` slots until then; returns their numbers."""
+async def cap(connection: AsyncConnection, scope: str, latest: int) -> None:
+    """Free by `latest` what was taken for longer, under another limit or by another clock."""
+    too_long = (rate_slots.c.scope == scope) & (rate_slots.c.free_at > latest)
+    await connection.execute(update(rate_slots).where(too_long).values(free_at=latest))
+
+
+async def find_free(connection: AsyncConnection, scope: str, *, slots: int, wanted: int, now: int) -> list[int]:
+    """Lock up to `wanted` free ones of a scope's first `slots` slots; returns their numbers."""
     statement = (
         select(rate_slots.c.slot)
         .where(rate_slots.c.scope == scope, rate_slots.c.slot < slots, rate_slots.c.free_at <= now)
@@ -34,19 +49,25 @@ async def take(connection: AsyncConnection, scope: str, *, slots: int, wanted: i
         .limit(wanted)
         .with_for_update(skip_locked=True)
     )
-    taken = [row.slot for row in await connection.execute(statement)]
-    await release(connection, scope, taken, until)
-    return taken
+    return [row.slot for row in await connection.execute(statement)]
 
 
-async def release(connection: AsyncConnection, scope: str, taken: Sequence[int], free_at: int) -> None:
-    """Set when taken slots are free again."""
-    if taken:
-        await connection.execute(_FREE, [{"in_scope": scope, "number": slot, "at": free_at} for slot in taken])
+async def occupy(connection: AsyncConnection, scope: str, numbers: Sequence[int], until: int) -> None:
+    """Take slots that `find_free` has found."""
+    if numbers:
+        await connection.execute(_OCCUPY, [{"in_scope": scope, "number": n, "until": until} for n in numbers])
 
 
-async def next_free(connection: AsyncConnection, scope: str, slots: int) -> int | None:
-    """When the next slot is free; None without slots."""
-    statement = select(func.min(rate_slots.c.free_at)).where(rate_slots.c.scope == scope, rate_slots.c.slot < slots)
+async def release(connection: AsyncConnection, scope: str, number: int, *, held_until: int, free_at: int) -> None:
+    """Set when a taken slot is free again, unless its time had run out and somebody else has it."""
+    values = {"in_scope": scope, "number": number, "held_until": held_until, "at": free_at}
+    await connection.execute(_RELEASE, [values])
+
+
+async def next_free(connection: AsyncConnection, scope: str, slots: int, *, after: int) -> int | None:
+    """When the next slot that is taken now will be free; None if all are free."""
+    statement = select(func.min(rate_slots.c.free_at)).where(
+        rate_slots.c.scope == scope, rate_slots.c.slot < slots, rate_slots.c.free_at > after
+    )
     free_at: int | None = (await connection.execute(statement)).scalar_one()
     return free_at

@@ -72,7 +72,7 @@ _OVERDUE = (
     select(tasks)
     .where(
         tasks.c.deadline_at <= _NOW,
-        tasks.c.upstream_task_id.is_(None) | (tasks.c.asked_at >= tasks.c.deadline_at),
+        tasks.c.upstream_task_id.is_(None) | (tasks.c.asked_at >= tasks.c.deadline_at) | tasks.c.ask_at.is_(None),
     )
     .order_by(tasks.c.deadline_at)
     .limit(_AT_MOST)
@@ -100,12 +100,14 @@ def _hop_through_projects() -> Select[tuple[str]]:
 
 def _number_the_queue() -> Select[tuple[str, int]]:
     position = func.row_number().over(order_by=tasks.c.id).label("position")
-    line = select(tasks.c.id, position).where(_IS_QUEUED, tasks.c.id <= bindparam("last")).subquery()
-    return select(line.c.id, line.c.position).where(line.c.id.in_(bindparam("task_ids", expanding=True)))
+    line = select(tasks.c.id, position).where(_IS_QUEUED).subquery()
+    is_mark = (line.c.position - 1) % bindparam("step", type_=Integer) == 0
+    return select(line.c.id, line.c.position).where(is_mark).order_by(line.c.position)
 
 
 _QUEUED_PROJECTS = _hop_through_projects()
-_POSITIONS = _number_the_queue()
+_MARKS = _number_the_queue()
+_DEPTH = select(func.count()).select_from(tasks).where(_IS_QUEUED)
 
 
 def to_task(row: Row[Any]) -> Task:
@@ -239,12 +241,11 @@ async def overdue(connection: AsyncConnection, *, now: int, limit: int) -> list[
     return [to_task(row) for row in await connection.execute(_OVERDUE, {"now": now, "at_most": limit})]
 
 
-async def queue_positions(connection: AsyncConnection, task_ids: Sequence[str]) -> dict[str, int]:
-    """Count for each of these tasks that is queued the queued ones up to and including it, oldest first."""
-    if not task_ids:
-        return {}
-    result = await connection.execute(_POSITIONS, {"task_ids": list(task_ids), "last": max(task_ids)})
-    return {row.id: row.position for row in result}
+async def queue_marks(connection: AsyncConnection, at_most: int) -> list[tuple[str, int]]:
+    """Read ids of queued tasks with their positions, oldest first: all, or evenly spread ones if there are more."""
+    depth = int((await connection.execute(_DEPTH)).scalar_one())
+    rows = await connection.execute(_MARKS, {"step": depth // at_most + 1})
+    return [(row.id, row.position) for row in rows]
 
 
 async def add_images(connection: AsyncConnection, new: Sequence[Image]) -> None:

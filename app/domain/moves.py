@@ -39,16 +39,23 @@ def claim(task: Task, by: str, now: int, policy: Policy) -> Step | None:
 
 
 def release(task: Task, now: int, policy: Policy) -> Step | None:
-    """Put back a claimed task that was certainly not sent, because this process is about to end."""
+    """Put back a claimed task that was certainly not sent."""
     return _requeue(task, now, policy) if _awaits_reply(task) else None
 
 
-def settle_submit(task: Task, outcome: SubmitOutcome, now: int, policy: Policy, jitter: float) -> Step | None:
-    """Apply what came of a submit. `jitter` is a draw from 0 to 1 that spreads the retries of many tasks."""
+def settle_submit(
+    task: Task, attempt: int, outcome: SubmitOutcome, now: int, policy: Policy, jitter: float
+) -> Step | None:
+    """Apply what came of the submit that was the task's `attempt`-th.
+
+    Recording may be tried again after a commit of which nobody knows whether it happened. By then the task may be on
+    its next attempt, of which an old outcome tells nothing; only that the upstream has the task is true for good.
+    `jitter` is a draw from 0 to 1 that spreads the retries of many tasks.
+    """
     match outcome:
         case Accepted(upstream_task_id):
             return accept(task, upstream_task_id, now, policy)
-        case _ if not _awaits_reply(task):
+        case _ if not _awaits_reply(task) or task.attempts != attempt:
             return None
         case Refused(error):
             return _fail(task, error, now)
@@ -77,7 +84,7 @@ def accept(task: Task, upstream_task_id: str, now: int, policy: Policy) -> Step 
     processing = replace(
         task,
         status=Status.PROCESSING,
-        upstream_task_id=task.upstream_task_id or upstream_task_id,
+        upstream_task_id=upstream_task_id,
         submitted_at=now,
         error=None,
         deadline_at=now + policy.task_timeout,
@@ -116,7 +123,12 @@ def note_question(task: Task, now: int, policy: Policy) -> Step | None:
 
 def hasten_question(task: Task, upstream_task_id: str | None, now: int, policy: Policy) -> Step | None:
     """Ask about the task now, as something unreadable arrived for it; many such arrivals make one question."""
-    known = task.upstream_task_id or (upstream_task_id if task.status is Status.SUBMITTING else None)
+    if task.upstream_task_id is None and upstream_task_id is not None and task.status is not Status.SUBMITTING:
+        # Whoever knows the address and names an id has the task, whatever was thought of the submit.
+        accepted = accept(task, upstream_task_id, now, policy)
+        return replace(accepted, task=replace(accepted.task, ask_at=now)) if accepted else None
+    # While our own submit is under way its reply has the last word on the id.
+    known = task.upstream_task_id or upstream_task_id
     if known is None or task.is_final:
         return None
     if task.deadline_at is not None and task.deadline_at <= now:
@@ -140,8 +152,8 @@ def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None
         reason = task.error.message if task.error else "The service stopped between claiming the task and the reply."
         message = f"Nobody knows whether the upstream took the task, and no callback came. {reason}"
         return _fail(task, TaskError(ErrorCode.SUBMISSION_UNKNOWN, message), now)
-    if task.asked_at is None or task.asked_at < task.deadline_at:
-        return Step(replace(task, ask_at=now), is_event=False) if task.ask_at is None else None
+    if task.ask_at is not None and (task.asked_at is None or task.asked_at < task.deadline_at):
+        return None
     message = "The upstream gave no verdict before TASK_TIMEOUT_SECONDS had passed."
     failed = _fail(task, TaskError(ErrorCode.TIMEOUT, message), now).task
     return Step(replace(failed, ask_at=_next_question(failed, now, policy)))

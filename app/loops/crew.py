@@ -24,6 +24,11 @@ class Crew:
         """How many more may be started now."""
         return self._size - len(self._working)
 
+    @property
+    def busy(self) -> int:
+        """How many are under way."""
+        return len(self._working)
+
     def start(self, work: Coroutine[Any, Any, Any]) -> None:
         """Start one; the caller has looked at `free`."""
         task = asyncio.create_task(work)

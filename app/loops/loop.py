@@ -36,6 +36,7 @@ class Loop:
         self._stuck_after = stuck_after
         self._stopping = False
         self._step_began: float | None = None
+        self._failing_since: float | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -51,12 +52,13 @@ class Loop:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the loop has died or its step under way takes too long."""
+        """Whether the loop has died, its step under way takes too long, or no step has succeeded for as long."""
         if self._task is None:
             return False
         if self._task.done():
             return not self._stopping
-        return self._step_began is not None and time.monotonic() - self._step_began > self._stuck_after
+        since = self._failing_since if self._failing_since is not None else self._step_began
+        return since is not None and time.monotonic() - since > self._stuck_after
 
     async def _run(self) -> None:
         failures = 0
@@ -65,18 +67,21 @@ class Loop:
             self._step_began = time.monotonic()
             try:
                 done = await self._run_once()
-                failures = 0
+                failures, self._failing_since = 0, None
             except ServiceUnavailable as error:
                 failures += 1
                 _log.warning("loop_waits", loop=self.name, reason=error.detail)
             except Exception:  # noqa: BLE001 -- logged; a loop that dies of one bad row would stop all work
                 failures += 1
                 _log.exception("loop_failed", loop=self.name)
-            self._step_began = None
             if failures:
+                if self._failing_since is None:
+                    self._failing_since = self._step_began
                 await self._pause(min(self._interval * 2 ** min(failures - 1, 8), _MAX_BACKOFF_SECONDS))
-            elif not done:
-                await self._bell.wait(self._interval)
+            else:
+                self._step_began = None
+                if not done:
+                    await self._bell.wait(self._interval)
 
     async def _pause(self, seconds: float) -> None:
         """Wait out a pause that bells don't cut short, but a stop does."""

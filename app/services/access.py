@@ -33,6 +33,8 @@ class Access:
         if not self._keys_exist and (self._checked_at is None or now - self._checked_at >= _RECHECK_AFTER):
             async with self._database.reading() as connection:
                 self._keys_exist = await key_rows.exist(connection)
+            if self._keys_exist and self._checked_at is not None:
+                _log.warning("keys_required", note="An API key was created: from now on every call needs one.")
             self._checked_at = now
         return not self._keys_exist
 

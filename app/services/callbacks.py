@@ -72,20 +72,23 @@ class Callbacks:
         kept = self._scrub.raw(body)
         now = self._clock.now()
 
-        def decide(task: Task | None) -> Decision[Answer]:
+        def decide(task: Task | None) -> Decision[tuple[Answer, bool]]:
             if task is None:
                 raise UnknownCallback("The task of this callback address is gone.")
             answer, step = self._judge(task, report, now)
             refusal = _REFUSALS.get(answer)
             status = refusal("").status if refusal else 200
-            return Decision(answer, step, ReceivedCallback(task.id, now, status, answer.value, kept))
+            return Decision(
+                (answer, step is not None), step, ReceivedCallback(task.id, now, status, answer.value, kept)
+            )
 
-        answer = await self._writer.move(task_id, decide)
+        answer, has_moved = await self._writer.move(task_id, decide)
         _log.info("callback", task_id=task_id, answer=answer.value, report=type(report).__name__)
         if answer is Answer.UNREADABLE:
             self._question_due.ring()
             reason = report.reason if isinstance(report, Unreadable) else ""
-            raise UnreadableCallback(f"{reason} The body was kept and the upstream is asked about the task.")
+            asked = " and the upstream is asked about the task" if has_moved else ""
+            raise UnreadableCallback(f"{reason} The body was kept{asked}.")
         if answer is Answer.MISMATCH:
             raise TaskMismatch("This address belongs to another upstream task than the one the body names.")
         return answer

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -28,7 +28,7 @@ SCOPE = "submit"
 """The rate slots that submits take."""
 # The upstream's clock and ours tick alike but round differently.
 _WINDOW_MARGIN = 50
-_RECORD_RETRY_SECONDS = 0.5
+_MAX_RECORD_PAUSE_SECONDS = 10.0
 # Longer than any claim can be on its way to its commit.
 _STRAY_AFTER = 60_000
 _LOOK_AGAIN = 1_000
@@ -36,11 +36,19 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """A rate slot that a task in hand occupies, until that time at the longest."""
+
+    number: int
+    held_until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
-    """A task in hand, and the rate slot it occupies (None without a limit)."""
+    """A task in hand, and its rate slot (None without a limit)."""
 
     task: Task
-    slot: int | None
+    slot: Slot | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +58,16 @@ class RateLimit:
     count: int
     window: int
 
+    def longest(self, policy: Policy) -> int:
+        """For how long, in milliseconds, a call can occupy a slot: all that it may take, and a window."""
+        return policy.upstream_timeout + self.window + _WINDOW_MARGIN
+
 
 class Dispatch:
     """Claims and sends tasks.
 
     `callback_url` makes the address that the upstream is given for a task; `bell` is rung when sending may go on.
+    `record_pause` is how many seconds to wait before an outcome that could not be recorded is written again.
     """
 
     def __init__(
@@ -68,6 +81,7 @@ class Dispatch:
         rate_limit: RateLimit | None,
         callback_url: Callable[[str], str],
         bell: Bell,
+        record_pause: float = 0.5,
     ) -> None:
         self._database = database
         self._writer = writer
@@ -77,6 +91,7 @@ class Dispatch:
         self._rate_limit = rate_limit
         self._callback_url = callback_url
         self._bell = bell
+        self._record_pause = record_pause
         self._random = random.Random()  # noqa: S311 -- spreads retries, guards nothing
         self._served_last = ""
         self._name = secrets.token_hex(8)
@@ -115,18 +130,43 @@ class Dispatch:
         task = claimed.task
         outcome = await self._client.submit(task.model, task.input, self._callback_url(task.id))
         _log.info("submitted", task_id=task.id, attempt=task.attempts, outcome=type(outcome).__name__)
+        # Recorded apart from each other, so that trying one again does not do the other twice.
+        await asyncio.gather(
+            self._record(lambda: self._settle_task(claimed, outcome)),
+            self._record(lambda: self._writer.run(lambda unit: self._settle_account(unit, claimed.slot, outcome))),
+        )
+
+    async def _record(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write until it is written: forgetting an upstream id would turn a paid task into an unknown one."""
+        pause = self._record_pause
         while True:
             try:
-                await self._record(claimed, outcome)
+                await write()
             except ServiceUnavailable:
-                # Forgetting an upstream id would turn a paid task into an unknown one.
-                await asyncio.sleep(_RECORD_RETRY_SECONDS)
+                await asyncio.sleep(self._record_pause)
+            except Exception:  # noqa: BLE001 -- logged; whatever is wrong, giving up would lose what was paid for
+                _log.exception("outcome_not_recorded")
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _MAX_RECORD_PAUSE_SECONDS)
             else:
                 return
 
+    async def _settle_task(self, claimed: Claimed, outcome: SubmitOutcome) -> None:
+        attempt, jitter = claimed.task.attempts, self._random.random()
+
+        def decide(task: Task | None) -> Decision[moves.Step | None]:
+            now = self._clock.now()
+            step = moves.settle_submit(task, attempt, outcome, now, self._policy, jitter) if task else None
+            return Decision(step, step)
+
+        step = await self._writer.move(claimed.task.id, decide)
+        if step is not None and step.task.status is Status.QUEUED:
+            self._bell.ring_after(max(step.task.not_before - self._clock.now(), 0) / 1000)
+
     async def _release(self, task_id: str) -> bool:
         def decide(task: Task | None) -> Decision[bool]:
-            step = moves.release(task, self._clock.now(), self._policy) if task else None
+            is_stray = task is not None and task.claimed_by == self._name and task_id not in self._in_hand
+            step = moves.release(task, self._clock.now(), self._policy) if task and is_stray else None
             return Decision(step is not None, step)
 
         return await self._writer.move(task_id, decide)
@@ -138,19 +178,18 @@ class Dispatch:
         allowed = account.allowance(unit.now, limit)
         if not allowed:
             self._close(account.until - unit.now)
-        due = await self._due(unit, allowed) if allowed else []
-        if not due:
-            return []
-        slots = await self._take_slots(unit, len(due))
-        if slots is not None:
-            due = due[: len(slots)]
+        slots = await self._free_slots(unit, allowed)
+        due = await self._due(unit, len(slots)) if slots else []
         steps = [step for step in (moves.claim(task, self._name, unit.now, self._policy) for task in due) if step]
+        if not steps:
+            return []
         await unit.write(steps)
-        if steps:
-            self._served_last = steps[-1].task.project
-            if not account.is_open:
-                await account_row.save(unit.connection, account.with_probe(unit.now, self._policy))
-        return [Claimed(step.task, slots[i] if slots is not None else None) for i, step in enumerate(steps)]
+        used = slots[: len(steps)]
+        await self._occupy(unit, [slot for slot in used if slot is not None])
+        self._served_last = steps[-1].task.project
+        if not account.is_open:
+            await account_row.save(unit.connection, account.with_probe(unit.now, self._policy))
+        return [Claimed(step.task, slot) for step, slot in zip(steps, used, strict=True)]
 
     async def _due(self, unit: Unit, limit: int) -> list[Task]:
         """Take the oldest due task of each project in turn, going on after the project served last."""
@@ -160,23 +199,29 @@ class Dispatch:
         taken = [task for rank in zip_longest(*lines) for task in rank if task is not None]
         return taken[:limit]
 
-    async def _take_slots(self, unit: Unit, wanted: int) -> list[int] | None:
-        """Take rate slots; None without a limit.
+    async def _free_slots(self, unit: Unit, wanted: int) -> Sequence[Slot | None]:
+        """Find rate slots for as many tasks as may be sent now; None stands for a slot where there is no limit.
 
         A slot stays taken until a full window after the upstream's reply, so two calls that use the same slot
         arrive there at least a window apart, however long each was on its way. Until the reply is recorded, the
         longest possible call is assumed: that also covers a crash.
         """
-        if self._rate_limit is None:
-            return None
+        limit = self._rate_limit
+        if limit is None or not wanted:
+            return [None] * wanted
         now = await facts.shared_now(unit.connection, unit.now)
-        until = now + self._policy.upstream_timeout + self._rate_limit.window + _WINDOW_MARGIN
-        count = self._rate_limit.count
-        taken = await rates.take(unit.connection, SCOPE, slots=count, wanted=wanted, now=now, until=until)
-        if len(taken) < wanted:
-            next_free = await rates.next_free(unit.connection, SCOPE, count)
-            self._close(next_free - now if next_free is not None else _LOOK_AGAIN)
-        return taken
+        numbers = await rates.find_free(unit.connection, SCOPE, slots=limit.count, wanted=wanted, now=now)
+        if len(numbers) < wanted:
+            next_free = await rates.next_free(unit.connection, SCOPE, limit.count, after=now)
+            if next_free is not None:
+                self._bell.ring_after((next_free - now) / 1000)
+            if not numbers:
+                self._close(next_free - now if next_free is not None else _LOOK_AGAIN)
+        return [Slot(number, now + limit.longest(self._policy)) for number in numbers]
+
+    async def _occupy(self, unit: Unit, slots: Sequence[Slot]) -> None:
+        if slots:
+            await rates.occupy(unit.connection, SCOPE, [slot.number for slot in slots], slots[0].held_until)
 
     def _close(self, milliseconds: int) -> None:
         """Look no more for a while; not for long at once, as others may free what we wait for earlier."""
@@ -184,26 +229,12 @@ class Dispatch:
         self._closed_until = self._clock.now() + pause
         self._bell.ring_after(pause / 1000)
 
-    async def _record(self, claimed: Claimed, outcome: SubmitOutcome) -> None:
-        jitter = self._random.random()
-
-        def decide(task: Task | None) -> Decision[moves.Step | None]:
-            now = self._clock.now()
-            step = moves.settle_submit(task, outcome, now, self._policy, jitter) if task else None
-            return Decision(step, step)
-
-        step, _ = await asyncio.gather(
-            self._writer.move(claimed.task.id, decide),
-            self._writer.run(lambda unit: self._settle_account(unit, claimed.slot, outcome)),
-        )
-        if step is not None and step.task.status is Status.QUEUED:
-            self._bell.ring_after(max(step.task.not_before - self._clock.now(), 0) / 1000)
-
-    async def _settle_account(self, unit: Unit, slot: int | None, outcome: SubmitOutcome) -> None:
+    async def _settle_account(self, unit: Unit, slot: Slot | None, outcome: SubmitOutcome) -> None:
         """Free the slot a window from now, and note what the outcome says about the account."""
         if slot is not None and self._rate_limit is not None:
             now = await facts.shared_now(unit.connection, unit.now)
-            await rates.release(unit.connection, SCOPE, [slot], now + self._rate_limit.window + _WINDOW_MARGIN)
+            free_at = now + self._rate_limit.window + _WINDOW_MARGIN
+            await rates.release(unit.connection, SCOPE, slot.number, held_until=slot.held_until, free_at=free_at)
         before = await account_row.get(unit.connection)
         if before.after(outcome, unit.now, self._policy) == before:
             return

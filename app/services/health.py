@@ -4,13 +4,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.clock import Clock
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
 from app.db import account as account_row
+from app.db import facts
 from app.db.engine import Database
+from app.db.migrate import head_revision
 from app.domain.account import AccountState
 from app.errors import ServiceUnavailable
 
 _CHECK_SECONDS = 3
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +44,27 @@ class Health:
 class HealthCheck:
     """Looks at the database, the loops and the account. `stuck_loops` names the loops that don't move."""
 
-    def __init__(
-        self, *, database: Database, clock: Clock, is_sandbox: bool, stuck_loops: Callable[[], list[str]]
-    ) -> None:
+    def __init__(self, *, database: Database, is_sandbox: bool, stuck_loops: Callable[[], list[str]]) -> None:
         self._database = database
-        self._clock = clock
         self._is_sandbox = is_sandbox
         self._stuck_loops = stuck_loops
+        self._revision = head_revision()
 
     async def check(self) -> Health:
         """Look now; never raises and takes at most a few seconds."""
-        database, state, reason = "ok", "ok", None
+        state, reason = "ok", None
         try:
             async with asyncio.timeout(_CHECK_SECONDS), self._database.reading() as connection:
+                revision = await facts.revision(connection)
                 account = await account_row.get(connection)
+            database = "ok" if revision == self._revision else f"at revision {revision}, not {self._revision}"
             if account.state is AccountState.HELD:
                 state, reason = "held", account.error.code.value if account.error else None
         except (ServiceUnavailable, TimeoutError):
             database = "unreachable"
+        except SQLAlchemyError as error:
+            _log.warning("database_unusable", error=repr(error))
+            database = "unusable"
         stuck = self._stuck_loops()
         return Health(
             database=database,

@@ -7,6 +7,7 @@ from app.db import account as account_row
 from app.db import facts, rates
 from app.db import tasks as task_rows
 from app.domain import moves
+from app.domain.account import AccountState
 from app.domain.policy import Policy
 from app.domain.task import Task
 from app.domain.upstream import Upstream
@@ -55,14 +56,10 @@ class Reconcile:
         return await self._writer.run(self._expire)
 
     async def _claim(self, unit: Unit, limit: int) -> list[Task]:
-        due = await task_rows.to_ask(unit.connection, now=unit.now, limit=limit)
-        if not due:
-            return []
         now = await facts.shared_now(unit.connection, unit.now)
-        slots = await rates.take(
-            unit.connection, SCOPE, slots=QUESTIONS_PER_SECOND, wanted=len(due), now=now, until=now + _SECOND
-        )
-        due = due[: len(slots)]
+        free = await rates.find_free(unit.connection, SCOPE, slots=QUESTIONS_PER_SECOND, wanted=limit, now=now)
+        due = await task_rows.to_ask(unit.connection, now=unit.now, limit=len(free)) if free else []
+        await rates.occupy(unit.connection, SCOPE, free[: len(due)], now + _SECOND)
         if due:
             # If this process dies while it asks, somebody else asks after this.
             lease = unit.now + 2 * self._policy.upstream_timeout
@@ -90,7 +87,8 @@ class Reconcile:
         if not overdue:
             return 0
         account = await account_row.get(unit.connection)
-        steps = [moves.expire(task, unit.now, self._policy, account.error) for task in overdue]
+        held_for = account.error if account.state is AccountState.HELD else None
+        steps = [moves.expire(task, unit.now, self._policy, held_for) for task in overdue]
         ended = [step for step in steps if step]
         await unit.write(ended)
         for step in ended:

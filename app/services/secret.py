@@ -51,7 +51,8 @@ async def check_fingerprint(database: Database, known: list[str]) -> None:
                 "is not the one that this database is used with",
                 "set the same on every replica; to change it, follow 'Rotating SECRET_KEY' in the README",
             )
-        await facts.put(connection, _FACT, fingerprints[0])
+        if recorded != fingerprints[0]:
+            await facts.replace(connection, _FACT, recorded, fingerprints[0])
 
 
 def _fingerprint(secret: str) -> str:

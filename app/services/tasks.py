@@ -1,6 +1,6 @@
 """What clients do with tasks: submit, look, list, cancel, retry, delete."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -23,10 +23,12 @@ from app.errors import (
     NotCancelable,
     NotDeletable,
     NotRetryable,
+    ServiceUnavailable,
     TaskGone,
     TaskNotFound,
 )
-from app.services.unit import Decision, Unit
+from app.services.positions import QueuePositions
+from app.services.unit import Decision
 from app.services.writer import Writer
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +55,8 @@ class Submission:
     metadata: dict[str, str]
     webhook_url: str | None = None
     retry_of: str | None = None
+    subject: str | None = None
+    """Of a retry: whom the old task belongs to. Otherwise the task belongs to the caller's subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Tasks:
         self._writer = writer
         self._clock = clock
         self._policy = policy
+        self._positions = QueuePositions(database)
 
     async def submit(
         self, caller: Caller, submission: Submission, idempotency_key: str | None = None
@@ -82,7 +87,7 @@ class Tasks:
         """
         task = new_task(
             project=caller.project,
-            subject=caller.subject,
+            subject=submission.subject or caller.subject,
             model=submission.model,
             task_input=submission.input,
             metadata=submission.metadata,
@@ -98,13 +103,21 @@ class Tasks:
                 raise IdempotencyInProgress("The first request with this Idempotency-Key is still being committed.")
             reservation = Reservation(key, _fingerprint(submission), task.id)
         task_id = await self._writer.create(task, reservation)
-        is_replay = task_id != task.id
-        if not is_replay:
+        if task_id == task.id:
             _log.info("task_accepted", task_id=task.id, model=task.model.value, project=task.project)
+            return await self._accepted(task), False
         state = await self._state(task_id)
         if state is None:
             raise TaskGone("The task that this Idempotency-Key stands for was deleted.")
-        return state, is_replay
+        return state, True
+
+    async def _accepted(self, task: Task) -> TaskState:
+        """Answer from the task in hand: nothing that fails now may make a durable task look refused."""
+        try:
+            position = (await self._positions.of([task.id]))[task.id]
+        except ServiceUnavailable:
+            position = None
+        return TaskState(task, [], position)
 
     async def get(self, caller: Caller, task_id: str) -> TaskState:
         """Read a task."""
@@ -122,22 +135,21 @@ class Tasks:
                 connection, caller.project, caller.subject, wanted, before_id=before_id, limit=limit + 1
             )
             shown = found[:limit]
-            states = await self._with_images(connection, shown)
-        return states, shown[-1].id if len(found) > limit else None
+            images = await _images_of(connection, shown)
+        return await self._states(shown, images), shown[-1].id if len(found) > limit else None
 
     async def cancel(self, caller: Caller, task_id: str) -> TaskState:
         """Cancel a queued task; raises `NotCancelable` once it is claimed."""
 
-        def decide(task: Task | None) -> Decision[None]:
+        def decide(task: Task | None) -> Decision[Task]:
             if task is None or not caller.owns(task):
                 raise _not_found(task_id)
             step = moves.cancel(task, self._clock.now())
             if step is None:
                 raise NotCancelable(f"The task is {task.status.value}; only a queued task can be canceled.")
-            return Decision(None, step)
+            return Decision(step.task, step)
 
-        await self._writer.move(task_id, decide)
-        return await self.get(caller, task_id)
+        return TaskState(await self._writer.move(task_id, decide), [], None)
 
     async def retry(self, caller: Caller, task_id: str, idempotency_key: str | None = None) -> tuple[TaskState, bool]:
         """Submit a failed or canceled task's input again, as a new task; raises `NotRetryable` for any other."""
@@ -147,9 +159,14 @@ class Tasks:
         if old.status not in {Status.FAILED, Status.CANCELED}:
             raise NotRetryable(f"The task is {old.status.value}; only a failed or canceled task can be retried.")
         again = Submission(
-            model=old.model, input=old.input, metadata=old.metadata, webhook_url=old.webhook_url, retry_of=old.id
+            model=old.model,
+            input=old.input,
+            metadata=old.metadata,
+            webhook_url=old.webhook_url,
+            retry_of=old.id,
+            subject=old.subject,
         )
-        return await self.submit(replace(caller, subject=old.subject), again, idempotency_key)
+        return await self.submit(caller, again, idempotency_key)
 
     async def _replay_of_retry(self, caller: Caller, task_id: str, idempotency_key: str) -> TaskState | None:
         """Find what an earlier retry with this key made, whatever has become of the old task since."""
@@ -158,20 +175,20 @@ class Tasks:
             made = await task_rows.get(connection, held.task_id) if held else None
             if made is None or made.retry_of != task_id or not caller.owns(made):
                 return None
-            return (await self._with_images(connection, [made]))[0]
+            images = await _images_of(connection, [made])
+        return (await self._states([made], images))[0]
 
     async def delete(self, caller: Caller, task_id: str) -> None:
         """Delete a task that has ended, with all that hangs on it; raises `NotDeletable` while it has not."""
 
-        async def work(unit: Unit) -> None:
-            task = (await task_rows.lock(unit.connection, [task_id])).get(task_id)
+        def decide(task: Task | None) -> Decision[None]:
             if task is None or not caller.owns(task):
                 raise _not_found(task_id)
             if not task.is_terminal:
                 raise NotDeletable(f"The task is {task.status.value}; it can be deleted when it has ended.")
-            await task_rows.remove(unit.connection, task_id)
+            return Decision(None, remove=True)
 
-        await self._writer.run(work)
+        await self._writer.move(task_id, decide)
         _log.info("task_deleted", task_id=task_id)
 
     async def callbacks(self, caller: Caller, task_id: str) -> list[ReceivedCallback]:
@@ -184,15 +201,19 @@ class Tasks:
     async def _state(self, task_id: str) -> TaskState | None:
         async with self._database.reading() as connection:
             task = await task_rows.get(connection, task_id)
-            return (await self._with_images(connection, [task]))[0] if task else None
+            if task is None:
+                return None
+            images = await _images_of(connection, [task])
+        return (await self._states([task], images))[0]
 
-    @staticmethod
-    async def _with_images(connection: AsyncConnection, tasks: list[Task]) -> list[TaskState]:
-        with_images = [task.id for task in tasks if task.status is Status.SUCCEEDED]
-        images = await task_rows.images_of(connection, with_images)
-        queued = [task.id for task in tasks if task.status is Status.QUEUED]
-        positions = await task_rows.queue_positions(connection, queued)
+    async def _states(self, tasks: list[Task], images: dict[str, list[Image]]) -> list[TaskState]:
+        """Add positions; to be called without a connection in hand, as it may wait for one of its own."""
+        positions = await self._positions.of([task.id for task in tasks if task.status is Status.QUEUED])
         return [TaskState(task, images.get(task.id, []), positions.get(task.id)) for task in tasks]
+
+
+async def _images_of(connection: AsyncConnection, tasks: list[Task]) -> dict[str, list[Image]]:
+    return await task_rows.images_of(connection, [task.id for task in tasks if task.status is Status.SUCCEEDED])
 
 
 def _key(caller: Caller, key: str) -> IdempotencyKey:

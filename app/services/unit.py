@@ -18,11 +18,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[T]):
-    """What is decided about a task: the change to write, a callback to keep, and the result for the caller."""
+    """What is decided about a task.
+
+    The result for the caller, the change to write, a callback to keep, or that the task is to be deleted with all
+    that hangs on it.
+    """
 
     result: T
     step: Step | None = None
     callback: ReceivedCallback | None = None
+    remove: bool = False
 
 
 Decider = Callable[[Task | None], Decision[T]]

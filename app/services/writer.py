@@ -21,6 +21,7 @@ from app.db.engine import Database
 from app.domain.callback import ReceivedCallback
 from app.domain.event import TaskEvent, event_of
 from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
+from app.domain.moves import Step
 from app.domain.task import Task
 from app.errors import GatewayError, IdempotencyKeyReused, ServiceUnavailable
 from app.services.unit import Decider, Unit
@@ -28,7 +29,7 @@ from app.services.unit import Decider, Unit
 T = TypeVar("T")
 _MAX_BATCH = 256
 # What waits when the database is away waits in memory; past this the answer is 503 at once.
-_MAX_WAITING = 20_000
+_MAX_WAITING = 5_000
 _STUCK_AFTER_SECONDS = 90.0
 _KEY_REUSED = "This Idempotency-Key was already used for a request with another content."
 _log = structlog.get_logger(__name__)
@@ -151,6 +152,8 @@ class Writer:
         try:
             results, events = await self._transact(batch)
         except ServiceUnavailable as error:
+            # Those who wait behind would each wait as long for the same answer; nothing of theirs was tried.
+            batch, self._waiting = batch + self._waiting, []
             _log.warning("commit_failed", changes=len(batch), cause=repr(error.__cause__))
             for item in batch:
                 _settle(item, ServiceUnavailable(error.detail))
@@ -218,9 +221,12 @@ async def _create_all(unit: Unit, items: list[_Create]) -> _Results:
 
 
 async def _move_all(unit: Unit, items: list[_Move]) -> _Results:
+    """Let each item decide about its task in the order of arrival, then write what came of it, once for each task."""
     results: _Results = []
-    tasks = await task_rows.lock(unit.connection, {item.task_id for item in items})
+    tasks: dict[str, Task | None] = {}
+    tasks.update(await task_rows.lock(unit.connection, {item.task_id for item in items}))
     original = dict(tasks)
+    steps: list[Step] = []
     kept: list[ReceivedCallback] = []
     for item in items:
         task = tasks.get(item.task_id)
@@ -233,20 +239,40 @@ async def _move_all(unit: Unit, items: list[_Move]) -> _Results:
         if task is None:
             continue
         if decision.step:
-            unit.note(decision.step)
+            steps.append(decision.step)
             task = decision.step.task
         if decision.callback:
             kept.append(decision.callback)
             task = replace(task, callbacks=task.callbacks + 1)
-        tasks[item.task_id] = task
-    changed = [task for task_id, task in tasks.items() if task is not original[task_id]]
+        tasks[item.task_id] = None if decision.remove else task
+
+    await _write_moved(unit, original, tasks, steps, kept)
+    return results
+
+
+async def _write_moved(
+    unit: Unit,
+    original: dict[str, Task | None],
+    tasks: dict[str, Task | None],
+    steps: list[Step],
+    kept: list[ReceivedCallback],
+) -> None:
+    """Write what became of locked tasks; of one that is deleted (None), nothing else is written."""
+    removed = {task_id for task_id, task in tasks.items() if task is None}
+    for task_id in sorted(removed):
+        await task_rows.remove(unit.connection, task_id)
+    for step in steps:
+        if step.task.id not in removed:
+            unit.note(step)
+    changed = [task for task_id, task in tasks.items() if task is not None and task is not original[task_id]]
     if changed:
         await task_rows.save(unit.connection, changed)
+    kept = [callback for callback in kept if callback.task_id not in removed]
     if kept:
         await callback_rows.add(unit.connection, kept)
-        for task_id in {c.task_id for c in kept if tasks[c.task_id].callbacks > callback_rows.KEPT_PER_TASK}:
-            await callback_rows.trim(unit.connection, task_id)
-    return results
+        for task in changed:
+            if task.callbacks > callback_rows.KEPT_PER_TASK:
+                await callback_rows.trim(unit.connection, task.id)
 
 
 def _settle(item: _Item, result: Any) -> None:

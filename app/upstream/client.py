@@ -116,8 +116,8 @@ class _Progress:
     def __init__(self) -> None:
         self.sending = False
 
-    async def trace(self, event: str, _info: dict[str, Any]) -> None:
-        # Proxies and plain HTTP alike: the first byte of our request goes out after this event, never before.
-        # The CONNECT of a tunnel raises it as well, and its failure is then taken as unknown: the safe side.
-        if event.endswith("send_request_headers.started"):
+    async def trace(self, event: str, info: dict[str, Any]) -> None:
+        # The first byte of our request goes out after this event, never before. A proxy is first asked for a tunnel,
+        # which raises the event as well but carries nothing of ours.
+        if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
             self.sending = True

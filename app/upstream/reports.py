@@ -67,7 +67,7 @@ def words(*candidates: object) -> str:
     """Return the first non-empty text among what the vendor may call its message, bounded and printable."""
     for candidate in candidates:
         if isinstance(candidate, str) and candidate.strip():
-            return clean(candidate.strip())[:_MAX_MESSAGE_LENGTH]
+            return clean(candidate.strip()[: 2 * _MAX_MESSAGE_LENGTH])[:_MAX_MESSAGE_LENGTH]
     return ""
 
 

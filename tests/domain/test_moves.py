@@ -24,7 +24,7 @@ Move = Callable[[Task], Step | None]
 
 
 def settle(outcome: SubmitOutcome) -> Move:
-    return lambda task: moves.settle_submit(task, outcome, LATER, POLICY, 0.0)
+    return lambda task: moves.settle_submit(task, task.attempts, outcome, LATER, POLICY, 0.0)
 
 
 def conclude(verdict: Verdict) -> Move:
@@ -71,7 +71,14 @@ TABLE: dict[str, tuple[Move, dict[str, Status]]] = {
     ),
     "hasten by a named id": (
         lambda task: moves.hasten_question(task, "up", LATER, POLICY),
-        {"submitting": S, "submitting, id known": S, "processing": P, "timed out": F},
+        {
+            "requeued": P,
+            "submitting": S,
+            "submitting, id known": S,
+            "processing": P,
+            "timed out": F,
+            "submission unknown": F,
+        },
     ),
     "deadline": (
         lambda task: moves.expire(replace(task, asked_at=task.deadline_at), NOW + 10**9, POLICY, None),
@@ -147,7 +154,14 @@ def test_an_acceptance_after_a_guess_makes_the_upstream_be_asked_at_once() -> No
 
 @pytest.mark.parametrize(("failures", "status"), [(0, Q), (3, Q), (4, F)])
 def test_passing_refusals_end_when_the_tries_are_used_up(failures: int, status: Status) -> None:
-    step = moves.settle_submit(replace(STATES["submitting"], failures=failures), TryAgain(PASSING), LATER, POLICY, 0.0)
+    step = moves.settle_submit(
+        replace(STATES["submitting"], failures=failures),
+        STATES["submitting"].attempts,
+        TryAgain(PASSING),
+        LATER,
+        POLICY,
+        0.0,
+    )
     assert step is not None
     assert (step.task.status, step.task.failures, step.task.error) == (status, failures + 1, PASSING)
     if status is Q:
@@ -158,7 +172,9 @@ def test_passing_refusals_end_when_the_tries_are_used_up(failures: int, status: 
 
 def test_the_upstreams_own_wish_lengthens_a_pause_and_never_shortens_it() -> None:
     def not_before(retry_after: int) -> int:
-        step = moves.settle_submit(STATES["submitting"], TryAgain(PASSING, retry_after), LATER, POLICY, 0.0)
+        step = moves.settle_submit(
+            STATES["submitting"], STATES["submitting"].attempts, TryAgain(PASSING, retry_after), LATER, POLICY, 0.0
+        )
         assert step is not None
         return step.task.not_before - LATER
 
@@ -166,13 +182,17 @@ def test_the_upstreams_own_wish_lengthens_a_pause_and_never_shortens_it() -> Non
 
 
 def test_a_refused_account_uses_up_no_try_and_holds_the_task_not_back() -> None:
-    step = moves.settle_submit(STATES["submitting"], AccountRefused(ACCOUNT), LATER, POLICY, 0.0)
+    step = moves.settle_submit(
+        STATES["submitting"], STATES["submitting"].attempts, AccountRefused(ACCOUNT), LATER, POLICY, 0.0
+    )
     assert step is not None
     assert (step.task.failures, step.task.error, step.task.not_before) == (0, ACCOUNT, NOW)
 
 
 def test_an_unknown_outcome_leaves_the_task_in_nobodys_hands() -> None:
-    step = moves.settle_submit(STATES["submitting"], Unknown("broke off"), LATER, POLICY, 0.0)
+    step = moves.settle_submit(
+        STATES["submitting"], STATES["submitting"].attempts, Unknown("broke off"), LATER, POLICY, 0.0
+    )
     assert step is not None
     assert step.task.claimed_by is None
     assert step.task.deadline_at == STATES["submitting"].deadline_at
@@ -269,3 +289,28 @@ def test_nothing_hastens_the_last_question_which_is_under_way() -> None:
     deadline = STATES["processing"].deadline_at
     assert deadline is not None
     assert moves.hasten_question(STATES["processing"], None, deadline, POLICY) is None
+
+
+@pytest.mark.parametrize(
+    "outcome", [TryAgain(PASSING), AccountRefused(ACCOUNT), Refused(PASSING), Unknown("broke off")], ids=str
+)
+def test_the_outcome_of_an_earlier_attempt_tells_nothing_of_this_one(outcome: SubmitOutcome) -> None:
+    """Recording it may be tried again when the first try was committed and the task sent again since."""
+    second = replace(STATES["submitting"], attempts=2)
+    assert moves.settle_submit(second, 1, outcome, LATER, POLICY, 0.0) is None
+    assert moves.settle_submit(second, 2, outcome, LATER, POLICY, 0.0) is not None
+
+
+def test_that_the_upstream_has_the_task_is_true_for_good() -> None:
+    second = replace(STATES["submitting"], attempts=2)
+    step = moves.settle_submit(second, 1, Accepted("up"), LATER, POLICY, 0.0)
+    assert step is not None
+    assert (step.task.status, step.task.upstream_task_id) == (Status.PROCESSING, "up")
+
+
+def test_the_id_in_our_own_reply_wins_over_one_from_an_unreadable_callback() -> None:
+    hastened = moves.hasten_question(STATES["submitting"], "from-garbage", LATER, POLICY)
+    assert hastened is not None
+    step = moves.accept(hastened.task, "from-reply", LATER, POLICY)
+    assert step is not None
+    assert step.task.upstream_task_id == "from-reply"

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from app.domain.idempotency import LIFETIME
 from app.domain.models import Model
 from app.domain.policy import Policy
 from app.domain.verdict import Failed, Succeeded
-from app.errors import GatewayError, TaskGone
+from app.errors import GatewayError, ServiceUnavailable, TaskGone
 from app.services.bell import Bell
 from app.services.callbacks import Answer, Callbacks
 from app.services.dispatch import Claimed, Dispatch
@@ -47,6 +47,7 @@ class Plug(Enum):
 
     BEFORE_COMMIT = auto()
     AFTER_COMMIT = auto()
+    LOST_ANSWER = auto()  # committed, but the connection breaks before it says so; the process lives on
 
 
 class HandClock:
@@ -82,6 +83,8 @@ class PluggedDatabase(Database):
                 await self.go_dark()
         if pull is Plug.AFTER_COMMIT:
             await self.go_dark()
+        if pull is Plug.LOST_ANSWER:
+            raise ServiceUnavailable("The connection broke.")
 
     async def go_dark(self) -> None:
         """Stop here for ever: nothing after this point happens in this process."""
@@ -124,6 +127,7 @@ class World:
             rate_limit=None,
             callback_url=lambda task_id: f"http://gateway/{self.tokens.sign(task_id)}",
             bell=Bell(),
+            record_pause=0,
         )
         self.reconcile = Reconcile(**parts, client=self.vendor)
         self.callbacks = Callbacks(**parts, tokens=self.tokens, scrubber=Scrubber(""), question_due=Bell())
@@ -170,6 +174,8 @@ class World:
             first, _ = self.keys[key or ""]
             assert first in self.deleted | self.perhaps_deleted, "gone, but nobody deleted it"
             return
+        except ServiceUnavailable:
+            return
         if answer is None:
             return
         task_id = answer[0].task.id
@@ -193,6 +199,8 @@ class World:
                 answer = await self.do(self.tasks.retry(CALLER, task_id))
                 if answer is not None:
                     self.accepted.add(answer[0].task.id)
+        except ServiceUnavailable:
+            self.perhaps_deleted.add(task_id)
         except GatewayError:
             pass  # refused: nothing may have changed, which the invariants look at
 
@@ -204,7 +212,11 @@ class World:
     # What the loops do
 
     async def claim(self, limit: int) -> None:
-        claimed = await self.do(self.dispatch.claim(limit))
+        try:
+            claimed = await self.do(self.dispatch.claim(limit))
+        except ServiceUnavailable:
+            # The process lives on and will find out, unless it dies before.
+            claimed = None
         if claimed is not None:
             self.in_hand += claimed
         else:
@@ -219,14 +231,16 @@ class World:
         await self.do(self.dispatch.send(claimed))
 
     async def poll(self) -> None:
-        for task in await self.do(self.reconcile.claim(8)) or []:
-            await self.do(self.reconcile.ask(task))
+        with suppress(ServiceUnavailable):
+            for task in await self.do(self.reconcile.claim(8)) or []:
+                await self.do(self.reconcile.ask(task))
 
     async def expire(self) -> None:
         # Who holds a task beyond its deadline without sending it leaves the outcome open as well.
         self.uncertain.update(claimed.task.id for claimed in self.in_hand)
-        await self.do(self.reconcile.expire())
-        await self.do(self.dispatch.release_strays())
+        with suppress(ServiceUnavailable):
+            await self.do(self.reconcile.expire())
+            await self.do(self.dispatch.release_strays())
 
     # What the vendor does
 
