@@ -12,7 +12,6 @@ from app.clock import SystemClock, isoformat
 from app.db.engine import Database
 from app.domain.key import DEFAULT_PROJECT
 from app.errors import ConfigurationError, GatewayError
-from app.factory import database_url
 from app.logs import configure_logs
 from app.sandbox import server as sandbox_server
 from app.sandbox.behaviour import Behaviour
@@ -120,9 +119,6 @@ def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     settings = load_settings()
     prepare_data_dir(settings)
     configure_logs(settings.log_format, settings.log_level, [])
-
-    where = "the PostgreSQL database" if settings.is_postgresql else database_url(settings).removeprefix("sqlite:///")
-    typer.echo(f"Using {where}", err=True)
 
     async def prepared(settings: Settings) -> T:
         database = await prepare_database(settings)

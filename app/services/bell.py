@@ -8,7 +8,8 @@ class Bell:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0
 
     def ring(self) -> None:
         """Wake whoever waits, or the next one who does."""
@@ -19,10 +20,14 @@ class Bell:
         loop = asyncio.get_running_loop()
         due = loop.time() + seconds
         if self._timer is not None:
-            if loop.time() < self._timer.when() <= due:
+            if self._due <= due:
                 return
             self._timer.cancel()
-        self._timer = loop.call_at(due, self.ring)
+        self._timer, self._due = loop.call_at(due, self._ring_as_planned), due
+
+    def _ring_as_planned(self) -> None:
+        self._timer = None
+        self.ring()
 
     async def wait(self, seconds: float) -> None:
         """Wait for a ring, at most so long."""

@@ -213,3 +213,9 @@ def test_allowed_hosts_are_the_only_ones_with_and_without_keys(tmp_path: Path) -
                 response = gateway.client.get(V1, headers={**bearer(BOOTSTRAP), "Host": host})
                 assert response.status_code == status
             assert gateway.client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:1"])
+def test_an_open_service_refuses_pages_of_other_ports_of_this_machine(on_sqlite: Served, origin: str) -> None:
+    response = on_sqlite.client.post(V1, json={"prompt": "x"}, headers={"Origin": origin})
+    assert problem(response) == (403, "origin_not_allowed")
