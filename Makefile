@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
-.PHONY: help setup serve test simulate lint format lock clean
+.PHONY: help setup serve test coverage simulate lint format lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,7 +22,10 @@ $(READY): requirements-dev.txt pyproject.toml
 serve: $(READY)  ## Start the service (settings: environment or .env)
 	@exec $(BIN)/python -m app serve
 
-test: $(READY)  ## Run all tests, with coverage of app/
+test: $(READY)  ## Run all tests
+	$(BIN)/pytest -n 2 --dist worksteal
+
+coverage: $(READY)  ## Run all tests and measure what of app/ they reach (slower)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist worksteal
 	$(BIN)/coverage combine --quiet
