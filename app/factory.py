@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import structlog
-
 from app.clock import Clock, SystemClock
 from app.db import facts, rates
 from app.db.engine import Database
@@ -28,7 +26,6 @@ from app.upstream.scrub import Scrubber
 
 _QUEUED = "task.queued"
 CALLBACK_PATH = "/callbacks/nanobanana"
-_log = structlog.get_logger(__name__)
 
 
 class Factory:
@@ -72,7 +69,6 @@ class Factory:
             bell=self.queue_bell,
         )
         self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
-
         self.sweep = Sweep(writer=self.writer, clock=self.clock)
 
     async def start(self) -> None:

@@ -29,6 +29,10 @@ def load_secrets(settings: Settings) -> list[str]:
             os.link(draft, path)
     except FileExistsError:
         pass
+    except OSError as error:
+        raise ConfigurationError(
+            "SECRET_KEY", f"is not set and can't be made in {settings.data_dir} ({error.strerror})", "set it"
+        ) from None
     finally:
         draft.unlink(missing_ok=True)
     secret = path.read_text().strip()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import Clock
@@ -115,7 +116,7 @@ class Tasks:
         """Answer from the task in hand: nothing that fails now may make a durable task look refused."""
         try:
             position = (await self._positions.of([task.id]))[task.id]
-        except ServiceUnavailable:
+        except (ServiceUnavailable, SQLAlchemyError):
             position = None
         return TaskState(task, [], position)
 

@@ -3,8 +3,6 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,24 +15,11 @@ from app.db.engine import Database
 from app.db.events import of_task
 from app.factory import database_url
 from app.services.access import create_key
+from tests.services.conftest import Start
 from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway
 from tests.support.vendor import Reply, Submit, Vendor, accepted, envelope, success_a
 from tests.support.waiting import until
-
-Start = Callable[..., LiveGateway]
-
-
-@pytest.fixture
-def start(vendor: Vendor, tmp_path: Path) -> Iterator[Start]:
-    """Start gateways on SQLite, or wherever a test says, with the settings that it needs."""
-    with ExitStack() as stack:
-
-        def run(**settings: Any) -> LiveGateway:
-            given = {"data_dir": tmp_path / "data", "secret_key": "s", **settings}
-            return stack.enter_context(LiveGateway(upstream_url=vendor.url, **given))
-
-        yield run
 
 
 def events_of(gateway: LiveGateway, task_id: str) -> list[str]:

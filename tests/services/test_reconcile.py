@@ -3,31 +3,18 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.services.conftest import Start
 from tests.support.gateway import GatewayProcess, LiveGateway
 from tests.support.vendor import Reply, Vendor, accepted, envelope, record, success_a
 
-Start = Callable[..., LiveGateway]
 URL = "https://tempfile.example/a.png"
 SUCCESS = {"response": {"resultImageUrl": URL}}
-
-
-@pytest.fixture
-def start(vendor: Vendor, tmp_path: Path) -> Iterator[Start]:
-    with ExitStack() as stack:
-
-        def run(**settings: Any) -> LiveGateway:
-            given = {"data_dir": tmp_path / "data", "secret_key": "s", **settings}
-            return stack.enter_context(LiveGateway(upstream_url=vendor.url, **given))
-
-        yield run
 
 
 @pytest.mark.parametrize(
