@@ -276,6 +276,16 @@ async def test_a_proxy_of_the_environment_is_used_for_any_other_upstream(monkeyp
         assert await submit_to("http://upstream.invalid") == Accepted(ID)
 
 
+async def test_a_proxy_that_opens_no_tunnel_has_not_sent_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with running(answering(reply(b"", 502))) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("https_proxy", proxy.url)
+        assert isinstance(await submit_to("https://upstream.invalid"), TryAgain)
+        assert proxy.connections == 1
+
+
 @pytest.mark.parametrize("code", [400, 401, 402, 429, 500, 502])
 @pytest.mark.parametrize("padding", [0, 1988])
 async def test_the_key_is_blotted_out_of_the_vendors_words(code: int, padding: int) -> None:
