@@ -6,11 +6,10 @@ from pydantic import BaseModel, Field
 
 from app.clock import isoformat
 from app.domain.callback import ReceivedCallback
-from app.domain.image import Image, ImageState
+from app.domain.image import ImageState
 from app.domain.models import Model, TaskType
 from app.domain.task import Status
 from app.domain.verdict import ErrorCode
-from app.services.tasks import TaskState
 
 Time = Annotated[str, Field(examples=["2026-11-22T09:17:00.123Z"], json_schema_extra={"format": "date-time"})]
 
@@ -81,34 +80,6 @@ class CallbackList(BaseModel):
     data: list[CallbackView]
 
 
-def task_view(state: TaskState) -> dict[str, Any]:
-    """Write a task as `TaskView`, without checking again what the service itself has made."""
-    task = state.task
-    error = task.error if task.status is Status.FAILED else None
-    return {
-        "id": task.id,
-        "status": task.status.value,
-        "model": task.model.value,
-        "type": task.type.value,
-        "input": task.input,
-        "images": [_image_view(image) for image in state.images],
-        "error": {"code": error.code.value, "message": error.message, "upstream_code": error.upstream_code}
-        if error
-        else None,
-        "upstream_task_id": task.upstream_task_id,
-        "queue_position": state.queue_position,
-        "attempts": task.attempts,
-        "retry_of": task.retry_of,
-        "subject": task.subject,
-        "metadata": task.metadata,
-        "webhook_url": task.webhook_url,
-        "created_at": isoformat(task.created_at),
-        "submitted_at": _time(task.submitted_at),
-        "completed_at": _time(task.completed_at),
-        "updated_at": isoformat(task.updated_at),
-    }
-
-
 def callback_view(callback: ReceivedCallback) -> dict[str, Any]:
     """Write a kept callback as `CallbackView`."""
     return {
@@ -117,21 +88,3 @@ def callback_view(callback: ReceivedCallback) -> dict[str, Any]:
         "answer": callback.answer,
         "body": callback.body.decode(errors="backslashreplace"),
     }
-
-
-def _image_view(image: Image) -> dict[str, Any]:
-    return {
-        "id": image.id,
-        # No copies are kept yet, so the source's address is the only one there is.
-        "url": image.source_url,
-        "source_url": image.source_url,
-        "state": image.state.value,
-        "content_type": image.content_type,
-        "bytes": image.bytes,
-        "width": image.width,
-        "height": image.height,
-    }
-
-
-def _time(milliseconds: int | None) -> str | None:
-    return None if milliseconds is None else isoformat(milliseconds)

@@ -12,12 +12,12 @@ from starlette.responses import JSONResponse, Response
 from app.api.body import read_model
 from app.api.dependencies import TASK_ID, CurrentCaller, Services, TaskId, bearer, problems
 from app.api.task_request import TaskRequest
-from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view, task_view
+from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view
 from app.clock import from_datetime
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, TaskFilter
+from app.domain.task_state import TaskState, task_view
 from app.errors import InvalidRequest
-from app.services.tasks import TaskState
 
 # 20,000 characters of prompt are up to 120,000 bytes of escaped JSON; images come as URLs.
 _MAX_BODY_BYTES = 1024 * 1024

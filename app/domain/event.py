@@ -1,9 +1,10 @@
 """Events: what the world is told of a task's movements."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from app.domain.task import Task
+from app.domain.task import Status, Task
+from app.domain.verdict import ErrorCode, TaskError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +31,18 @@ def event_of(task: Task) -> TaskEvent:
         "updated_at": task.updated_at,
     }
     return TaskEvent(task.id, task.project, f"task.{task.status.value}", snapshot, task.updated_at)
+
+
+def task_at(task: Task, snapshot: dict[str, Any]) -> Task:
+    """Tell how a task was when an event with this snapshot was made."""
+    error = snapshot["error"]
+    return replace(
+        task,
+        status=Status(snapshot["status"]),
+        attempts=snapshot["attempts"],
+        upstream_task_id=snapshot["upstream_task_id"],
+        error=TaskError(ErrorCode(error[0]), error[1], error[2]) if error else None,
+        submitted_at=snapshot["submitted_at"],
+        completed_at=snapshot["completed_at"],
+        updated_at=snapshot["updated_at"],
+    )

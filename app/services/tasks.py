@@ -19,6 +19,7 @@ from app.domain.image import Image
 from app.domain.models import Model
 from app.domain.policy import Policy
 from app.domain.task import Status, Task, TaskFilter, new_task
+from app.domain.task_state import TaskState
 from app.errors import (
     IdempotencyInProgress,
     NotCancelable,
@@ -58,15 +59,6 @@ class Submission:
     retry_of: str | None = None
     subject: str | None = None
     """Of a retry: whom the old task belongs to. Otherwise the task belongs to the caller's subject."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskState:
-    """A task with what clients see beside its row."""
-
-    task: Task
-    images: list[Image]
-    queue_position: int | None
 
 
 class Tasks:
