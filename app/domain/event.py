@@ -1,14 +1,15 @@
 """Events: what the world is told of a task's movements."""
 
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from app.domain.task import Status, Task
 from app.domain.verdict import ErrorCode, TaskError
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEvent:
+class TaskEvent(msgspec.Struct, frozen=True):
     """One event, as appended. `snapshot` holds what of the task varies, as it was right after the movement."""
 
     task_id: str
