@@ -4,16 +4,22 @@ import argparse
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import throughput
+from benchmarks import dispatch, fairness, latency, memory, throughput
 from benchmarks.databases import KINDS
 from benchmarks.report import Table, machine
 from benchmarks.session import Options, Session
 
 _BY_NAME = {kind.lower(): kind for kind in KINDS}
-_NAMES = (*throughput.PATHS,)
-_DEFAULT = ("noop-post", "verdicts", "submits", "submits-keyed", "reads", "reads-short", "lists", "usual")
+_OTHERS: dict[str, Callable[[Session], Table]] = {
+    "dispatch": dispatch.measure,
+    "latency": latency.measure,
+    "memory": memory.measure,
+    "fairness": fairness.measure,
+}
+_NAMES = (*throughput.PATHS, *_OTHERS)
 
 
 def run(names: list[str], options: Options, directory: Path | None = None) -> list[Table]:
@@ -24,6 +30,7 @@ def run(names: list[str], options: Options, directory: Path | None = None) -> li
         paths = [name for name in names if name in throughput.PATHS]
         if paths:
             tables.append(_print(throughput.measure(session, paths)))
+        tables += [_print(_OTHERS[name](session)) for name in names if name in _OTHERS]
     return tables
 
 
@@ -45,8 +52,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=lambda text: _listed(_NAMES, text),
-        default=list(_DEFAULT),
-        help=f"comma-separated: {', '.join(_NAMES)} (default: {', '.join(_DEFAULT)})",
+        default=list(_NAMES),
+        help=f"comma-separated: {', '.join(_NAMES)} (default: all)",
     )
     parser.add_argument(
         "--database",

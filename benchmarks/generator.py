@@ -12,6 +12,8 @@ from typing import cast
 
 import uvloop
 
+from benchmarks.client import content_length
+
 _PATIENCE_SECONDS = 15.0
 _OK = range(200, 300)
 
@@ -54,7 +56,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, separator, body = self._received.partition(b"\r\n\r\n")
-        if not separator or len(body) < _content_length(head):
+        if not separator or len(body) < content_length(head):
             return
         self._received = b""
         self._load.latencies.append(time.perf_counter() - self._sent_at)
@@ -76,11 +78,6 @@ class _Connection(asyncio.Protocol):
             return
         self._sent_at = time.perf_counter()
         self._transport.write(request)
-
-
-def _content_length(head: bytes) -> int:
-    _, _, rest = head.lower().partition(b"content-length:")
-    return int(rest.partition(b"\r\n")[0] or 0)
 
 
 async def _connect(load: _Load, port: int) -> _Connection | None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 
 from app.domain.callback import CallbackTokens
-from app.domain.task import Status
+from app.domain.task import Status, Task
 from app.factory import CALLBACK_PATH
 from benchmarks.databases import EmptyDatabase
 from benchmarks.gateway import SECRET
@@ -53,13 +53,9 @@ class Verdicts(Path):
     title = "fresh verdict, `POST /callbacks/…`"
 
     def plan(self, at_most: int) -> Plan:
-        """Add tasks in `processing` and prepare the verdict of each: success with one image, shape A."""
+        """Add tasks in `processing` and prepare the verdict of each."""
         tokens = CallbackTokens([SECRET])
-        requests = [
-            request("POST", f"{CALLBACK_PATH}/{tokens.sign(task.id)}", _verdict(task.upstream_task_id or ""))
-            for task in self._store.add_processing(at_most)
-        ]
-        return Plan(requests, is_once=True)
+        return Plan([verdict_request(tokens, task) for task in self._store.add_processing(at_most)], is_once=True)
 
     def applied(self) -> int:
         """Count succeeded tasks."""
@@ -132,7 +128,9 @@ class Lists(Reads):
         return Plan([request("GET", "/v1/tasks?limit=20")])
 
 
-def _verdict(upstream_task_id: str) -> bytes:
-    info = {"resultImageUrl": f"https://tempfile.example/workers/nano/image_{upstream_task_id}.png"}
-    verdict = {"code": 200, "msg": "Image generated successfully.", "data": {"taskId": upstream_task_id, "info": info}}
-    return json.dumps(verdict).encode()
+def verdict_request(tokens: CallbackTokens, task: Task) -> bytes:
+    """Write the upstream's callback for a task in `processing`: success with one image, shape A."""
+    info = {"resultImageUrl": f"https://tempfile.example/workers/nano/image_{task.upstream_task_id}.png"}
+    data = {"taskId": task.upstream_task_id, "info": info}
+    verdict = {"code": 200, "msg": "Image generated successfully.", "data": data}
+    return request("POST", f"{CALLBACK_PATH}/{tokens.sign(task.id)}", json.dumps(verdict).encode())

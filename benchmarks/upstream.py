@@ -13,6 +13,8 @@ from typing import cast
 
 import uvloop
 
+from benchmarks.client import content_length
+
 _KEPT = 1_000
 
 
@@ -29,7 +31,7 @@ class _Upstream(asyncio.Protocol):
         now = time.time_ns()
         self._received += data
         head, separator, body = self._received.partition(b"\r\n\r\n")
-        if not separator or len(body) < _content_length(head) or self._transport is None:
+        if not separator or len(body) < content_length(head) or self._transport is None:
             return
         self._received = b""
         self._transport.write(self._answer(head, body, now))
@@ -48,11 +50,6 @@ class _Upstream(asyncio.Protocol):
         return (
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(content) + content
         )
-
-
-def _content_length(head: bytes) -> int:
-    _, _, rest = head.lower().partition(b"content-length:")
-    return int(rest.partition(b"\r\n")[0] or 0)
 
 
 async def _serve(port: int) -> None:
