@@ -81,11 +81,12 @@ def measure(session: Session, names: list[str]) -> Table:
 def _alternate(session: Session, path: Path, server: Server, noop: _Rounds, table: Table) -> _Rounds:
     """Measure in turn the no-op endpoint and the path, so that noise hits both."""
     rounds = _Rounds()
-    warm = session.load_noop(seconds=_WARM_UP_SECONDS)
-    session.load(server.port, _prepare(path, warm.rate * _WARM_UP_SECONDS), seconds=_WARM_UP_SECONDS)
+    seconds = min(_WARM_UP_SECONDS, session.options.seconds)
+    warm = session.load_noop(seconds=seconds)
+    session.load(server.port, _prepare(path, warm.rate * warm.seconds), seconds=seconds)
     for _ in range(session.options.rounds):
         yardstick = _run(noop, session.noop, None, session.load_noop)
-        plan = _prepare(path, yardstick.rate * session.options.seconds)
+        plan = _prepare(path, yardstick.rate * yardstick.seconds)
         applied = path.applied()
         try:
             outcome = _run(rounds, server, path.database, partial(session.load, server.port, plan))
