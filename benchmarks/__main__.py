@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import dispatch, fairness, latency, memory, throughput
 from benchmarks.databases import KINDS
+from benchmarks.neighbours import Neighbours
 from benchmarks.report import Table, machine
 from benchmarks.session import Options, Session
 
@@ -24,19 +25,20 @@ _NAMES = (*throughput.PATHS, *_OTHERS)
 
 def run(names: list[str], options: Options, directory: Path | None = None) -> list[Table]:
     """Run benchmarks by their names and print each table as soon as it is there."""
+    paths = [name for name in names if name in throughput.PATHS]
+    measures = [_OTHERS[name] for name in names if name in _OTHERS]
+    if paths:
+        measures.insert(0, lambda session: throughput.measure(session, paths))
     tables = []
     with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as own, Session(Path(own), options) as session:
         print(f"{machine(session.generator.name)}\n", flush=True)
-        paths = [name for name in names if name in throughput.PATHS]
-        if paths:
-            tables.append(_print(throughput.measure(session, paths)))
-        tables += [_print(_OTHERS[name](session)) for name in names if name in _OTHERS]
+        for measure in measures:
+            neighbours = Neighbours(session.databases)
+            table = measure(session)
+            table.notes.append(neighbours.note())
+            print(f"{table.markdown()}\n", flush=True)
+            tables.append(table)
     return tables
-
-
-def _print(table: Table) -> Table:
-    print(table.markdown() + "\n", flush=True)
-    return table
 
 
 def _listed(allowed: tuple[str, ...], text: str) -> list[str]:
@@ -62,7 +64,7 @@ def _parse() -> argparse.Namespace:
         help="comma-separated: sqlite, postgresql (default: both)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: 3)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a round (default: 3; wrk: whole ones)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round (default: 2; wrk: whole ones)")
     parser.add_argument("--connections", type=int, default=128, help="clients at once (default: 128)")
     parser.add_argument("--generator", choices=["wrk", "bundled"], help="default: wrk where installed")
     parser.add_argument("--directory", type=Path, help="where databases are made (default: the temporary directory)")

@@ -52,6 +52,11 @@ class Databases:
             self._postgres = self._exits.enter_context(PostgresServer(self._postgres_directory))
         return EmptyDatabase(kind, self._postgres.create_database(), self._server_pid())
 
+    def server_cpu_seconds(self) -> float:
+        """Read the CPU seconds that a PostgreSQL of our own has used."""
+        pid = self._server_pid()
+        return 0.0 if pid is None else cpu_seconds_of_tree(pid)
+
     @property
     def _postgres_directory(self) -> Path:
         return self._directory / "pg"

@@ -32,7 +32,7 @@ class Table:
         lines = [_line(row, widths) for row in cells]
         rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
         told = [*self.notes, *(f"FAILED: {failure}" for failure in self.failures)]
-        return "\n".join([f"### {self.title}", "", lines[0], rule, *lines[1:], *([""] if told else []), *told])
+        return "\n".join([f"### {self.title}", "", lines[0], rule, *lines[1:], "", *told])
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

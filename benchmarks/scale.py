@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import statistics
 import sys
 import tempfile
@@ -28,6 +29,8 @@ from benchmarks.statements import SMALLEST, Statement, statements
 _ROWS = (10_000, 100_000, 1_000_000, 5_000_000)
 _TIMES = 15
 _WARM_UP = 3
+# What takes longer than that in sum is slow enough to be told from fewer calls.
+_ENOUGH_SECONDS = 3.0
 # What is measured in tenths of milliseconds varies by more than this without any reason.
 _GROWS_BY = 3.0
 _AT_LEAST_SECONDS = 0.002
@@ -65,14 +68,13 @@ async def measure(kind: str, url: str, sizes: Sequence[int], *, with_plans: bool
 
 async def _median(database: Database, statement: Statement, times: int) -> float:
     """Call a statement some times, each in a transaction that leaves no trace; returns seconds."""
-    took = []
-    for number in range(_WARM_UP + times):
+    took: list[float] = []
+    while len(took) < _WARM_UP + times and sum(took) < _ENOUGH_SECONDS:
         async with _rolled_back(database) as connection:
             began = time.perf_counter()
             await statement.call(connection)
-            if number >= _WARM_UP:
-                took.append(time.perf_counter() - began)
-    return statistics.median(took)
+            took.append(time.perf_counter() - began)
+    return statistics.median(took[_WARM_UP:] or took)
 
 
 def _growth(took: Sequence[float]) -> str:
@@ -145,6 +147,7 @@ def _parse() -> argparse.Namespace:
 def _main() -> None:
     given = _parse()
     configure_logs("console", "error", [])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"{machine('nothing')}\n")
     with tempfile.TemporaryDirectory(prefix="bench-", dir=given.directory) as own, Databases(Path(own)) as databases:
         for kind in given.database:

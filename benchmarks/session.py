@@ -20,7 +20,7 @@ class Options:
 
     databases: tuple[str, ...] = KINDS
     rounds: int = 3
-    seconds: float = 3.0
+    seconds: float = 2.0
     connections: int = 128
     generator: str | None = None
 
