@@ -53,6 +53,9 @@ async def seed(url: str, ids: Iterable[str]) -> None:
     async with engine.begin() as connection:
         await connection.run_sync(_Base.metadata.create_all)
         await connection.execute(insert(_Task), [{"id": one, "status": "processing"} for one in ids])
+    if engine.dialect.name == "sqlite":
+        async with engine.connect() as connection:
+            await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     await engine.dispose()
 
 
