@@ -85,12 +85,12 @@ def _growth(took: Sequence[float]) -> str:
 async def _print_plans(kind: str, database: Database, wanted: Sequence[Statement]) -> None:
     for statement in wanted:
         print(f"#### {kind}: {statement.name}\n\n```text")
-        for line in await _plans(database, statement):
+        for line in await plans(database, statement):
             print(line)
         print("```\n", flush=True)
 
 
-async def _plans(database: Database, statement: Statement) -> list[str]:
+async def plans(database: Database, statement: Statement) -> list[str]:
     """Explain all that a statement executes."""
     executed: list[tuple[str, Any]] = []
 
