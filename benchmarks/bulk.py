@@ -7,6 +7,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import asyncpg
@@ -125,8 +126,8 @@ class History:
         self.now = time.time_ns() // 1_000_000
         self.rows = 0
 
-    def grow(self, rows: int) -> None:
-        """Add older tasks until there are so many."""
+    async def grow(self, rows: int) -> None:
+        """Add older tasks until there are so many. Can be cancelled between statements of some seconds."""
         statements = []
         while self.rows < rows:
             first, last = self.rows + 1, min(self.rows + _AT_ONCE, rows)
@@ -134,9 +135,9 @@ class History:
             statements += [self._fill(kind, first, last) for kind in kinds]
             self.rows = last
         if self._is_postgresql:
-            asyncio.run(_run_on_postgresql(self._url, statements))
+            await _run_on_postgresql(self._url, statements)
         else:
-            _run_on_sqlite(self._url, statements)
+            await _run_on_sqlite(self._url, statements)
 
     def task_id(self, number: int) -> str:
         """Return the id of the task that was created so many seconds ago."""
@@ -164,15 +165,13 @@ class History:
         )
 
 
-def _run_on_sqlite(url: str, statements: Sequence[str]) -> None:
-    connection = sqlite3.connect(make_url(url).database or "", isolation_level=None)
+async def _run_on_sqlite(url: str, statements: Sequence[str]) -> None:
+    path = make_url(url).database or ""
     # If the machine goes down meanwhile, so does the benchmark.
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("PRAGMA cache_size = -500000")
-    for statement in statements:
-        connection.execute(statement)
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
+    quick = ("PRAGMA synchronous = OFF", "PRAGMA cache_size = -500000")
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
+        for statement in (*quick, *statements, "PRAGMA wal_checkpoint(TRUNCATE)"):
+            await asyncio.to_thread(connection.execute, statement)
 
 
 async def _run_on_postgresql(url: str, statements: Sequence[str]) -> None:

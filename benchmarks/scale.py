@@ -53,7 +53,7 @@ async def measure(kind: str, url: str, sizes: Sequence[int], *, with_plans: bool
         took: dict[str, list[float]] = {}
         for size in sizes:
             began = time.monotonic()
-            await asyncio.to_thread(history.grow, size)
+            await history.grow(size)
             print(f"{kind}: {size:,} tasks after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             for statement in statements(history, database, client):
                 took.setdefault(statement.name, []).append(await _median(database, statement, times))
@@ -144,16 +144,23 @@ def _parse() -> argparse.Namespace:
     return given
 
 
-def _main() -> None:
+def _main() -> int:
     given = _parse()
     configure_logs("console", "error", [])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"{machine('nothing')}\n")
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=given.directory) as own, Databases(Path(own)) as databases:
-        for kind in given.database:
-            table = asyncio.run(measure(kind, databases.create(kind).url, given.rows, with_plans=given.plans))
-            print(table.markdown() + "\n", flush=True)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="bench-", dir=given.directory) as own,
+            Databases(Path(own)) as databases,
+        ):
+            for kind in given.database:
+                table = asyncio.run(measure(kind, databases.create(kind).url, given.rows, with_plans=given.plans))
+                print(f"{table.markdown()}\n", flush=True)
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    _main()
+    sys.exit(_main())
