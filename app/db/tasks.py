@@ -21,7 +21,7 @@ from sqlalchemy import (
 from app.db import bulk
 from app.db.engine import Connection
 from app.db.schema import images, tasks
-from app.domain.image import Image, ImageState
+from app.domain.image import Image
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, Task, TaskFilter
 from app.domain.verdict import ErrorCode, TaskError
@@ -37,7 +37,6 @@ _ERROR_PATHS = {
 }
 _IS_QUEUED = tasks.c.status == literal(Status.QUEUED.value, literal_execute=True)
 _IS_SUBMITTING = tasks.c.status == literal(Status.SUBMITTING.value, literal_execute=True)
-_THESE = tasks.c.id.in_(bindparam("task_ids", expanding=True))
 _AT_MOST = bindparam("at_most", type_=Integer)
 _NOW = bindparam("now", type_=BigInteger)
 
@@ -45,8 +44,8 @@ _NOW = bindparam("now", type_=BigInteger)
 _INSERT = bulk.insert(tasks, _COLUMNS, _ERROR_PATHS)
 _UPDATE = bulk.update(tasks, _MUTABLE, version="version", paths=_ERROR_PATHS)
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
-_GET_ALL = select(tasks).where(_THESE)
-_LOCK = select(tasks).where(_THESE).order_by(tasks.c.id).with_for_update()
+_GET_ALL = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS)
+_LOCK = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS, is_locking=True)
 _CLAIMABLE = (
     select(tasks)
     .where(
@@ -80,11 +79,7 @@ _OVERDUE = (
     .with_for_update(skip_locked=True)
 )
 _INSERT_IMAGES = bulk.insert(images, ["id", "task_id", "position", "source_url", "state"])
-_IMAGES = (
-    select(images)
-    .where(images.c.task_id.in_(bindparam("task_ids", expanding=True)))
-    .order_by(images.c.task_id, images.c.position)
-)
+_IMAGES = bulk.read(Image, images, key="task_id")
 
 
 def _hop_through_projects() -> Select[tuple[str]]:
@@ -135,13 +130,12 @@ async def get(connection: Connection, task_id: str) -> Task | None:
 
 async def get_all(connection: Connection, task_ids: Sequence[str]) -> list[Task]:
     """Read tasks, in no order."""
-    return [to_task(row) for row in await connection.execute(_GET_ALL, {"task_ids": task_ids})]
+    return await _GET_ALL.execute(connection, task_ids)
 
 
 async def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Read tasks and lock them until the transaction ends, in one order for everybody, so that none deadlock."""
-    rows = await connection.execute(_LOCK, {"task_ids": sorted(task_ids)})
-    return {task.id: task for task in map(to_task, rows)}
+    return {task.id: task for task in await _LOCK.execute(connection, list(task_ids))}
 
 
 async def save(connection: Connection, changed: Sequence[Task]) -> None:
@@ -240,8 +234,6 @@ async def images_of(connection: Connection, task_ids: Sequence[str]) -> dict[str
     """Read the images of tasks, each task's in the upstream's order."""
     found: dict[str, list[Image]] = {task_id: [] for task_id in task_ids}
     if task_ids:
-        for row in await connection.execute(_IMAGES, {"task_ids": list(task_ids)}):
-            values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
-            values["state"] = ImageState(values["state"])
-            found[values["task_id"]].append(Image(**values))
+        for image in sorted(await _IMAGES.execute(connection, task_ids), key=lambda image: image.position):
+            found[image.task_id].append(image)
     return found

@@ -108,9 +108,9 @@ class Writer:
             return str(await self._put(_Create(task, None, self._future())))
         self._reserving.add(reservation.key)
         item = _Create(task, reservation, self._future())
-        # Discarded by the future, not by us: a caller that goes away does not undo the commit.
+        # Discarded by the future, not by us, and shielded: a caller that goes away does not undo the commit.
         item.done.add_done_callback(lambda _: self._reserving.discard(reservation.key))
-        return str(await self._put(item))
+        return str(await asyncio.shield(self._put(item)))
 
     async def move(self, task_id: str, decide: Decider[T]) -> T:
         """Lock a task, let `decide` say what becomes of it, and commit that."""
@@ -132,8 +132,7 @@ class Writer:
             raise ServiceUnavailable("The service can't take in more changes right now.")
         self._waiting.append(item)
         self._wake.set()
-        # Shielded: a request that is cancelled while it waits must not take its change out of a batch under way.
-        return await asyncio.shield(item.done)
+        return await item.done
 
     async def _work(self) -> None:
         while True:
