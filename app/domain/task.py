@@ -25,6 +25,8 @@ class Status(StrEnum):
     CANCELED = "canceled"
 
 
+# A version 7 UUID begins with 48 bits of milliseconds.
+_MOST_OF_TIME = (1 << 48) - 1
 TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 
 
@@ -91,6 +93,11 @@ class TaskFilter:
     type: TaskType | None = None
     created_after: int | None = None
     created_before: int | None = None
+
+
+def id_at(milliseconds: int) -> str:
+    """Return the lowest id that a task made at this moment can have."""
+    return f"task_{max(milliseconds, 0) & _MOST_OF_TIME:012x}{'0' * 20}"
 
 
 def new_task(

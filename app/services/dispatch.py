@@ -197,8 +197,16 @@ class Dispatch:
         """Take the oldest due task of each project in turn, going on after the project served last."""
         projects = await task_rows.queued_projects(unit.connection)
         in_turn = [p for p in projects if p > self._served_last] + [p for p in projects if p <= self._served_last]
-        lines = [await task_rows.claimable(unit.connection, p, now=unit.now, limit=limit) for p in in_turn]
-        taken = [task for rank in zip_longest(*lines) for task in rank if task is not None]
+        share = -(-limit // max(len(projects), 1))
+        lines: dict[str, list[Task]] = {}
+        for project in in_turn:
+            if sum(map(len, lines.values())) < limit:
+                lines[project] = await task_rows.claimable(unit.connection, project, now=unit.now, limit=share)
+        # If some had less than their share, others may have more than theirs.
+        for project, line in lines.items():
+            if sum(map(len, lines.values())) < limit and len(line) == share:
+                lines[project] = await task_rows.claimable(unit.connection, project, now=unit.now, limit=limit)
+        taken = [task for rank in zip_longest(*lines.values()) for task in rank if task is not None]
         return taken[:limit]
 
     async def _free_slots(self, unit: Unit, wanted: int) -> Sequence[Slot | None]:
