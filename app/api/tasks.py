@@ -1,7 +1,5 @@
 """Routes of tasks: submit, look, list, cancel, retry, delete."""
 
-import base64
-import binascii
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -10,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from app.api.body import read_model
+from app.api.cursor import decode_cursor, encode_cursor
 from app.api.dependencies import TASK_ID, CurrentCaller, Services, TaskId, bearer, problems
 from app.api.task_request import TaskRequest
 from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view
@@ -17,7 +16,6 @@ from app.clock import from_datetime
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, TaskFilter
 from app.domain.task_state import TaskState, task_view
-from app.errors import InvalidRequest
 
 # 20,000 characters of prompt are up to 120,000 bytes of escaped JSON; images come as URLs.
 _MAX_BODY_BYTES = 1024 * 1024
@@ -87,6 +85,8 @@ async def submit(
 ) -> Response:
     """Accept a task. Once this answers 202 the task is durable and ends in a verdict, whatever happens."""
     body = await read_model(request, TaskRequest, _MAX_BODY_BYTES)
+    if body.webhook_url is not None:
+        services.deliveries.check_url(body.webhook_url)
     state, is_replay = await services.tasks.submit(caller, body.submission(), idempotency_key)
     return _accepted(state, is_replay=is_replay)
 
@@ -94,10 +94,9 @@ async def submit(
 @router.get("", response_model=TaskPage, responses=problems(422))
 async def list_tasks(query: Annotated[_ListQuery, Query()], caller: CurrentCaller, services: Services) -> Response:
     """List tasks, newest first."""
-    before_id = _decode_cursor(query.cursor) if query.cursor else None
+    before_id = decode_cursor(query.cursor, TASK_ID)
     states, next_id = await services.tasks.page(caller, query.filter(), before_id=before_id, limit=query.limit)
-    cursor = base64.urlsafe_b64encode(next_id.encode()).decode().rstrip("=") if next_id else None
-    return JSONResponse({"data": [task_view(state) for state in states], "next_cursor": cursor})
+    return JSONResponse({"data": [task_view(state) for state in states], "next_cursor": encode_cursor(next_id)})
 
 
 @router.get("/{task_id}", response_model=TaskView, responses=problems(404))
@@ -140,15 +139,3 @@ def _accepted(state: TaskState, *, is_replay: bool) -> Response:
     if is_replay:
         headers["Idempotent-Replayed"] = "true"
     return JSONResponse(task_view(state), status_code=202, headers=headers)
-
-
-def _decode_cursor(cursor: str) -> str:
-    try:
-        task_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (ValueError, binascii.Error):
-        task_id = ""
-    if not TASK_ID.fullmatch(task_id):
-        raise InvalidRequest(
-            "Some parameters are wrong.", [{"field": "cursor", "message": "is not a cursor of this list"}]
-        )
-    return task_id
