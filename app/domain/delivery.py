@@ -13,7 +13,7 @@ from app.domain.event import TaskEvent
 
 TRY_TIMEOUT = 15_000
 """How long one try may take, in milliseconds, from looking the name up to the status of the answer."""
-LEASE = 60_000
+LEASE = 30_000
 """For how long, in milliseconds, a delivery is left to the process that has it in hand; then others try."""
 KEPT_RESPONSE_BYTES = 1024
 _JITTER = 0.2
