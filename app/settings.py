@@ -41,19 +41,13 @@ def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
     found = []
-    for part in (part.strip() for part in value.split(",") if part.strip()):
+    for number, part in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
         try:
             found.append(ipaddress.ip_network(part))
-        except ValueError:
-            raise ValueError(f"{part} is not a network" + _with_host_bits(part)) from None
+        except ValueError as error:
+            problem = "has bits set beyond its prefix" if "host bits" in str(error) else "is not a network"
+            raise ValueError(f"entry {number} {problem}") from None
     return found
-
-
-def _with_host_bits(part: str) -> str:
-    try:
-        return f"; {ipaddress.ip_network(part, strict=False)} is"
-    except ValueError:
-        return ""
 
 
 def _lower(value: object) -> object:
