@@ -62,6 +62,10 @@ class Receiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/hook"
 
+    @property
+    def is_up(self) -> bool:
+        return self._server is not None
+
     def start(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
         self._server.daemon_threads = True
