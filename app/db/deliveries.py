@@ -114,17 +114,19 @@ async def claimable(connection: AsyncConnection, host: str, *, now: int, limit: 
 
 async def page(
     connection: AsyncConnection,
-    project: str,
     *,
-    task_id: str | None,
+    project: str | None = None,
+    task_id: str | None = None,
     state: DeliveryState | None,
     before_id: str | None,
     limit: int,
 ) -> list[Delivery]:
-    """Read up to `limit` of a project's deliveries, newest first, below `before_id`."""
-    statement = select(deliveries).where(deliveries.c.project == project)
-    if task_id is not None:
-        statement = statement.where(deliveries.c.task_id == task_id)
+    """Read up to `limit` deliveries of a project or of a task, newest first, below `before_id`.
+
+    Not of both: a database may then look through all of the project's for those of the task.
+    """
+    of_whom = deliveries.c.project == project if task_id is None else deliveries.c.task_id == task_id
+    statement = select(deliveries).where(of_whom)
     if state is not None:
         statement = statement.where(deliveries.c.state == state.value)
     if before_id is not None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.db import deliveries as delivery_rows
+from app.db import tasks as task_rows
 from app.db.engine import Database
 from app.domain import delivery as rules
 from app.domain.delivery import Attempt, Delivery, DeliveryState
@@ -49,8 +50,11 @@ class Deliveries:
     ) -> tuple[list[DeliveryLog], str | None]:
         """Read a page of deliveries, newest first, and the id after which the next page begins, if there is one."""
         async with self._database.reading() as connection:
+            if task_id is not None and not caller.owns(await task_rows.get(connection, task_id)):
+                return [], None
+            project = caller.project if task_id is None else None
             found = await delivery_rows.page(
-                connection, caller.project, task_id=task_id, state=state, before_id=before_id, limit=limit + 1
+                connection, project=project, task_id=task_id, state=state, before_id=before_id, limit=limit + 1
             )
             shown = found[:limit]
             attempts = await delivery_rows.attempts_of(connection, [delivery.id for delivery in shown])
