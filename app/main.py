@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from app import __version__
 from app.api import callbacks, health, problems, tasks, webhooks
 from app.api.middleware import Gate, RequestContext
+from app.api.shortcut import Shortcut
 from app.factory import Factory
 from app.loops.crew import Crew
 from app.loops.deliver import DeliverLoop
@@ -89,6 +90,11 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
     for router in (tasks.router, webhooks.router, callbacks.router, health.router):
         app.include_router(router)
     # The last added is the outermost.
+    app.add_middleware(
+        Shortcut,
+        routes=[*tasks.router.routes, *callbacks.router.routes],
+        endpoints=[tasks.submit, tasks.get_task, callbacks.receive],
+    )
     app.add_middleware(Gate, is_open=factory.access.is_open, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(RequestContext)
     return app

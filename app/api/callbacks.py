@@ -1,10 +1,11 @@
 """Where the upstream calls back."""
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from app.api.answer import JsonAnswer
 from app.api.body import read_body
-from app.api.dependencies import Services, problems
+from app.api.dependencies import factory_of, problems
 from app.factory import CALLBACK_PATH
 
 _MAX_BODY_BYTES = 256 * 1024
@@ -17,9 +18,10 @@ router = APIRouter(prefix=CALLBACK_PATH, tags=["callbacks"])
     responses=problems(404, 409, 413, 422, 503),
     openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
 )
-async def receive(token: str, request: Request, services: Services) -> Response:
+async def receive(request: Request, token: str) -> Response:
     """Receive the upstream's notice about a task. 200 means that it is committed."""
-    task_id = services.callbacks.check_token(token)
+    callbacks = factory_of(request).callbacks
+    task_id = callbacks.check_token(token)
     body = await read_body(request, _MAX_BODY_BYTES)
-    answer = await services.callbacks.receive(task_id, body)
-    return JSONResponse({"status": answer.value})
+    answer = await callbacks.receive(task_id, body)
+    return JsonAnswer({"status": answer.value})

@@ -16,22 +16,32 @@ TASK_ID = re.compile(r"task_[0-9a-f]{32}")
 bearer = HTTPBearer(auto_error=False, description="An API key.")
 
 
-def get_factory(request: Request) -> Factory:
-    """Return the process's services."""
-    factory: Factory = request.app.state.factory
-    return factory
+async def get_factory(request: Request) -> Factory:
+    """Return the process's services. (A plain function would be called in a thread.)"""
+    return factory_of(request)
 
 
 async def get_caller(request: Request) -> Caller:
     """Tell who calls; raises `Unauthorized`."""
-    return await get_factory(request).access.authenticate(request.headers.get("authorization"))
+    return await factory_of(request).access.authenticate(request.headers.get("authorization"))
 
 
 CurrentCaller = Annotated[Caller, Depends(get_caller)]
 
 
-def get_task_id(task_id: str, _caller: CurrentCaller) -> str:
+async def get_task_id(task_id: str, _caller: CurrentCaller) -> str:
     """Return the id in the path; raises `TaskNotFound` for what can't be one (PostgreSQL chokes on a NUL in it)."""
+    return known_form(task_id)
+
+
+def factory_of(request: Request) -> Factory:
+    """Return the process's services."""
+    factory: Factory = request.app.state.factory
+    return factory
+
+
+def known_form(task_id: str) -> str:
+    """Return a task's id; raises `TaskNotFound` for what can't be one."""
     if not TASK_ID.fullmatch(task_id):
         raise TaskNotFound("There is no task with this id.")
     return task_id

@@ -4,10 +4,11 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,10 +34,10 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        given = header(scope, b"x-request-id") or ""
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
-        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        id_header = (b"x-request-id", request_id.encode())
         began = time.perf_counter()
         status = 0
 
@@ -44,7 +45,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                message["headers"] = [*message["headers"], id_header]
             await send(message)
 
         try:
@@ -57,7 +58,8 @@ class RequestContext:
                 answer = problem_response(500, "internal_error", "Internal error", "Something went wrong on our side.")
                 await answer(scope, receive, send_with_id)
         finally:
-            line = _log.debug if scope["path"] in _QUIET_PATHS else _log.info
+            # What went well is told by the service that did it, as far as it changed anything.
+            line = _log.info if status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS else _log.debug
             elapsed = round((time.perf_counter() - began) * 1000, 1)
             line("request", method=scope["method"], path=scope["path"], status=status, milliseconds=elapsed)
 
@@ -78,21 +80,20 @@ class Gate:
         """Serve or turn away one request."""
         if scope["type"] == "http" and not scope["path"].startswith(_UNGATED):
             try:
-                await self._check(Headers(scope=scope))
+                await self._check(header(scope, b"host") or "", header(scope, b"origin"))
             except GatewayError as error:
                 await from_error(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    async def _check(self, headers: Headers) -> None:
-        host = _host_of(f"//{headers.get('host', '')}")
+    async def _check(self, netloc: str, origin: str | None) -> None:
+        host = _host_of(f"//{netloc}")
         is_open = await self._is_open()
         if not self._answers_to(host, is_open=is_open):
             raise HostNotAllowed(
                 "This service does not answer to the host that the request names; ALLOWED_HOSTS says to which it does."
             )
-        origin = headers.get("origin")
-        if is_open and origin is not None and not self._is_own(origin, headers.get("host", "")):
+        if is_open and origin is not None and not self._is_own(origin, netloc):
             raise OriginNotAllowed("This service runs without keys and does not answer to pages of other origins.")
 
     def _is_own(self, origin: str, host: str) -> bool:
@@ -106,6 +107,15 @@ class Gate:
         return is_loopback(host) if is_open else True
 
 
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return a header's value, the first if it comes more than once; `name` in lower case."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return None
+
+
+@lru_cache(maxsize=256)
 def _host_of(url: str) -> str:
     try:
         return (urlsplit(url).hostname or "").lower()

@@ -3,19 +3,31 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from app.api.answer import JsonAnswer
 from app.api.body import read_model
 from app.api.cursor import decode_cursor, encode_cursor
-from app.api.dependencies import TASK_ID, CurrentCaller, Services, TaskId, bearer, problems
+from app.api.dependencies import (
+    TASK_ID,
+    CurrentCaller,
+    Services,
+    TaskId,
+    bearer,
+    factory_of,
+    get_caller,
+    known_form,
+    problems,
+)
 from app.api.task_request import TaskRequest
 from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view
 from app.clock import from_datetime
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, TaskFilter
 from app.domain.task_state import TaskState, task_view
+from app.errors import InvalidRequest
 
 # 20,000 characters of prompt are up to 120,000 bytes of escaped JSON; images come as URLs.
 _MAX_BODY_BYTES = 1024 * 1024
@@ -26,15 +38,12 @@ router = APIRouter(
     prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 422, 503)
 )
 
-_IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=_MAX_IDEMPOTENCY_KEY,
-        description="Makes a repeated request return the first one's task; kept for 24 hours.",
-    ),
-]
+_IDEMPOTENCY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": _MAX_IDEMPOTENCY_KEY},
+    "description": "Makes a repeated request return the first one's task; kept for 24 hours.",
+}
 
 
 def _none_if_empty(value: object) -> object:
@@ -77,14 +86,16 @@ class _ListQuery(BaseModel):
     response_model=TaskView,
     responses=problems(400, 409, 410, 413, 415, 422),
     openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": TaskRequest.model_json_schema()}}}
+        "parameters": [_IDEMPOTENCY_PARAMETER],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": TaskRequest.model_json_schema()}}},
     },
 )
-async def submit(
-    request: Request, caller: CurrentCaller, services: Services, idempotency_key: _IdempotencyKey = None
-) -> Response:
+async def submit(request: Request) -> Response:
     """Accept a task. Once this answers 202 the task is durable and ends in a verdict, whatever happens."""
+    caller = await get_caller(request)
+    idempotency_key = _idempotency_key(request)
     body = await read_model(request, TaskRequest, _MAX_BODY_BYTES)
+    services = factory_of(request)
     if body.webhook_url is not None:
         services.deliveries.check_url(body.webhook_url)
     state, is_replay = await services.tasks.submit(caller, body.submission(), idempotency_key)
@@ -96,27 +107,32 @@ async def list_tasks(query: Annotated[_ListQuery, Query()], caller: CurrentCalle
     """List tasks, newest first."""
     before_id = decode_cursor(query.cursor, TASK_ID)
     states, next_id = await services.tasks.page(caller, query.filter(), before_id=before_id, limit=query.limit)
-    return JSONResponse({"data": [task_view(state) for state in states], "next_cursor": encode_cursor(next_id)})
+    return JsonAnswer({"data": [task_view(state) for state in states], "next_cursor": encode_cursor(next_id)})
 
 
 @router.get("/{task_id}", response_model=TaskView, responses=problems(404))
-async def get_task(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
+async def get_task(request: Request, task_id: str) -> Response:
     """Look at a task."""
-    return JSONResponse(task_view(await services.tasks.get(caller, task_id)))
+    caller = await get_caller(request)
+    return JsonAnswer(task_view(await factory_of(request).tasks.get(caller, known_form(task_id))))
 
 
 @router.post("/{task_id}/cancel", response_model=TaskView, responses=problems(404, 409))
 async def cancel(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Cancel a task that is still queued."""
-    return JSONResponse(task_view(await services.tasks.cancel(caller, task_id)))
+    return JsonAnswer(task_view(await services.tasks.cancel(caller, task_id)))
 
 
-@router.post("/{task_id}/retry", status_code=202, response_model=TaskView, responses=problems(404, 409, 410, 422))
-async def retry(
-    task_id: TaskId, caller: CurrentCaller, services: Services, idempotency_key: _IdempotencyKey = None
-) -> Response:
+@router.post(
+    "/{task_id}/retry",
+    status_code=202,
+    response_model=TaskView,
+    responses=problems(404, 409, 410, 422),
+    openapi_extra={"parameters": [_IDEMPOTENCY_PARAMETER]},
+)
+async def retry(request: Request, task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Submit a failed or canceled task's input again, as a new task."""
-    state, is_replay = await services.tasks.retry(caller, task_id, idempotency_key)
+    state, is_replay = await services.tasks.retry(caller, task_id, _idempotency_key(request))
     return _accepted(state, is_replay=is_replay)
 
 
@@ -131,11 +147,19 @@ async def delete(task_id: TaskId, caller: CurrentCaller, services: Services) -> 
 async def list_callbacks(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Show what arrived at the task's callback address, newest first."""
     kept = await services.tasks.callbacks(caller, task_id)
-    return JSONResponse({"data": [callback_view(callback) for callback in kept]})
+    return JsonAnswer({"data": [callback_view(callback) for callback in kept]})
 
 
 def _accepted(state: TaskState, *, is_replay: bool) -> Response:
     headers: dict[str, Any] = {"Location": f"/v1/tasks/{state.task.id}"}
     if is_replay:
         headers["Idempotent-Replayed"] = "true"
-    return JSONResponse(task_view(state), status_code=202, headers=headers)
+    return JsonAnswer(task_view(state), status_code=202, headers=headers)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is None or 0 < len(key) <= _MAX_IDEMPOTENCY_KEY:
+        return key
+    message = f"must have 1 to {_MAX_IDEMPOTENCY_KEY} characters"
+    raise InvalidRequest("Some parameters are wrong.", [{"field": "Idempotency-Key", "message": message}])

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from app.api.answer import JsonAnswer
 from app.api.cursor import decode_cursor, encode_cursor
 from app.api.delivery_view import DeliveryPage, DeliveryView, SecretView, delivery_view
 from app.api.dependencies import TASK_ID, CurrentCaller, Services, bearer, problems
@@ -63,7 +64,7 @@ async def list_deliveries(query: Annotated[_ListQuery, Query()], caller: Current
         before_id=decode_cursor(query.cursor, _DELIVERY_ID),
         limit=query.limit,
     )
-    return JSONResponse({"data": [delivery_view(log) for log in logs], "next_cursor": encode_cursor(last_id)})
+    return JsonAnswer({"data": [delivery_view(log) for log in logs], "next_cursor": encode_cursor(last_id)})
 
 
 @router.post(
@@ -73,8 +74,8 @@ async def redeliver(delivery_id: str, caller: CurrentCaller, services: Services)
     """Deliver an event again, at once and then by the schedule, whatever came of it before."""
     if not _DELIVERY_ID.fullmatch(delivery_id):
         raise DeliveryNotFound("There is no webhook delivery with this id.")
-    return JSONResponse(delivery_view(await services.deliveries.redeliver(caller, delivery_id)), status_code=202)
+    return JsonAnswer(delivery_view(await services.deliveries.redeliver(caller, delivery_id)), status_code=202)
 
 
 def _secret(secret: str) -> Response:
-    return JSONResponse({"secret": secret}, headers={"Cache-Control": "no-store"})
+    return JsonAnswer({"secret": secret}, headers={"Cache-Control": "no-store"})
