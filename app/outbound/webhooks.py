@@ -16,6 +16,7 @@ from app.domain.destination import DestinationRules
 from app.outbound.connect import GuardedNetwork, Resolve
 
 _MAX_ERROR_CHARACTERS = 300
+_LONGEST_NUMBER = 9
 _NAME = re.compile(rb"[A-Za-z0-9._-]{1,253}")
 
 
@@ -72,7 +73,7 @@ def problem_with(url: str, rules: DestinationRules) -> str | None:
     if ":" not in parsed.host and not _NAME.fullmatch(parsed.raw_host):
         return "has no host name that can be looked up"
     if rules.forbids_host(parsed.raw_host.decode("ascii")):
-        return "leads to an address that is not on the public internet, and the operator has not allowed it"
+        return "leads to an address that is not on the public internet, and ALLOW_NETWORKS does not name it"
     return None
 
 
@@ -105,7 +106,7 @@ def _read_retry_after(text: str) -> int | None:
     """Read seconds or a date; returns milliseconds from now, None for what is neither."""
     text = text.strip()
     if text.isascii() and text.isdigit():
-        return int(text[:9]) * 1000
+        return int(text.lstrip("0")[:_LONGEST_NUMBER] or "0") * 1000
     try:
         moment = email.utils.parsedate_to_datetime(text)
     except (TypeError, ValueError):

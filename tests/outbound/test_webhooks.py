@@ -126,7 +126,7 @@ def test_a_port_where_nobody_listens_is_no_answer(receiver: Receiver) -> None:
     assert "ConnectError" in (answer.error or "")
 
 
-@pytest.mark.parametrize("text", ["30", " 30 ", "date"])
+@pytest.mark.parametrize("text", ["30", " 30 ", "0000000000030", "date"])
 def test_retry_after_is_read_as_seconds_and_as_a_date(receiver: Receiver, text: str) -> None:
     value = email.utils.formatdate(time.time() + 30.5, usegmt=True) if text == "date" else text
     receiver.on_post = lambda _: Said(503, headers={"Retry-After": value})
