@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.sandbox.behaviour import Behaviour
@@ -118,11 +119,11 @@ class _Moods:
 def _balance(gateway: GatewayProcess, receiver: Receiver, load: Load, tally: Tally) -> None:
     def ended() -> bool:
         active = ("queued", "submitting", "processing")
-        return not any(gateway.client.get("/v1/tasks", params={"status": s}).json()["data"] for s in active)
+        return not any(_ask(gateway, "/v1/tasks", status=s)["data"] for s in active)
 
     until(ended, seconds=120, what="the end of all tasks")
     until(lambda: not _deliveries(gateway, state="pending", limit=1), seconds=180, what="the end of all deliveries")
-    secret = Webhook(gateway.client.get("/v1/webhook-secret").json()["secret"])
+    secret = Webhook(_ask(gateway, "/v1/webhook-secret")["secret"])
     by_id: Counter[str] = Counter()
     for one in receiver.arrived:
         by_id[one.headers["webhook-id"]] += 1
@@ -143,7 +144,7 @@ def _balance(gateway: GatewayProcess, receiver: Receiver, load: Load, tally: Tal
             tally.wrong.append(f"{delivery['id']} is {delivery['state']} and arrived {by_id[delivery['id']]} times")
     tally.arrived = len(receiver.arrived)
     for task_id in load.accepted.values():
-        status = gateway.client.task(task_id)["status"]
+        status = _ask(gateway, f"/v1/tasks/{task_id}")["status"]
         if told.get(task_id, ["nothing"])[-1] != f"task.{status}":
             tally.wrong.append(f"{task_id} is {status} and {told.get(task_id)} was told")
 
@@ -153,12 +154,18 @@ def _deliveries(gateway: GatewayProcess, *, limit: int, **query: str) -> list[di
     found: list[dict[str, Any]] = []
     cursor = ""
     while True:
-        given: dict[str, str | int] = {"limit": limit, "cursor": cursor, **query}
-        page = gateway.client.get("/v1/webhook-deliveries", params=given).json()
+        page = _ask(gateway, "/v1/webhook-deliveries", limit=limit, cursor=cursor, **query)
         found += page["data"]
         if page["next_cursor"] is None or limit == 1:
             return found
         cursor = page["next_cursor"]
+
+
+def _ask(gateway: GatewayProcess, path: str, **query: str | int) -> Any:
+    # Over a fresh connection: on a starved machine the service closes an idle one just as the next question is sent.
+    response = gateway.client.get(path, params=query, headers={"Connection": "close"})
+    assert response.status_code == httpx.codes.OK, response.text
+    return response.json()
 
 
 def main() -> None:
