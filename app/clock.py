@@ -25,7 +25,8 @@ class SystemClock:
 
 def isoformat(milliseconds: int) -> str:
     """Write a time as clients see it: RFC 3339, UTC, milliseconds, `Z`."""
-    return f"{datetime.fromtimestamp(milliseconds // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+    moment = _EPOCH + timedelta(milliseconds=milliseconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def from_datetime(moment: datetime) -> int:

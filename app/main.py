@@ -74,6 +74,8 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
         summary="Submit image tasks to the NanoBanana API and follow them to their verdict.",
         # A redirect would name whatever host and scheme the request seems to have come by.
         redirect_slashes=False,
+        # It looks for providers at each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lifespan,
         redoc_url=None,
     )

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from app.api.problems import field_errors
 from app.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
@@ -13,16 +13,23 @@ M = TypeVar("M", bound=BaseModel)
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Read a body of at most `limit` bytes; raises `BodyTooLarge` as soon as it is known to be longer."""
-    too_large = BodyTooLarge(f"The body may have at most {limit} bytes.")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise too_large
+        raise _too_large(limit)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
         if len(body) > limit:
-            raise too_large
-    return bytes(body)
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body may have at most {limit} bytes.")
 
 
 async def read_model(request: Request, model: type[M], limit: int) -> M:

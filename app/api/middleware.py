@@ -2,13 +2,13 @@
 
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import structlog
+import uuid_utils
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,7 +35,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         given = header(scope, b"x-request-id") or ""
-        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _SANE_ID.fullmatch(given) else uuid_utils.uuid4().hex
         structlog.contextvars.bind_contextvars(request_id=request_id)
         id_header = (b"x-request-id", request_id.encode())
         began = time.perf_counter()

@@ -3,8 +3,8 @@
 from typing import Any
 
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.engine import Connection
 from app.db.schema import account
 from app.domain.account import Account, AccountState
 from app.domain.verdict import ErrorCode, TaskError
@@ -12,7 +12,7 @@ from app.domain.verdict import ErrorCode, TaskError
 _IS_THE_ROW = account.c.id == 1
 
 
-async def get(connection: AsyncConnection, *, lock: bool = False) -> Account:
+async def get(connection: Connection, *, lock: bool = False) -> Account:
     """Read the account's state, and lock it until the transaction ends if asked to."""
     statement = select(account).where(_IS_THE_ROW)
     row = (await connection.execute(statement.with_for_update() if lock else statement)).one()
@@ -20,7 +20,7 @@ async def get(connection: AsyncConnection, *, lock: bool = False) -> Account:
     return Account(AccountState(row.state), error, row.until, row.pauses, row.probing)
 
 
-async def save(connection: AsyncConnection, state: Account) -> None:
+async def save(connection: Connection, state: Account) -> None:
     """Write the account's state."""
     values: dict[str, Any] = {
         "state": state.state.value,

@@ -3,24 +3,44 @@
 from collections.abc import Sequence
 
 from sqlalchemy import delete, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import bulk
+from app.db.engine import Connection
 from app.db.schema import callbacks
 from app.domain.callback import ReceivedCallback
 
 KEPT_PER_TASK = 20
+_COLUMNS = ("task_id", "received_at", "status", "answer", "body")
+_INSERT = insert(callbacks)
+_INSERT_TEXTS = bulk.insert(callbacks, _COLUMNS)
 
 
-async def add(connection: AsyncConnection, new: Sequence[ReceivedCallback]) -> None:
+async def add(connection: Connection, new: Sequence[ReceivedCallback]) -> None:
     """Keep callbacks as they arrived."""
-    rows = [
-        {"task_id": c.task_id, "received_at": c.received_at, "status": c.status, "answer": c.answer, "body": c.body}
-        for c in new
-    ]
-    await connection.execute(insert(callbacks), rows)
+    texts, others = [], []
+    for callback in new:
+        row = {name: getattr(callback, name) for name in _COLUMNS}
+        text = _as_text(callback.body)
+        if text is None:
+            others.append(row)
+        else:
+            texts.append(row | {"body": text})
+    if texts:
+        await _INSERT_TEXTS.execute(connection, texts)
+    if others:
+        await connection.execute(_INSERT, others)
 
 
-async def trim(connection: AsyncConnection, task_id: str) -> None:
+def _as_text(body: bytes) -> str | None:
+    """Read a body as text; None if it is none, or one that databases can't hold."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
+
+
+async def trim(connection: Connection, task_id: str) -> None:
     """Drop all but the newest callbacks of a task: strangers decide how many come."""
     kept = (
         select(callbacks.c.id)
@@ -32,7 +52,7 @@ async def trim(connection: AsyncConnection, task_id: str) -> None:
     await connection.execute(delete(callbacks).where(callbacks.c.task_id == task_id, callbacks.c.id.not_in(kept)))
 
 
-async def of_task(connection: AsyncConnection, task_id: str) -> list[ReceivedCallback]:
+async def of_task(connection: Connection, task_id: str) -> list[ReceivedCallback]:
     """Read what was kept for a task, newest first."""
     statement = select(callbacks).where(callbacks.c.task_id == task_id).order_by(callbacks.c.id.desc())
     rows = (await connection.execute(statement.limit(KEPT_PER_TASK))).all()

@@ -19,21 +19,22 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import bulk
+from app.db.engine import Connection
 from app.db.schema import webhook_attempts as attempts
 from app.db.schema import webhook_deliveries as deliveries
 from app.domain.delivery import Attempt, Delivery, DeliveryState
 
 KEPT_PER_DELIVERY = 50
 """How many attempts of a delivery are kept; its owner may ask for any number."""
-_NAMES = tuple(field.name for field in fields(Delivery))
+_NAMES = Delivery.__struct_fields__
 _MUTABLE = ("state", "tries", "attempts", "next_attempt_at", "due_at", "claimed_by")
 _IS_PENDING = deliveries.c.state == literal(DeliveryState.PENDING.value, literal_execute=True)
 _NOW = bindparam("now", type_=BigInteger)
 _AT_MOST = bindparam("at_most", type_=Integer)
 
-_INSERT = insert(deliveries)
+_INSERT = bulk.insert(deliveries, _NAMES)
 _LOCK = select(deliveries).where(deliveries.c.id == bindparam("row_id")).with_for_update()
 _UPDATE = (
     update(deliveries)
@@ -82,38 +83,37 @@ def to_delivery(row: Row[Any]) -> Delivery:
     return Delivery(**values)
 
 
-async def add(connection: AsyncConnection, new: Sequence[Delivery]) -> None:
+async def add(connection: Connection, new: Sequence[Delivery]) -> None:
     """Insert planned deliveries."""
-    rows = [{**{name: getattr(d, name) for name in _NAMES}, "state": d.state.value} for d in new]
-    await connection.execute(_INSERT, rows)
+    await _INSERT.execute(connection, new)
 
 
-async def lock(connection: AsyncConnection, delivery_id: str) -> Delivery | None:
+async def lock(connection: Connection, delivery_id: str) -> Delivery | None:
     """Read one and keep others from changing it until the transaction ends."""
     row = (await connection.execute(_LOCK, {"row_id": delivery_id})).one_or_none()
     return to_delivery(row) if row else None
 
 
-async def save(connection: AsyncConnection, changed: Sequence[Delivery]) -> None:
+async def save(connection: Connection, changed: Sequence[Delivery]) -> None:
     """Write what may change of deliveries that this transaction has locked."""
     rows = [{**{name: getattr(d, name) for name in _MUTABLE}, "state": d.state.value, "row_id": d.id} for d in changed]
     await connection.execute(_UPDATE, rows)
 
 
-async def hosts(connection: AsyncConnection, *, after: str, at_most: int) -> list[tuple[str, int]]:
+async def hosts(connection: Connection, *, after: str, at_most: int) -> list[tuple[str, int]]:
     """List up to so many hosts with pending deliveries, in order, after that one, with when their first is due."""
     rows = await connection.execute(_HOSTS, {"after": after, "at_most": at_most})
     return [(row.host, row.due_at) for row in rows]
 
 
-async def claimable(connection: AsyncConnection, host: str, *, now: int, limit: int) -> list[Delivery]:
+async def claimable(connection: Connection, host: str, *, now: int, limit: int) -> list[Delivery]:
     """Lock up to `limit` of a host's due deliveries, the most overdue first, passing over those locked by others."""
     rows = await connection.execute(_CLAIMABLE, {"of_host": host, "now": now, "at_most": limit})
     return [to_delivery(row) for row in rows]
 
 
 async def page(
-    connection: AsyncConnection,
+    connection: Connection,
     *,
     project: str | None = None,
     task_id: str | None = None,
@@ -135,7 +135,7 @@ async def page(
     return [to_delivery(row) for row in rows]
 
 
-async def add_attempt(connection: AsyncConnection, attempt: Attempt, *, number: int) -> None:
+async def add_attempt(connection: Connection, attempt: Attempt, *, number: int) -> None:
     """Keep a delivery's `number`-th attempt, and of its older ones only the newest."""
     row = {field.name: getattr(attempt, field.name) for field in fields(Attempt)}
     await connection.execute(insert(attempts), row)
@@ -145,7 +145,7 @@ async def add_attempt(connection: AsyncConnection, attempt: Attempt, *, number: 
         await connection.execute(delete(attempts).where(of_it, attempts.c.id.not_in(kept.scalar_subquery())))
 
 
-async def attempts_of(connection: AsyncConnection, delivery_ids: Sequence[str]) -> dict[str, list[Attempt]]:
+async def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, list[Attempt]]:
     """Read the attempts of deliveries, each one's oldest first."""
     found: dict[str, list[Attempt]] = {delivery_id: [] for delivery_id in delivery_ids}
     if delivery_ids:

@@ -1,13 +1,16 @@
 """Connections: one place that knows how SQLite and PostgreSQL want to be spoken to."""
 
-import json
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
-from sqlalchemy import event
+import msgspec
+import sqlalchemy
+from sqlalchemy import CursorResult, Dialect, Engine, Executable, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -15,25 +18,46 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.errors import ServiceUnavailable
 
+T = TypeVar("T")
 _CONNECT_TIMEOUT_SECONDS = 5
 _STATEMENT_TIMEOUT_SECONDS = 30
 _POOL_TIMEOUT_SECONDS = 10
 _SQLITE_BUSY_MILLISECONDS = 10_000
 _READERS = 8
 _WRITERS = 1
+_READING_THREADS = 4
 # Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; and a server that
 # became a standby (PostgreSQL's documentation, appendix A).
 _AWAY_STATES = ("08", "53", "57", "58", "25006")
 
 
-class Database:
-    """A database as two doors: `writing()` opens a transaction that will write, `reading()` one that won't.
+class Connection(Protocol):
+    """What statements need of a connection: to be run, and to know on which database."""
 
-    Both raise `ServiceUnavailable` when the database can't be reached; other database errors pass unchanged.
+    @property
+    def dialect(self) -> Dialect:
+        """The database's dialect."""
+        ...
+
+    async def execute(self, statement: Executable, parameters: Any = None, /) -> CursorResult[Any]:
+        """Run a statement, once or once for each set of parameters."""
+        ...
+
+
+Work = Callable[[Connection], Awaitable[T]]
+"""What is to be done in one transaction. It may await nothing but its connection."""
+
+
+class Database:
+    """A database, to read from and to write to.
+
+    `read` and `write` do a piece of work in one transaction; `reading` and `writing` open one for statement after
+    statement. All raise `ServiceUnavailable` when the database can't be reached; other database errors pass unchanged.
     """
 
     def __init__(self, url: str) -> None:
         self.is_postgresql = url.startswith("postgres")
+        self._threads: _SqliteThreads | None = None
         if self.is_postgresql:
             # Apart, so that a commit never waits behind those who read.
             self._writer = _postgresql_engine(url, _WRITERS)
@@ -43,6 +67,23 @@ class Database:
             Path(parsed.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._writer = _sqlite_engine(parsed, begin="BEGIN IMMEDIATE", connections=1)
             self._reader = _sqlite_engine(parsed, begin="BEGIN", connections=_READERS)
+            self._threads = _SqliteThreads(parsed)
+
+    async def write(self, work: Work[T]) -> T:
+        """Do a piece of work in a transaction and commit it; rolls back on an exception."""
+        if self._threads is None:
+            async with self.writing() as connection:
+                return await work(connection)
+        async with _unavailable_as_503():
+            return await self._threads.write(work)
+
+    async def read(self, work: Work[T]) -> T:
+        """Do a piece of work that only reads, on one consistent state."""
+        if self._threads is None:
+            async with self.reading() as connection:
+                return await work(connection)
+        async with _unavailable_as_503():
+            return await self._threads.read(work)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -62,6 +103,54 @@ class Database:
         """Close all connections."""
         await self._writer.dispose()
         await self._reader.dispose()
+        if self._threads is not None:
+            self._threads.close()
+
+
+class _SqliteThreads:
+    """Does whole transactions in threads: one trip there and back, where statement by statement it would be dozens."""
+
+    def __init__(self, url: URL) -> None:
+        self._writing = ThreadPoolExecutor(1, "sqlite-write")
+        self._reading = ThreadPoolExecutor(_READING_THREADS, "sqlite-read")
+        self._writer = _prepare_sqlite(sqlalchemy.create_engine(url, **_SQLITE_OPTIONS), "BEGIN IMMEDIATE")
+        self._reader = _prepare_sqlite(
+            sqlalchemy.create_engine(url, pool_size=_READING_THREADS, **_SQLITE_OPTIONS), "BEGIN"
+        )
+
+    async def write(self, work: Work[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writing, _transact, self._writer, work)
+
+    async def read(self, work: Work[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, _transact, self._reader, work)
+
+    def close(self) -> None:
+        self._writing.shutdown()
+        self._reading.shutdown()
+        self._writer.dispose()
+        self._reader.dispose()
+
+
+class _InlineConnection:
+    """A connection whose statements are run at once, in the thread that awaits them."""
+
+    def __init__(self, connection: sqlalchemy.Connection) -> None:
+        self._connection = connection
+        self.dialect = connection.dialect
+
+    async def execute(self, statement: Executable, parameters: Any = None, /) -> CursorResult[Any]:
+        return self._connection.execute(statement, parameters)
+
+
+def _transact(engine: Engine, work: Work[T]) -> T:
+    with engine.begin() as connection:
+        doing = work(_InlineConnection(connection)).__await__()
+        try:
+            next(doing)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        raise RuntimeError("A transaction waits for something else than its connection.")
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -88,7 +177,7 @@ async def _unavailable_as_503() -> AsyncIterator[None]:
 
 
 def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return msgspec.json.encode(value).decode()
 
 
 def _postgresql_engine(url: str, connections: int) -> AsyncEngine:
@@ -100,6 +189,7 @@ def _postgresql_engine(url: str, connections: int) -> AsyncEngine:
         pool_pre_ping=True,
         hide_parameters=True,
         json_serializer=_dumps,
+        json_deserializer=msgspec.json.decode,
         connect_args={
             # The driver reads the URL as libpq does, `sslmode` and a socket's directory as `host` included.
             "dsn": url,
@@ -110,19 +200,25 @@ def _postgresql_engine(url: str, connections: int) -> AsyncEngine:
     )
 
 
-def _sqlite_engine(url: URL, *, begin: str, connections: int) -> AsyncEngine:
-    engine = create_async_engine(
-        url.set(drivername="sqlite+aiosqlite"),
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=_POOL_TIMEOUT_SECONDS,
-        hide_parameters=True,
-        json_serializer=_dumps,
-        # The driver must not begin transactions by itself: it would begin them too late and too weak.
-        connect_args={"isolation_level": None},
-    )
+_SQLITE_OPTIONS: dict[str, Any] = {
+    "max_overflow": 0,
+    "pool_timeout": _POOL_TIMEOUT_SECONDS,
+    "hide_parameters": True,
+    "json_serializer": _dumps,
+    "json_deserializer": msgspec.json.decode,
+    # The driver must not begin transactions by itself: it would begin them too late and too weak.
+    "connect_args": {"isolation_level": None},
+}
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def _sqlite_engine(url: URL, *, begin: str, connections: int) -> AsyncEngine:
+    engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"), pool_size=connections, **_SQLITE_OPTIONS)
+    _prepare_sqlite(engine.sync_engine, begin)
+    return engine
+
+
+def _prepare_sqlite(engine: Engine, begin: str) -> Engine:
+    @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {_SQLITE_BUSY_MILLISECONDS}")
@@ -131,7 +227,7 @@ def _sqlite_engine(url: URL, *, begin: str, connections: int) -> AsyncEngine:
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         connection.exec_driver_sql(begin)
 

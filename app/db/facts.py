@@ -2,17 +2,17 @@
 
 from sqlalchemy import select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.engine import Connection
 from app.db.schema import facts
 
 
-async def get(connection: AsyncConnection, name: str) -> str | None:
+async def get(connection: Connection, name: str) -> str | None:
     """Read a fact."""
     return (await connection.execute(select(facts.c.value).where(facts.c.name == name))).scalar_one_or_none()
 
 
-async def put_first(connection: AsyncConnection, name: str, value: str) -> str:
+async def put_first(connection: Connection, name: str, value: str) -> str:
     """Write a fact unless somebody did so before; returns what holds."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(facts).values(name=name, value=value).on_conflict_do_nothing()
@@ -20,18 +20,18 @@ async def put_first(connection: AsyncConnection, name: str, value: str) -> str:
     return str((await connection.execute(select(facts.c.value).where(facts.c.name == name))).scalar_one())
 
 
-async def replace(connection: AsyncConnection, name: str, old: str, new: str) -> None:
+async def replace(connection: Connection, name: str, old: str, new: str) -> None:
     """Write a fact, unless it is not what it was any more."""
     holds = (facts.c.name == name) & (facts.c.value == old)
     await connection.execute(update(facts).where(holds).values(value=new))
 
 
-async def revision(connection: AsyncConnection) -> str | None:
+async def revision(connection: Connection) -> str | None:
     """Read to which migration the database has come."""
     return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
 
 
-async def shared_now(connection: AsyncConnection, local_now: int) -> int:
+async def shared_now(connection: Connection, local_now: int) -> int:
     """Read a clock that all replicas share, in milliseconds: the PostgreSQL server's, or this process's own."""
     if connection.dialect.name != "postgresql":
         return local_now

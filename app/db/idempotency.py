@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db.engine import Connection
 from app.db.schema import idempotency_keys as keys
 from app.domain.idempotency import IdempotencyKey, Reservation
 
@@ -14,7 +14,7 @@ _KEY = tuple_(keys.c.project, keys.c.subject, keys.c.key)
 
 
 async def reserve(
-    connection: AsyncConnection, wanted: Sequence[Reservation], *, now: int, lifetime: int
+    connection: Connection, wanted: Sequence[Reservation], *, now: int, lifetime: int
 ) -> dict[IdempotencyKey, Reservation]:
     """Reserve each key for its task unless it is taken; returns for each key the reservation that holds.
 
@@ -42,14 +42,14 @@ async def reserve(
     return {reservation.key: reservation for reservation in found}
 
 
-async def get(connection: AsyncConnection, key: IdempotencyKey) -> Reservation | None:
+async def get(connection: Connection, key: IdempotencyKey) -> Reservation | None:
     """Read the reservation of a key, if there is one."""
     statement = select(keys).where(_KEY.in_([(key.project, key.subject, key.key)]))
     row = (await connection.execute(statement)).one_or_none()
     return Reservation(key, row.fingerprint, row.task_id) if row else None
 
 
-async def sweep(connection: AsyncConnection, *, before: int, limit: int) -> int:
+async def sweep(connection: Connection, *, before: int, limit: int) -> int:
     """Delete up to `limit` keys created before then; returns how many."""
     old = select(keys.c.project, keys.c.subject, keys.c.key).where(keys.c.created_at <= before).limit(limit)
     found = [tuple(row) for row in await connection.execute(old)]

@@ -1,7 +1,6 @@
 """Statements on tasks and their images."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
@@ -14,38 +13,39 @@ from sqlalchemy import (
     case,
     delete,
     func,
-    insert,
     literal,
     select,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import bulk
+from app.db.engine import Connection
 from app.db.schema import images, tasks
-from app.domain.image import Image, ImageState
+from app.domain.image import Image
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, Task, TaskFilter
 from app.domain.verdict import ErrorCode, TaskError
 
-_PLAIN_FIELDS = tuple(f.name for f in fields(Task) if f.name not in {"error", "model", "type", "status"})
+_COLUMNS = [column.name for column in tasks.c]
 _CONSTANT = set("id project subject model type input metadata webhook_url retry_of created_at".split())
-# What a movement may change. All of it is written each time, so that many movements are one prepared statement.
-_MUTABLE = [column.name for column in tasks.c if column.name not in _CONSTANT]
+# What a movement may change. All of it is written each time, so that all movements are one statement.
+_MUTABLE = [name for name in _COLUMNS if name not in _CONSTANT | {"version"}]
+_ERROR_PATHS = {
+    "error_code": ("error", "code"),
+    "error_message": ("error", "message"),
+    "error_upstream_code": ("error", "upstream_code"),
+}
 _IS_QUEUED = tasks.c.status == literal(Status.QUEUED.value, literal_execute=True)
 _IS_SUBMITTING = tasks.c.status == literal(Status.SUBMITTING.value, literal_execute=True)
-_THESE = tasks.c.id.in_(bindparam("task_ids", expanding=True))
 _AT_MOST = bindparam("at_most", type_=Integer)
 _NOW = bindparam("now", type_=BigInteger)
 
 # Statements are built once: building one takes longer than running it.
-_INSERT = insert(tasks)
+_INSERT = bulk.insert(tasks, _COLUMNS, _ERROR_PATHS)
+_UPDATE = bulk.update(tasks, _MUTABLE, version="version", paths=_ERROR_PATHS)
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
-_LOCK = select(tasks).where(_THESE).order_by(tasks.c.id).with_for_update()
-_UPDATE = (
-    update(tasks)
-    .where(tasks.c.id == bindparam("row_id"), tasks.c.version == bindparam("row_version"))
-    .values({name: bindparam(name) for name in _MUTABLE})
-)
+_GET_ALL = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS)
+_LOCK = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS, is_locking=True)
 _CLAIMABLE = (
     select(tasks)
     .where(
@@ -78,12 +78,8 @@ _OVERDUE = (
     .limit(_AT_MOST)
     .with_for_update(skip_locked=True)
 )
-_INSERT_IMAGES = insert(images)
-_IMAGES = (
-    select(images)
-    .where(images.c.task_id.in_(bindparam("task_ids", expanding=True)))
-    .order_by(images.c.task_id, images.c.position)
-)
+_INSERT_IMAGES = bulk.insert(images, ["id", "task_id", "position", "source_url", "state"])
+_IMAGES = bulk.read(Image, images, key="task_id")
 
 
 def _hop_through_projects() -> Select[tuple[str]]:
@@ -112,76 +108,57 @@ _DEPTH = select(func.count()).select_from(tasks).where(_IS_QUEUED)
 
 def to_task(row: Row[Any]) -> Task:
     """Turn a row of `tasks` into a `Task`."""
-    values = row._mapping  # noqa: SLF001 -- SQLAlchemy's public name for it
-    plain = {name: values[name] for name in _PLAIN_FIELDS}
-    code = values["error_code"]
-    return Task(
-        **plain,
-        model=Model(values["model"]),
-        type=TaskType(values["type"]),
-        status=Status(values["status"]),
-        error=TaskError(ErrorCode(code), values["error_message"], values["error_upstream_code"]) if code else None,
-    )
+    values = dict(zip(_COLUMNS, row, strict=True))
+    code, message, upstream_code = (values.pop(name) for name in _ERROR_PATHS)
+    values["error"] = TaskError(ErrorCode(code), message, upstream_code) if code else None
+    values["model"] = Model(values["model"])
+    values["type"] = TaskType(values["type"])
+    values["status"] = Status(values["status"])
+    return Task(**values)
 
 
-def _to_values(task: Task) -> dict[str, Any]:
-    values = {name: getattr(task, name) for name in _PLAIN_FIELDS}
-    error = task.error
-    values.update(
-        model=task.model.value,
-        type=task.type.value,
-        status=task.status.value,
-        error_code=error.code.value if error else None,
-        error_message=error.message if error else None,
-        error_upstream_code=error.upstream_code if error else None,
-    )
-    return values
-
-
-async def add(connection: AsyncConnection, new: Sequence[Task]) -> None:
+async def add(connection: Connection, new: Sequence[Task]) -> None:
     """Insert new tasks."""
-    await connection.execute(_INSERT, [_to_values(task) for task in new])
+    await _INSERT.execute(connection, new)
 
 
-async def get(connection: AsyncConnection, task_id: str) -> Task | None:
+async def get(connection: Connection, task_id: str) -> Task | None:
     """Read one task."""
     row = (await connection.execute(_GET, {"task_id": task_id})).one_or_none()
     return to_task(row) if row else None
 
 
-async def lock(connection: AsyncConnection, task_ids: Iterable[str]) -> dict[str, Task]:
+async def get_all(connection: Connection, task_ids: Sequence[str]) -> list[Task]:
+    """Read tasks, in no order."""
+    return await _GET_ALL.execute(connection, task_ids)
+
+
+async def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Read tasks and lock them until the transaction ends, in one order for everybody, so that none deadlock."""
-    rows = await connection.execute(_LOCK, {"task_ids": sorted(task_ids)})
-    return {task.id: task for task in map(to_task, rows)}
+    return {task.id: task for task in await _LOCK.execute(connection, list(task_ids))}
 
 
-async def save(connection: AsyncConnection, changed: Sequence[Task]) -> None:
+async def save(connection: Connection, changed: Sequence[Task]) -> None:
     """Write changed tasks by compare-and-set: each must still have the version it was read with.
 
-    Raises `StaleTask` if one has not, where the driver tells (their rows are locked, so none should).
+    Raises `StaleTask` if one has not (their rows are locked, so none should).
     """
-    parameters = []
-    for task in changed:
-        values = _to_values(task)
-        row = {name: values[name] for name in _MUTABLE}
-        row.update(row_id=task.id, row_version=task.version, version=task.version + 1)
-        parameters.append(row)
-    result = await connection.execute(_UPDATE, parameters)
-    if 0 <= result.rowcount < len(changed):
-        raise StaleTask(f"{len(changed) - result.rowcount} of {len(changed)} tasks changed under their lock")
+    written = await _UPDATE.execute(connection, changed)
+    if written < len(changed):
+        raise StaleTask(f"{len(changed) - written} of {len(changed)} tasks changed under their lock")
 
 
 class StaleTask(Exception):
     """A task was not as it had been read, although its row was locked."""
 
 
-async def remove(connection: AsyncConnection, task_id: str) -> None:
+async def remove(connection: Connection, task_id: str) -> None:
     """Delete a task with all that hangs on it."""
     await connection.execute(delete(tasks).where(tasks.c.id == task_id))
 
 
 async def page(
-    connection: AsyncConnection,
+    connection: Connection,
     project: str,
     subject: str | None,
     wanted: TaskFilter,
@@ -205,28 +182,28 @@ async def page(
     return [to_task(row) for row in await connection.execute(statement)]
 
 
-async def queued_projects(connection: AsyncConnection) -> list[str]:
+async def queued_projects(connection: Connection) -> list[str]:
     """List the projects that have queued tasks, by hopping through the index, not by reading the queue."""
     return [row.project for row in await connection.execute(_QUEUED_PROJECTS)]
 
 
-async def claimable(connection: AsyncConnection, project: str, *, now: int, limit: int) -> list[Task]:
+async def claimable(connection: Connection, project: str, *, now: int, limit: int) -> list[Task]:
     """Lock up to `limit` of a project's queued tasks that are due, oldest first, passing over those locked by others."""
     rows = await connection.execute(_CLAIMABLE, {"in_project": project, "now": now, "at_most": limit})
     return [to_task(row) for row in rows]
 
 
-async def claimed_by(connection: AsyncConnection, name: str, *, before: int) -> list[str]:
+async def claimed_by(connection: Connection, name: str, *, before: int) -> list[str]:
     """List the ids of tasks still being submitted that this process claimed before then."""
     return [row.id for row in await connection.execute(_CLAIMED_BY, {"name": name, "before": before})]
 
 
-async def to_ask(connection: AsyncConnection, *, now: int, limit: int) -> list[Task]:
+async def to_ask(connection: Connection, *, now: int, limit: int) -> list[Task]:
     """Lock up to `limit` tasks about which the upstream is to be asked now, the most overdue first."""
     return [to_task(row) for row in await connection.execute(_TO_ASK, {"now": now, "at_most": limit})]
 
 
-async def lease_question(connection: AsyncConnection, task_ids: Sequence[str], *, now: int, until: int) -> None:
+async def lease_question(connection: Connection, task_ids: Sequence[str], *, now: int, until: int) -> None:
     """Keep others from asking about these tasks until then; no movement, so no version and no event.
 
     What hastens questions keeps its distance to this one from now on, not only from its answer. Past the deadline
@@ -236,33 +213,27 @@ async def lease_question(connection: AsyncConnection, task_ids: Sequence[str], *
     await connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
 
 
-async def overdue(connection: AsyncConnection, *, now: int, limit: int) -> list[Task]:
+async def overdue(connection: Connection, *, now: int, limit: int) -> list[Task]:
     """Lock up to `limit` tasks past their deadline, without those that still wait for their last question."""
     return [to_task(row) for row in await connection.execute(_OVERDUE, {"now": now, "at_most": limit})]
 
 
-async def queue_marks(connection: AsyncConnection, at_most: int) -> list[tuple[str, int]]:
+async def queue_marks(connection: Connection, at_most: int) -> list[tuple[str, int]]:
     """Read ids of queued tasks with their positions, oldest first: all, or evenly spread ones if there are more."""
     depth = int((await connection.execute(_DEPTH)).scalar_one())
     rows = await connection.execute(_MARKS, {"step": depth // at_most + 1})
     return [(row.id, row.position) for row in rows]
 
 
-async def add_images(connection: AsyncConnection, new: Sequence[Image]) -> None:
+async def add_images(connection: Connection, new: Sequence[Image]) -> None:
     """Insert the images of tasks that succeeded."""
-    rows = [
-        {"id": i.id, "task_id": i.task_id, "position": i.position, "source_url": i.source_url, "state": i.state.value}
-        for i in new
-    ]
-    await connection.execute(_INSERT_IMAGES, rows)
+    await _INSERT_IMAGES.execute(connection, new)
 
 
-async def images_of(connection: AsyncConnection, task_ids: Sequence[str]) -> dict[str, list[Image]]:
+async def images_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list[Image]]:
     """Read the images of tasks, each task's in the upstream's order."""
     found: dict[str, list[Image]] = {task_id: [] for task_id in task_ids}
     if task_ids:
-        for row in await connection.execute(_IMAGES, {"task_ids": list(task_ids)}):
-            values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
-            values["state"] = ImageState(values["state"])
-            found[values["task_id"]].append(Image(**values))
+        for image in sorted(await _IMAGES.execute(connection, task_ids), key=lambda image: image.position):
+            found[image.task_id].append(image)
     return found

@@ -1,13 +1,15 @@
 """The delivery of one event to one webhook: planned with the event, tried until it arrives or is given up."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import uuid_utils
+from msgspec.structs import replace
 
 from app.domain.event import TaskEvent
 
@@ -29,8 +31,7 @@ class DeliveryState(StrEnum):
     FAILED = "failed"  # gave up; its owner may have it delivered again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One delivery. Times are milliseconds since the epoch, UTC; its id is the message's id, however often it is sent.
 
     `snapshot` is the event's. `tries` counts since it was planned or asked for again, `attempts` in all.

@@ -1,7 +1,9 @@
 """Events: what the world is told of a task's movements."""
 
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from app.domain.task import TERMINAL, Status, Task
 from app.domain.verdict import ErrorCode, TaskError
@@ -9,8 +11,7 @@ from app.domain.verdict import ErrorCode, TaskError
 _ENDS = frozenset(f"task.{status.value}" for status in TERMINAL)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEvent:
+class TaskEvent(msgspec.Struct, frozen=True):
     """One event, as appended. `snapshot` holds what of the task varies, as it was right after the movement.
 
     `webhook_url` is the task's, for whoever plans the event's delivery; it is not kept with the event.

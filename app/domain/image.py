@@ -1,8 +1,9 @@
 """A result image of a task."""
 
 import secrets
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class ImageState(StrEnum):
@@ -13,8 +14,7 @@ class ImageState(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class Image(msgspec.Struct, frozen=True, kw_only=True):
     """One image; size in bytes and pixels are known once it was fetched."""
 
     id: str

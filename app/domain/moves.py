@@ -4,7 +4,8 @@
 No function here reads a clock, a setting or the database, so that each can be tried out by hand and by machine.
 """
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 from app.domain.policy import Policy
 from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
@@ -12,8 +13,7 @@ from app.domain.task import Status, Task
 from app.domain.verdict import ErrorCode, Report, Succeeded, TaskError, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One movement: the task afterwards, the images it brought, and whether the world is told by an event."""
 
     task: Task

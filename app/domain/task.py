@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 import uuid_utils
 
 from app.domain.models import Model, TaskType, type_of
@@ -27,8 +28,7 @@ class Status(StrEnum):
 TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One task. Times are milliseconds since the epoch, UTC.
 
     `error` is why the task failed or, while it is not terminal, why its latest attempt did not go through.

@@ -5,6 +5,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 
 import structlog
@@ -106,6 +107,8 @@ class Dispatch:
             return []
         claimed = await self._writer.run(lambda unit: self._claim(unit, limit))
         self._in_hand.update(one.task.id for one in claimed)
+        if claimed:
+            self._served_last = claimed[-1].task.project
         return claimed
 
     async def send(self, claimed: Claimed) -> None:
@@ -177,7 +180,7 @@ class Dispatch:
             account = await account_row.get(unit.connection, lock=True)
         allowed = account.allowance(unit.now, limit)
         if not allowed:
-            self._close(account.until - unit.now)
+            unit.after.append(partial(self._close, account.until - unit.now))
         slots = await self._free_slots(unit, allowed)
         due = await self._due(unit, len(slots)) if slots else []
         steps = [step for step in (moves.claim(task, self._name, unit.now, self._policy) for task in due) if step]
@@ -186,7 +189,6 @@ class Dispatch:
         await unit.write(steps)
         used = slots[: len(steps)]
         await self._occupy(unit, [slot for slot in used if slot is not None])
-        self._served_last = steps[-1].task.project
         if not account.is_open:
             await account_row.save(unit.connection, account.with_probe(unit.now, self._policy))
         return [Claimed(step.task, slot) for step, slot in zip(steps, used, strict=True)]
@@ -214,9 +216,9 @@ class Dispatch:
         if len(numbers) < wanted:
             next_free = await rates.next_free(unit.connection, SCOPE, limit.count, after=now)
             if next_free is not None:
-                self._bell.ring_after((next_free - now) / 1000)
+                unit.after.append(partial(self._bell.ring_after, (next_free - now) / 1000))
             if not numbers:
-                self._close(next_free - now if next_free is not None else _LOOK_AGAIN)
+                unit.after.append(partial(self._close, next_free - now if next_free is not None else _LOOK_AGAIN))
         return [Slot(number, now + limit.longest(self._policy)) for number in numbers]
 
     async def _occupy(self, unit: Unit, slots: Sequence[Slot]) -> None:
@@ -243,8 +245,8 @@ class Dispatch:
         await account_row.save(unit.connection, after)
         if after.state is not before.state:
             _log.warning("account", state=after.state.value, reason=after.error.message if after.error else None)
-        if after.is_open:
-            self._closed_until = 0
-            self._bell.ring()
-        else:
-            self._close(after.until - unit.now)
+        unit.after.append(self._open if after.is_open else partial(self._close, after.until - unit.now))
+
+    def _open(self) -> None:
+        self._closed_until = 0
+        self._bell.ring()

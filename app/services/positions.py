@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from app.db import tasks as task_rows
 from app.db.engine import Database
 
-_SHORT_QUEUE = 500
-_KEPT_FOR_ITS_COST = 20
-_MAX_MARKS = 5_000
+_SHORT_QUEUE = 200
+_KEPT_FOR_ITS_COST = 50
+_MAX_MARKS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
     """Ids of the queue in order, each with its position: all of them, or of a deep queue every so manieth."""
 
+    taken_at: float = 0.0
     good_until: float = 0.0
     ids: Sequence[str] = ()
     positions: Sequence[int] = ()
@@ -36,7 +37,7 @@ class _Snapshot:
 
 
 class QueuePositions:
-    """Tells positions, 1 for the next. Of a queue deeper than some thousands they are near, not exact."""
+    """Tells positions, 1 for the next. Of a queue deeper than some hundreds they are near, not exact."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,20 +48,20 @@ class QueuePositions:
         """Tell the positions of queued tasks; raises `ServiceUnavailable`."""
         if not task_ids:
             return {}
-        if self._is_stale:
+        asked_at = time.monotonic()
+        if self._is_stale(asked_at):
             async with self._renewing:
-                if self._is_stale:
+                # Somebody who waited before us may have renewed it since we asked.
+                if self._is_stale(asked_at):
                     await self._renew()
         return {task_id: self._snapshot.position(task_id) for task_id in task_ids}
 
-    @property
-    def _is_stale(self) -> bool:
-        return time.monotonic() >= self._snapshot.good_until
+    def _is_stale(self, asked_at: float) -> bool:
+        return self._snapshot.taken_at < asked_at and time.monotonic() >= self._snapshot.good_until
 
     async def _renew(self) -> None:
         began = time.monotonic()
-        async with self._database.reading() as connection:
-            marks = await task_rows.queue_marks(connection, _MAX_MARKS)
+        marks = await self._database.read(lambda connection: task_rows.queue_marks(connection, _MAX_MARKS))
         ended = time.monotonic()
         kept_for = _KEPT_FOR_ITS_COST * (ended - began) if len(marks) > _SHORT_QUEUE else 0.0
-        self._snapshot = _Snapshot(ended + kept_for, [mark[0] for mark in marks], [mark[1] for mark in marks])
+        self._snapshot = _Snapshot(began, ended + kept_for, [mark[0] for mark in marks], [mark[1] for mark in marks])

@@ -5,13 +5,12 @@ from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import Clock
 from app.db import callbacks as callback_rows
 from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.domain import moves
 from app.domain.callback import ReceivedCallback
 from app.domain.idempotency import IdempotencyKey, Reservation, fingerprint
@@ -29,6 +28,7 @@ from app.errors import (
     TaskGone,
     TaskNotFound,
 )
+from app.services.lookup import Lookup
 from app.services.positions import QueuePositions
 from app.services.unit import Decision
 from app.services.writer import Writer
@@ -70,6 +70,7 @@ class Tasks:
         self._clock = clock
         self._policy = policy
         self._positions = QueuePositions(database)
+        self._lookup = Lookup(database)
 
     async def submit(
         self, caller: Caller, submission: Submission, idempotency_key: str | None = None
@@ -192,12 +193,11 @@ class Tasks:
             return await callback_rows.of_task(connection, task_id)
 
     async def _state(self, task_id: str) -> TaskState | None:
-        async with self._database.reading() as connection:
-            task = await task_rows.get(connection, task_id)
-            if task is None:
-                return None
-            images = await _images_of(connection, [task])
-        return (await self._states([task], images))[0]
+        found = await self._lookup.get(task_id)
+        if found is None:
+            return None
+        task, images = found
+        return (await self._states([task], {task.id: images}))[0]
 
     async def _states(self, tasks: list[Task], images: dict[str, list[Image]]) -> list[TaskState]:
         """Add positions; to be called without a connection in hand, as it may wait for one of its own."""
@@ -205,7 +205,7 @@ class Tasks:
         return [TaskState(task, images.get(task.id, []), positions.get(task.id)) for task in tasks]
 
 
-async def _images_of(connection: AsyncConnection, tasks: list[Task]) -> dict[str, list[Image]]:
+async def _images_of(connection: Connection, tasks: list[Task]) -> dict[str, list[Image]]:
     return await task_rows.images_of(connection, [task.id for task in tasks if task.status is Status.SUCCEEDED])
 
 

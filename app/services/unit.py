@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import tasks as task_rows
+from app.db.engine import Connection
 from app.domain.callback import ReceivedCallback
 from app.domain.event import TaskEvent, event_of
 from app.domain.image import Image, new_images
@@ -37,12 +36,16 @@ Decider = Callable[[Task | None], Decision[T]]
 
 @dataclass(slots=True)
 class Unit:
-    """One transaction: its connection, its time, and what is written at its end (events last, see `db.events`)."""
+    """One transaction: its connection, its time, and what is written at its end (events last, see `db.events`).
 
-    connection: AsyncConnection
+    On SQLite it runs in a thread of its own: what concerns the event loop is done `after` the commit.
+    """
+
+    connection: Connection
     now: int
     events: list[TaskEvent] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
+    after: list[Callable[[], None]] = field(default_factory=list)
 
     def note(self, step: Step) -> None:
         """Remember the event and the images of a movement."""

@@ -7,10 +7,11 @@ commits are the scarce thing (each waits for the disk), and this is the only pla
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from app.clock import Clock
 from app.db import callbacks as callback_rows
@@ -18,7 +19,7 @@ from app.db import deliveries as delivery_rows
 from app.db import events as event_rows
 from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.domain.callback import ReceivedCallback
 from app.domain.delivery import plan
 from app.domain.event import TaskEvent, event_of
@@ -109,9 +110,9 @@ class Writer:
             return str(await self._put(_Create(task, None, self._future())))
         self._reserving.add(reservation.key)
         item = _Create(task, reservation, self._future())
-        # Discarded by the future, not by us: a caller that goes away does not undo the commit.
+        # Discarded by the future, not by us, and shielded: a caller that goes away does not undo the commit.
         item.done.add_done_callback(lambda _: self._reserving.discard(reservation.key))
-        return str(await self._put(item))
+        return str(await asyncio.shield(self._put(item)))
 
     async def move(self, task_id: str, decide: Decider[T]) -> T:
         """Lock a task, let `decide` say what becomes of it, and commit that."""
@@ -133,8 +134,7 @@ class Writer:
             raise ServiceUnavailable("The service can't take in more changes right now.")
         self._waiting.append(item)
         self._wake.set()
-        # Shielded: a request that is cancelled while it waits must not take its change out of a batch under way.
-        return await asyncio.shield(item.done)
+        return await item.done
 
     async def _work(self) -> None:
         while True:
@@ -152,7 +152,7 @@ class Writer:
     async def _commit(self, batch: list[_Item]) -> None:
         """Commit a batch; if it fails for one item's sake, commit its items one by one."""
         try:
-            results, events = await self._transact(batch)
+            results, unit = await self._database.write(lambda connection: self._apply(batch, connection))
         except ServiceUnavailable as error:
             # Those who wait behind would each wait as long for the same answer; nothing of theirs was tried.
             batch, self._waiting = batch + self._waiting, []
@@ -168,39 +168,40 @@ class Writer:
         else:
             for item, result in results:
                 _settle(item, result)
-            if events:
-                self._tell(events)
+            self._tell(unit)
 
-    def _tell(self, events: list[TaskEvent]) -> None:
+    def _tell(self, unit: Unit) -> None:
         try:
-            self._on_commit(events)
+            for act in unit.after:
+                act()
+            if unit.events:
+                self._on_commit(unit.events)
         except Exception:  # noqa: BLE001 -- logged; whoever listens must not be able to stop all writing
             _log.exception("listener_failed")
 
-    async def _transact(self, batch: list[_Item]) -> tuple[_Results, list[TaskEvent]]:
+    async def _apply(self, batch: list[_Item], connection: Connection) -> tuple[_Results, Unit]:
         results: _Results = []
-        async with self._database.writing() as connection:
-            unit = Unit(connection, self._clock.now())
-            creations = [item for item in batch if isinstance(item, _Create)]
-            if creations:
-                results += await _create_all(unit, creations)
-            moves = [item for item in batch if isinstance(item, _Move)]
-            if moves:
-                results += await _move_all(unit, moves)
-            for item in batch:
-                if isinstance(item, _Run):
-                    try:
-                        results.append((item, await item.work(unit)))
-                    except GatewayError as error:
-                        results.append((item, error))
-            if unit.images:
-                await task_rows.add_images(connection, unit.images)
-            planned = [delivery for delivery in map(plan, unit.events) if delivery is not None]
-            if planned:
-                await delivery_rows.add(connection, planned)
-            if unit.events:
-                await event_rows.append(connection, unit.events)
-        return results, unit.events
+        unit = Unit(connection, self._clock.now())
+        creations = [item for item in batch if isinstance(item, _Create)]
+        if creations:
+            results += await _create_all(unit, creations)
+        moves = [item for item in batch if isinstance(item, _Move)]
+        if moves:
+            results += await _move_all(unit, moves)
+        for item in batch:
+            if isinstance(item, _Run):
+                try:
+                    results.append((item, await item.work(unit)))
+                except GatewayError as error:
+                    results.append((item, error))
+        if unit.images:
+            await task_rows.add_images(connection, unit.images)
+        planned = [delivery for delivery in map(plan, unit.events) if delivery is not None]
+        if planned:
+            await delivery_rows.add(connection, planned)
+        if unit.events:
+            await event_rows.append(connection, unit.events)
+        return results, unit
 
 
 async def _create_all(unit: Unit, items: list[_Create]) -> _Results:

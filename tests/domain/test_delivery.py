@@ -1,8 +1,7 @@
 """The life of a delivery: when it is planned, tried again, given up, begun anew."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from app.domain.delivery import LEASE, Answer, Delivery, DeliveryState, claim, plan, redeliver, release, settle
 from app.domain.event import event_of

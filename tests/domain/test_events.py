@@ -1,8 +1,7 @@
 """An event tells a later reader how its task was."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from app.domain.event import event_of, task_at
 from app.domain.task import Status

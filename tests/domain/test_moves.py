@@ -1,9 +1,9 @@
 """Who moves a task from where to where. What is not in a table must change nothing."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from app.domain import moves
 from app.domain.moves import Step

@@ -5,9 +5,9 @@ import hashlib
 import hmac
 import json
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.domain.delivery import plan

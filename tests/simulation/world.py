@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import rates
-from app.db.engine import Database
+from app.db.engine import Database, Work
 from app.domain.callback import CallbackTokens
 from app.domain.idempotency import LIFETIME
 from app.domain.models import Model
@@ -86,6 +86,14 @@ class PluggedDatabase(Database):
             await self.go_dark()
         if pull is Plug.LOST_ANSWER:
             raise ServiceUnavailable("The connection broke.")
+
+    async def write(self, work: Work[T]) -> T:
+        async with self.writing() as connection:
+            return await work(connection)
+
+    async def read(self, work: Work[T]) -> T:
+        async with self.reading() as connection:
+            return await work(connection)
 
     async def go_dark(self) -> None:
         """Stop here for ever: nothing after this point happens in this process."""

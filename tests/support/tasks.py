@@ -1,7 +1,8 @@
 """Tasks in every state, as rules meet them; times are small numbers so that tests can be read."""
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from app.domain.models import Model, TaskType
 from app.domain.policy import Policy

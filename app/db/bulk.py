@@ -1,0 +1,186 @@
+"""Many rows in one statement: they travel as one JSON document, which the database takes apart or puts together.
+
+The usual way, one statement run once for each set of parameters and one row fetched after the other, costs Python
+more than it costs the database: each value is converted by itself and, on SQLite, each run and each row gives the
+interpreter to another thread and has to win it back.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    ColumnElement,
+    Executable,
+    FromClause,
+    LargeBinary,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy import insert as insert_into
+from sqlalchemy import update as update_table
+from sqlalchemy.types import TypeEngine
+
+from app.db.engine import Connection
+
+S = TypeVar("S", bound=msgspec.Struct)
+_Function = Callable[..., ColumnElement[Any]]
+Paths = Mapping[str, tuple[str, ...]]
+"""For columns that stand deeper in an object than under their own name: the names that lead there."""
+_DOCUMENT = bindparam("document", type_=Text)
+
+
+class Bulk:
+    """A statement that writes many objects, in the form that each database takes."""
+
+    def __init__(self, *, postgresql: Executable, sqlite: Executable) -> None:
+        self._postgresql = postgresql
+        self._sqlite = sqlite
+
+    async def execute(self, connection: Connection, objects: Sequence[Any]) -> int:
+        """Write objects, structs or mappings; returns how many rows were written."""
+        statement = self._postgresql if connection.dialect.name == "postgresql" else self._sqlite
+        document = msgspec.json.encode(objects).decode()
+        return int((await connection.execute(statement, {"document": document})).rowcount)
+
+
+def insert(table: Table, columns: Sequence[str], paths: Paths | None = None) -> Bulk:
+    """Insert these columns of each object; binary ones come as text."""
+
+    def build(rows: "_PostgresqlRows | _SqliteRows") -> Executable:
+        values = [rows.value(name) for name in columns]
+        return insert_into(table).from_select(columns, select(*values).select_from(rows.source))
+
+    return _for_both(build, table, columns, paths)
+
+
+def update(table: Table, columns: Sequence[str], *, version: str, paths: Paths | None = None) -> Bulk:
+    """Set these columns of each object's row (by `id`), if its version is still the object's, and count that up."""
+
+    def build(rows: "_PostgresqlRows | _SqliteRows") -> Executable:
+        values = {name: rows.value(name) for name in columns} | {version: table.c[version] + 1}
+        is_same = (table.c.id == rows.value("id")) & (table.c[version] == rows.value(version))
+        return update_table(table).where(is_same).values(values)
+
+    return _for_both(build, table, [*columns, "id", version], paths)
+
+
+class BulkRead(Generic[S]):
+    """A statement that reads the rows with given keys as structs, in no order."""
+
+    def __init__(self, kind: type[S], *, postgresql: Executable, sqlite: Executable) -> None:
+        self._decode = msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
+        self._postgresql = postgresql
+        self._sqlite = sqlite
+
+    async def execute(self, connection: Connection, keys: Sequence[str]) -> list[S]:
+        """Read the rows with these keys."""
+        if connection.dialect.name == "postgresql":
+            document = (await connection.execute(self._postgresql, {"keys": keys})).scalar_one()
+        else:
+            given = msgspec.json.encode(keys).decode()
+            document = (await connection.execute(self._sqlite, {"document": given})).scalar_one()
+        return self._decode(document) if document else []
+
+
+def read(kind: type[S], table: Table, *, key: str, paths: Paths | None = None, is_locking: bool = False) -> BulkRead[S]:
+    """Read rows by this column; locking, on PostgreSQL, in the keys' order, so that two who lock don't deadlock."""
+    where = {column.name: (column.name,) for column in table.c} | dict(paths or {})
+    keys = bindparam("keys", type_=ARRAY(Text))
+    rows = select(_object(table, where, func.json_build_object, lambda v: v).label("document")).where(
+        table.c[key] == any_(keys)
+    )
+    if is_locking:
+        rows = rows.order_by(table.c[key]).with_for_update()
+    found = rows.subquery()
+    given = select(func.json_each(_DOCUMENT).table_valued("value").c.value)
+    document = _object(table, where, func.json_object, func.json)
+    return BulkRead(
+        kind,
+        postgresql=select(cast(func.json_agg(found.c.document), Text)),
+        sqlite=select(func.json_group_array(document)).where(table.c[key].in_(given)),
+    )
+
+
+def _object(table: Table, paths: Paths, make: _Function, as_json: _Function) -> ColumnElement[Any]:
+    """Put the columns of a row together as a JSON object; what stands deeper is null if its first column is.
+
+    `make` builds an object of names and values, `as_json` takes a value that is JSON already as such.
+    """
+    parts: dict[str, Any] = {}
+    deeper: dict[str, list[tuple[str, ColumnElement[Any]]]] = {}
+    for name, (top, *rest) in paths.items():
+        value: ColumnElement[Any] = table.c[name]
+        if rest:
+            deeper.setdefault(top, []).append((rest[0], value))
+        else:
+            parts[top] = as_json(value) if isinstance(value.type, JSON) else value
+    for top, values in deeper.items():
+        parts[top] = as_json(case((values[0][1].is_not(None), make(*_flat(values)))))
+    return make(*_flat(parts.items()))
+
+
+def _flat(pairs: Iterable[tuple[str, ColumnElement[Any]]]) -> Iterator[ColumnElement[Any]]:
+    for name, value in pairs:
+        yield _quoted(name)
+        yield value
+
+
+def _quoted(name: str) -> ColumnElement[str]:
+    """Write a name of ours into the statement itself, where it is parsed once."""
+    return literal_column(f"'{name}'")
+
+
+def _for_both(build: Any, table: Table, columns: Sequence[str], paths: Paths | None) -> Bulk:
+    types = {name: table.c[name].type for name in columns}
+    where = {name: (name,) for name in columns} | dict(paths or {})
+    return Bulk(postgresql=build(_PostgresqlRows(types, where)), sqlite=build(_SqliteRows(types, where)))
+
+
+class _SqliteRows:
+    """The document's objects in SQLite."""
+
+    def __init__(self, types: Mapping[str, TypeEngine[Any]], paths: Paths) -> None:
+        self._types = types
+        self._paths = paths
+        self._each = func.json_each(_DOCUMENT).table_valued("value", name="given")
+        self.source: FromClause = self._each
+
+    def value(self, name: str) -> ColumnElement[Any]:
+        path = ".".join(("$", *self._paths[name]))
+        value: ColumnElement[Any] = func.json_extract(self._each.c.value, _quoted(path))
+        return cast(value, LargeBinary) if isinstance(self._types[name], LargeBinary) else value
+
+
+class _PostgresqlRows:
+    """The document's objects in PostgreSQL: as records, with what stands deeper taken out of its JSON."""
+
+    def __init__(self, types: Mapping[str, TypeEngine[Any]], paths: Paths) -> None:
+        self._types = types
+        self._paths = paths
+        tops = {path[0]: JSON() if path[1:] else _sent_as(types[name]) for name, path in paths.items()}
+        records = func.json_to_recordset(cast(_DOCUMENT, JSON))
+        self.source: FromClause = records.table_valued(
+            *(column(top, kind) for top, kind in tops.items()), name="given"
+        ).render_derived(with_types=True)
+
+    def value(self, name: str) -> ColumnElement[Any]:
+        top, *deeper = self._paths[name]
+        value: ColumnElement[Any] = self.source.c[top]
+        if isinstance(self._types[name], LargeBinary):
+            return func.convert_to(value, "UTF8")
+        return func.json_extract_path_text(value, *deeper) if deeper else value
+
+
+def _sent_as(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    return Text() if isinstance(kind, LargeBinary) else kind

@@ -1,0 +1,53 @@
+"""Group reads: all who ask for a task while a read is under way share the next."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from app.db import tasks as task_rows
+from app.db.engine import Connection, Database
+from app.domain.image import Image
+from app.domain.task import Status, Task
+
+_MAX_GROUP = 256
+Found = tuple[Task, list[Image]]
+
+
+class Lookup:
+    """Reads tasks by id, each as it was at some moment after it was asked for."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: dict[str, asyncio.Future[Found | None]] = {}
+        self._worker: asyncio.Task[None] | None = None
+
+    async def get(self, task_id: str) -> Found | None:
+        """Read a task and its images; None if there is none. Raises `ServiceUnavailable`."""
+        found = self._waiting.get(task_id)
+        if found is None:
+            found = self._waiting[task_id] = asyncio.get_running_loop().create_future()
+            if self._worker is None:
+                self._worker = asyncio.create_task(self._work(), name="lookup")
+        # Shielded: whoever goes away must not take the answer from others who asked for the same task.
+        return await asyncio.shield(found)
+
+    async def _work(self) -> None:
+        while self._waiting:
+            ids = list(self._waiting)[:_MAX_GROUP]
+            group = [self._waiting.pop(task_id) for task_id in ids]
+            try:
+                found = await self._database.read(partial(_read, task_ids=ids))
+            except Exception as error:  # noqa: BLE001 -- passed on to those who asked
+                for future in group:
+                    future.set_exception(error)
+                    future.exception()  # fetched, lest asyncio complain where everybody has gone away
+            else:
+                for task_id, future in zip(ids, group, strict=True):
+                    future.set_result(found.get(task_id))
+        self._worker = None
+
+
+async def _read(connection: Connection, task_ids: Sequence[str]) -> dict[str, Found]:
+    tasks = await task_rows.get_all(connection, task_ids)
+    images = await task_rows.images_of(connection, [t.id for t in tasks if t.status is Status.SUCCEEDED])
+    return {task.id: (task, images.get(task.id, [])) for task in tasks}

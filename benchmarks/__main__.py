@@ -1,0 +1,93 @@
+"""`python -m benchmarks`: measure the service beside an endpoint that does nothing, and print tables in Markdown."""
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import dispatch, fairness, latency, memory, throughput
+from benchmarks.databases import KINDS
+from benchmarks.neighbours import Neighbours
+from benchmarks.report import Table, machine
+from benchmarks.session import Options, Session
+
+_BY_NAME = {kind.lower(): kind for kind in KINDS}
+_OTHERS: dict[str, Callable[[Session], Table]] = {
+    "dispatch": dispatch.measure,
+    "latency": latency.measure,
+    "memory": memory.measure,
+    "fairness": fairness.measure,
+}
+_NAMES = (*throughput.PATHS, *_OTHERS)
+
+
+def run(names: list[str], options: Options, directory: Path | None = None) -> list[Table]:
+    """Run benchmarks by their names and print each table as soon as it is there."""
+    paths = [name for name in names if name in throughput.PATHS]
+    measures = [_OTHERS[name] for name in names if name in _OTHERS]
+    if paths:
+        measures.insert(0, lambda session: throughput.measure(session, paths))
+    tables = []
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as own, Session(Path(own), options) as session:
+        print(f"{machine(session.generator.name)}\n", flush=True)
+        for measure in measures:
+            neighbours = Neighbours(session.databases)
+            table = measure(session)
+            table.notes.append(neighbours.note())
+            print(f"{table.markdown()}\n", flush=True)
+            tables.append(table)
+    return tables
+
+
+def _listed(allowed: tuple[str, ...], text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in allowed]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}: allowed are {', '.join(allowed)}")
+    return names
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only",
+        type=lambda text: _listed(_NAMES, text),
+        default=list(_NAMES),
+        help=f"comma-separated: {', '.join(_NAMES)} (default: all)",
+    )
+    parser.add_argument(
+        "--database",
+        type=lambda text: _listed(tuple(_BY_NAME), text),
+        default=list(_BY_NAME),
+        help="comma-separated: sqlite, postgresql (default: both)",
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: 3)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round (default: 2; wrk: whole ones)")
+    parser.add_argument("--connections", type=int, default=128, help="clients at once (default: 128)")
+    parser.add_argument("--generator", choices=["wrk", "bundled"], help="default: wrk where installed")
+    parser.add_argument("--directory", type=Path, help="where databases are made (default: the temporary directory)")
+    return parser.parse_args()
+
+
+def _main() -> int:
+    given = _parse()
+    # Ends as Ctrl-C does: everything that was started is stopped first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = Options(
+        databases=tuple(_BY_NAME[name] for name in given.database),
+        rounds=given.rounds,
+        seconds=given.seconds,
+        connections=given.connections,
+        generator=given.generator,
+    )
+    try:
+        tables = run(given.only, options, given.directory)
+    except KeyboardInterrupt:
+        return 130
+    return 1 if any(table.failures for table in tables) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

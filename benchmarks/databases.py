@@ -1,0 +1,72 @@
+"""Empty databases of both kinds for benchmarks."""
+
+import sqlite3
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from benchmarks.processes import cpu_seconds_of_tree
+from tests.support.databases import PostgresServer
+
+SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
+KINDS = (SQLITE, POSTGRESQL)
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyDatabase:
+    """An empty database; `server_pid` is the process of a server of our own, None where there is none."""
+
+    kind: str
+    url: str
+    server_pid: int | None = None
+
+    def server_cpu_seconds(self) -> float | None:
+        """Read the CPU seconds that the database's own processes have used; None where we can't know."""
+        return None if self.server_pid is None else cpu_seconds_of_tree(self.server_pid)
+
+
+class Databases:
+    """Makes databases in a directory; PostgreSQL is started when first needed and stopped at the end.
+
+    `TEST_DATABASE_URL` names another PostgreSQL server to use, whose CPU time then is not known.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._postgres: PostgresServer | None = None
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exits.close()
+
+    def create(self, kind: str) -> EmptyDatabase:
+        """Make an empty database."""
+        if kind == SQLITE:
+            return EmptyDatabase(kind, f"sqlite:///{self._directory / f'{uuid.uuid4().hex}.db'}")
+        if self._postgres is None:
+            self._postgres = self._exits.enter_context(PostgresServer(self._postgres_directory))
+        return EmptyDatabase(kind, self._postgres.create_database(), self._server_pid())
+
+    def server_cpu_seconds(self) -> float:
+        """Read the CPU seconds that a PostgreSQL of our own has used."""
+        pid = self._server_pid()
+        return 0.0 if pid is None else cpu_seconds_of_tree(pid)
+
+    @property
+    def _postgres_directory(self) -> Path:
+        return self._directory / "pg"
+
+    def _server_pid(self) -> int | None:
+        if self._postgres is None or not self._postgres.is_own:
+            return None
+        return int((self._postgres_directory / "postmaster.pid").read_text().splitlines()[0])
+
+
+def sqlite_version() -> str:
+    """Return the version of the SQLite that Python was built with."""
+    return sqlite3.sqlite_version

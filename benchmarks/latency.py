@@ -1,0 +1,86 @@
+"""How long it takes on an idle system: a submit to reach the upstream, a verdict to reach a client that waits."""
+
+import json
+import statistics
+import time
+import uuid
+
+from app.domain.callback import CallbackTokens
+from benchmarks.client import Client
+from benchmarks.databases import EmptyDatabase
+from benchmarks.gateway import SECRET
+from benchmarks.load import request
+from benchmarks.paths import verdict_request
+from benchmarks.processes import Server
+from benchmarks.report import Table
+from benchmarks.seeding import Store
+from benchmarks.session import Session
+
+_TIMES = 100
+_PAUSE_SECONDS = 0.03
+_PATIENCE_SECONDS = 10
+_NANOSECONDS = 1_000_000
+
+
+def measure(session: Session) -> Table:
+    """Measure both ways on each database."""
+    table = Table("Latency, idle", ("way", "database", "median ms", "p99 ms", "longest ms"))
+    for kind in session.options.databases:
+        database = session.databases.create(kind)
+        with session.gateway(database, UPSTREAM_RATE_LIMIT="0") as server:
+            table.rows.append(("submit sent to its arrival at the upstream", kind, *_cells(_outward(session, server))))
+            back = _back(database, server)
+            if back:
+                table.rows.append(("callback sent to the answer of `?wait=30`", kind, *_cells(back)))
+            else:
+                table.notes.append(f"{kind}: no answer carries `Preference-Applied`, so nothing waits for a verdict.")
+    table.notes.append(f"{_TIMES} times, one at a time, {_PAUSE_SECONDS * 1000:.0f} ms of rest after each.")
+    return table
+
+
+def _outward(session: Session, server: Server) -> list[float]:
+    took = []
+    with Client(server.port) as client, Client(session.upstream.port) as upstream:
+        for _ in range(_TIMES):
+            prompt = uuid.uuid4().hex
+            sent = client.send(request("POST", "/v1/tasks", json.dumps({"prompt": prompt}).encode()))
+            client.receive()
+            took.append((_arrival(upstream, prompt) - sent) / _NANOSECONDS)
+            time.sleep(_PAUSE_SECONDS)
+    return took
+
+
+def _arrival(upstream: Client, prompt: str) -> int:
+    """Ask the upstream until it has seen this prompt; returns when, in nanoseconds since the epoch."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        for at, body in upstream.ask(request("GET", "/arrivals")).json():
+            if prompt in body:
+                return int(at)
+        time.sleep(_PAUSE_SECONDS / 10)
+    raise RuntimeError("a submit did not reach the upstream in time")
+
+
+def _back(database: EmptyDatabase, server: Server) -> list[float]:
+    """Let a client wait for each verdict; empty if this version has nothing to wait with."""
+    tasks = Store(database.url).add_processing(_TIMES)
+    tokens = CallbackTokens([SECRET])
+    took = []
+    with Client(server.port) as waiting, Client(server.port) as upstream:
+        for task in tasks:
+            waiting.send(request("GET", f"/v1/tasks/{task.id}?wait=30"))
+            time.sleep(_PAUSE_SECONDS)
+            sent = upstream.send(verdict_request(tokens, task))
+            answer = waiting.receive()
+            upstream.receive()
+            if "preference-applied" not in answer.head.lower():
+                return []
+            if answer.json()["status"] != "succeeded":
+                raise RuntimeError("a client that waits was answered before the verdict")
+            took.append((answer.at - sent) / _NANOSECONDS)
+    return took
+
+
+def _cells(took: list[float]) -> list[str]:
+    p99 = statistics.quantiles(took, n=100)[98]
+    return [f"{statistics.median(took):.1f}", f"{p99:.1f}", f"{max(took):.1f}"]

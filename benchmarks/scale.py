@@ -1,0 +1,166 @@
+"""`python -m benchmarks.scale`: time the service's statements on ever longer histories, and show their plans."""
+
+import argparse
+import asyncio
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import rates
+from app.db.engine import Database
+from app.db.migrate import migrate
+from app.logs import configure_logs
+from app.services import reconcile
+from app.upstream.client import UpstreamClient
+from benchmarks.bulk import History
+from benchmarks.databases import KINDS, Databases
+from benchmarks.report import Table, machine
+from benchmarks.statements import SMALLEST, Statement, statements
+
+_ROWS = (10_000, 100_000, 1_000_000, 5_000_000)
+_TIMES = 15
+_WARM_UP = 3
+# What takes longer than that in sum is slow enough to be told from fewer calls.
+_ENOUGH_SECONDS = 3.0
+# What is measured in tenths of milliseconds varies by more than this without any reason.
+_GROWS_BY = 3.0
+_AT_LEAST_SECONDS = 0.002
+
+
+class _RollBack(Exception):
+    """Ends a transaction without a trace."""
+
+
+async def measure(kind: str, url: str, sizes: Sequence[int], *, with_plans: bool, times: int = _TIMES) -> Table:
+    """Grow one database through these sizes and time every statement at each."""
+    table = Table(f"Scale, {kind}: median milliseconds", ("statement", *(f"{size:,} tasks" for size in sizes), "grows"))
+    database = Database(url)
+    client = UpstreamClient(base_url="http://127.0.0.1:9", api_key="none", timeout=1, concurrency=1)
+    try:
+        await migrate(database)
+        async with database.writing() as connection:
+            await rates.ensure(connection, reconcile.SCOPE, reconcile.QUESTIONS_PER_SECOND)
+        history = History(url)
+        took: dict[str, list[float]] = {}
+        for size in sizes:
+            began = time.monotonic()
+            await history.grow(size)
+            print(f"{kind}: {size:,} tasks after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            for statement in statements(history, database, client):
+                took.setdefault(statement.name, []).append(await _median(database, statement, times))
+        table.rows = [(name, *(f"{one * 1000:,.2f}" for one in each), _growth(each)) for name, each in took.items()]
+        if with_plans:
+            await _print_plans(kind, database, statements(history, database, client))
+    finally:
+        await client.aclose()
+        await database.aclose()
+    return table
+
+
+async def _median(database: Database, statement: Statement, times: int) -> float:
+    """Call a statement some times, each in a transaction that leaves no trace; returns seconds."""
+    took: list[float] = []
+    while len(took) < _WARM_UP + times and sum(took) < _ENOUGH_SECONDS:
+        async with _rolled_back(database) as connection:
+            began = time.perf_counter()
+            await statement.call(connection)
+            took.append(time.perf_counter() - began)
+    return statistics.median(took[_WARM_UP:] or took)
+
+
+def _growth(took: Sequence[float]) -> str:
+    is_more = took[-1] > _GROWS_BY * took[0] and took[-1] - took[0] > _AT_LEAST_SECONDS
+    return f"{took[-1] / took[0]:,.0f} times" if is_more else ""
+
+
+async def _print_plans(kind: str, database: Database, wanted: Sequence[Statement]) -> None:
+    for statement in wanted:
+        print(f"#### {kind}: {statement.name}\n\n```text")
+        for line in await plans(database, statement):
+            print(line)
+        print("```\n", flush=True)
+
+
+async def plans(database: Database, statement: Statement) -> list[str]:
+    """Explain all that a statement executes."""
+    executed: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, text: str, parameters: Any, _context: Any, is_many: bool) -> None:
+        executed.append((text, parameters[0] if is_many else parameters))
+
+    async with _rolled_back(database) as connection:
+        event.listen(connection.sync_connection, "before_cursor_execute", note)
+        await statement.call(connection)
+        event.remove(connection.sync_connection, "before_cursor_execute", note)
+    lines = []
+    for text, parameters in executed:
+        async with _rolled_back(database) as connection:
+            lines += [" ".join(text.split()), *await _explain(connection, text, parameters, database)]
+    return lines
+
+
+async def _explain(connection: AsyncConnection, text: str, parameters: Any, database: Database) -> list[str]:
+    words = "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF)" if database.is_postgresql else "EXPLAIN QUERY PLAN"
+    rows = await connection.exec_driver_sql(f"{words} {text}", parameters)
+    # PostgreSQL tells the plan in its only column, SQLite in its last.
+    return [f"  {tuple(row)[-1]}" for row in rows]
+
+
+@asynccontextmanager
+async def _rolled_back(database: Database) -> AsyncIterator[AsyncConnection]:
+    try:
+        async with database.writing() as connection:
+            yield connection
+            _leave()
+    except _RollBack:
+        pass
+
+
+def _leave() -> NoReturn:
+    raise _RollBack
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    by_name = {kind.lower(): kind for kind in KINDS}
+    parser.add_argument("--rows", default=",".join(map(str, _ROWS)), help="comma-separated numbers of tasks")
+    parser.add_argument("--database", choices=sorted(by_name), action="append", help="may be repeated; default: both")
+    parser.add_argument("--plans", action="store_true", help="show query plans at the last size")
+    parser.add_argument("--directory", type=Path, help="where databases are made (default: the temporary directory)")
+    given = parser.parse_args()
+    given.rows = sorted(int(size.replace("_", "")) for size in given.rows.split(","))
+    if given.rows[0] < SMALLEST:
+        parser.error(f"at least {SMALLEST:,} rows are needed")
+    given.database = [by_name[name] for name in given.database or by_name]
+    return given
+
+
+def _main() -> int:
+    given = _parse()
+    configure_logs("console", "error", [])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(f"{machine('nothing')}\n")
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="bench-", dir=given.directory) as own,
+            Databases(Path(own)) as databases,
+        ):
+            for kind in given.database:
+                table = asyncio.run(measure(kind, databases.create(kind).url, given.rows, with_plans=given.plans))
+                print(f"{table.markdown()}\n", flush=True)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

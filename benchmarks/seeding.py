@@ -1,0 +1,162 @@
+"""Databases in the state that a benchmark needs, written through the service's own statements."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.clock import SystemClock
+from app.db import events as event_rows
+from app.db import tasks as task_rows
+from app.db.engine import Database
+from app.db.migrate import migrate
+from app.db.schema import tasks
+from app.domain import moves
+from app.domain.event import event_of
+from app.domain.image import new_images
+from app.domain.models import Model
+from app.domain.policy import Policy
+from app.domain.task import Status, Task, new_task
+from app.domain.verdict import Succeeded
+
+T = TypeVar("T")
+_AT_ONCE = 5_000
+_HOUR = 3_600_000
+# Long enough that nothing seeded is asked about or given up while something else is measured.
+_POLICY = Policy(
+    queue_timeout=24 * _HOUR,
+    task_timeout=_HOUR,
+    poll_after=_HOUR,
+    submit_tries=5,
+    hold_retry=60_000,
+    upstream_timeout=30_000,
+)
+_INPUT = {
+    "prompt": "a lake at sunset, seen from a wooden pier",
+    "image_urls": [],
+    "num_images": 1,
+    "aspect_ratio": "16:9",
+    "watermark": None,
+}
+
+
+class Store:
+    """A migrated database. Everything here is done while no time is measured."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        asyncio.run(self._with_database(migrate))
+
+    def add_queued(self, count: int) -> list[Task]:
+        """Add tasks as a submit leaves them."""
+        return self._add([_queued() for _ in range(count)])
+
+    def add_processing(self, count: int) -> list[Task]:
+        """Add tasks that wait for their verdict."""
+        return self._add([_processing() for _ in range(count)])
+
+    def add_succeeded(self, count: int) -> list[Task]:
+        """Add tasks that brought one image each."""
+        return self._add([_succeeded() for _ in range(count)])
+
+    def count(self, *statuses: Status) -> int:
+        """Count the tasks in these states; without any, all."""
+        wanted = tasks.c.status.in_([status.value for status in statuses]) if statuses else text("1 = 1")
+        return int(self._read(select(func.count()).select_from(tasks).where(wanted))[0])
+
+    def first_claim_and_last_reply(self) -> tuple[int, int]:
+        """Read when the first task was claimed and when the last upstream id was noted, in milliseconds."""
+        first, last = self._read(select(func.min(tasks.c.claimed_at), func.max(tasks.c.submitted_at)))
+        return int(first), int(last)
+
+    def settle(self) -> None:
+        """Let the database do now what it would do soon after so many inserts: statistics, its log, free space."""
+        asyncio.run(self._with_database(_settle))
+
+    def _add(self, new: list[Task]) -> list[Task]:
+        asyncio.run(self._with_database(lambda database: _insert(database, new)))
+        return new
+
+    def _read(self, statement: Select[Any]) -> tuple[Any, ...]:
+        async def read(database: Database) -> tuple[Any, ...]:
+            async with database.reading() as connection:
+                return tuple((await connection.execute(statement)).one())
+
+        return asyncio.run(self._with_database(read))
+
+    async def _with_database(self, work: Callable[[Database], Awaitable[T]]) -> T:
+        database = Database(self.url)
+        try:
+            return await work(database)
+        finally:
+            await database.aclose()
+
+
+def _queued() -> Task:
+    now = SystemClock().now()
+    return new_task(
+        project="default",
+        model=Model.NANO_BANANA,
+        task_input=_INPUT,
+        metadata={"order": "42"},
+        now=now,
+        queue_timeout=_POLICY.queue_timeout,
+    )
+
+
+def _processing() -> Task:
+    queued = _queued()
+    claimed = moves.claim(queued, "benchmark", queued.created_at, _POLICY)
+    accepted = moves.accept(claimed.task, secrets.token_hex(16), queued.created_at, _POLICY) if claimed else None
+    if accepted is None:
+        raise RuntimeError("a new task can't be claimed and accepted any more")
+    return accepted.task
+
+
+def _succeeded() -> Task:
+    task = _processing()
+    verdict = Succeeded(task.upstream_task_id or "", (f"https://tempfile.example/{secrets.token_hex(16)}.png",))
+    concluded = moves.conclude(task, verdict, task.updated_at)
+    if concluded is None:
+        raise RuntimeError("a task that is processing can't be concluded any more")
+    return concluded.task
+
+
+async def _insert(database: Database, new: list[Task]) -> None:
+    for start in range(0, len(new), _AT_ONCE):
+        part = new[start : start + _AT_ONCE]
+        succeeded = [task for task in part if task.status is Status.SUCCEEDED]
+        images = [
+            image
+            for task in succeeded
+            for image in new_images(task.id, (f"https://tempfile.example/{task.upstream_task_id}.png",))
+        ]
+        async with database.writing() as connection:
+            await task_rows.add(connection, part)
+            if images:
+                await task_rows.add_images(connection, images)
+            await event_rows.append(connection, [event_of(task) for task in part])
+
+
+async def _settle(database: Database) -> None:
+    if database.is_postgresql:
+        async with database.reading() as connection:
+            await _outside_transaction(connection, "VACUUM (ANALYZE)")
+            await _outside_transaction(connection, "CHECKPOINT")
+    else:
+        async with database.reading() as connection:
+            await _outside_transaction(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+async def _outside_transaction(connection: AsyncConnection, statement: str) -> None:
+    """Run what no transaction may contain."""
+    raw = await connection.get_raw_connection()
+    driver = raw.driver_connection
+    if driver is None:
+        raise RuntimeError("the connection is closed")
+    await driver.execute("COMMIT")
+    await driver.execute(statement)
+    await driver.execute("BEGIN")

@@ -1,0 +1,70 @@
+"""What all benchmarks of one run share: a directory, databases, the no-op server, an upstream, a load generator."""
+
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from benchmarks.databases import KINDS, Databases, EmptyDatabase
+from benchmarks.gateway import start_gateway
+from benchmarks.load import Generator, Outcome, Plan, choose, request
+from benchmarks.processes import Server
+
+_NOOP = Plan([request("GET", "/noop")])
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is measured and for how long."""
+
+    databases: tuple[str, ...] = KINDS
+    rounds: int = 3
+    seconds: float = 2.0
+    connections: int = 128
+    generator: str | None = None
+
+
+class Session:
+    """One run of benchmarks; a context manager that ends all that it started."""
+
+    def __init__(self, directory: Path, options: Options) -> None:
+        self.options = options
+        self.directory = directory
+        self.generator: Generator = choose(options.generator)
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self.databases = self._exits.enter_context(Databases(self.directory))
+            self.noop = self.start("benchmarks.noop", ready_path="/noop")
+            self.upstream = self.start("benchmarks.upstream")
+        except BaseException:
+            self._exits.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exits.close()
+
+    def start(self, module: str, *, ready_path: str = "/", **environment: str) -> Server:
+        """Start a server that lives until the session ends."""
+        server = Server(module, directory=self.fresh_directory(), environment=environment, ready_path=ready_path)
+        return self._exits.enter_context(server)
+
+    def gateway(self, database: EmptyDatabase, **settings: str) -> Server:
+        """Make a gateway; to be used as a context manager."""
+        return start_gateway(database, self.fresh_directory(), self.upstream.url, **settings)
+
+    def fresh_directory(self) -> Path:
+        """Name a directory that nobody has used."""
+        return self.directory / uuid.uuid4().hex[:8]
+
+    def load(self, port: int, plan: Plan, *, seconds: float | None = None) -> Outcome:
+        """Put the session's load on a server."""
+        wanted = self.options.seconds if seconds is None else seconds
+        return self.generator.run(port, plan, connections=self.options.connections, seconds=wanted)
+
+    def load_noop(self, *, seconds: float | None = None) -> Outcome:
+        """Put the same load on the endpoint that does nothing."""
+        return self.load(self.noop.port, _NOOP, seconds=seconds)

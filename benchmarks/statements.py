@@ -1,0 +1,167 @@
+"""The statements whose cost must not grow with the history, each as the service's own function calls it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import events, idempotency, tasks
+from app.db.engine import Database
+from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
+from app.domain.models import Model, TaskType
+from app.domain.policy import Policy
+from app.domain.task import Status, TaskFilter
+from app.services.bell import Bell
+from app.services.dispatch import Dispatch
+from app.services.reconcile import Reconcile
+from app.services.sweep import Sweep
+from app.services.unit import Unit
+from app.services.writer import Writer
+from app.upstream.client import UpstreamClient
+from benchmarks.bulk import CLAIMED_BY, IN_FLIGHT, History
+
+_PAGE = 51
+_DAYS = 86_400_000
+_POLICY = Policy(
+    queue_timeout=86_400_000,
+    task_timeout=900_000,
+    poll_after=60_000,
+    submit_tries=5,
+    hold_retry=60_000,
+    upstream_timeout=30_000,
+)
+# Succeeded in any history, with an image and events.
+_SUCCEEDED = 9_909
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One function of the service, to be called in a transaction that is rolled back."""
+
+    name: str
+    call: Callable[[AsyncConnection], Awaitable[Any]]
+
+
+class _Rehearsal:
+    """Stands where the writer stands, and does the work in a transaction that others end."""
+
+    def __init__(self, connection: AsyncConnection, now: int) -> None:
+        self._connection = connection
+        self._now = now
+
+    async def run(self, work: Callable[[Unit], Awaitable[Any]]) -> Any:
+        """Do the work now."""
+        return await work(Unit(self._connection, self._now))
+
+
+class _StoppedClock:
+    def __init__(self, now: int) -> None:
+        self._now = now
+
+    def now(self) -> int:
+        return self._now
+
+
+def statements(history: History, database: Database, client: UpstreamClient) -> list[Statement]:
+    """List the statements, with parameters that fit this history; `client` is never called."""
+    return [*_reads(history), *_pages(history), *_claims(history), *_services(history, database, client)]
+
+
+def _reads(history: History) -> list[Statement]:
+    ids = [history.task_id(_SUCCEEDED - 4 * number) for number in range(50)]
+    return [
+        Statement("get", lambda c: tasks.get(c, ids[0])),
+        Statement("images_of, 50 tasks", lambda c: tasks.images_of(c, ids)),
+        Statement("events.of_task", lambda c: events.of_task(c, ids[0])),
+        Statement("lock and save, 50 tasks", lambda c: _lock_and_save(c, ids)),
+        Statement("remove", lambda c: tasks.remove(c, ids[0])),
+        Statement("queue_marks", lambda c: tasks.queue_marks(c, 5_000)),
+    ]
+
+
+async def _lock_and_save(connection: AsyncConnection, ids: list[str]) -> None:
+    locked = await tasks.lock(connection, ids)
+    await tasks.save(connection, list(locked.values()))
+
+
+def _pages(history: History) -> list[Statement]:
+    def page(
+        name: str, *, subject: str | None = None, before_id: str | None = None, project: str = "default", **wanted: Any
+    ) -> Statement:
+        shown = TaskFilter(**wanted)
+        return Statement(
+            f"page, {name}",
+            lambda c: tasks.page(c, project, subject, shown, before_id=before_id, limit=_PAGE),
+        )
+
+    oldest = history.task_id(history.rows - 100)
+    long_ago = history.now - history.rows * 900
+    return [
+        page("newest"),
+        page("of a small project", project="project-7"),
+        page("of an empty project", project="nobody"),
+        page("far down", before_id=oldest),
+        page("status=queued", status=Status.QUEUED),
+        page("status=processing", status=Status.PROCESSING),
+        page("status=succeeded", status=Status.SUCCEEDED),
+        page("status=canceled", status=Status.CANCELED),
+        page("model of every hundredth", model=Model.NANO_BANANA_2, project="project-49"),
+        page("model that is never used", model=Model.NANO_BANANA_2),
+        page("type", type=TaskType.IMAGE_TO_IMAGE),
+        page("created_after=now", created_after=history.now),
+        page("created_before=long ago", created_before=long_ago),
+        page("of a subject", subject="user-7", project="project-7"),
+        page("of an unknown subject", subject="nobody"),
+    ]
+
+
+def _claims(history: History) -> list[Statement]:
+    now = history.now
+    keys = [IdempotencyKey("default", "", f"new-order-{number}") for number in range(100)]
+    wanted = [Reservation(key, "0" * 64, "task_x") for key in keys]
+    expired = now - LIFETIME
+    return [
+        Statement("queued_projects", tasks.queued_projects),
+        Statement("claimable, 16", lambda c: tasks.claimable(c, "default", now=now, limit=16)),
+        Statement("claimed_by", lambda c: tasks.claimed_by(c, CLAIMED_BY, before=now)),
+        Statement("to_ask, 16", lambda c: tasks.to_ask(c, now=now, limit=16)),
+        Statement("overdue, 200", lambda c: tasks.overdue(c, now=now, limit=200)),
+        Statement(
+            "idempotency.reserve, 100 keys", lambda c: idempotency.reserve(c, wanted, now=now, lifetime=LIFETIME)
+        ),
+        Statement("idempotency.sweep, 200", lambda c: idempotency.sweep(c, before=expired, limit=200)),
+    ]
+
+
+def _services(history: History, database: Database, client: UpstreamClient) -> list[Statement]:
+    clock = _StoppedClock(history.now)
+
+    def writer(connection: AsyncConnection) -> Writer:
+        return cast(Writer, _Rehearsal(connection, history.now))
+
+    def dispatch(connection: AsyncConnection) -> Dispatch:
+        return Dispatch(
+            database=database,
+            writer=writer(connection),
+            client=client,
+            clock=clock,
+            policy=_POLICY,
+            rate_limit=None,
+            callback_url=lambda task_id: task_id,
+            bell=Bell(),
+        )
+
+    def reconcile(connection: AsyncConnection) -> Reconcile:
+        return Reconcile(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
+
+    return [
+        Statement("Dispatch.claim, 16", lambda c: dispatch(c).claim(16)),
+        Statement("Reconcile.claim, 16", lambda c: reconcile(c).claim(16)),
+        Statement("Reconcile.expire", lambda c: reconcile(c).expire()),
+        Statement("Sweep.idempotency_keys", lambda c: Sweep(writer=writer(c), clock=clock).idempotency_keys()),
+    ]
+
+
+SMALLEST = max(IN_FLIGHT, _SUCCEEDED) + 1
+"""The shortest history that the statements fit."""

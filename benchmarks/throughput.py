@@ -1,0 +1,130 @@
+"""Requests per second of each path, in rounds that alternate with rounds of the no-op endpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from benchmarks.databases import EmptyDatabase
+from benchmarks.load import Outcome, Plan, UsedUp
+from benchmarks.paths import KeyedSubmits, Lists, Path, Reads, ReadsOfShortQueue, Submits, Verdicts
+from benchmarks.processes import Server
+from benchmarks.report import Table, mebibytes, milliseconds, spread
+from benchmarks.session import Session
+from benchmarks.yardsticks import NoopPost, UsualVerdicts
+
+PATHS: dict[str, type[Path]] = {
+    path.name: path
+    for path in (NoopPost, Verdicts, Submits, KeyedSubmits, Reads, ReadsOfShortQueue, Lists, UsualVerdicts)
+}
+_COLUMNS = (
+    "path",
+    "database",
+    "ratio to the no-op",
+    "requests/s",
+    "p50 ms",
+    "p99 ms",
+    "CPU ms/request",
+    "of the database's server",
+    "RSS MiB",
+    "failed",
+)
+_WARM_UP_SECONDS = 1.0
+# Prepared requests that go out once: so many times what the no-op endpoint answers meanwhile.
+_MARGIN = 2.5
+
+
+@dataclass(slots=True)
+class _Rounds:
+    """What the rounds of one path gave; CPU time in seconds per answer."""
+
+    ratios: list[float] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    database_cpu: list[float] = field(default_factory=list)
+    rss: int = 0
+
+    def cells(self) -> list[str]:
+        """Write them as they stand in the table, from the rate on."""
+        if not self.outcomes:
+            return ["-"] * 7
+        return [
+            spread([outcome.rate for outcome in self.outcomes], 0),
+            milliseconds([outcome.p50 for outcome in self.outcomes]),
+            milliseconds([outcome.p99 for outcome in self.outcomes]),
+            milliseconds(self.cpu, 3),
+            milliseconds(self.database_cpu, 3) if self.database_cpu else "-",
+            mebibytes(self.rss),
+            str(sum(outcome.failed for outcome in self.outcomes)),
+        ]
+
+
+def measure(session: Session, names: list[str]) -> Table:
+    """Measure paths on each database; a row each."""
+    table = Table("Throughput", _COLUMNS)
+    noop = _Rounds()
+    for name in names:
+        is_bare = PATHS[name] is NoopPost
+        for kind in session.options.databases[:1] if is_bare else session.options.databases:
+            path = PATHS[name](session.databases.create(kind))
+            with path.server(session) as server:
+                rounds = _alternate(session, path, server, noop, table)
+            ratio = spread(rounds.ratios) if rounds.ratios else "-"
+            table.rows.append([path.title, "-" if is_bare else kind, ratio, *rounds.cells()])
+    table.rows.insert(0, ["no-op `GET`", "-", "1", *noop.cells()])
+    table.notes.append(
+        f"Median of {session.options.rounds} rounds of {session.options.seconds:g} s (least-greatest), "
+        f"{session.options.connections} connections, each round after one of the no-op endpoint."
+    )
+    return table
+
+
+def _alternate(session: Session, path: Path, server: Server, noop: _Rounds, table: Table) -> _Rounds:
+    """Measure in turn the no-op endpoint and the path, so that noise hits both."""
+    rounds = _Rounds()
+    seconds = min(_WARM_UP_SECONDS, session.options.seconds)
+    warm = session.load_noop(seconds=seconds)
+    session.load(server.port, _prepare(path, warm.rate * warm.seconds), seconds=seconds)
+    for _ in range(session.options.rounds):
+        yardstick = _run(noop, session.noop, None, session.load_noop)
+        plan = _prepare(path, yardstick.rate * yardstick.seconds)
+        applied = path.applied()
+        try:
+            outcome = _run(rounds, server, path.database, partial(session.load, server.port, plan))
+        except UsedUp:
+            table.failures.append(f"{path.title}: {len(plan.requests)} prepared requests were too few")
+            continue
+        rounds.ratios.append(outcome.rate / yardstick.rate)
+        _check(session, path, outcome, applied, table)
+    return rounds
+
+
+def _prepare(path: Path, answers: float) -> Plan:
+    plan = path.plan(round(answers * _MARGIN) + 1)
+    path.settle()
+    return plan
+
+
+def _run(rounds: _Rounds, server: Server, database: EmptyDatabase | None, load: Callable[[], Outcome]) -> Outcome:
+    """Put load on a server and note what came of it and what it cost."""
+    used, database_used = server.usage(), database.server_cpu_seconds() if database else None
+    outcome = load()
+    uses, database_uses = server.usage(), database.server_cpu_seconds() if database else None
+    answered = max(outcome.answered, 1)
+    rounds.outcomes.append(outcome)
+    rounds.cpu.append((uses.cpu_seconds - used.cpu_seconds) / answered)
+    if database_uses is not None and database_used is not None:
+        rounds.database_cpu.append((database_uses - database_used) / answered)
+    rounds.rss = uses.rss_bytes
+    return outcome
+
+
+def _check(session: Session, path: Path, outcome: Outcome, before: int | None, table: Table) -> None:
+    """Hold what was answered against what the database has: what was under way at the end was not answered any more."""
+    after = path.applied()
+    if before is None or after is None:
+        return
+    surplus = after - before - outcome.answered
+    if not 0 <= surplus <= session.options.connections:
+        table.failures.append(
+            f"{path.title} on {path.database.kind}: {outcome.answered} answers, {after - before} in the database"
+        )
