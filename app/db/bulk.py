@@ -6,6 +6,7 @@ interpreter to another thread and has to win it back.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -40,35 +41,48 @@ Paths = Mapping[str, tuple[str, ...]]
 _DOCUMENT = bindparam("document", type_=Text)
 
 
-class Bulk:
-    """A statement that writes many objects, in the form that each database takes."""
+class BulkWrite:
+    """A statement that writes many objects, in the form that each database takes best.
 
-    def __init__(self, *, postgresql: Executable, sqlite: Executable) -> None:
+    PostgreSQL reads records from objects, SQLite parses short arrays fastest; neither is sent more than it writes.
+    """
+
+    def __init__(self, fields: Sequence[str], *, postgresql: Executable, sqlite: Executable) -> None:
+        self._fields = fields
+        self._values_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*fields)
         self._postgresql = postgresql
         self._sqlite = sqlite
 
     async def execute(self, connection: Connection, objects: Sequence[Any]) -> int:
-        """Write objects, structs or mappings; returns how many rows were written."""
-        statement = self._postgresql if connection.dialect.name == "postgresql" else self._sqlite
-        document = msgspec.json.encode(objects).decode()
+        """Write objects by their attributes; returns how many rows were written."""
+        rows: Sequence[Any] = [_with_text(self._values_of(item)) for item in objects]
+        statement = self._sqlite
+        if connection.dialect.name == "postgresql":
+            statement, rows = self._postgresql, [dict(zip(self._fields, row, strict=True)) for row in rows]
+        document = msgspec.json.encode(rows).decode()
         return int((await connection.execute(statement, {"document": document})).rowcount)
 
 
-def insert(table: Table, columns: Sequence[str], paths: Paths | None = None) -> Bulk:
-    """Insert these columns of each object; binary ones come as text."""
+def insert(
+    table: Table, columns: Sequence[str], *, paths: Paths | None = None, constants: Mapping[str, int] | None = None
+) -> BulkWrite:
+    """Insert these columns of each object, bytes if they are text, and the same constants for all."""
+    same: dict[str, ColumnElement[Any]] = {
+        name: literal_column(str(value)) for name, value in (constants or {}).items()
+    }
 
     def build(rows: "_PostgresqlRows | _SqliteRows") -> Executable:
-        values = [rows.value(name) for name in columns]
-        return insert_into(table).from_select(columns, select(*values).select_from(rows.source))
+        values = {name: rows.value(name) for name in columns} | same
+        return insert_into(table).from_select(list(values), select(*values.values()).select_from(rows.source))
 
     return _for_both(build, table, columns, paths)
 
 
-def update(table: Table, columns: Sequence[str], *, version: str, paths: Paths | None = None) -> Bulk:
+def update(table: Table, columns: Sequence[str], *, version: str, paths: Paths | None = None) -> BulkWrite:
     """Set these columns of each object's row (by `id`), if its version is still the object's, and count that up."""
 
     def build(rows: "_PostgresqlRows | _SqliteRows") -> Executable:
-        values = {name: rows.value(name) for name in columns} | {version: table.c[version] + 1}
+        values = {name: rows.value(name) for name in columns} | {version: table.c[version] + literal_column("1")}
         is_same = (table.c.id == rows.value("id")) & (table.c[version] == rows.value(version))
         return update_table(table).where(is_same).values(values)
 
@@ -141,29 +155,36 @@ def _quoted(name: str) -> ColumnElement[str]:
     return literal_column(f"'{name}'")
 
 
-def _for_both(build: Any, table: Table, columns: Sequence[str], paths: Paths | None) -> Bulk:
+def _for_both(build: Any, table: Table, columns: Sequence[str], paths: Paths | None) -> BulkWrite:
     types = {name: table.c[name].type for name in columns}
-    where = {name: (name,) for name in columns} | dict(paths or {})
-    return Bulk(postgresql=build(_PostgresqlRows(types, where)), sqlite=build(_SqliteRows(types, where)))
+    where = {name: (name,) for name in columns} | {name: path for name, path in (paths or {}).items() if name in types}
+    fields = list(dict.fromkeys(path[0] for path in where.values()))
+    return BulkWrite(
+        fields,
+        postgresql=build(_PostgresqlRows(types, where)),
+        sqlite=build(_SqliteRows(types, where, fields)),
+    )
 
 
 class _SqliteRows:
-    """The document's objects in SQLite."""
+    """The document's rows in SQLite."""
 
-    def __init__(self, types: Mapping[str, TypeEngine[Any]], paths: Paths) -> None:
+    def __init__(self, types: Mapping[str, TypeEngine[Any]], paths: Paths, fields: Sequence[str]) -> None:
         self._types = types
         self._paths = paths
+        self._fields = fields
         self._each = func.json_each(_DOCUMENT).table_valued("value", name="given")
         self.source: FromClause = self._each
 
     def value(self, name: str) -> ColumnElement[Any]:
-        path = ".".join(("$", *self._paths[name]))
+        top, *deeper = self._paths[name]
+        path = ".".join((f"$[{self._fields.index(top)}]", *deeper))
         value: ColumnElement[Any] = func.json_extract(self._each.c.value, _quoted(path))
         return cast(value, LargeBinary) if isinstance(self._types[name], LargeBinary) else value
 
 
 class _PostgresqlRows:
-    """The document's objects in PostgreSQL: as records, with what stands deeper taken out of its JSON."""
+    """The document's rows in PostgreSQL: as records, with what stands deeper taken out of its JSON."""
 
     def __init__(self, types: Mapping[str, TypeEngine[Any]], paths: Paths) -> None:
         self._types = types
@@ -178,8 +199,12 @@ class _PostgresqlRows:
         top, *deeper = self._paths[name]
         value: ColumnElement[Any] = self.source.c[top]
         if isinstance(self._types[name], LargeBinary):
-            return func.convert_to(value, "UTF8")
-        return func.json_extract_path_text(value, *deeper) if deeper else value
+            return func.convert_to(value, _quoted("UTF8"))
+        return func.json_extract_path_text(value, *map(_quoted, deeper)) if deeper else value
+
+
+def _with_text(values: tuple[Any, ...]) -> Sequence[Any]:
+    return [v.decode() if isinstance(v, bytes) else v for v in values] if bytes in map(type, values) else values
 
 
 def _sent_as(kind: TypeEngine[Any]) -> TypeEngine[Any]:

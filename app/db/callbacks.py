@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from sqlalchemy import delete, insert, select
 
 from app.db import bulk
@@ -17,27 +18,21 @@ _INSERT_TEXTS = bulk.insert(callbacks, _COLUMNS)
 
 async def add(connection: Connection, new: Sequence[ReceivedCallback]) -> None:
     """Keep callbacks as they arrived."""
-    texts, others = [], []
-    for callback in new:
-        row = {name: getattr(callback, name) for name in _COLUMNS}
-        text = _as_text(callback.body)
-        if text is None:
-            others.append(row)
-        else:
-            texts.append(row | {"body": text})
+    texts = [callback for callback in new if _is_text(callback.body)]
+    others = [callback for callback in new if not _is_text(callback.body)]
     if texts:
         await _INSERT_TEXTS.execute(connection, texts)
     if others:
-        await connection.execute(_INSERT, others)
+        await connection.execute(_INSERT, [msgspec.structs.asdict(callback) for callback in others])
 
 
-def _as_text(body: bytes) -> str | None:
-    """Read a body as text; None if it is none, or one that databases can't hold."""
+def _is_text(body: bytes) -> bool:
+    """Whether a body is text that databases can hold."""
     try:
-        text = body.decode()
+        body.decode()
     except UnicodeDecodeError:
-        return None
-    return None if "\0" in text else text
+        return False
+    return b"\0" not in body
 
 
 async def trim(connection: Connection, task_id: str) -> None:

@@ -27,9 +27,12 @@ from app.domain.task import Status, Task, TaskFilter
 from app.domain.verdict import ErrorCode, TaskError
 
 _COLUMNS = [column.name for column in tasks.c]
-_CONSTANT = set("id project subject model type input metadata webhook_url retry_of created_at".split())
+_CONSTANT = "id project subject model type input metadata webhook_url retry_of created_at".split()
+# What else a new task has; nothing else has happened to it yet.
+_NEW = [*_CONSTANT, "status", "updated_at", "not_before", "deadline_at"]
+_NOT_YET = {"attempts": 0, "failures": 0, "asks": 0, "callbacks": 0, "version": 0}
 # What a movement may change. All of it is written each time, so that all movements are one statement.
-_MUTABLE = [name for name in _COLUMNS if name not in _CONSTANT | {"version"}]
+_MUTABLE = [name for name in _COLUMNS if name not in {*_CONSTANT, "version"}]
 _ERROR_PATHS = {
     "error_code": ("error", "code"),
     "error_message": ("error", "message"),
@@ -41,7 +44,7 @@ _AT_MOST = bindparam("at_most", type_=Integer)
 _NOW = bindparam("now", type_=BigInteger)
 
 # Statements are built once: building one takes longer than running it.
-_INSERT = bulk.insert(tasks, _COLUMNS, _ERROR_PATHS)
+_INSERT = bulk.insert(tasks, _NEW, constants=_NOT_YET)
 _UPDATE = bulk.update(tasks, _MUTABLE, version="version", paths=_ERROR_PATHS)
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
 _GET_ALL = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS)
