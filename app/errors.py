@@ -54,6 +54,12 @@ class TaskNotFound(GatewayError):
     code, status, title = "task_not_found", 404, "Task not found"
 
 
+class DeliveryNotFound(GatewayError):
+    """There is no such webhook delivery, or not for this caller."""
+
+    code, status, title = "delivery_not_found", 404, "Webhook delivery not found"
+
+
 class UnknownCallback(GatewayError):
     """The callback's token is not one of ours, or its task is gone."""
 

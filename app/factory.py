@@ -7,18 +7,23 @@ from app.clock import Clock, SystemClock
 from app.db import facts, rates
 from app.db.engine import Database
 from app.domain.callback import CallbackTokens
+from app.domain.destination import DestinationRules
 from app.domain.event import TaskEvent
 from app.domain.policy import Policy
+from app.outbound.webhooks import WebhookClient
 from app.services import dispatch as dispatching
 from app.services import reconcile as reconciling
 from app.services.access import Access
 from app.services.bell import Bell
 from app.services.callbacks import Callbacks
+from app.services.deliver import Deliver
+from app.services.deliveries import Deliveries
 from app.services.dispatch import Dispatch, RateLimit
 from app.services.reconcile import Reconcile
 from app.services.secret import load_secrets
 from app.services.sweep import Sweep
 from app.services.tasks import Tasks
+from app.services.webhook_secrets import WebhookSecrets
 from app.services.writer import Writer
 from app.settings import Settings
 from app.upstream.client import UpstreamClient
@@ -36,7 +41,7 @@ class Factory:
         self.clock = clock or SystemClock()
         self.policy = make_policy(settings)
         self.database = Database(database_url(settings))
-        self.queue_bell, self.question_bell = Bell(), Bell()
+        self.queue_bell, self.question_bell, self.delivery_bell = Bell(), Bell(), Bell()
         self.writer = Writer(self.database, self.clock, self._ring)
         self.client = UpstreamClient(
             base_url=upstream_url,
@@ -69,6 +74,21 @@ class Factory:
             bell=self.queue_bell,
         )
         self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
+        destinations = DestinationRules(settings.allow_networks)
+        self.webhook_client = WebhookClient(destinations)
+        self.webhook_secrets = WebhookSecrets(database=self.database, writer=self.writer, clock=self.clock)
+        self.deliveries = Deliveries(
+            database=self.database, writer=self.writer, destinations=destinations, bell=self.delivery_bell
+        )
+        self.deliver = Deliver(
+            database=self.database,
+            writer=self.writer,
+            client=self.webhook_client,
+            signing_secrets=self.webhook_secrets,
+            clock=self.clock,
+            schedule=[round(seconds * 1000) for seconds in settings.webhook_retry_schedule],
+            bell=self.delivery_bell,
+        )
         self.sweep = Sweep(writer=self.writer, clock=self.clock)
 
     async def start(self) -> None:
@@ -85,11 +105,14 @@ class Factory:
         """Commit what waits and close all connections. The loops must have stopped."""
         await self.writer.aclose()
         await self.client.aclose()
+        await self.webhook_client.aclose()
         await self.database.aclose()
 
     def _ring(self, events: Sequence[TaskEvent]) -> None:
         if any(event.type == _QUEUED for event in events):
             self.queue_bell.ring()
+        if any(event.is_for_webhook for event in events):
+            self.delivery_bell.ring()
 
 
 def database_url(settings: Settings) -> str:

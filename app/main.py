@@ -1,5 +1,6 @@
 """The application: routes and middleware around the services, and the loops beside them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,11 +8,12 @@ import structlog
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import callbacks, health, problems, tasks
+from app.api import callbacks, health, problems, tasks, webhooks
 from app.api.middleware import Gate, RequestContext
 from app.api.shortcut import Shortcut
 from app.factory import Factory
 from app.loops.crew import Crew
+from app.loops.deliver import DeliverLoop
 from app.loops.dispatch import DispatchLoop
 from app.loops.loop import Loop
 from app.loops.reconcile import AskLoop, ExpireLoop
@@ -21,6 +23,9 @@ from app.services.health import HealthCheck
 from app.settings import Settings
 
 _QUESTIONS_AT_ONCE = 16
+_WEBHOOKS_AT_ONCE = 64
+# A webhook that is broken off is sent again, perhaps twice, which its receiver has to expect.
+_WEBHOOK_SECONDS = 3
 # What is in flight gets the time of one upstream call, and a little to be recorded.
 _RECORD_SECONDS = 5
 _SWEEP_SECONDS = 60
@@ -43,7 +48,9 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
             await loop.stop()
         # A question can be asked again by anybody; a submit can't be sent again.
         await questions.finish(0)
-        cut = await submits.finish(settings.upstream_timeout_seconds + _RECORD_SECONDS)
+        cut, _ = await asyncio.gather(
+            submits.finish(settings.upstream_timeout_seconds + _RECORD_SECONDS), posts.finish(_WEBHOOK_SECONDS)
+        )
         if cut:
             _log.error("submits_cut_off", submits=cut)
         await factory.aclose()
@@ -52,9 +59,11 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
     factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key)
     submits = Crew(settings.upstream_concurrency, factory.queue_bell)
     questions = Crew(_QUESTIONS_AT_ONCE, factory.question_bell)
+    posts = Crew(_WEBHOOKS_AT_ONCE, factory.delivery_bell)
     loops = [
         Loop("dispatch", DispatchLoop(factory.dispatch, submits).run_once, bell=factory.queue_bell),
         Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
+        Loop("deliver", DeliverLoop(factory.deliver, posts).run_once, bell=factory.delivery_bell),
         Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
         Loop("sweep", SweepLoop(factory.sweep).run_once, bell=Bell(), interval=_SWEEP_SECONDS),
     ]
@@ -80,7 +89,7 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
         ],
     )
     problems.install(app)
-    for router in (tasks.router, callbacks.router, health.router):
+    for router in (tasks.router, webhooks.router, callbacks.router, health.router):
         app.include_router(router)
     # The last added is the outermost.
     app.add_middleware(

@@ -17,6 +17,8 @@ from app.errors import ConfigurationError
 
 _MAX_RATE = 10_000
 _MAX_WINDOW_SECONDS = 86_400
+_MAX_PAUSES = 20
+_MAX_PAUSE_SECONDS = 7 * 86_400
 
 
 def _split(value: object) -> object:
@@ -35,14 +37,35 @@ def _rate(value: object) -> object:
     return int(match[1]), float(match[2])
 
 
+def _networks(value: object) -> object:
+    """Read comma-separated networks; an address alone is a network of its own."""
+    if not isinstance(value, str):
+        return value
+    found = []
+    for number, part in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
+        try:
+            found.append(ipaddress.ip_network(part))
+        except ValueError as error:
+            problem = "has bits set beyond its prefix" if "host bits" in str(error) else "is not a network"
+            raise ValueError(f"entry {number} {problem}") from None
+    return found
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
 List = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[list[ipaddress.IPv4Network | ipaddress.IPv6Network], NoDecode, BeforeValidator(_networks)]
 Rate = Annotated[tuple[int, float] | None, NoDecode, BeforeValidator(_rate)]
 Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 86_400, allow_inf_nan=False)]
+Schedule = Annotated[
+    list[Annotated[float, Field(gt=0, le=_MAX_PAUSE_SECONDS, allow_inf_nan=False)]],
+    Field(min_length=1, max_length=_MAX_PAUSES),
+    NoDecode,
+    BeforeValidator(_split),
+]
 
 
 class Settings(BaseSettings):
@@ -75,6 +98,11 @@ class Settings(BaseSettings):
     queue_timeout_seconds: Seconds = Field(86_400, description="seconds, more than 0")
     poll_after_seconds: Seconds | None = Field(None, description="seconds, more than 0")
     task_timeout_seconds: Seconds = Field(900, description="seconds, more than 0")
+    webhook_retry_schedule: Schedule = Field(
+        [5, 300, 1800, 7200, 18_000, 36_000, 36_000],
+        description=f"1 to {_MAX_PAUSES} comma-separated numbers of seconds, each more than 0, at most a week",
+    )
+    allow_networks: Networks = Field([], description="comma-separated networks, such as 10.0.0.0/8,fd00::/8")
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
         "console", description="console or json"
     )

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from app.logs import configure_logs
 from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway
+from tests.support.receiver import Receiver
 from tests.support.vendor import Vendor
 
 configure_logs("console", "error", [])
@@ -35,6 +36,13 @@ def vendor() -> Iterator[Vendor]:
     vendor = Vendor()
     yield vendor
     vendor.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.stop()
 
 
 @pytest.fixture

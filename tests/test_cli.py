@@ -90,6 +90,19 @@ def test_migrate_only_migrates(tmp_path: Path) -> None:
         ("QUEUE_TIMEOUT_SECONDS", "nan"),
         ("POLL_AFTER_SECONDS", "-3"),
         ("TASK_TIMEOUT_SECONDS", "soon"),
+        ("WEBHOOK_RETRY_SCHEDULE", "5,soon"),
+        ("WEBHOOK_RETRY_SCHEDULE", "5,0"),
+        ("WEBHOOK_RETRY_SCHEDULE", "5,-1"),
+        ("WEBHOOK_RETRY_SCHEDULE", "5,inf"),
+        ("WEBHOOK_RETRY_SCHEDULE", "5,604801"),
+        ("WEBHOOK_RETRY_SCHEDULE", ",".join(["1"] * 21)),
+        ("WEBHOOK_RETRY_SCHEDULE", ","),
+        ("WEBHOOK_RETRY_SCHEDULE", "[5,300]"),
+        ("ALLOW_NETWORKS", HIDDEN),
+        ("ALLOW_NETWORKS", "10.0.0.0/8,localhost"),
+        ("ALLOW_NETWORKS", "10.0.0.0/33"),
+        ("ALLOW_NETWORKS", "10.1.2.3/8"),
+        ("ALLOW_NETWORKS", "10.0.0.0/8 172.16.0.0/12"),
     ],
 )
 def test_a_wrong_setting_is_named_without_its_value(
@@ -104,6 +117,24 @@ def test_a_wrong_setting_is_named_without_its_value(
     assert message.startswith(name)
     assert "\n" not in message
     assert HIDDEN not in message
+
+
+def test_lists_of_networks_and_pauses_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALLOW_NETWORKS", " 10.0.0.0/8, fd00::/8 ,192.168.1.5,::1,")
+    monkeypatch.setenv("WEBHOOK_RETRY_SCHEDULE", "0.5, 60,")
+    settings = load_settings()
+    assert [str(network) for network in settings.allow_networks] == [
+        "10.0.0.0/8",
+        "fd00::/8",
+        "192.168.1.5/32",
+        "::1/128",
+    ]
+    assert settings.webhook_retry_schedule == [0.5, 60]
+    monkeypatch.setenv("ALLOW_NETWORKS", "")
+    monkeypatch.setenv("WEBHOOK_RETRY_SCHEDULE", "")
+    assert load_settings().allow_networks == []
+    assert load_settings().webhook_retry_schedule == [5, 300, 1800, 7200, 18_000, 36_000, 36_000]
 
 
 @pytest.mark.parametrize(

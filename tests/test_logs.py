@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import GatewayProcess
+from tests.support.receiver import Receiver
 from tests.support.vendor import Reply, Vendor, envelope, success_a
 
 UPSTREAM, SECRET, CLIENT = "upstream-key-4711", "callback-secret-4711", "client-key-4711-0123456789abc"
@@ -53,3 +54,26 @@ def test_logs_name_requests_and_tasks_and_keep_secrets(tmp_path: Path, vendor: V
     assert [line["request_id"] for line in accepted] == ["my-request"]
     assert {"submitted", "callback"} <= {line["event"] for line in lines if line.get("task_id") == task["id"]}
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
+
+
+def test_logs_tell_of_webhooks_and_keep_their_secrets(tmp_path: Path, vendor: Vendor, receiver: Receiver) -> None:
+    settings = {
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "debug",
+        "NANOBANANA_API_KEY": UPSTREAM,
+        "NANOBANANA_BASE_URL": vendor.url,
+        "SECRET_KEY": SECRET,
+        "ALLOW_NETWORKS": "127.0.0.0/8",
+    }
+    vendor.on_submit = lambda _: envelope(400, "no")
+    with GatewayProcess(tmp_path, settings) as gateway:
+        task = gateway.client.submit(webhook_url=f"{receiver.url}?key=receivers-secret-4711")["id"]
+        (arrived,) = receiver.wait_for(1)
+        secrets = [gateway.client.get("/v1/webhook-secret").json()["secret"]]
+        secrets.append(gateway.client.post("/v1/webhook-secret/rotate").json()["secret"])
+    lines = [json.loads(line) for line in gateway.log.splitlines()]
+    (told,) = [line for line in lines if line["event"] == "webhook"]
+    assert (told["task_id"], told["delivery_id"], told["status"]) == (task, arrived.headers["webhook-id"], 200)
+    assert (told["state"], told["host"]) == ("delivered", receiver.url.split("/")[2])
+    for secret in (*secrets, "receivers-secret-4711", arrived.headers["webhook-signature"]):
+        assert secret not in gateway.log

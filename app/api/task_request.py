@@ -69,7 +69,7 @@ class TaskRequest(BaseModel):
     resolution: str | None = Field(None, description="nano-banana-pro and nano-banana-2: 1K, 2K or 4K.")
     output_format: str | None = Field(None, description="nano-banana-2 only: png or jpg.")
     google_search: bool | None = Field(None, description="nano-banana-2 only.")
-    webhook_url: Url | None = Field(None, description="Not available in this version.")
+    webhook_url: Url | None = Field(None, description="Told of the task's end, see docs/webhooks.md.")
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=_MAX_METADATA_PAIRS)] | None = Field(
         None, description="Up to 16 pairs of strings that come back with the task.", examples=[{"order": "42"}]
     )
@@ -94,8 +94,6 @@ class TaskRequest(BaseModel):
         if self.type is not None and self.type != follows.value:
             has = "image_urls has images" if follows is TaskType.IMAGE_TO_IMAGE else "there are no image_urls"
             wrong.append(("type", f"contradicts that {has}"))
-        if self.webhook_url is not None:
-            wrong.append(("webhook_url", "webhooks are not available in this version"))
         if wrong:
             raise _wrong_fields(wrong)
         return self

@@ -1,7 +1,5 @@
 """Routes of tasks: submit, look, list, cancel, retry, delete."""
 
-import base64
-import binascii
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -11,6 +9,7 @@ from starlette.responses import Response
 
 from app.api.answer import JsonAnswer
 from app.api.body import read_model
+from app.api.cursor import decode_cursor, encode_cursor
 from app.api.dependencies import (
     TASK_ID,
     CurrentCaller,
@@ -96,17 +95,19 @@ async def submit(request: Request) -> Response:
     caller = await get_caller(request)
     idempotency_key = _idempotency_key(request)
     body = await read_model(request, TaskRequest, _MAX_BODY_BYTES)
-    state, is_replay = await factory_of(request).tasks.submit(caller, body.submission(), idempotency_key)
+    services = factory_of(request)
+    if body.webhook_url is not None:
+        services.deliveries.check_url(body.webhook_url)
+    state, is_replay = await services.tasks.submit(caller, body.submission(), idempotency_key)
     return _accepted(state, is_replay=is_replay)
 
 
 @router.get("", response_model=TaskPage, responses=problems(422))
 async def list_tasks(query: Annotated[_ListQuery, Query()], caller: CurrentCaller, services: Services) -> Response:
     """List tasks, newest first."""
-    before_id = _decode_cursor(query.cursor) if query.cursor else None
+    before_id = decode_cursor(query.cursor, TASK_ID)
     states, next_id = await services.tasks.page(caller, query.filter(), before_id=before_id, limit=query.limit)
-    cursor = base64.urlsafe_b64encode(next_id.encode()).decode().rstrip("=") if next_id else None
-    return JsonAnswer({"data": [task_view(state) for state in states], "next_cursor": cursor})
+    return JsonAnswer({"data": [task_view(state) for state in states], "next_cursor": encode_cursor(next_id)})
 
 
 @router.get("/{task_id}", response_model=TaskView, responses=problems(404))
@@ -162,15 +163,3 @@ def _idempotency_key(request: Request) -> str | None:
         return key
     message = f"must have 1 to {_MAX_IDEMPOTENCY_KEY} characters"
     raise InvalidRequest("Some parameters are wrong.", [{"field": "Idempotency-Key", "message": message}])
-
-
-def _decode_cursor(cursor: str) -> str:
-    try:
-        task_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (ValueError, binascii.Error):
-        task_id = ""
-    if not TASK_ID.fullmatch(task_id):
-        raise InvalidRequest(
-            "Some parameters are wrong.", [{"field": "cursor", "message": "is not a cursor of this list"}]
-        )
-    return task_id

@@ -121,6 +121,57 @@ callbacks = Table(
     sqlite_autoincrement=True,
 )
 
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("project", String(64), primary_key=True),
+    Column("secret", String(64), nullable=False),
+    # The one before, which signs as well for a while.
+    Column("previous", String(64)),
+    Column("previous_until", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("project", String(64), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("url", Text, nullable=False),
+    # Of the URL: hosts are served in turn.
+    Column("host", String(255), nullable=False),
+    Column("snapshot", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", BigInteger),
+    Column("due_at", BigInteger),
+    Column("claimed_by", String(32)),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_webhook_deliveries_task_id", "task_id", "id"),
+    Index("ix_webhook_deliveries_project_id", "project", "id"),
+    Index("ix_webhook_deliveries_project_state_id", "project", "state", "id"),
+    # What is still to be delivered, of each host by when; a dead host's backlog is one step to whoever looks for others.
+    _partial("ix_webhook_deliveries_due", "host", "due_at", where="state = 'pending'"),
+)
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("delivery_id", ForeignKey("webhook_deliveries.id", ondelete="CASCADE"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("status", Integer),
+    Column("error", Text),
+    Column("latency_ms", Integer, nullable=False),
+    # What was answered, up to 1 KiB of it, whatever it is.
+    Column("response", LargeBinary),
+    Index("ix_webhook_attempts_delivery_id", "delivery_id", "id"),
+    sqlite_autoincrement=True,
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

@@ -5,18 +5,29 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from app.domain.task import Status, Task
+from app.domain.task import TERMINAL, Status, Task
 from app.domain.verdict import ErrorCode, TaskError
+
+_ENDS = frozenset(f"task.{status.value}" for status in TERMINAL)
 
 
 class TaskEvent(msgspec.Struct, frozen=True):
-    """One event, as appended. `snapshot` holds what of the task varies, as it was right after the movement."""
+    """One event, as appended. `snapshot` holds what of the task varies, as it was right after the movement.
+
+    `webhook_url` is the task's, for whoever plans the event's delivery; it is not kept with the event.
+    """
 
     task_id: str
     project: str
     type: str
     snapshot: dict[str, Any]
     created_at: int
+    webhook_url: str | None = None
+
+    @property
+    def is_for_webhook(self) -> bool:
+        """Whether a webhook is told of it: the task has one, and has ended."""
+        return self.webhook_url is not None and self.type in _ENDS
 
 
 def event_of(task: Task) -> TaskEvent:
@@ -31,7 +42,8 @@ def event_of(task: Task) -> TaskEvent:
         "completed_at": task.completed_at,
         "updated_at": task.updated_at,
     }
-    return TaskEvent(task.id, task.project, f"task.{task.status.value}", snapshot, task.updated_at)
+    event_type = f"task.{task.status.value}"
+    return TaskEvent(task.id, task.project, event_type, snapshot, task.updated_at, task.webhook_url)
 
 
 def task_at(task: Task, snapshot: dict[str, Any]) -> Task:

@@ -15,11 +15,13 @@ from msgspec.structs import replace
 
 from app.clock import Clock
 from app.db import callbacks as callback_rows
+from app.db import deliveries as delivery_rows
 from app.db import events as event_rows
 from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
 from app.domain.callback import ReceivedCallback
+from app.domain.delivery import plan
 from app.domain.event import TaskEvent, event_of
 from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
 from app.domain.moves import Step
@@ -194,6 +196,9 @@ class Writer:
                     results.append((item, error))
         if unit.images:
             await task_rows.add_images(connection, unit.images)
+        planned = [delivery for delivery in map(plan, unit.events) if delivery is not None]
+        if planned:
+            await delivery_rows.add(connection, planned)
         if unit.events:
             await event_rows.append(connection, unit.events)
         return results, unit

@@ -18,6 +18,8 @@ class Load:
     count: int
     clients: int = 8
     pause: float = 0.0
+    extra: dict[str, str] = field(default_factory=dict)
+    """Further fields of each order."""
     accepted: dict[str, str] = field(default_factory=dict)
     """Task ids by idempotency key."""
     answers: Counter[int | str] = field(default_factory=Counter)
@@ -58,7 +60,7 @@ class Load:
             try:
                 response = client.post(
                     f"{addresses[attempt % len(addresses)]}/v1/tasks",
-                    json={"prompt": f"order {key}", "metadata": {"key": key}},
+                    json={"prompt": f"order {key}", "metadata": {"key": key}, **self.extra},
                     headers={"Idempotency-Key": key},
                 )
             except httpx.TransportError as error:

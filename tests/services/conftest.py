@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import LiveGateway
+from tests.support.hooked import HOOKED
 from tests.support.vendor import Vendor
 
 Start = Callable[..., LiveGateway]
@@ -21,3 +22,9 @@ def start(vendor: Vendor, tmp_path: Path) -> Iterator[Start]:
             return stack.enter_context(LiveGateway(upstream_url=vendor.url, **given))
 
         yield run
+
+
+@pytest.fixture
+def hooked(start: Start, database_url: str) -> LiveGateway:
+    """A gateway on each kind of database that may call receivers on this machine and is quick to try again."""
+    return start(database_url=database_url, **HOOKED)

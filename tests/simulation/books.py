@@ -1,6 +1,7 @@
 """An auditor's look at the database: plain SQL over a connection of its own, so that it shares no code with the service."""
 
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,15 @@ class Books:
         """Events (id, task, state) in order, after the one with this number."""
         rows = self._connection.execute("SELECT id, task_id, type FROM events WHERE id > ? ORDER BY id", (number,))
         return [(row[0], row[1], row[2].removeprefix("task.")) for row in rows]
+
+    def deliveries(self) -> Counter[tuple[str, str]]:
+        """How many webhook deliveries are planned, by task and state told."""
+        rows = self._connection.execute("SELECT task_id, event FROM webhook_deliveries")
+        return Counter((row[0], row[1].removeprefix("task.")) for row in rows)
+
+    def wants_webhooks(self) -> set[str]:
+        """The tasks whose end is to be told."""
+        return {row[0] for row in self._connection.execute("SELECT id FROM tasks WHERE webhook_url IS NOT NULL")}
 
     def close(self) -> None:
         self._connection.close()

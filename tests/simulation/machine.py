@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ _NEXT = {
     "canceled": set(),
     "failed": {"succeeded", "failed"},
 }
+_ENDS = {"succeeded", "failed", "canceled"}
 _GUESSES = {ErrorCode.TIMEOUT, ErrorCode.SUBMISSION_UNKNOWN}
 
 steps = 0
@@ -160,6 +162,18 @@ class TaskLife(RuleBasedStateMachine):
         assert not missing, f"accepted tasks are gone: {missing}"
         for task in tasks.values():
             self._check_task(task)
+        self._check_deliveries()
+
+    def _check_deliveries(self) -> None:
+        """Each end of a task with a webhook, a guess's included, is to be told once; nothing else is."""
+        wanted = Counter(
+            (task_id, state)
+            for task_id in self.world.books.wants_webhooks()
+            for state in self.histories[task_id]
+            if state in _ENDS
+        )
+        planned = self.world.books.deliveries()
+        assert planned == wanted, f"planned {planned - wanted} too much and {wanted - planned} too little"
 
     def _check_task(self, task: Entry) -> None:
         history = self.histories[task.id]

@@ -40,6 +40,7 @@ POLICY = Policy(
     upstream_timeout=30_000,
 )
 EPOCH = 1_800_000_000_000
+WEBHOOK_URL = "https://receiver.example/hook"
 
 
 class Plug(Enum):
@@ -175,7 +176,13 @@ class World:
     # What clients do
 
     async def submit(self, key: str | None) -> None:
-        submission = Submission(model=Model.NANO_BANANA, input={"prompt": "x", "image_urls": []}, metadata={})
+        submission = Submission(
+            model=Model.NANO_BANANA,
+            input={"prompt": "x", "image_urls": []},
+            metadata={},
+            # Some with and some without one; what a key stands for must not change.
+            webhook_url=WEBHOOK_URL if key != "a" else None,
+        )
         try:
             answer = await self.do(self.tasks.submit(CALLER, submission, key))
         except TaskGone:

@@ -1,0 +1,55 @@
+"""The secrets that webhooks are signed with: one for each project, made when it is first needed."""
+
+import structlog
+
+from app.clock import Clock
+from app.db import webhook_secrets as secret_rows
+from app.db.engine import Database
+from app.domain.webhook import WebhookSecret, new_secret
+from app.services.unit import Unit
+from app.services.writer import Writer
+
+_log = structlog.get_logger(__name__)
+
+
+class WebhookSecrets:
+    """Hands out and rotates the projects' secrets."""
+
+    def __init__(self, *, database: Database, writer: Writer, clock: Clock) -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+
+    async def current(self, project: str) -> str:
+        """Return the secret that a project's receivers should verify with."""
+        return (await self._get(project)).secret
+
+    async def signing(self, project: str) -> list[str]:
+        """Return all secrets that a project's messages are signed by now, the current one first."""
+        return (await self._get(project)).signing(self._clock.now())
+
+    async def rotate(self, project: str) -> str:
+        """Give a project a fresh secret and return it; the one until now goes on signing for a day.
+
+        Of several rotations at the same moment one counts, for all who asked.
+        """
+        before = await self._get(project)
+
+        async def work(unit: Unit) -> WebhookSecret:
+            await secret_rows.replace(unit.connection, before, before.rotated(unit.now))
+            return await secret_rows.get(unit.connection, project) or before
+
+        after = await self._writer.run(work)
+        _log.info("webhook_secret_rotated", project=project)
+        return after.secret
+
+    async def _get(self, project: str) -> WebhookSecret:
+        async with self._database.reading() as connection:
+            found = await secret_rows.get(connection, project)
+        if found is not None:
+            return found
+
+        async def work(unit: Unit) -> WebhookSecret:
+            return await secret_rows.put_first(unit.connection, new_secret(project, unit.now))
+
+        return await self._writer.run(work)

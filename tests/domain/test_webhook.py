@@ -1,0 +1,104 @@
+"""The message and its signature, verified by the specification's own library and by hand."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+
+import pytest
+from msgspec.structs import replace
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from app.domain.delivery import plan
+from app.domain.event import event_of
+from app.domain.image import new_images
+from app.domain.task import Task
+from app.domain.task_state import TaskState, task_view
+from app.domain.webhook import ROTATION_OVERLAP, headers, message, new_secret
+from tests.support.tasks import NOW, STATES, make_task
+
+PROMPT = 'a läke 湖 \N{SUNRISE} \u2028 "quoted" \\ \x07'
+
+
+def delivered(task: Task) -> bytes:
+    delivery = plan(event_of(task))
+    assert delivery is not None
+    later = replace(task, status=STATES["canceled"].status, updated_at=NOW + 1, attempts=7)
+    return message(delivery, later, new_images(task.id, ("https://x.example/1.png",)))
+
+
+def with_webhook(name: str) -> Task:
+    return replace(STATES[name], webhook_url="https://receiver.example/", input={"prompt": PROMPT, "image_urls": []})
+
+
+def test_the_message_shows_the_task_as_it_was_at_the_event() -> None:
+    for name in ("submission unknown", "succeeded", "refused", "canceled"):
+        task = with_webhook(name)
+        body = json.loads(delivered(task))
+        assert set(body) == {"type", "timestamp", "data"}
+        assert body["type"] == f"task.{task.status.value}"
+        assert body["timestamp"] == body["data"]["updated_at"] == "1970-01-01T00:16:40.000Z"
+        images = body["data"].pop("images")
+        assert body["data"] == {k: v for k, v in task_view(TaskState(task, [], None)).items() if k != "images"}
+        assert [image["source_url"] for image in images] == (["https://x.example/1.png"] if name == "succeeded" else [])
+
+
+def test_the_specifications_library_verifies_our_signature() -> None:
+    body = delivered(with_webhook("succeeded"))
+    delivery = plan(event_of(with_webhook("succeeded")))
+    assert delivery is not None
+    secret = new_secret("p", NOW).secret
+    signed = headers(delivery, body, [secret], time.time_ns() // 1_000_000)
+    assert Webhook(secret).verify(body, signed) == json.loads(body)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret).verify(body.replace(b"succeeded", b"failed"), signed)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(new_secret("p", NOW).secret).verify(body, signed)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret).verify(body, {**signed, "webhook-id": "whd_other"})
+
+
+def test_the_signature_is_what_the_specification_says() -> None:
+    body = delivered(with_webhook("refused"))
+    delivery = plan(event_of(with_webhook("refused")))
+    assert delivery is not None
+    secret = new_secret("p", NOW).secret
+    signed = headers(delivery, body, [secret], 1_700_000_000_999)
+    assert signed["webhook-id"] == delivery.id
+    assert signed["webhook-timestamp"] == "1700000000"
+    prefix, encoded = secret.split("_", 1)
+    key = base64.b64decode(encoded, validate=True)
+    assert (prefix, len(key)) == ("whsec", 32)
+    content = b".".join([delivery.id.encode(), b"1700000000", body])
+    expected = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+    assert signed["webhook-signature"] == f"v1,{expected}"
+
+
+def test_after_a_rotation_both_secrets_sign_for_a_day() -> None:
+    first = new_secret("p", NOW)
+    second = first.rotated(NOW)
+    assert first.signing(NOW) == [first.secret]
+    assert second.signing(NOW + ROTATION_OVERLAP - 1) == [second.secret, first.secret]
+    assert second.signing(NOW + ROTATION_OVERLAP) == [second.secret]
+    third = second.rotated(NOW + 1)
+    assert third.signing(NOW + 2) == [third.secret, second.secret]
+    assert len({first.secret, second.secret, third.secret}) == 3
+
+
+def test_both_signatures_verify() -> None:
+    task = with_webhook("canceled")
+    delivery = plan(event_of(task))
+    assert delivery is not None
+    body = delivered(task)
+    both = new_secret("p", NOW).rotated(NOW)
+    assert both.previous is not None
+    now = time.time_ns() // 1_000_000
+    signed = headers(delivery, body, both.signing(NOW + 1), now)
+    assert len(signed["webhook-signature"].split(" ")) == 2
+    for secret in (both.secret, both.previous):
+        Webhook(secret).verify(body, signed)
+
+
+def test_a_task_that_nobody_wants_to_hear_of_has_no_delivery() -> None:
+    assert plan(event_of(make_task())) is None

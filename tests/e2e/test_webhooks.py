@@ -1,0 +1,16 @@
+"""kill -9 between a verdict and its delivery, with a receiver that errs. The long run is tests/e2e/webhooks.py."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.webhooks import run
+from tests.support.databases import PostgresServer
+
+
+@pytest.mark.timeout(240)
+def test_killed_replicas_and_a_moody_receiver_lose_no_webhook(postgres: PostgresServer, tmp_path: Path) -> None:
+    tally = run(tmp_path, postgres.create_database(), orders=120, down_seconds=3, pause=0.3)
+    assert tally.wrong == []
+    assert tally.kills_in_hand >= 1
+    assert tally.deliveries["delivered"] == sum(tally.events.values()) >= 120

@@ -1,0 +1,195 @@
+"""The webhook run: replicas killed again and again, a receiver that errs, hangs up and is down for a while; all arrives.
+
+As a command it runs as long as one likes and prints its figures: python -m tests.e2e.webhooks --orders 2000
+"""
+
+import argparse
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from app.sandbox.behaviour import Behaviour
+from app.sandbox.server import SandboxServer
+from tests.e2e.load import Load
+from tests.support.databases import PostgresServer
+from tests.support.gateway import GatewayProcess
+from tests.support.receiver import Arrived, Receiver, Said
+from tests.support.waiting import until
+
+_SETTINGS = {
+    "NANOBANANA_API_KEY": "webhook-run",
+    "SECRET_KEY": "webhook-run-secret",
+    "UPSTREAM_RATE_LIMIT": "0",
+    "UPSTREAM_TIMEOUT_SECONDS": "2",
+    "POLL_AFTER_SECONDS": "1",
+    "TASK_TIMEOUT_SECONDS": "15",
+    "ALLOW_NETWORKS": "127.0.0.0/8",
+    "WEBHOOK_RETRY_SCHEDULE": ",".join(["1"] * 20),
+}
+
+
+@dataclass
+class Tally:
+    """What came of a run, and what is wrong with it."""
+
+    orders: int
+    kills: int = 0
+    kills_in_hand: int = 0
+    """Kills of a replica while ends of tasks were committed and not yet delivered."""
+    events: Counter[str] = field(default_factory=Counter)
+    deliveries: Counter[str] = field(default_factory=Counter)
+    """By state."""
+    tries: int = 0
+    """Tries that were recorded; those of a replica that died were not."""
+    arrived: int = 0
+    repeated: int = 0
+    """Arrivals of a message that had arrived, and been answered with 200, before."""
+    wrong: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def run(directory: Path, database_url: str, *, orders: int, down_seconds: float, pause: float, seed: int = 0) -> Tally:
+    """Order tasks while replicas are killed and the receiver is down for a while; then everything must have arrived."""
+    began = time.monotonic()
+    tally = Tally(orders)
+    receiver, moods = Receiver(), _Moods(random.Random(seed))
+    receiver.on_post = moods.answer
+    sandbox = SandboxServer(
+        behaviour=Behaviour.from_dict({"seed": seed, "delay_seconds": [0.05, 0.5], "fail_501": 0.2})
+    )
+    sandbox.start()
+    environment = {**_SETTINGS, "DATABASE_URL": database_url, "NANOBANANA_BASE_URL": sandbox.url}
+    running = [GatewayProcess(directory / str(n), environment) for n in range(2)]
+    addresses = [f"http://127.0.0.1:{one.port}" for one in running]
+    load = Load(lambda: addresses, orders, pause=pause, extra={"webhook_url": receiver.url})
+    load.start()
+    draw = random.Random(seed + 1)
+    try:
+        until(lambda: len(load.accepted) >= orders // 4, seconds=120, what="a quarter of the orders")
+        receiver.stop()
+        down_until = time.monotonic() + down_seconds
+        while len(load.accepted) < orders or not receiver.is_up:
+            time.sleep(draw.uniform(0.5, 1.5))  # the kills are to fall anywhere, so there is nothing to wait for
+            if not receiver.is_up and time.monotonic() >= down_until:
+                receiver.start()
+            victim = draw.randrange(2)
+            tally.kills_in_hand += bool(_deliveries(running[1 - victim], state="pending", limit=1))
+            running[victim].stop(signal.SIGKILL)
+            tally.kills += 1
+            running[victim] = GatewayProcess(directory / str(victim), environment, port=running[victim].port)
+        load.join(60)
+        _balance(running[0], receiver, load, tally)
+        tally.repeated = moods.taken.total() - len(moods.taken)
+    finally:
+        for one in running:
+            one.stop(signal.SIGKILL)
+        sandbox.stop()
+        receiver.stop()
+    tally.wrong += load.odd_answers
+    tally.seconds = round(time.monotonic() - began, 1)
+    return tally
+
+
+class _Moods:
+    """Errs, hangs up or takes its time, now and then; what it answers with 200 it has taken."""
+
+    def __init__(self, draw: random.Random) -> None:
+        self._draw = draw
+        self.taken: Counter[str] = Counter()
+
+    def answer(self, arrived: Arrived) -> Said:
+        time.sleep(self._draw.uniform(0, 0.2))
+        mood = self._draw.random()
+        if mood < 0.1:
+            return Said(500, b"not today")
+        if mood < 0.15:
+            return Said(hang_up=True)
+        self.taken[arrived.headers["webhook-id"]] += 1
+        return Said(200, b"taken")
+
+
+def _balance(gateway: GatewayProcess, receiver: Receiver, load: Load, tally: Tally) -> None:
+    def ended() -> bool:
+        active = ("queued", "submitting", "processing")
+        return not any(_ask(gateway, "/v1/tasks", status=s)["data"] for s in active)
+
+    until(ended, seconds=120, what="the end of all tasks")
+    until(lambda: not _deliveries(gateway, state="pending", limit=1), seconds=180, what="the end of all deliveries")
+    secret = Webhook(_ask(gateway, "/v1/webhook-secret")["secret"])
+    by_id: Counter[str] = Counter()
+    for one in receiver.arrived:
+        by_id[one.headers["webhook-id"]] += 1
+        try:
+            # Verified as of its own time: the run may be longer than the tolerance of five minutes.
+            stamp = one.headers["webhook-timestamp"]
+            if abs(int(stamp) - time.time()) < 240:
+                secret.verify(one.body, one.headers)
+        except WebhookVerificationError as error:
+            tally.wrong.append(f"{one.headers['webhook-id']}: {error}")
+    told: dict[str, list[str]] = {}
+    for delivery in _deliveries(gateway, limit=200):
+        tally.deliveries[delivery["state"]] += 1
+        tally.events[delivery["event"]] += 1
+        tally.tries += len(delivery["attempts"])
+        told.setdefault(delivery["task_id"], []).insert(0, delivery["event"])
+        if delivery["state"] != "delivered" or not by_id[delivery["id"]]:
+            tally.wrong.append(f"{delivery['id']} is {delivery['state']} and arrived {by_id[delivery['id']]} times")
+    tally.arrived = len(receiver.arrived)
+    for task_id in load.accepted.values():
+        status = _ask(gateway, f"/v1/tasks/{task_id}")["status"]
+        if told.get(task_id, ["nothing"])[-1] != f"task.{status}":
+            tally.wrong.append(f"{task_id} is {status} and {told.get(task_id)} was told")
+
+
+def _deliveries(gateway: GatewayProcess, *, limit: int, **query: str) -> list[dict[str, Any]]:
+    """List deliveries, newest first: one if `limit` is 1, else all."""
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        page = _ask(gateway, "/v1/webhook-deliveries", limit=limit, cursor=cursor, **query)
+        found += page["data"]
+        if page["next_cursor"] is None or limit == 1:
+            return found
+        cursor = page["next_cursor"]
+
+
+def _ask(gateway: GatewayProcess, path: str, **query: str | int) -> Any:
+    # Over a fresh connection: on a starved machine the service closes an idle one just as the next question is sent.
+    response = gateway.client.get(path, params=query, headers={"Connection": "close"})
+    assert response.status_code == httpx.codes.OK, response.text
+    return response.json()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orders", type=int, default=2000)
+    parser.add_argument("--down", type=float, default=15, help="seconds that the receiver is down")
+    parser.add_argument("--pause", type=float, default=0.1, help="seconds that a client waits between its orders")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "postgres").mkdir()
+        with PostgresServer(directory / "postgres") as server:
+            tally = run(
+                directory,
+                server.create_database(),
+                orders=arguments.orders,
+                down_seconds=arguments.down,
+                pause=arguments.pause,
+                seed=arguments.seed,
+            )
+    print(tally)  # noqa: T201 -- a command's output
+    raise SystemExit(1 if tally.wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
