@@ -12,7 +12,7 @@ import uuid_utils
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import from_error, problem_response
+from app.api.problems import from_error, internal_error
 from app.errors import GatewayError, HostNotAllowed, OriginNotAllowed
 from app.settings import is_loopback
 
@@ -55,8 +55,7 @@ class RequestContext:
         except Exception:  # noqa: BLE001 -- the last net: logged here, and nothing of it reaches the caller
             _log.exception("request_failed", method=scope["method"], path=scope["path"])
             if status == 0:
-                answer = problem_response(500, "internal_error", "Internal error", "Something went wrong on our side.")
-                await answer(scope, receive, send_with_id)
+                await internal_error()(scope, receive, send_with_id)
         finally:
             # What went well is told by the service that did it, as far as it changed anything.
             line = _log.info if status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS else _log.debug

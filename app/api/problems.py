@@ -61,6 +61,11 @@ def problem_response(
     return JSONResponse(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def internal_error() -> JSONResponse:
+    """Answer for a fault of ours; what it was is in the log alone."""
+    return problem_response(500, "internal_error", "Internal error", "Something went wrong on our side.")
+
+
 def from_error(error: GatewayError) -> JSONResponse:
     """Answer with one of our own errors."""
     headers = {}
@@ -91,6 +96,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _internal_error)
 
 
 async def _gateway_error(_request: Request, error: Exception) -> Response:
@@ -116,6 +122,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
         headers["Allow"] = ", ".join(allowed)
         detail = f"This path answers to {', '.join(allowed)}."
     return problem_response(status, status.name.lower(), status.phrase, detail, headers=headers)
+
+
+async def _internal_error(_request: Request, _error: Exception) -> Response:
+    return internal_error()
 
 
 def _methods_at(request: Request) -> list[str]:
