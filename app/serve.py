@@ -24,8 +24,10 @@ from app.factory import database_url
 from app.logs import configure_logs
 from app.main import create_app
 from app.sandbox.server import SandboxServer
+from app.server import Protocol, Server
 from app.services.access import check_start, ensure_bootstrap_key
 from app.services.secret import check_fingerprint, load_secrets
+from app.services.streams import StreamLimits
 from app.settings import Settings
 
 _DATABASE_PATIENCE_SECONDS = 30
@@ -200,11 +202,14 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def make_server(settings: Settings, *, upstream_url: str, upstream_key: str) -> uvicorn.Server:
+def make_server(
+    settings: Settings, *, upstream_url: str, upstream_key: str, stream_limits: StreamLimits | None = None
+) -> Server:
     """Put the application into a server that leaves logs and ports to us."""
-    app = create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key)
+    app = create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -212,7 +217,7 @@ def make_server(settings: Settings, *, upstream_url: str, upstream_key: str) -> 
         ws="none",
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
-    return uvicorn.Server(config)
+    return Server(config, on_stop=app.state.factory.feed.stop)
 
 
 def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:

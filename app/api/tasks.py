@@ -13,6 +13,7 @@ from app.api.body import read_model
 from app.api.dependencies import TASK_ID, CurrentCaller, Services, TaskId, bearer, problems
 from app.api.task_request import TaskRequest
 from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view
+from app.api.waiting import PREFER_PARAMETER, WAIT_PARAMETER, applied, preferred_wait, requested_wait, while_connected
 from app.clock import from_datetime
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, TaskFilter
@@ -37,6 +38,8 @@ _IdempotencyKey = Annotated[
         description="Makes a repeated request return the first one's task; kept for 24 hours.",
     ),
 ]
+
+_ENDED: dict[str, Any] = {"model": TaskView, "description": "The client preferred to wait, and the task has ended."}
 
 
 def _none_if_empty(value: object) -> object:
@@ -77,9 +80,10 @@ class _ListQuery(BaseModel):
     "",
     status_code=202,
     response_model=TaskView,
-    responses=problems(400, 409, 410, 413, 415, 422),
+    responses={200: _ENDED, **problems(400, 409, 410, 413, 415, 422)},
     openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": TaskRequest.model_json_schema()}}}
+        "parameters": [PREFER_PARAMETER],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": TaskRequest.model_json_schema()}}},
     },
 )
 async def submit(
@@ -88,7 +92,7 @@ async def submit(
     """Accept a task. Once this answers 202 the task is durable and ends in a verdict, whatever happens."""
     body = await read_model(request, TaskRequest, _MAX_BODY_BYTES)
     state, is_replay = await services.tasks.submit(caller, body.submission(), idempotency_key)
-    return _accepted(state, is_replay=is_replay)
+    return await _accepted(request, caller, services, state, is_replay=is_replay)
 
 
 @router.get("", response_model=TaskPage, responses=problems(422))
@@ -100,10 +104,19 @@ async def list_tasks(query: Annotated[_ListQuery, Query()], caller: CurrentCalle
     return JSONResponse({"data": [task_view(state) for state in states], "next_cursor": cursor})
 
 
-@router.get("/{task_id}", response_model=TaskView, responses=problems(404))
-async def get_task(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
-    """Look at a task."""
-    return JSONResponse(task_view(await services.tasks.get(caller, task_id)))
+@router.get(
+    "/{task_id}",
+    response_model=TaskView,
+    responses=problems(404),
+    openapi_extra={"parameters": [WAIT_PARAMETER, PREFER_PARAMETER]},
+)
+async def get_task(request: Request, task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
+    """Look at a task, if you like when it has ended."""
+    seconds = requested_wait(request)
+    if seconds is None or not services.waiting.has_room:
+        return JSONResponse(task_view(await services.tasks.get(caller, task_id)))
+    state = await while_connected(request, services.waiting.until_ended(caller, task_id, seconds))
+    return JSONResponse(task_view(state), headers=applied(seconds))
 
 
 @router.post("/{task_id}/cancel", response_model=TaskView, responses=problems(404, 409))
@@ -112,13 +125,23 @@ async def cancel(task_id: TaskId, caller: CurrentCaller, services: Services) -> 
     return JSONResponse(task_view(await services.tasks.cancel(caller, task_id)))
 
 
-@router.post("/{task_id}/retry", status_code=202, response_model=TaskView, responses=problems(404, 409, 410, 422))
+@router.post(
+    "/{task_id}/retry",
+    status_code=202,
+    response_model=TaskView,
+    responses={200: _ENDED, **problems(404, 409, 410, 422)},
+    openapi_extra={"parameters": [PREFER_PARAMETER]},
+)
 async def retry(
-    task_id: TaskId, caller: CurrentCaller, services: Services, idempotency_key: _IdempotencyKey = None
+    request: Request,
+    task_id: TaskId,
+    caller: CurrentCaller,
+    services: Services,
+    idempotency_key: _IdempotencyKey = None,
 ) -> Response:
     """Submit a failed or canceled task's input again, as a new task."""
     state, is_replay = await services.tasks.retry(caller, task_id, idempotency_key)
-    return _accepted(state, is_replay=is_replay)
+    return await _accepted(request, caller, services, state, is_replay=is_replay)
 
 
 @router.delete("/{task_id}", status_code=204, response_class=Response, responses=problems(404, 409))
@@ -135,11 +158,19 @@ async def list_callbacks(task_id: TaskId, caller: CurrentCaller, services: Servi
     return JSONResponse({"data": [callback_view(callback) for callback in kept]})
 
 
-def _accepted(state: TaskState, *, is_replay: bool) -> Response:
+async def _accepted(
+    request: Request, caller: CurrentCaller, services: Services, state: TaskState, *, is_replay: bool
+) -> Response:
+    """Answer with a task that was accepted: at once, or as the client prefers when it has ended."""
     headers: dict[str, Any] = {"Location": f"/v1/tasks/{state.task.id}"}
     if is_replay:
         headers["Idempotent-Replayed"] = "true"
-    return JSONResponse(task_view(state), status_code=202, headers=headers)
+    seconds = preferred_wait(request)
+    if seconds is None or not services.waiting.has_room:
+        return JSONResponse(task_view(state), status_code=202, headers=headers)
+    state = await while_connected(request, services.waiting.after_submit(caller, state, seconds))
+    headers |= applied(seconds)
+    return JSONResponse(task_view(state), status_code=200 if state.task.is_terminal else 202, headers=headers)
 
 
 def _decode_cursor(cursor: str) -> str:

@@ -40,6 +40,8 @@ _NOW = bindparam("now", type_=BigInteger)
 # Statements are built once: building one takes longer than running it.
 _INSERT = insert(tasks)
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
+_GET_MANY = select(tasks).where(_THESE)
+_EXISTING = select(tasks.c.id).where(_THESE)
 _LOCK = select(tasks).where(_THESE).order_by(tasks.c.id).with_for_update()
 _UPDATE = (
     update(tasks)
@@ -147,6 +149,18 @@ async def get(connection: AsyncConnection, task_id: str) -> Task | None:
     """Read one task."""
     row = (await connection.execute(_GET, {"task_id": task_id})).one_or_none()
     return to_task(row) if row else None
+
+
+async def get_many(connection: AsyncConnection, task_ids: Iterable[str]) -> dict[str, Task]:
+    """Read tasks by their ids; those that don't exist are left out."""
+    rows = await connection.execute(_GET_MANY, {"task_ids": sorted(task_ids)})
+    return {task.id: task for task in map(to_task, rows)}
+
+
+async def missing(connection: AsyncConnection, task_ids: Iterable[str]) -> set[str]:
+    """Tell which of these ids no task has (any more)."""
+    wanted = set(task_ids)
+    return wanted - set(await connection.scalars(_EXISTING, {"task_ids": sorted(wanted)}))
 
 
 async def lock(connection: AsyncConnection, task_ids: Iterable[str]) -> dict[str, Task]:

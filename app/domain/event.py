@@ -18,6 +18,13 @@ class TaskEvent:
     created_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredEvent(TaskEvent):
+    """One event as it stands in the table; ids grow in the order in which events became visible."""
+
+    id: int
+
+
 def event_of(task: Task) -> TaskEvent:
     """Tell the state that a task has just entered."""
     error = task.error
@@ -46,3 +53,11 @@ def task_at(task: Task, snapshot: dict[str, Any]) -> Task:
         completed_at=snapshot["completed_at"],
         updated_at=snapshot["updated_at"],
     )
+
+
+def concludes(task: Task) -> bool:
+    """Whether a task, as it was when an event was made, has nothing more to tell those who follow it.
+
+    A guess concludes as well, although a verdict may still replace it: nobody would hold a connection for a day.
+    """
+    return task.is_terminal

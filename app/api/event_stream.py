@@ -1,0 +1,138 @@
+"""A response that is a stream of events (`text/event-stream`, HTML standard 9.2), as long as its client follows."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.api.problems import problem_body
+from app.api.waiting import until_disconnected
+from app.domain.feed_event import FeedEvent
+from app.errors import GatewayError
+from app.services.streams import Stream
+
+ABORT = "nanobanana.abort"
+"""The name of our server's extension that drops a connection together with all that waits to be sent on it."""
+_HEARTBEAT = b": heartbeat\n\n"
+_CHUNK_BYTES = 64 * 1024
+# After a restart not all clients are to come back in the same moment.
+_RETRY_MILLISECONDS = (1_000, 3_000)
+
+
+class EventStream(Response):
+    """Sends the events of the stream that `opening` opens.
+
+    A stream that is over before it began is answered with 204, at which browsers stop coming back. One that is cut
+    ends in an event `stream.cut` that says why. A client that leaves unread what it was sent is dropped.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, opening: AbstractAsyncContextManager[Stream]) -> None:
+        # Without the second nginx would collect events until a buffer is full.
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._opening = opening
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the stream is over or the client has left."""
+        async with self._opening as stream, _leaving_with(receive, stream):
+            events = await stream.next(0)
+            if stream.is_over and not events:
+                if stream.cut is not None:
+                    raise stream.cut
+                await Response(status_code=204)(scope, receive, send)
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            sender = _Sender(scope, send, stream)
+            retry = random.randint(*_RETRY_MILLISECONDS)  # noqa: S311 -- spreads, guards nothing
+            await sender.send(b"retry: %d\n\n" % retry)
+            await self._follow(stream, events, sender)
+            await send({"type": "http.response.body", "body": b""})
+
+    @staticmethod
+    async def _follow(stream: Stream, events: list[FeedEvent], sender: "_Sender") -> None:
+        while True:
+            for chunk in _chunks(events):
+                await sender.send(chunk)
+            if stream.is_over:
+                break
+            try:
+                events = await stream.next(stream.limits.heartbeat_seconds)
+            except GatewayError as error:
+                await sender.send(_cut(error))
+                return
+            if not events and not stream.is_over:
+                await sender.send(_HEARTBEAT)
+        if stream.cut is not None:
+            await sender.send(_cut(stream.cut))
+
+
+class _Sender:
+    """Sends chunks, each within the time that a client has to read; drops the connection when that is over."""
+
+    def __init__(self, scope: Scope, send: Send, stream: Stream) -> None:
+        self._abort: Callable[[], None] | None = scope.get("extensions", {}).get(ABORT, {}).get(ABORT)
+        self._send = send
+        self._limits = stream.limits
+        self._patience = stream.limits.stall_seconds
+        self._sending: asyncio.Timeout | None = None
+        stream.on_close(self._hurry)
+
+    async def send(self, chunk: bytes) -> None:
+        """Send a chunk; raises `ClientDisconnect` once the client is dropped."""
+        try:
+            async with asyncio.timeout(self._patience) as self._sending:
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except TimeoutError:
+            if self._abort is not None:
+                self._abort()
+                # Returns once the connection is gone.
+                await self._send({"type": "http.response.body", "body": b"", "more_body": True})
+            raise ClientDisconnect from None
+        finally:
+            self._sending = None
+
+    def _hurry(self) -> None:
+        """Don't hold up the end of the process for a client that does not read."""
+        self._patience = self._limits.stop_seconds
+        if self._sending is not None:
+            self._sending.reschedule(asyncio.get_running_loop().time() + self._patience)
+
+
+@asynccontextmanager
+async def _leaving_with(receive: Receive, stream: Stream) -> AsyncIterator[None]:
+    """Wake a stream that waits when its client has left."""
+    watching = asyncio.create_task(until_disconnected(receive))
+    watching.add_done_callback(lambda _: stream.leave())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+def _chunks(events: Sequence[FeedEvent]) -> Iterator[bytes]:
+    """Put events together to chunks of a moderate size; an event is never split."""
+    chunk: list[bytes] = []
+    size = 0
+    for event in events:
+        frame = event.frame
+        if chunk and size + len(frame) > _CHUNK_BYTES:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+        chunk.append(frame)
+        size += len(frame)
+    if chunk:
+        yield b"".join(chunk)
+
+
+def _cut(error: GatewayError) -> bytes:
+    """Write why a stream ends; without an id, so that the client resumes after the last event that arrived."""
+    problem = problem_body(error.status, error.code, error.title, error.detail)
+    return f"event: stream.cut\ndata: {json.dumps(problem, separators=(',', ':'))}\n\n".encode()

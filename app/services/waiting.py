@@ -1,0 +1,57 @@
+"""Waiting for a task to end without asking the database again and again: the feed tells."""
+
+import asyncio
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.domain.task_state import TaskState
+from app.errors import ServiceUnavailable
+from app.services.feed import Feed
+from app.services.listener import Listener
+from app.services.tasks import Caller, Tasks
+
+_MOST_WAITING = 10_000
+
+
+class Waiting:
+    """Lets requests wait for their tasks, `most_waiting` at once."""
+
+    def __init__(self, *, feed: Feed, tasks: Tasks, most_waiting: int = _MOST_WAITING) -> None:
+        self._feed = feed
+        self._tasks = tasks
+        self._most_waiting = most_waiting
+        self._waiting = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may wait; if not, it is to be answered with what is so."""
+        return self._waiting < self._most_waiting
+
+    async def after_submit(self, caller: Caller, accepted: TaskState, seconds: float) -> TaskState:
+        """Like `until_ended`, for a task just accepted: whatever fails now must not make it look refused."""
+        if accepted.task.is_terminal:
+            return accepted
+        try:
+            return await self.until_ended(caller, accepted.task.id, seconds)
+        except (ServiceUnavailable, SQLAlchemyError):
+            return accepted
+
+    async def until_ended(self, caller: Caller, task_id: str, seconds: float) -> TaskState:
+        """Return a task as soon as it has ended, or after that time, or when the process stops, as it is then.
+
+        Raises `TaskNotFound`, also if the task is deleted meanwhile, and `ServiceUnavailable`.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        listener = Listener(caller, task_id, endings_only=True)
+        self._waiting += 1
+        try:
+            with self._feed.listening(listener):
+                await self._feed.begin()
+                # After it began to listen: an end that is not told is seen here.
+                state = await self._tasks.get(caller, task_id)
+                if state.task.is_terminal:
+                    return state
+                told = await listener.take(deadline - asyncio.get_running_loop().time())
+        finally:
+            self._waiting -= 1
+        return told[-1].state if told else await self._tasks.get(caller, task_id)
