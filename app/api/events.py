@@ -35,11 +35,12 @@ def get_last_event_id(
     field, text = ("Last-Event-ID", header) if header else ("last_event_id", last_event_id)
     if not text:
         return None
-    if not re.fullmatch(r"[0-9]{1,20}", text):
+    if not re.fullmatch(r"[0-9]+", text):
         raise InvalidRequest(
             "Some parameters are wrong.", [{"field": field, "message": "must be the id of an event, a whole number"}]
         )
-    return min(int(text), _LARGEST_ID)
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) < len(str(_LARGEST_ID)) else _LARGEST_ID
 
 
 LastEventId = Annotated[int | None, Depends(get_last_event_id)]

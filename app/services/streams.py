@@ -125,7 +125,8 @@ class Streams:
         self._database = database
         self._feed = feed
         self._limits = limits
-        self._open = 0
+        self.count = 0
+        """How many are open now."""
 
     @asynccontextmanager
     async def of_task(self, caller: Caller, task_id: str, *, after: int | None) -> AsyncIterator[Stream]:
@@ -154,17 +155,17 @@ class Streams:
 
     @contextmanager
     def _listen(self, caller: Caller, task_id: str | None) -> Iterator[Stream]:
-        if self._open >= self._limits.most_open:
-            raise TooManyStreams(f"This process holds {self._open} open streams and can't hold more.")
+        if self.count >= self._limits.most_open:
+            raise TooManyStreams(f"This process holds {self.count} open streams and can't hold more.")
         if self._feed.is_stopped:
             raise ServiceUnavailable("The service is stopping.")
         listener = Listener(caller, task_id, most_waiting=self._limits.most_waiting)
-        self._open += 1
+        self.count += 1
         try:
             with self._feed.listening(listener):
                 yield Stream(database=self._database, feed=self._feed, listener=listener, limits=self._limits)
         finally:
-            self._open -= 1
+            self.count -= 1
 
     async def _newest_id(self) -> int:
         async with self._database.reading() as connection:

@@ -20,12 +20,13 @@ class Waiting:
         self._feed = feed
         self._tasks = tasks
         self._most_waiting = most_waiting
-        self._waiting = 0
+        self.count = 0
+        """How many wait now."""
 
     @property
     def has_room(self) -> bool:
         """Whether one more request may wait; if not, it is to be answered with what is so."""
-        return self._waiting < self._most_waiting
+        return self.count < self._most_waiting
 
     async def after_submit(self, caller: Caller, accepted: TaskState, seconds: float) -> TaskState:
         """Like `until_ended`, for a task just accepted: whatever fails now must not make it look refused."""
@@ -43,7 +44,7 @@ class Waiting:
         """
         deadline = asyncio.get_running_loop().time() + seconds
         listener = Listener(caller, task_id, endings_only=True)
-        self._waiting += 1
+        self.count += 1
         try:
             with self._feed.listening(listener):
                 await self._feed.begin()
@@ -53,5 +54,5 @@ class Waiting:
                     return state
                 told = await listener.take(deadline - asyncio.get_running_loop().time())
         finally:
-            self._waiting -= 1
+            self.count -= 1
         return told[-1].state if told else await self._tasks.get(caller, task_id)
