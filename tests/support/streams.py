@@ -29,16 +29,26 @@ class Event:
 
 
 class EventReader:
-    """Follows a stream on a thread of its own; constructed once the answer's head has arrived."""
+    """Follows a stream on a thread of its own; constructed once the answer's head has arrived.
 
-    def __init__(self, base_url: str, path: str, *, last_id: int | str | None = None, **headers: str) -> None:
+    One that is `asleep` reads nothing before `wake`, and takes little into its buffer.
+    """
+
+    def __init__(
+        self, base_url: str, path: str, *, last_id: int | str | None = None, asleep: bool = False, **headers: str
+    ) -> None:
         parts = urlsplit(base_url)
         self._connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=60)
+        self._socket = socket.socket()
+        self._socket.settimeout(60)
+        if asleep:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.connect((str(parts.hostname), parts.port))
+        self._connection.sock = self._socket
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if last_id is not None:
             given["Last-Event-ID"] = str(last_id)
         self._connection.request("GET", path, headers=given)
-        self._socket = self._connection.sock
         self._response = self._connection.getresponse()
         self.status = self._response.status
         self.headers = self._response.headers
@@ -47,6 +57,11 @@ class EventReader:
         self.retry: int | None = None
         self.is_over = False
         self._thread = threading.Thread(target=self._read, daemon=True)
+        if not asleep:
+            self.wake()
+
+    def wake(self) -> None:
+        """Begin to read."""
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -88,7 +103,8 @@ class EventReader:
         """Go away."""
         with suppress(OSError):  # the server was faster
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(10)
+        if self._thread.ident is not None:
+            self._thread.join(10)
         self._connection.close()
 
     def _read(self) -> None:
