@@ -64,7 +64,7 @@ class Factory:
         # SQLite has one process, which knows of all its commits.
         self._notices = Notices(database_url(settings), self.feed.ring) if settings.is_postgresql else None
         self.streams = Streams(database=self.database, feed=self.feed, limits=stream_limits or StreamLimits())
-        self.waiting = Waiting(feed=self.feed, tasks=self.tasks)
+        self.waiting = Waiting(database=self.database, feed=self.feed, tasks=self.tasks)
         self.callbacks = Callbacks(
             writer=self.writer,
             tokens=tokens,

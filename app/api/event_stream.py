@@ -3,15 +3,15 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.problems import problem_body
-from app.api.waiting import until_disconnected
+from app.api.waiting import departure
 from app.domain.feed_event import FeedEvent
 from app.errors import GatewayError
 from app.services.streams import Stream
@@ -41,7 +41,8 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the stream is over or the client has left."""
-        async with self._opening as stream, _leaving_with(receive, stream):
+        async with self._opening as stream, departure(receive) as leaving:
+            leaving.add_done_callback(lambda _: stream.leave())
             events = await stream.next(0)
             if stream.is_over and not events:
                 if stream.cut is not None:
@@ -103,18 +104,6 @@ class _Sender:
         self._patience = self._limits.stop_seconds
         if self._sending is not None:
             self._sending.reschedule(asyncio.get_running_loop().time() + self._patience)
-
-
-@asynccontextmanager
-async def _leaving_with(receive: Receive, stream: Stream) -> AsyncIterator[None]:
-    """Wake a stream that waits when its client has left."""
-    watching = asyncio.create_task(until_disconnected(receive))
-    watching.add_done_callback(lambda _: stream.leave())
-    try:
-        yield
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
 
 
 def _chunks(events: Sequence[FeedEvent]) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from app.api.body import read_model
 from app.api.dependencies import TASK_ID, CurrentCaller, Services, TaskId, bearer, problems
 from app.api.task_request import TaskRequest
 from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view
-from app.api.waiting import PREFER_PARAMETER, WAIT_PARAMETER, applied, preferred_wait, requested_wait, while_connected
+from app.api.waiting import PREFER_PARAMETER, WAIT_PARAMETER, applied, departure, preferred_wait, requested_wait
 from app.clock import from_datetime
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, TaskFilter
@@ -115,7 +115,8 @@ async def get_task(request: Request, task_id: TaskId, caller: CurrentCaller, ser
     seconds = requested_wait(request)
     if seconds is None or not services.waiting.has_room:
         return JSONResponse(task_view(await services.tasks.get(caller, task_id)))
-    state = await while_connected(request, services.waiting.until_ended(caller, task_id, seconds))
+    async with departure(request.receive) as leaving:
+        state = await services.waiting.until_ended(caller, task_id, seconds, leaving)
     return JSONResponse(task_view(state), headers=applied(seconds))
 
 
@@ -168,7 +169,8 @@ async def _accepted(
     seconds = preferred_wait(request)
     if seconds is None or not services.waiting.has_room:
         return JSONResponse(task_view(state), status_code=202, headers=headers)
-    state = await while_connected(request, services.waiting.after_submit(caller, state, seconds))
+    async with departure(request.receive) as leaving:
+        state = await services.waiting.after_submit(caller, state, seconds, leaving)
     headers |= applied(seconds)
     return JSONResponse(task_view(state), status_code=200 if state.task.is_terminal else 202, headers=headers)
 

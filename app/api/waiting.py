@@ -2,16 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app.errors import InvalidRequest
 
-T = TypeVar("T")
 MAX_SECONDS = 60
 _LONGEST_HEADER = 1_000
 # Quoted strings in one piece, so that what separates preferences and their parameters is told from what they contain.
@@ -61,23 +60,18 @@ def applied(seconds: int) -> dict[str, str]:
     return {"Preference-Applied": f"wait={seconds}"}
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do `work` as long as the client is there to get its result; raises `ClientDisconnect` as soon as it is not."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.create_task(until_disconnected(request.receive))
+@asynccontextmanager
+async def departure(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
+    """Watch whether the client leaves: the task that this gives is done when it has."""
+    leaving = asyncio.create_task(_until_disconnected(receive))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
+        yield leaving
     finally:
         leaving.cancel()
-        working.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        await asyncio.gather(leaving, return_exceptions=True)
 
 
-async def until_disconnected(receive: Receive) -> None:
-    """Return when the client has closed its connection."""
+async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -4,6 +4,7 @@ Thousands may wait for a task or follow a project; the table is read once for al
 as bells and notices may get lost, every so often. While nobody listens, nothing is read.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ class Feed:
         self._of_projects: dict[str, set[Listener]] = {}
         self._last: int | None = None
         """The highest id handed out; None while nobody listens."""
+        self._beginning = asyncio.Lock()
         self._census_seconds = census_seconds
         self._next_census = 0.0
         self._is_stopped = False
@@ -79,10 +81,10 @@ class Feed:
         overlap: ids tell.
         """
         if self._last is None:
-            async with self._database.reading() as connection:
-                newest = await event_rows.newest_id(connection)
-            if self._last is None:
-                self._last = newest
+            async with self._beginning:
+                if self._last is None:
+                    async with self._database.reading() as connection:
+                        self._last = await event_rows.newest_id(connection)
 
     async def look(self) -> int:
         """Read what is new and hand it out; returns 1 if there may be more right now. Raises `ServiceUnavailable`."""
@@ -121,7 +123,7 @@ class Feed:
     def _hand_out(self, event: FeedEvent) -> None:
         task = event.state.task
         for listener in self._of_tasks.get(task.id, ()):
-            if event.type in _ENDINGS or not listener.endings_only:
+            if listener.owns(task) and (event.type in _ENDINGS or not listener.endings_only):
                 listener.hear(event)
         for listener in self._of_projects.get(task.project, ()):
             if listener.owns(task):

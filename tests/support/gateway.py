@@ -50,11 +50,10 @@ class TaskClient(httpx.Client):
 
 
 class LiveGateway:
-    """The service on a thread, on a real port; settings by their field names."""
+    """The service on a thread, on a real port; settings by their field names, and `stream_limits`."""
 
-    def __init__(
-        self, *, data_dir: Path, upstream_url: str, stream_limits: StreamLimits | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, *, data_dir: Path, upstream_url: str, **settings: Any) -> None:
+        stream_limits: StreamLimits | None = settings.pop("stream_limits", None)
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
         self.settings = Settings(_env_file=None, **{"host": "127.0.0.1", "port": 0, **given})
         prepare_data_dir(self.settings)
