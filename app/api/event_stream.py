@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -14,7 +13,7 @@ from app.api.problems import problem_body
 from app.api.waiting import departure
 from app.domain.feed_event import FeedEvent
 from app.errors import GatewayError
-from app.services.streams import Stream
+from app.services.streams import Stream, StreamLimits
 
 ABORT = "nanobanana.abort"
 """The name of our server's extension that drops a connection together with all that waits to be sent on it."""
@@ -50,11 +49,15 @@ class EventStream(Response):
                 await Response(status_code=204)(scope, receive, send)
                 return
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            sender = _Sender(scope, send, stream)
+            sender = _Sender(scope, send, stream.limits)
+            stream.on_stop(sender.hurry)
             retry = random.randint(*_RETRY_MILLISECONDS)  # noqa: S311 -- spreads, guards nothing
-            await sender.send(b"retry: %d\n\n" % retry)
-            await self._follow(stream, events, sender)
-            await send({"type": "http.response.body", "body": b""})
+            try:
+                await sender.send(b"retry: %d\n\n" % retry)
+                await self._follow(stream, events, sender)
+                await send({"type": "http.response.body", "body": b""})
+            finally:
+                sender.close()
 
     @staticmethod
     async def _follow(stream: Stream, events: list[FeedEvent], sender: "_Sender") -> None:
@@ -75,35 +78,39 @@ class EventStream(Response):
 
 
 class _Sender:
-    """Sends chunks, each within the time that a client has to read; drops the connection when that is over."""
+    """Sends chunks, and drops the connection of a client that has not taken one in the time that it has for that."""
 
-    def __init__(self, scope: Scope, send: Send, stream: Stream) -> None:
+    def __init__(self, scope: Scope, send: Send, limits: StreamLimits) -> None:
         self._abort: Callable[[], None] | None = scope.get("extensions", {}).get(ABORT, {}).get(ABORT)
         self._send = send
-        self._limits = stream.limits
-        self._patience = stream.limits.stall_seconds
-        self._sending: asyncio.Timeout | None = None
-        stream.on_close(self._hurry)
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._sending_since: float | None = None
+        self._watching = self._loop.call_later(limits.stall_seconds, self._watch)
 
     async def send(self, chunk: bytes) -> None:
-        """Send a chunk; raises `ClientDisconnect` once the client is dropped."""
-        try:
-            async with asyncio.timeout(self._patience) as self._sending:
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except TimeoutError:
-            if self._abort is not None:
-                self._abort()
-                # Returns once the connection is gone.
-                await self._send({"type": "http.response.body", "body": b"", "more_body": True})
-            raise ClientDisconnect from None
-        finally:
-            self._sending = None
+        """Send a chunk; returns as well if the client has left or was dropped."""
+        self._sending_since = self._loop.time()
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self._sending_since = None
 
-    def _hurry(self) -> None:
-        """Don't hold up the end of the process for a client that does not read."""
-        self._patience = self._limits.stop_seconds
-        if self._sending is not None:
-            self._sending.reschedule(asyncio.get_running_loop().time() + self._patience)
+    def hurry(self) -> None:
+        """Don't hold up the end of the process for a client that does not read: drop what it has not taken soon."""
+        if self._abort is not None:
+            self._loop.call_later(self._limits.stop_seconds, self._abort)
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._watching.cancel()
+
+    def _watch(self) -> None:
+        """Look now and then, as that costs less than a timer for each chunk."""
+        patience = self._limits.stall_seconds
+        is_stalled = self._sending_since is not None and self._loop.time() - self._sending_since >= patience
+        if is_stalled and self._abort is not None:
+            self._abort()
+        else:
+            self._watching = self._loop.call_later(patience, self._watch)
 
 
 def _chunks(events: Sequence[FeedEvent]) -> Iterator[bytes]:

@@ -76,9 +76,9 @@ class Stream:
         """Wake whoever waits in `next`: the client is gone."""
         self._listener.close()
 
-    def on_close(self, call: Callable[[], None]) -> None:
-        """Have `call` called when nothing more will be heard: the process stops, the task or the client is gone."""
-        self._listener.on_close = call
+    def on_stop(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the process stops."""
+        self._listener.on_close = lambda: call() if self._feed.is_stopped else None
 
     def _end(self, cut: GatewayError) -> None:
         self.is_over, self.cut = True, cut
