@@ -60,4 +60,5 @@ def concludes(task: Task) -> bool:
 
     A guess concludes as well, although a verdict may still replace it: nobody would hold a connection for a day.
     """
+    # The one place to say so when something may follow the end, such as that the images' copies are settled.
     return task.is_terminal
