@@ -63,8 +63,9 @@ class Factory:
         self.feed = Feed(self.database)
         # SQLite has one process, which knows of all its commits.
         self._notices = Notices(database_url(settings), self.feed.ring) if settings.is_postgresql else None
-        self.streams = Streams(database=self.database, feed=self.feed, limits=stream_limits or StreamLimits())
-        self.waiting = Waiting(database=self.database, feed=self.feed, tasks=self.tasks)
+        limits = stream_limits or StreamLimits()
+        self.streams = Streams(database=self.database, feed=self.feed, limits=limits)
+        self.waiting = Waiting(database=self.database, feed=self.feed, tasks=self.tasks, most_waiting=limits.most_waits)
         self.callbacks = Callbacks(
             writer=self.writer,
             tokens=tokens,

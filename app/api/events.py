@@ -46,13 +46,15 @@ def get_last_event_id(
 LastEventId = Annotated[int | None, Depends(get_last_event_id)]
 
 
-@router.get("/tasks/{task_id}/events", response_class=EventStream, responses={**problems(404), **_RESPONSES})
+@router.get(
+    "/tasks/{task_id}/events", status_code=200, response_class=EventStream, responses={**problems(404), **_RESPONSES}
+)
 async def follow_task(task_id: TaskId, after: LastEventId, caller: CurrentCaller, services: Services) -> Response:
     """Follow a task: its events so far, then those to come, until it has ended."""
     return EventStream(services.streams.of_task(caller, task_id, after=after))
 
 
-@router.get("/events", response_class=EventStream, responses=_RESPONSES)
+@router.get("/events", status_code=200, response_class=EventStream, responses=_RESPONSES)
 async def follow_project(after: LastEventId, caller: CurrentCaller, services: Services) -> Response:
     """Follow all tasks of the project, from now on or from where the last stream ended."""
     return EventStream(services.streams.of_project(caller, after=after))

@@ -23,11 +23,12 @@ _REPLAYED_AT_ONCE = 100
 class StreamLimits:
     """What one process holds for those who follow, and how long it waits for them.
 
-    `most_open` streams; `most_waiting` events for a client that reads slowly; a sign of life after `heartbeat_seconds`
+    `most_waits` requests that wait and `most_open` streams; `most_waiting` events for a client that reads slowly; a sign of life after `heartbeat_seconds`
     without an event; a client that leaves unread what was sent is dropped after `stall_seconds`, or after
     `stop_seconds` when the process stops.
     """
 
+    most_waits: int = 10_000
     most_open: int = 10_000
     most_waiting: int = 1_000
     heartbeat_seconds: float = 15.0

@@ -12,13 +12,11 @@ from app.services.feed import Feed
 from app.services.listener import Listener
 from app.services.tasks import Caller, Tasks
 
-_MOST_WAITING = 10_000
-
 
 class Waiting:
     """Lets requests wait for their tasks, `most_waiting` at once."""
 
-    def __init__(self, *, database: Database, feed: Feed, tasks: Tasks, most_waiting: int = _MOST_WAITING) -> None:
+    def __init__(self, *, database: Database, feed: Feed, tasks: Tasks, most_waiting: int) -> None:
         self._database = database
         self._feed = feed
         self._tasks = tasks

@@ -89,6 +89,14 @@ def test_a_client_that_leaves_frees_its_stream(start: Start) -> None:
         assert stream.status == 200
 
 
+def test_those_for_whom_there_is_no_room_to_wait_are_answered_at_once(start: Start) -> None:
+    served = start(StreamLimits(most_waits=0))
+    posted = served.client.post("/v1/tasks", json={"prompt": "x"}, headers={"Prefer": "wait=60"})
+    got = served.client.get(posted.headers["Location"], params={"wait": 60})
+    assert (posted.status_code, got.status_code) == (202, 200)
+    assert "Preference-Applied" not in posted.headers.keys() | got.headers.keys()
+
+
 def test_open_streams_do_not_hold_up_the_end(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     served = start(StreamLimits(stop_seconds=0.2))
     task, _ = served.processing()

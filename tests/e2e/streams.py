@@ -19,7 +19,7 @@ import httpx
 from app.sandbox.behaviour import Behaviour
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.databases import PostgresServer
+from tests.support.databases import PostgresServer, stored_events
 from tests.support.gateway import GatewayProcess
 from tests.support.streams import EventReader
 from tests.support.waiting import until
@@ -75,7 +75,7 @@ def run(directory: Path, database_url: str, *, orders: int) -> Account:
             load.join(300)
             account.waited = sum(future.result() for future in waiting)
             resumed = resuming.result()
-            expected = asyncio.run(_events(database_url))
+            expected = asyncio.run(stored_events(database_url))
             until(lambda: len(follower.ids) >= len(expected), seconds=60, what="the last event")
             followed = [(e.id, e.data["id"], e.type) for e in follower.events]
     finally:
@@ -132,15 +132,6 @@ async def _cut_notices(database_url: str) -> int:
     connection = await asyncpg.connect(database_url)
     try:
         return int(await connection.fetchval(_CUT_NOTICES))
-    finally:
-        await connection.close()
-
-
-async def _events(database_url: str) -> list[tuple[int, str, str]]:
-    connection = await asyncpg.connect(database_url)
-    try:
-        rows = await connection.fetch("SELECT id, task_id, type FROM events ORDER BY id")
-        return [(row["id"], row["task_id"], row["type"]) for row in rows]
     finally:
         await connection.close()
 

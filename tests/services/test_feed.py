@@ -84,7 +84,7 @@ async def parts_on(url: str) -> AsyncIterator[Parts]:
     writer.start()
     streams = Streams(database=database, feed=feed, limits=StreamLimits())
     all_tasks = Tasks(database=database, writer=writer, clock=SystemClock(), policy=POLICY)
-    waiting = Waiting(database=database, feed=feed, tasks=all_tasks)
+    waiting = Waiting(database=database, feed=feed, tasks=all_tasks, most_waiting=1000)
     try:
         yield Parts(database, writer, feed, streams, waiting)
     finally:
