@@ -2,12 +2,13 @@
 
 import asyncio
 import fcntl
+import resource
 import signal
 import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -36,6 +37,7 @@ _LOCK_PAUSE_SECONDS = 0.1
 _SHORT_SECRET = 16
 _GRACEFUL_SECONDS = 10
 _BACKLOG = 2048
+_OPEN_FILES = 65_536
 _log = structlog.get_logger(__name__)
 
 
@@ -47,6 +49,7 @@ def serve(settings: Settings) -> None:
     configure_logs(
         settings.log_format, settings.log_level, [*secrets, *(s.get_secret_value() for s in known if s is not None)]
     )
+    allow_many_connections()
     with only_process(settings):
         _serve_alone(settings, secrets)
 
@@ -71,6 +74,15 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
         _run(settings, listener, sandbox.url, "sandbox")
     finally:
         sandbox.stop()
+
+
+def allow_many_connections() -> None:
+    """Use as many open files as the system lets us: a shell's usual 1,024 are fewer than clients that wait and follow."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 @contextmanager

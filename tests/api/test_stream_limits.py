@@ -1,5 +1,6 @@
 """Streams at their limits: silence, slow readers, too many, and the end of the process."""
 
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.serve import allow_many_connections
 from app.services.streams import StreamLimits
 from tests.support.gateway import GatewayProcess
 from tests.support.served import Served, serve
@@ -95,6 +97,18 @@ def test_those_for_whom_there_is_no_room_to_wait_are_answered_at_once(start: Sta
     got = served.client.get(posted.headers["Location"], params={"wait": 60})
     assert (posted.status_code, got.status_code) == (202, 200)
     assert "Preference-Applied" not in posted.headers.keys() | got.headers.keys()
+
+
+@pytest.mark.parametrize("now", [256, None])
+def test_a_shells_limit_of_open_files_is_raised_and_never_lowered(now: int | None) -> None:
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (now or most, most))
+    try:
+        allow_many_connections()
+        after = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        assert after == (most if now is None else 65_536 if most == resource.RLIM_INFINITY else min(most, 65_536))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
 def test_open_streams_do_not_hold_up_the_end(start: Start, caplog: pytest.LogCaptureFixture) -> None:
