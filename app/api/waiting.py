@@ -38,7 +38,8 @@ def preferred_wait(request: Request) -> int | None:
     values = request.headers.getlist("prefer")
     if not values:
         return None
-    return _wait_of(",".join(values))
+    header = ",".join(values)
+    return _wait_of(header) if len(header) <= _LONGEST_HEADER else None
 
 
 def requested_wait(request: Request) -> int | None:
@@ -77,7 +78,7 @@ async def _until_disconnected(receive: Receive) -> None:
 
 
 def _wait_of(header: str) -> int | None:
-    for preference in _preferences(header[:_LONGEST_HEADER]):
+    for preference in _preferences(header):
         name, _, value = preference.partition("=")
         if name.strip().lower() == "wait":
             # Of a preference that is stated twice, the first counts.

@@ -1,5 +1,6 @@
 """One who listens to the feed: a bounded buffer of what it has been told and has not taken yet."""
 
+import asyncio
 from collections.abc import Callable
 
 from app.domain.feed_event import FeedEvent
@@ -57,7 +58,10 @@ class Listener:
 
     async def take(self, seconds: float) -> list[FeedEvent]:
         """Take what waits, or wait that long for something; empty too if the listener is too slow or closed."""
-        if not self._waiting and not self.is_too_slow and not self.is_closed:
-            await self._bell.wait(seconds)
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        # The bell may still sound of something that was taken before.
+        while not (self._waiting or self.is_too_slow or self.is_closed) and (left := until - clock()) > 0:
+            await self._bell.wait(left)
         taken, self._waiting = self._waiting, []
         return taken

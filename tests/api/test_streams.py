@@ -45,6 +45,7 @@ def test_a_task_is_followed_from_its_beginning_to_its_end(served: Served) -> Non
         events = stream.wait_for_end()
     assert [event.told for event in events] == [(task["id"], status) for status in LIFE]
     assert stream.ids == sorted(set(stream.ids))
+    assert stream.comments == []
     assert events[-1].data == served.client.task(task["id"])
     assert events[-1].data["images"]
 

@@ -167,6 +167,7 @@ def test_waiting_for_an_unknown_task_is_404(served: Served) -> None:
         ("x; wait=30", None),
         ("", None),
         ("handling=lenient", None),
+        ("wait=30, x=" + "y" * 1000, None),
     ],
 )
 def test_the_preference_is_read_as_rfc_7240_writes_it(on_sqlite: Served, prefer: str, applied: str | None) -> None:

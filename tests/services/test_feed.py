@@ -319,6 +319,19 @@ async def test_a_subject_hears_only_of_its_own_tasks(parts: Parts) -> None:
         assert await take(replay, 120) == every
 
 
+async def test_what_was_taken_does_not_cut_the_next_wait_short(parts: Parts) -> None:
+    async with parts.streams.of_project(CALLER, after=None) as stream:
+        for number in range(2):
+            await parts.writer.create(named(number))
+            await parts.feed.look()
+        assert len(await stream.next(0)) == 2
+        waiting = asyncio.create_task(stream.next(60))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(waiting), 0.1)
+        stream.leave()
+        assert await waiting == []
+
+
 async def test_a_client_that_leaves_is_waited_for_no_more(parts: Parts) -> None:
     task_id = await parts.writer.create(named(1))
     leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
