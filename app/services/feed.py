@@ -6,6 +6,7 @@ as bells and notices may get lost, every so often. While nobody listens, nothing
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ from app.services.bell import Bell
 from app.services.listener import Listener
 
 _EVENTS_AT_ONCE = 250
+_LISTENERS_AT_ONCE = 50
 _CENSUS_SECONDS = 5.0
 _CENSUS_AT_ONCE = 1_000
 _ENDINGS = frozenset(f"task.{status.value}" for status in TERMINAL)
@@ -99,8 +101,7 @@ class Feed:
         except BaseException:
             self._last = None if self._last is None else min(self._last, before)
             raise
-        for event in told:
-            self._hand_out(event)
+        await self._hand_out(told)
         await self._take_census()
         return int(len(page) == _EVENTS_AT_ONCE)
 
@@ -120,14 +121,24 @@ class Feed:
         is_ending = event.type in _ENDINGS
         return any(is_ending or not one.endings_only for one in self._of_tasks.get(event.task_id, ()))
 
-    def _hand_out(self, event: FeedEvent) -> None:
-        task = event.state.task
-        for listener in self._of_tasks.get(task.id, ()):
-            if listener.owns(task) and (event.type in _ENDINGS or not listener.endings_only):
-                listener.hear(event)
-        for listener in self._of_projects.get(task.project, ()):
-            if listener.owns(task):
-                listener.hear(event)
+    async def _hand_out(self, told: Sequence[FeedEvent]) -> None:
+        of_projects: defaultdict[str, list[FeedEvent]] = defaultdict(list)
+        for event in told:
+            task = event.state.task
+            of_projects[task.project].append(event)
+            for listener in self._of_tasks.get(task.id, ()):
+                if listener.owns(task) and (event.type in _ENDINGS or not listener.endings_only):
+                    listener.hear(event)
+        handed = 0
+        for project, events in of_projects.items():
+            for listener in tuple(self._of_projects.get(project, ())):
+                for event in events:
+                    if listener.owns(event.state.task):
+                        listener.hear(event)
+                handed += 1
+                if handed % _LISTENERS_AT_ONCE == 0:
+                    # Requests that come in meanwhile don't wait until a thousand streams have sent.
+                    await asyncio.sleep(0)
 
     async def _take_census(self) -> None:
         """Now and then, look whether tasks that are listened to were deleted: that makes no event."""
