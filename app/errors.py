@@ -135,6 +135,21 @@ class ServiceUnavailable(GatewayError):
         super().__init__(detail, retry_after=retry_after)
 
 
+class TooManyStreams(GatewayError):
+    """As many streams are open in this process as may be."""
+
+    code, status, title = "too_many_streams", 503, "Too many streams"
+
+    def __init__(self, detail: str = "", *, retry_after: int = 5) -> None:
+        super().__init__(detail, retry_after=retry_after)
+
+
+class SlowReader(GatewayError):
+    """A stream was cut because its client took events more slowly than they came; only ever told inside a stream."""
+
+    code, status, title = "slow_reader", 503, "Slow reader"
+
+
 class InvalidRequest(GatewayError):
     """Well-formed, but with fields that are wrong; `errors` names each with what is wrong."""
 

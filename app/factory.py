@@ -6,6 +6,7 @@ from pathlib import Path
 from app.clock import Clock, SystemClock
 from app.db import facts, rates
 from app.db.engine import Database
+from app.db.notices import Notices
 from app.domain.callback import CallbackTokens
 from app.domain.destination import DestinationRules
 from app.domain.event import TaskEvent
@@ -19,10 +20,13 @@ from app.services.callbacks import Callbacks
 from app.services.deliver import Deliver
 from app.services.deliveries import Deliveries
 from app.services.dispatch import Dispatch, RateLimit
+from app.services.feed import Feed
 from app.services.reconcile import Reconcile
 from app.services.secret import load_secrets
+from app.services.streams import StreamLimits, Streams
 from app.services.sweep import Sweep
 from app.services.tasks import Tasks
+from app.services.waiting import Waiting
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.writer import Writer
 from app.settings import Settings
@@ -36,7 +40,15 @@ CALLBACK_PATH = "/callbacks/nanobanana"
 class Factory:
     """The parts of one process. `upstream_url` and `upstream_key` say which upstream it speaks to."""
 
-    def __init__(self, settings: Settings, *, upstream_url: str, upstream_key: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        upstream_url: str,
+        upstream_key: str,
+        clock: Clock | None = None,
+        stream_limits: StreamLimits | None = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.policy = make_policy(settings)
@@ -53,6 +65,12 @@ class Factory:
         callback_base = (settings.local_url if settings.is_sandbox else settings.base_url) + CALLBACK_PATH
         self.access = Access(database=self.database, clock=self.clock, settings=settings)
         self.tasks = Tasks(database=self.database, writer=self.writer, clock=self.clock, policy=self.policy)
+        self.feed = Feed(self.database)
+        # SQLite has one process, which knows of all its commits.
+        self._notices = Notices(database_url(settings), self.feed.ring) if settings.is_postgresql else None
+        limits = stream_limits or StreamLimits()
+        self.streams = Streams(database=self.database, feed=self.feed, limits=limits)
+        self.waiting = Waiting(feed=self.feed, tasks=self.tasks, most_waiting=limits.most_waits)
         self.callbacks = Callbacks(
             writer=self.writer,
             tokens=tokens,
@@ -100,15 +118,20 @@ class Factory:
                 await rates.ensure(connection, dispatching.SCOPE, self._rate_limit.count)
                 now = await facts.shared_now(connection, self.clock.now())
                 await rates.cap(connection, dispatching.SCOPE, now + self._rate_limit.longest(self.policy))
+        if self._notices is not None:
+            self._notices.start()
 
     async def aclose(self) -> None:
         """Commit what waits and close all connections. The loops must have stopped."""
         await self.writer.aclose()
+        if self._notices is not None:
+            await self._notices.aclose()
         await self.client.aclose()
         await self.webhook_client.aclose()
         await self.database.aclose()
 
     def _ring(self, events: Sequence[TaskEvent]) -> None:
+        self.feed.ring()
         if any(event.type == _QUEUED for event in events):
             self.queue_bell.ring()
         if any(event.is_for_webhook for event in events):

@@ -8,7 +8,7 @@ import structlog
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import callbacks, health, problems, tasks, webhooks
+from app.api import callbacks, events, health, problems, tasks, webhooks
 from app.api.middleware import Gate, RequestContext
 from app.api.shortcut import Shortcut
 from app.factory import Factory
@@ -20,6 +20,7 @@ from app.loops.reconcile import AskLoop, ExpireLoop
 from app.loops.sweep import SweepLoop
 from app.services.bell import Bell
 from app.services.health import HealthCheck
+from app.services.streams import StreamLimits
 from app.settings import Settings
 
 _QUESTIONS_AT_ONCE = 16
@@ -29,10 +30,14 @@ _WEBHOOK_SECONDS = 3
 # What is in flight gets the time of one upstream call, and a little to be recorded.
 _RECORD_SECONDS = 5
 _SWEEP_SECONDS = 60
+# People wait for what the feed tells: once the database is back, soon.
+_FEED_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> FastAPI:
+def create_app(
+    settings: Settings, *, upstream_url: str, upstream_key: str, stream_limits: StreamLimits | None = None
+) -> FastAPI:
     """Build the application. The database must have been migrated."""
 
     @asynccontextmanager
@@ -56,7 +61,7 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
         await factory.aclose()
         _log.info("stopped")
 
-    factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key)
+    factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
     submits = Crew(settings.upstream_concurrency, factory.queue_bell)
     questions = Crew(_QUESTIONS_AT_ONCE, factory.question_bell)
     posts = Crew(_WEBHOOKS_AT_ONCE, factory.delivery_bell)
@@ -64,6 +69,7 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
         Loop("dispatch", DispatchLoop(factory.dispatch, submits).run_once, bell=factory.queue_bell),
         Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
         Loop("deliver", DeliverLoop(factory.deliver, posts).run_once, bell=factory.delivery_bell),
+        Loop("feed", factory.feed.look, bell=factory.feed.bell, longest_pause=_FEED_PAUSE_SECONDS),
         Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
         Loop("sweep", SweepLoop(factory.sweep).run_once, bell=Bell(), interval=_SWEEP_SECONDS),
     ]
@@ -89,7 +95,7 @@ def create_app(settings: Settings, *, upstream_url: str, upstream_key: str) -> F
         ],
     )
     problems.install(app)
-    for router in (tasks.router, webhooks.router, callbacks.router, health.router):
+    for router in (tasks.router, events.router, webhooks.router, callbacks.router, health.router):
         app.include_router(router)
     # Around the framework's own layers, so that what takes the shortcut passes none of them.
     shortcut = Shortcut(

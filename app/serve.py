@@ -3,12 +3,13 @@
 import asyncio
 import fcntl
 import gc
+import resource
 import signal
 import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,8 +26,10 @@ from app.factory import database_url
 from app.logs import configure_logs
 from app.main import create_app
 from app.sandbox.server import SandboxServer
+from app.server import Protocol, Server
 from app.services.access import check_start, ensure_bootstrap_key
 from app.services.secret import check_fingerprint, load_secrets
+from app.services.streams import StreamLimits
 from app.settings import Settings
 
 _DATABASE_PATIENCE_SECONDS = 30
@@ -36,6 +39,7 @@ _SHORT_SECRET = 16
 _GRACEFUL_SECONDS = 10
 _BACKLOG = 2048
 _GARBAGE_AFTER_ALLOCATIONS = 10_000
+_OPEN_FILES = 65_536
 _log = structlog.get_logger(__name__)
 
 
@@ -47,6 +51,7 @@ def serve(settings: Settings) -> None:
     configure_logs(
         settings.log_format, settings.log_level, [*secrets, *(s.get_secret_value() for s in known if s is not None)]
     )
+    allow_many_connections()
     with only_process(settings):
         _serve_alone(settings, secrets)
 
@@ -71,6 +76,15 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
         _run(settings, listener, sandbox.url, "sandbox")
     finally:
         sandbox.stop()
+
+
+def allow_many_connections() -> None:
+    """Use as many open files as the system lets us: a shell's usual 1,024 are fewer than clients that wait and follow."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 @contextmanager
@@ -202,11 +216,14 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def make_server(settings: Settings, *, upstream_url: str, upstream_key: str) -> uvicorn.Server:
+def make_server(
+    settings: Settings, *, upstream_url: str, upstream_key: str, stream_limits: StreamLimits | None = None
+) -> Server:
     """Put the application into a server that leaves logs and ports to us."""
-    app = create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key)
+    app = create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -214,7 +231,7 @@ def make_server(settings: Settings, *, upstream_url: str, upstream_key: str) -> 
         ws="none",
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
-    return uvicorn.Server(config)
+    return Server(config, on_stop=app.state.factory.feed.stop)
 
 
 def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:

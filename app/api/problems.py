@@ -38,6 +38,18 @@ class Problem(BaseModel):
     errors: list[FieldProblem] | None = Field(None, description="With 422: each field that is wrong.")
 
 
+def problem_body(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
+    """Write a `Problem`; the request id is the one that the request's middleware bound."""
+    return {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": structlog.contextvars.get_contextvars().get("request_id", ""),
+    }
+
+
 def problem_response(
     status: int,
     code: str,
@@ -47,15 +59,8 @@ def problem_response(
     errors: list[dict[str, str]] | None = None,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """Build the answer; the request id is the one that the request's middleware bound."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "request_id": structlog.contextvars.get_contextvars().get("request_id", ""),
-    }
+    """Build the answer."""
+    body = problem_body(status, code, title, detail)
     if errors is not None:
         body["errors"] = errors
     return JSONResponse(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)

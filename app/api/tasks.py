@@ -23,6 +23,7 @@ from app.api.dependencies import (
 )
 from app.api.task_request import TaskRequest
 from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view
+from app.api.waiting import PREFER_PARAMETER, WAIT_PARAMETER, applied, departure, preferred_wait, requested_wait
 from app.clock import from_datetime
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, TaskFilter
@@ -44,6 +45,8 @@ _IDEMPOTENCY_PARAMETER = {
     "schema": {"type": "string", "minLength": 1, "maxLength": _MAX_IDEMPOTENCY_KEY},
     "description": "Makes a repeated request return the first one's task; kept for 24 hours.",
 }
+
+_ENDED: dict[str, Any] = {"model": TaskView, "description": "The client preferred to wait, and the task has ended."}
 
 
 def _none_if_empty(value: object) -> object:
@@ -84,9 +87,9 @@ class _ListQuery(BaseModel):
     "",
     status_code=202,
     response_model=TaskView,
-    responses=problems(400, 409, 410, 413, 415, 422),
+    responses={200: _ENDED, **problems(400, 409, 410, 413, 415, 422)},
     openapi_extra={
-        "parameters": [_IDEMPOTENCY_PARAMETER],
+        "parameters": [_IDEMPOTENCY_PARAMETER, PREFER_PARAMETER],
         "requestBody": {"required": True, "content": {"application/json": {"schema": TaskRequest.model_json_schema()}}},
     },
 )
@@ -99,7 +102,7 @@ async def submit(request: Request) -> Response:
     if body.webhook_url is not None:
         services.deliveries.check_url(body.webhook_url)
     state, is_replay = await services.tasks.submit(caller, body.submission(), idempotency_key)
-    return _accepted(state, is_replay=is_replay)
+    return await _accepted(request, caller, services, state, is_replay=is_replay)
 
 
 @router.get("", response_model=TaskPage, responses=problems(422))
@@ -110,11 +113,22 @@ async def list_tasks(query: Annotated[_ListQuery, Query()], caller: CurrentCalle
     return JsonAnswer({"data": [task_view(state) for state in states], "next_cursor": encode_cursor(next_id)})
 
 
-@router.get("/{task_id}", response_model=TaskView, responses=problems(404))
+@router.get(
+    "/{task_id}",
+    response_model=TaskView,
+    responses=problems(404),
+    openapi_extra={"parameters": [WAIT_PARAMETER, PREFER_PARAMETER]},
+)
 async def get_task(request: Request, task_id: str) -> Response:
-    """Look at a task."""
+    """Look at a task, if you like when it has ended."""
     caller = await get_caller(request)
-    return JsonAnswer(task_view(await factory_of(request).tasks.get(caller, known_form(task_id))))
+    services = factory_of(request)
+    seconds = requested_wait(request)
+    if seconds is None or not services.waiting.has_room:
+        return JsonAnswer(task_view(await services.tasks.get(caller, known_form(task_id))))
+    async with departure(request.receive) as leaving:
+        state = await services.waiting.until_ended(caller, known_form(task_id), seconds, leaving)
+    return JsonAnswer(task_view(state), headers=applied(seconds))
 
 
 @router.post("/{task_id}/cancel", response_model=TaskView, responses=problems(404, 409))
@@ -127,13 +141,13 @@ async def cancel(task_id: TaskId, caller: CurrentCaller, services: Services) -> 
     "/{task_id}/retry",
     status_code=202,
     response_model=TaskView,
-    responses=problems(404, 409, 410, 422),
-    openapi_extra={"parameters": [_IDEMPOTENCY_PARAMETER]},
+    responses={200: _ENDED, **problems(404, 409, 410, 422)},
+    openapi_extra={"parameters": [_IDEMPOTENCY_PARAMETER, PREFER_PARAMETER]},
 )
 async def retry(request: Request, task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Submit a failed or canceled task's input again, as a new task."""
     state, is_replay = await services.tasks.retry(caller, task_id, _idempotency_key(request))
-    return _accepted(state, is_replay=is_replay)
+    return await _accepted(request, caller, services, state, is_replay=is_replay)
 
 
 @router.delete("/{task_id}", status_code=204, response_class=Response, responses=problems(404, 409))
@@ -150,11 +164,20 @@ async def list_callbacks(task_id: TaskId, caller: CurrentCaller, services: Servi
     return JsonAnswer({"data": [callback_view(callback) for callback in kept]})
 
 
-def _accepted(state: TaskState, *, is_replay: bool) -> Response:
+async def _accepted(
+    request: Request, caller: CurrentCaller, services: Services, state: TaskState, *, is_replay: bool
+) -> Response:
+    """Answer with a task that was accepted: at once, or as the client prefers when it has ended."""
     headers: dict[str, Any] = {"Location": f"/v1/tasks/{state.task.id}"}
     if is_replay:
         headers["Idempotent-Replayed"] = "true"
-    return JsonAnswer(task_view(state), status_code=202, headers=headers)
+    seconds = preferred_wait(request)
+    if seconds is None or not services.waiting.has_room:
+        return JsonAnswer(task_view(state), status_code=202, headers=headers)
+    async with departure(request.receive) as leaving:
+        state = await services.waiting.after_submit(caller, state, seconds, leaving)
+    headers |= applied(seconds)
+    return JsonAnswer(task_view(state), status_code=200 if state.task.is_terminal else 202, headers=headers)
 
 
 def _idempotency_key(request: Request) -> str | None:

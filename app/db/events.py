@@ -3,16 +3,28 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import BigInteger, Integer, String, bindparam, func, select, text
 
 from app.db import bulk
 from app.db.engine import Connection
 from app.db.schema import events
-from app.domain.event import TaskEvent
+from app.domain.event import StoredEvent, TaskEvent
 
+CHANNEL = "nanobanana_events"
+"""Where PostgreSQL tells all processes of each commit that brought events."""
 # Any constant that nothing else in this database uses.
 _NUMBERING_LOCK = 0x6E616E6F
 _INSERT = bulk.insert(events, ["task_id", "project", "type", "snapshot", "created_at"])
+_LOCK_AND_NOTIFY = text("SELECT pg_advisory_xact_lock(:key), pg_notify(:channel, '')")
+_NEWEST = select(func.max(events.c.id))
+_AFTER = (
+    select(events)
+    .where(events.c.id > bindparam("after", type_=BigInteger))
+    .order_by(events.c.id)
+    .limit(bindparam("at_most", type_=Integer))
+)
+_OF_PROJECT = _AFTER.where(events.c.project == bindparam("in_project", type_=String))
+_OF_TASK = _AFTER.where(events.c.task_id == bindparam("of_task", type_=String))
 
 
 async def append(connection: Connection, new: Sequence[TaskEvent]) -> None:
@@ -20,9 +32,10 @@ async def append(connection: Connection, new: Sequence[TaskEvent]) -> None:
 
     On PostgreSQL ids are given out when a row is inserted, but rows appear when their transaction commits; without
     the lock a lower id could appear after a higher one, and a reader that remembers the last id would miss it.
+    There, those who listen on `CHANNEL` are told when the transaction commits.
     """
     if connection.dialect.name == "postgresql":
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _NUMBERING_LOCK})
+        await connection.execute(_LOCK_AND_NOTIFY, {"key": _NUMBERING_LOCK, "channel": CHANNEL})
     await _INSERT.execute(connection, new)
 
 
@@ -30,3 +43,26 @@ async def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
     """Read a task's events in order, as mappings of the table's columns."""
     result = await connection.execute(select(events).where(events.c.task_id == task_id).order_by(events.c.id))
     return [dict(row) for row in result.mappings()]
+
+
+async def newest_id(connection: Connection) -> int:
+    """Read the highest id there is; 0 without events."""
+    return (await connection.execute(_NEWEST)).scalar_one() or 0
+
+
+async def after(connection: Connection, last: int, *, limit: int) -> list[StoredEvent]:
+    """Read up to `limit` events with ids above `last`, in order."""
+    rows = await connection.execute(_AFTER, {"after": last, "at_most": limit})
+    return [StoredEvent(**row) for row in rows.mappings()]
+
+
+async def of_project_after(connection: Connection, project: str, last: int, *, limit: int) -> list[StoredEvent]:
+    """Read up to `limit` of a project's events with ids above `last`, in order."""
+    rows = await connection.execute(_OF_PROJECT, {"in_project": project, "after": last, "at_most": limit})
+    return [StoredEvent(**row) for row in rows.mappings()]
+
+
+async def of_task_after(connection: Connection, task_id: str, last: int, *, limit: int) -> list[StoredEvent]:
+    """Read up to `limit` of a task's events with ids above `last`, in order."""
+    rows = await connection.execute(_OF_TASK, {"of_task": task_id, "after": last, "at_most": limit})
+    return [StoredEvent(**row) for row in rows.mappings()]

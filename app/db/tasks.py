@@ -51,6 +51,7 @@ _INSERT = bulk.insert(tasks, _NEW, constants=_NOT_YET)
 _UPDATE = bulk.update(tasks, _MUTABLE, version="version", paths=_ERROR_PATHS)
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
 _GET_ALL = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS)
+_EXISTING = select(tasks.c.id).where(tasks.c.id.in_(bindparam("task_ids", expanding=True)))
 _LOCK = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS, is_locking=True)
 _CLAIMABLE = (
     select(tasks)
@@ -133,9 +134,15 @@ async def get(connection: Connection, task_id: str) -> Task | None:
     return to_task(row) if row else None
 
 
-async def get_all(connection: Connection, task_ids: Sequence[str]) -> list[Task]:
-    """Read tasks, in no order."""
-    return await _GET_ALL.execute(connection, task_ids)
+async def get_all(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
+    """Read tasks by their ids; those that don't exist are left out."""
+    return {task.id: task for task in await _GET_ALL.execute(connection, list(task_ids))}
+
+
+async def missing(connection: Connection, task_ids: Iterable[str]) -> set[str]:
+    """Tell which of these ids no task has (any more)."""
+    wanted = set(task_ids)
+    return wanted - {row.id for row in await connection.execute(_EXISTING, {"task_ids": sorted(wanted)})}
 
 
 async def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:

@@ -30,6 +30,12 @@ class TaskEvent(msgspec.Struct, frozen=True):
         return self.webhook_url is not None and self.type in _ENDS
 
 
+class StoredEvent(TaskEvent, frozen=True, kw_only=True):
+    """One event as it stands in the table; ids grow in the order in which events became visible."""
+
+    id: int
+
+
 def event_of(task: Task) -> TaskEvent:
     """Tell the state that a task has just entered."""
     error = task.error
@@ -59,3 +65,12 @@ def task_at(task: Task, snapshot: dict[str, Any]) -> Task:
         completed_at=snapshot["completed_at"],
         updated_at=snapshot["updated_at"],
     )
+
+
+def concludes(task: Task) -> bool:
+    """Whether a task, as it was when an event was made, has nothing more to tell those who follow it.
+
+    A guess concludes as well, although a verdict may still replace it: nobody would hold a connection for a day.
+    """
+    # The one place to say so when something may follow the end, such as that the images' copies are settled.
+    return task.is_terminal

@@ -9,7 +9,6 @@ import structlog
 from app.errors import ServiceUnavailable
 from app.services.bell import Bell
 
-_MAX_BACKOFF_SECONDS = 10.0
 _log = structlog.get_logger(__name__)
 
 
@@ -17,7 +16,7 @@ class Loop:
     """Calls `run_once` until stopped.
 
     It is called again at once while it says that it did something (> 0), else when the bell rings or after
-    `interval` seconds. The loop counts as stuck when one step takes longer than `stuck_after` seconds.
+    `interval` seconds. While it fails, the pause doubles up to `longest_pause` seconds. The loop counts as stuck when one step takes longer than `stuck_after` seconds.
     """
 
     def __init__(
@@ -27,12 +26,14 @@ class Loop:
         *,
         bell: Bell,
         interval: float = 1.0,
+        longest_pause: float = 10.0,
         stuck_after: float = 60.0,
     ) -> None:
         self.name = name
         self._run_once = run_once
         self._bell = bell
         self._interval = interval
+        self._longest_pause = longest_pause
         self._stuck_after = stuck_after
         self._stopping = False
         self._step_began: float | None = None
@@ -77,7 +78,7 @@ class Loop:
             if failures:
                 if self._failing_since is None:
                     self._failing_since = self._step_began
-                await self._pause(min(self._interval * 2 ** min(failures - 1, 8), _MAX_BACKOFF_SECONDS))
+                await self._pause(min(self._interval * 2 ** min(failures - 1, 8), self._longest_pause))
             else:
                 self._step_began = None
                 if not done:

@@ -4,6 +4,7 @@ As a command it runs as long as one likes and prints its figures: python -m test
 """
 
 import argparse
+import asyncio
 import tempfile
 import time
 from collections import Counter
@@ -16,8 +17,9 @@ import psutil
 from app.sandbox.behaviour import Behaviour
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.databases import PostgresServer
+from tests.support.databases import PostgresServer, stored_events
 from tests.support.gateway import GatewayProcess
+from tests.support.streams import EventReader
 from tests.support.waiting import until
 
 _SETTINGS = {
@@ -39,6 +41,8 @@ class Outage:
     memory_after: float = 0.0
     ready_during: int = 0
     alive_during: int = 0
+    followed: int = 0
+    """Tasks whose end was told to a client that followed throughout."""
     answers: Counter[int | str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -55,7 +59,10 @@ def run(directory: Path, server: PostgresServer, *, orders: int, seconds: float)
         "NANOBANANA_BASE_URL": sandbox.url,
     }
     try:
-        with GatewayProcess(directory, environment) as gateway:
+        with (
+            GatewayProcess(directory, environment) as gateway,
+            EventReader(str(gateway.client.base_url), "/v1/events") as follower,
+        ):
             process = psutil.Process(gateway.process.pid)
             load = Load(lambda: [f"http://127.0.0.1:{gateway.port}"], orders, pause=0.01)
             load.start()
@@ -72,10 +79,18 @@ def run(directory: Path, server: PostgresServer, *, orders: int, seconds: float)
                 server.start()
             load.join(60)
             _finish(gateway, load, outcome)
+            until(lambda: _ended(follower) >= orders, seconds=30, what="news of the last order")
+            outcome.followed = _ended(follower)
+            if follower.ids != [stored[0] for stored in asyncio.run(stored_events(environment["DATABASE_URL"]))]:
+                outcome.wrong.append("the client that followed missed events or saw some twice")
             outcome.memory_after = _memory(process)
     finally:
         sandbox.stop()
     return outcome
+
+
+def _ended(follower: EventReader) -> int:
+    return sum(status in {"succeeded", "failed"} for _, status in follower.told)
 
 
 def _finish(gateway: GatewayProcess, load: Load, outcome: Outage) -> None:

@@ -18,5 +18,6 @@ def test_a_database_outage_is_told_clearly_and_loses_nothing(
         outcome = run(tmp_path, server, orders=200, seconds=2)
     assert outcome.wrong == []
     assert outcome.statuses["succeeded"] == 200
+    assert outcome.followed == 200
     assert outcome.answers[503] > 0
     assert (outcome.alive_during, outcome.ready_during) == (200, 503)

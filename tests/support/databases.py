@@ -58,3 +58,13 @@ class PostgresServer:
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+async def stored_events(url: str) -> list[tuple[int, str, str]]:
+    """Read id, task and type of all events in a PostgreSQL database, in order."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch("SELECT id, task_id, type FROM events ORDER BY id")
+        return [(row["id"], row["task_id"], row["type"]) for row in rows]
+    finally:
+        await connection.close()

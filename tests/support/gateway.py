@@ -13,8 +13,10 @@ from typing import Any, Self
 
 import httpx
 
+from app.factory import Factory
 from app.serve import listen, make_server, prepare, prepare_data_dir
 from app.services.secret import load_secrets
+from app.services.streams import StreamLimits
 from app.settings import Settings
 from tests.support.waiting import until
 
@@ -48,9 +50,10 @@ class TaskClient(httpx.Client):
 
 
 class LiveGateway:
-    """The service on a thread, on a real port; settings by their field names."""
+    """The service on a thread, on a real port; settings by their field names, and `stream_limits`."""
 
     def __init__(self, *, data_dir: Path, upstream_url: str, **settings: Any) -> None:
+        stream_limits: StreamLimits | None = settings.pop("stream_limits", None)
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
         self.settings = Settings(_env_file=None, **{"host": "127.0.0.1", "port": 0, **given})
         prepare_data_dir(self.settings)
@@ -58,7 +61,9 @@ class LiveGateway:
         self._listener = listen(self.settings)
         port = self._listener.getsockname()[1]
         self.settings = self.settings.model_copy(update={"port": port})
-        self._server = make_server(self.settings, upstream_url=upstream_url, upstream_key="upstream-key")
+        self._server = make_server(
+            self.settings, upstream_url=upstream_url, upstream_key="upstream-key", stream_limits=stream_limits
+        )
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
         self._thread.start()
         until(lambda: self._server.started or not self._thread.is_alive(), what="the start")
@@ -71,9 +76,19 @@ class LiveGateway:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def factory(self) -> Factory:
+        """The parts of the service, to look at; they live on another thread."""
+        factory: Factory = self._server.config.app.state.factory  # type: ignore[union-attr]
+        return factory
+
+    def begin_to_stop(self) -> None:
+        """Do what a signal does."""
+        self._server.should_exit = True
+
     def close(self) -> None:
         self.client.close()
-        self._server.should_exit = True
+        self.begin_to_stop()
         self._thread.join(20)
         assert not self._thread.is_alive(), "the service did not stop"
 

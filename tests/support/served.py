@@ -16,6 +16,7 @@ from app.db import events
 from app.db.engine import Database
 from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway, TaskClient
+from tests.support.streams import EventReader
 from tests.support.vendor import Submit, Vendor, accepted, record
 from tests.support.waiting import until
 
@@ -71,6 +72,10 @@ class Served:
                 await database.aclose()
 
         return asyncio.run(read())
+
+    def follow(self, path: str = "/v1/events", **options: Any) -> EventReader:
+        """Open a stream."""
+        return EventReader(self.gateway.settings.local_url, path, **options)
 
     def calm(self) -> None:
         """Take back what a test has scripted."""

@@ -1,0 +1,134 @@
+"""A response that is a stream of events (`text/event-stream`, HTML standard 9.2), as long as its client follows."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.api.problems import problem_body
+from app.api.waiting import departure
+from app.domain.feed_event import FeedEvent
+from app.errors import GatewayError
+from app.services.streams import Stream, StreamLimits
+
+ABORT = "nanobanana.abort"
+"""The name of our server's extension that drops a connection together with all that waits to be sent on it."""
+_HEARTBEAT = b": heartbeat\n\n"
+_CHUNK_BYTES = 64 * 1024
+# After a restart not all clients are to come back in the same moment.
+_RETRY_MILLISECONDS = (1_000, 3_000)
+
+
+class EventStream(Response):
+    """Sends the events of the stream that `opening` opens.
+
+    A stream that is over before it began is answered with 204, at which browsers stop coming back. One that is cut
+    ends in an event `stream.cut` that says why. A client that leaves unread what it was sent is dropped.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, opening: AbstractAsyncContextManager[Stream]) -> None:
+        # Without the second nginx would collect events until a buffer is full.
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._opening = opening
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the stream is over or the client has left."""
+        async with self._opening as stream, departure(receive) as leaving:
+            leaving.add_done_callback(lambda _: stream.leave())
+            events = await stream.next(0)
+            if stream.is_over and not events:
+                if stream.cut is not None:
+                    raise stream.cut
+                await Response(status_code=204)(scope, receive, send)
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            sender = _Sender(scope, send, stream.limits)
+            stream.on_stop(sender.hurry)
+            retry = random.randint(*_RETRY_MILLISECONDS)  # noqa: S311 -- spreads, guards nothing
+            try:
+                await sender.send(b"retry: %d\n\n" % retry)
+                await self._follow(stream, events, sender)
+                await send({"type": "http.response.body", "body": b""})
+            finally:
+                sender.close()
+
+    @staticmethod
+    async def _follow(stream: Stream, events: list[FeedEvent], sender: "_Sender") -> None:
+        while True:
+            for chunk in _chunks(events):
+                await sender.send(chunk)
+            if stream.is_over:
+                break
+            try:
+                events = await stream.next(stream.limits.heartbeat_seconds)
+            except GatewayError as error:
+                await sender.send(_cut(error))
+                return
+            if not events and not stream.is_over:
+                await sender.send(_HEARTBEAT)
+        if stream.cut is not None:
+            await sender.send(_cut(stream.cut))
+
+
+class _Sender:
+    """Sends chunks, and drops the connection of a client that has not taken one in the time that it has for that."""
+
+    def __init__(self, scope: Scope, send: Send, limits: StreamLimits) -> None:
+        self._abort: Callable[[], None] | None = scope.get("extensions", {}).get(ABORT, {}).get(ABORT)
+        self._send = send
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._sending_since: float | None = None
+        self._watching = self._loop.call_later(limits.stall_seconds, self._watch)
+
+    async def send(self, chunk: bytes) -> None:
+        """Send a chunk; returns as well if the client has left or was dropped."""
+        self._sending_since = self._loop.time()
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self._sending_since = None
+
+    def hurry(self) -> None:
+        """Don't hold up the end of the process for a client that does not read: drop what it has not taken soon."""
+        if self._abort is not None:
+            self._loop.call_later(self._limits.stop_seconds, self._abort)
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._watching.cancel()
+
+    def _watch(self) -> None:
+        """Look now and then, as that costs less than a timer for each chunk."""
+        patience = self._limits.stall_seconds
+        is_stalled = self._sending_since is not None and self._loop.time() - self._sending_since >= patience
+        if is_stalled and self._abort is not None:
+            self._abort()
+        else:
+            self._watching = self._loop.call_later(patience, self._watch)
+
+
+def _chunks(events: Sequence[FeedEvent]) -> Iterator[bytes]:
+    """Put events together to chunks of a moderate size; an event is never split."""
+    chunk: list[bytes] = []
+    size = 0
+    for event in events:
+        frame = event.frame
+        if chunk and size + len(frame) > _CHUNK_BYTES:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+        chunk.append(frame)
+        size += len(frame)
+    if chunk:
+        yield b"".join(chunk)
+
+
+def _cut(error: GatewayError) -> bytes:
+    """Write why a stream ends; without an id, so that the client resumes after the last event that arrived."""
+    problem = problem_body(error.status, error.code, error.title, error.detail)
+    return f"event: stream.cut\ndata: {json.dumps(problem, separators=(',', ':'))}\n\n".encode()

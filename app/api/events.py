@@ -1,0 +1,60 @@
+"""Routes that tell what happens: the events of one task, or of all tasks of a project."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query
+from starlette.responses import Response
+
+from app.api.dependencies import CurrentCaller, Services, TaskId, bearer, problems
+from app.api.event_stream import EventStream
+from app.errors import InvalidRequest
+
+router = APIRouter(prefix="/v1", tags=["events"], dependencies=[Depends(bearer)], responses=problems(401, 422, 503))
+
+_LARGEST_ID = 2**63 - 1
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Each event has `id`, `event` (such as `task.succeeded`) and `data`, the task as JSON.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "There is nothing more to tell: don't come back."},
+}
+
+
+def get_last_event_id(
+    header: Annotated[
+        str | None,
+        Header(alias="Last-Event-ID", description="Resume after this event; browsers send it by themselves."),
+    ] = None,
+    last_event_id: Annotated[
+        str | None, Query(description="The same, for clients that can't set headers; the header wins.")
+    ] = None,
+) -> int | None:
+    """Return after which event to resume, None for none; raises `InvalidRequest`."""
+    field, text = ("Last-Event-ID", header) if header else ("last_event_id", last_event_id)
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]+", text):
+        raise InvalidRequest(
+            "Some parameters are wrong.", [{"field": field, "message": "must be the id of an event, a whole number"}]
+        )
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) < len(str(_LARGEST_ID)) else _LARGEST_ID
+
+
+LastEventId = Annotated[int | None, Depends(get_last_event_id)]
+
+
+@router.get(
+    "/tasks/{task_id}/events", status_code=200, response_class=EventStream, responses={**problems(404), **_RESPONSES}
+)
+async def follow_task(task_id: TaskId, after: LastEventId, caller: CurrentCaller, services: Services) -> Response:
+    """Follow a task: its events so far, then those to come, until it has ended."""
+    return EventStream(services.streams.of_task(caller, task_id, after=after))
+
+
+@router.get("/events", status_code=200, response_class=EventStream, responses=_RESPONSES)
+async def follow_project(after: LastEventId, caller: CurrentCaller, services: Services) -> Response:
+    """Follow all tasks of the project, from now on or from where the last stream ended."""
+    return EventStream(services.streams.of_project(caller, after=after))

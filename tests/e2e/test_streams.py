@@ -1,0 +1,18 @@
+"""Clients on one replica are told of everything that happens on the other. The long run is tests/e2e/streams.py."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.streams import run
+from tests.support.databases import PostgresServer
+
+
+@pytest.mark.timeout(180)
+def test_every_event_reaches_clients_of_the_other_replica_once_and_in_order(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    account = run(tmp_path, postgres.create_database(), orders=100)
+    assert account.wrong == []
+    assert account.notices_cut == 2
+    assert account.followed == account.resumed == account.events >= 400
