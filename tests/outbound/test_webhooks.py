@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+import trustme
 
 from app.domain.delivery import Answer
 from app.domain.destination import DestinationRules
@@ -20,7 +21,6 @@ from app.outbound.webhooks import WebhookClient, problem_with
 from tests.support.receiver import Receiver, Said
 
 LOOPBACK = DestinationRules([ip_network("127.0.0.0/8")])
-CERTIFICATE = Path(__file__).resolve().parents[1] / "data" / "receiver.example.pem"
 
 
 class Names:
@@ -225,9 +225,15 @@ def test_a_name_that_does_not_resolve_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize(("name", "trusted"), [("receiver.example", True), ("other.example", False)])
-def test_over_tls_the_certificate_must_be_the_names(monkeypatch: pytest.MonkeyPatch, name: str, trusted: bool) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
-    with Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", certificate=CERTIFICATE) as raw:
+def test_over_tls_the_certificate_must_be_the_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, trusted: bool
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    certificate = tmp_path / "receiver.pem"
+    authority.issue_cert("receiver.example").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    with Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", certificate=certificate) as raw:
         port = raw.url.rsplit(":", 1)[1]
         (answer,) = post(f"https://{name}:{port}/", resolve=Names(["127.0.0.1"]))
         assert raw.server_names == [name]
