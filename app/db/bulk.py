@@ -47,15 +47,20 @@ class BulkWrite:
     PostgreSQL reads records from objects, SQLite parses short arrays fastest; neither is sent more than it writes.
     """
 
-    def __init__(self, fields: Sequence[str], *, postgresql: Executable, sqlite: Executable) -> None:
+    def __init__(
+        self, fields: Sequence[str], *, postgresql: Executable, sqlite: Executable, has_bytes: bool = False
+    ) -> None:
         self._fields = fields
+        self._has_bytes = has_bytes
         self._values_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*fields)
         self._postgresql = postgresql
         self._sqlite = sqlite
 
     async def execute(self, connection: Connection, objects: Sequence[Any]) -> int:
         """Write objects by their attributes; returns how many rows were written."""
-        rows: Sequence[Any] = [_with_text(self._values_of(item)) for item in objects]
+        rows: Sequence[Any] = list(map(self._values_of, objects))
+        if self._has_bytes:
+            rows = [[v.decode() if isinstance(v, bytes) else v for v in row] for row in rows]
         statement = self._sqlite
         if connection.dialect.name == "postgresql":
             statement, rows = self._postgresql, [dict(zip(self._fields, row, strict=True)) for row in rows]
@@ -163,6 +168,7 @@ def _for_both(build: Any, table: Table, columns: Sequence[str], paths: Paths | N
         fields,
         postgresql=build(_PostgresqlRows(types, where)),
         sqlite=build(_SqliteRows(types, where, fields)),
+        has_bytes=any(isinstance(kind, LargeBinary) for kind in types.values()),
     )
 
 
@@ -201,10 +207,6 @@ class _PostgresqlRows:
         if isinstance(self._types[name], LargeBinary):
             return func.convert_to(value, _quoted("UTF8"))
         return func.json_extract_path_text(value, *map(_quoted, deeper)) if deeper else value
-
-
-def _with_text(values: tuple[Any, ...]) -> Sequence[Any]:
-    return [v.decode() if isinstance(v, bytes) else v for v in values] if bytes in map(type, values) else values
 
 
 def _sent_as(kind: TypeEngine[Any]) -> TypeEngine[Any]:

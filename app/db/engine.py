@@ -23,6 +23,10 @@ _CONNECT_TIMEOUT_SECONDS = 5
 _STATEMENT_TIMEOUT_SECONDS = 30
 _POOL_TIMEOUT_SECONDS = 10
 _SQLITE_BUSY_MILLISECONDS = 10_000
+# Random ids touch many pages of their indexes; and a checkpoint every few batches would hold up every commit.
+_SQLITE_WRITER_CACHE_KIB = 8_192
+_SQLITE_CHECKPOINT_PAGES = 4_000
+_BEGIN_WRITING = "BEGIN IMMEDIATE"
 _READERS = 8
 _WRITERS = 1
 _READING_THREADS = 4
@@ -65,7 +69,7 @@ class Database:
         else:
             parsed = make_url(url)
             Path(parsed.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._writer = _sqlite_engine(parsed, begin="BEGIN IMMEDIATE", connections=1)
+            self._writer = _sqlite_engine(parsed, begin=_BEGIN_WRITING, connections=1)
             self._reader = _sqlite_engine(parsed, begin="BEGIN", connections=_READERS)
             self._threads = _SqliteThreads(parsed)
 
@@ -113,7 +117,7 @@ class _SqliteThreads:
     def __init__(self, url: URL) -> None:
         self._writing = ThreadPoolExecutor(1, "sqlite-write")
         self._reading = ThreadPoolExecutor(_READING_THREADS, "sqlite-read")
-        self._writer = _prepare_sqlite(sqlalchemy.create_engine(url, **_SQLITE_OPTIONS), "BEGIN IMMEDIATE")
+        self._writer = _prepare_sqlite(sqlalchemy.create_engine(url, **_SQLITE_OPTIONS), _BEGIN_WRITING)
         self._reader = _prepare_sqlite(
             sqlalchemy.create_engine(url, pool_size=_READING_THREADS, **_SQLITE_OPTIONS), "BEGIN"
         )
@@ -225,6 +229,9 @@ def _prepare_sqlite(engine: Engine, begin: str) -> Engine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        if begin == _BEGIN_WRITING:
+            cursor.execute(f"PRAGMA cache_size = -{_SQLITE_WRITER_CACHE_KIB}")
+            cursor.execute(f"PRAGMA wal_autocheckpoint = {_SQLITE_CHECKPOINT_PAGES}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
