@@ -10,12 +10,13 @@ from app.domain.account import Account, AccountState
 from app.domain.verdict import ErrorCode, TaskError
 
 _IS_THE_ROW = account.c.id == 1
+_GET = select(account).where(_IS_THE_ROW)
+_LOCK = _GET.with_for_update()
 
 
 async def get(connection: Connection, *, lock: bool = False) -> Account:
     """Read the account's state, and lock it until the transaction ends if asked to."""
-    statement = select(account).where(_IS_THE_ROW)
-    row = (await connection.execute(statement.with_for_update() if lock else statement)).one()
+    row = (await connection.execute(_LOCK if lock else _GET)).one()
     error = TaskError(ErrorCode(row.error_code), row.error_message, row.error_upstream_code) if row.error_code else None
     return Account(AccountState(row.state), error, row.until, row.pauses, row.probing)
 

@@ -2,12 +2,23 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import BigInteger, Integer, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Connection
 from app.db.schema import rate_slots
 
+_FREE = (
+    select(rate_slots.c.slot)
+    .where(
+        rate_slots.c.scope == bindparam("in_scope"),
+        rate_slots.c.slot < bindparam("slots", type_=Integer),
+        rate_slots.c.free_at <= bindparam("now", type_=BigInteger),
+    )
+    .order_by(rate_slots.c.free_at)
+    .limit(bindparam("wanted", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
 _OCCUPY = (
     update(rate_slots)
     .where(rate_slots.c.scope == bindparam("in_scope"), rate_slots.c.slot == bindparam("number"))
@@ -42,14 +53,8 @@ async def cap(connection: Connection, scope: str, latest: int) -> None:
 
 async def find_free(connection: Connection, scope: str, *, slots: int, wanted: int, now: int) -> list[int]:
     """Lock up to `wanted` free ones of a scope's first `slots` slots; returns their numbers."""
-    statement = (
-        select(rate_slots.c.slot)
-        .where(rate_slots.c.scope == scope, rate_slots.c.slot < slots, rate_slots.c.free_at <= now)
-        .order_by(rate_slots.c.free_at)
-        .limit(wanted)
-        .with_for_update(skip_locked=True)
-    )
-    return [row.slot for row in await connection.execute(statement)]
+    rows = await connection.execute(_FREE, {"in_scope": scope, "slots": slots, "now": now, "wanted": wanted})
+    return [row.slot for row in rows]
 
 
 async def occupy(connection: Connection, scope: str, numbers: Sequence[int], until: int) -> None:

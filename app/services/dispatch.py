@@ -17,7 +17,7 @@ from app.db import tasks as task_rows
 from app.db.engine import Database
 from app.domain import moves
 from app.domain.policy import Policy
-from app.domain.submission import SubmitOutcome
+from app.domain.submission import Accepted, Refused, SubmitOutcome
 from app.domain.task import Status, Task
 from app.domain.upstream import Upstream
 from app.errors import ServiceUnavailable
@@ -46,10 +46,11 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A task in hand, and its rate slot (None without a limit)."""
+    """A task in hand, its rate slot (None without a limit), and whether it probes an account that is not open."""
 
     task: Task
     slot: Slot | None
+    is_probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +135,11 @@ class Dispatch:
         outcome = await self._client.submit(task.model, task.input, self._callback_url(task.id))
         _log.info("submitted", task_id=task.id, attempt=task.attempts, outcome=type(outcome).__name__)
         # Recorded apart from each other, so that trying one again does not do the other twice.
-        await asyncio.gather(
-            self._record(lambda: self._settle_task(claimed, outcome)),
-            self._record(lambda: self._writer.run(lambda unit: self._settle_account(unit, claimed.slot, outcome))),
-        )
+        records = [self._record(lambda: self._settle_task(claimed, outcome))]
+        if claimed.slot is not None or claimed.is_probe or not isinstance(outcome, Accepted | Refused):
+            work = partial(self._settle_account, slot=claimed.slot, outcome=outcome)
+            records.append(self._record(lambda: self._writer.run(work)))
+        await asyncio.gather(*records)
 
     async def _record(self, write: Callable[[], Awaitable[None]]) -> None:
         """Write until it is written: forgetting an upstream id would turn a paid task into an unknown one."""
@@ -191,7 +193,7 @@ class Dispatch:
         await self._occupy(unit, [slot for slot in used if slot is not None])
         if not account.is_open:
             await account_row.save(unit.connection, account.with_probe(unit.now, self._policy))
-        return [Claimed(step.task, slot) for step, slot in zip(steps, used, strict=True)]
+        return [Claimed(step.task, slot, not account.is_open) for step, slot in zip(steps, used, strict=True)]
 
     async def _due(self, unit: Unit, limit: int) -> list[Task]:
         """Take the oldest due task of each project in turn, going on after the project served last."""
