@@ -68,6 +68,7 @@ tasks = Table(
     # The pages of a project's list, newest first.
     Index("ix_tasks_project_id", "project", "id"),
     Index("ix_tasks_project_status_id", "project", "status", "id"),
+    _partial("ix_tasks_project_subject_id", "project", "subject", "id", where="subject IS NOT NULL"),
     # The queue: oldest first, of all and per project.
     _partial("ix_tasks_queued_id", "id", where="status = 'queued'"),
     _partial("ix_tasks_queue", "project", "id", where="status = 'queued'"),
