@@ -68,6 +68,8 @@ tasks = Table(
     # The pages of a project's list, newest first.
     Index("ix_tasks_project_id", "project", "id"),
     Index("ix_tasks_project_status_id", "project", "status", "id"),
+    Index("ix_tasks_project_model_id", "project", "model", "id"),
+    Index("ix_tasks_project_type_id", "project", "type", "id"),
     _partial("ix_tasks_project_subject_id", "project", "subject", "id", where="subject IS NOT NULL"),
     # The queue: oldest first, of all and per project.
     _partial("ix_tasks_queued_id", "id", where="status = 'queued'"),

@@ -1,4 +1,4 @@
-"""An index for the lists of browser tokens, which see the tasks of one subject.
+"""Indexes for the filters of lists: by model, by type, and the subject that a browser token sees.
 
 Revision: 0003, after 0002. Created 2026-11-22.
 """
@@ -13,7 +13,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-
     where = text("subject IS NOT NULL")
     op.create_index(
         "ix_tasks_project_subject_id",
@@ -22,8 +21,11 @@ def upgrade() -> None:
         postgresql_where=where,
         sqlite_where=where,
     )
+    op.create_index("ix_tasks_project_model_id", "tasks", ["project", "model", "id"])
+    op.create_index("ix_tasks_project_type_id", "tasks", ["project", "type", "id"])
 
 
 def downgrade() -> None:
-
+    op.drop_index("ix_tasks_project_type_id", table_name="tasks")
+    op.drop_index("ix_tasks_project_model_id", table_name="tasks")
     op.drop_index("ix_tasks_project_subject_id", table_name="tasks")
