@@ -1,9 +1,10 @@
 """Statements on idempotency keys."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Delete, Select, and_, bindparam, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Connection
@@ -20,10 +21,9 @@ async def reserve(
     """
     # In one order for everybody, so that transactions which want the same keys don't wait for each other in a ring.
     ordered = sorted(wanted, key=lambda w: (w.key.project, w.key.subject, w.key.key))
-    these = _are([(w.key.project, w.key.subject, w.key.key) for w in ordered])
-    await connection.execute(delete(keys).where(these, keys.c.created_at <= now - lifetime))
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    rows: list[dict[str, Any]] = [
+    count, these = len(ordered), _named([w.key for w in ordered])
+    await connection.execute(_drop_expired(count), {**these, "before": now - lifetime})
+    rows = [
         {
             "project": w.key.project,
             "subject": w.key.subject,
@@ -34,28 +34,55 @@ async def reserve(
         }
         for w in ordered
     ]
-    await connection.execute(dialect.insert(keys).values(rows).on_conflict_do_nothing())
-    held = (await connection.execute(select(keys).where(these))).all()
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    await connection.execute(dialect.insert(keys).on_conflict_do_nothing(), rows)
+    held = (await connection.execute(_read(count), these)).all()
     found = [Reservation(IdempotencyKey(r.project, r.subject, r.key), r.fingerprint, r.task_id) for r in held]
     return {reservation.key: reservation for reservation in found}
 
 
 async def get(connection: Connection, key: IdempotencyKey) -> Reservation | None:
     """Read the reservation of a key, if there is one."""
-    statement = select(keys).where(_are([(key.project, key.subject, key.key)]))
-    row = (await connection.execute(statement)).one_or_none()
+    row = (await connection.execute(_read(1), _named([key]))).one_or_none()
     return Reservation(key, row.fingerprint, row.task_id) if row else None
 
 
 async def sweep(connection: Connection, *, before: int, limit: int) -> int:
     """Delete up to `limit` keys created before then; returns how many."""
     old = select(keys.c.project, keys.c.subject, keys.c.key).where(keys.c.created_at <= before).limit(limit)
-    found = [(row.project, row.subject, row.key) for row in await connection.execute(old)]
+    found = [IdempotencyKey(row.project, row.subject, row.key) for row in await connection.execute(old)]
     if found:
-        await connection.execute(delete(keys).where(_are(found)))
+        await connection.execute(_drop(len(found)), _named(found))
     return len(found)
 
 
-def _are(named: Sequence[tuple[str, str, str]]) -> ColumnElement[bool]:
-    """Match these keys, one by one: for a list of tuples SQLite would read all keys."""
-    return or_(*(and_(keys.c.project == p, keys.c.subject == s, keys.c.key == k) for p, s, k in named))
+# One statement for each number of keys, kept: building and compiling it takes far longer than running it.
+
+
+@cache
+def _drop_expired(count: int) -> Delete:
+    return delete(keys).where(_are(count), keys.c.created_at <= bindparam("before", type_=BigInteger))
+
+
+@cache
+def _drop(count: int) -> Delete:
+    return delete(keys).where(_are(count))
+
+
+@cache
+def _read(count: int) -> Select[Any]:
+    return select(keys).where(_are(count))
+
+
+def _are(count: int) -> ColumnElement[bool]:
+    """Match so many keys, one by one: for a list of tuples SQLite would read all keys."""
+    columns = (keys.c.project, keys.c.subject, keys.c.key)
+    return or_(*(and_(*(column == bindparam(f"{column.name}_{n}") for column in columns)) for n in range(count)))
+
+
+def _named(wanted: Sequence[IdempotencyKey]) -> dict[str, str]:
+    """Give the values for `_are`."""
+    values: dict[str, str] = {}
+    for n, key in enumerate(wanted):
+        values |= {f"project_{n}": key.project, f"subject_{n}": key.subject, f"key_{n}": key.key}
+    return values
