@@ -68,7 +68,11 @@ class Database:
             self._reader = _postgresql_engine(url, _READERS)
         else:
             parsed = make_url(url)
-            Path(parsed.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = Path(parsed.database or "")
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                # For our eyes only, whoever may look into the directory: secrets of webhooks are in it.
+                path.touch(mode=0o600)
             self._writer = _sqlite_engine(parsed, begin=_BEGIN_WRITING, connections=1)
             self._reader = _sqlite_engine(parsed, begin="BEGIN", connections=_READERS)
             self._threads = _SqliteThreads(parsed)

@@ -143,7 +143,9 @@ class Tasks:
                 raise NotCancelable(f"The task is {task.status.value}; only a queued task can be canceled.")
             return Decision(step.task, step)
 
-        return TaskState(await self._writer.move(task_id, decide), [], None)
+        canceled = await self._writer.move(task_id, decide)
+        _log.info("task_canceled", task_id=task_id)
+        return TaskState(canceled, [], None)
 
     async def retry(self, caller: Caller, task_id: str, idempotency_key: str | None = None) -> tuple[TaskState, bool]:
         """Submit a failed or canceled task's input again, as a new task; raises `NotRetryable` for any other."""
