@@ -155,7 +155,9 @@ class Deliver:
             response=answer.response,
         )
         after = await self._record(attempt, answer)
-        _log.info(
+        has_failed = after is not None and after.state is rules.DeliveryState.FAILED
+        tell = _log.warning if has_failed else _log.info
+        tell(
             "webhook",
             delivery_id=delivery.id,
             task_id=delivery.task_id,

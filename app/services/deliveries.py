@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import structlog
+
 from app.db import deliveries as delivery_rows
 from app.db import tasks as task_rows
 from app.db.engine import Database
@@ -14,6 +16,8 @@ from app.services.bell import Bell
 from app.services.tasks import Caller
 from app.services.unit import Unit
 from app.services.writer import Writer
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +78,6 @@ class Deliveries:
             return DeliveryLog(again, attempts[delivery_id])
 
         log = await self._writer.run(work)
+        _log.info("webhook_redelivered", delivery_id=delivery_id, task_id=log.delivery.task_id)
         self._bell.ring()
         return log

@@ -88,3 +88,9 @@ def test_a_restart_waits_for_the_process_before_it(tmp_path: Path, vendor: Vendo
         with GatewayProcess(tmp_path) as second:
             assert until(lambda: first.process.poll() is not None, what="the end of the first")
             assert second.client.get("/readyz").status_code == 200
+
+
+def test_a_new_database_file_is_for_its_owner_alone_in_any_directory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    asyncio.run(execute(f"sqlite:///{tmp_path / 'test.db'}", "CREATE TABLE something (id INTEGER)"))
+    assert [oct(path.stat().st_mode)[-3:] for path in tmp_path.glob("test.db*")] == ["600"]
