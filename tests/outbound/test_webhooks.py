@@ -294,6 +294,7 @@ def test_a_url_that_shows_where_it_leads_is_told_at_once(url: str) -> None:
         "https://receiver.example/hook?token=a%20b",
         "http://receiver.example:8080",
         "https://müller.example/ü",
+        "https://xn--ls8h.example/",  # a name of before IDNA 2008, which resolves all the same
         "https://a_b.example/",
         "http://1.1.1.1/",
         "http://[2606:4700:4700::1111]:444/",
