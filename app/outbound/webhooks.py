@@ -110,7 +110,7 @@ def _read_retry_after(text: str) -> int | None:
         return int(text.lstrip("0")[:_LONGEST_NUMBER] or "0") * 1000
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last for a year or a zone of any length
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(round((aware - datetime.now(UTC)).total_seconds() * 1000), 0)

@@ -144,6 +144,8 @@ def test_retry_after_is_read_as_seconds_and_as_a_date(receiver: Receiver, text: 
         ("", None),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
         ("9" * 400, 999_999_999_000),
+        (f"Mon, 20 Nov {'9' * 20} 00:00:00 GMT", None),
+        (f"Mon, 20 Nov 2030 19:12:08 -{'9' * 13}", None),
     ],
 )
 def test_a_strange_retry_after_is_survived(receiver: Receiver, text: str, expected: int | None) -> None:
