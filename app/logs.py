@@ -2,11 +2,13 @@
 
 import asyncio
 import atexit
+import json
 import logging
 import re
 import sys
 import threading
 from collections.abc import MutableMapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, Literal, TextIO
 
@@ -102,16 +104,19 @@ class LineWriter:
             self._flushing_on = None
             lines, self._lines = self._lines, []
             if lines:
-                self._file.write("\n".join([*lines, ""]))
-                self._file.flush()
+                # A full disk or a reader that has gone must cost the log alone, not the work that it tells of.
+                with suppress(OSError):
+                    self._file.write("\n".join([*lines, ""]))
+                    self._file.flush()
 
 
 class Redactor:
     """Blots out known secrets, bearer parts of addresses, and fields named like secrets."""
 
     def __init__(self, secrets: list[str]) -> None:
-        # The longest first: one secret may be part of another.
-        self._known = sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True)
+        # As they are and as renderers spell them. The longest first: one may be part of another.
+        spelled = {form for s in secrets if len(s) >= _SHORTEST_SECRET for form in _spellings(s)}
+        self._known = sorted(spelled, key=len, reverse=True)
 
     def hide_named(self, _logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Blot out the values of fields named like secrets."""
@@ -132,6 +137,12 @@ class Redactor:
         for secret in self._known:
             text = text.replace(secret, "***")
         return text
+
+
+def _spellings(secret: str) -> set[str]:
+    """Return a secret as it is and as it stands inside of a JSON string, of a representation, and of one in the other."""
+    plain = {secret, repr(secret)[1:-1]}
+    return plain | {json.dumps(text, ensure_ascii=False)[1:-1] for text in plain} | {repr(text)[1:-1] for text in plain}
 
 
 @cache

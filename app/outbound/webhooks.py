@@ -70,7 +70,8 @@ def problem_with(url: str, rules: DestinationRules) -> str | None:
         return "is not a URL that can be called"
     if parsed.userinfo:
         return "must not contain a user name or password; what we send is signed"
-    if ":" not in parsed.host and not _NAME.fullmatch(parsed.raw_host):
+    # As it is sent: its decoded form raises for names that resolve all the same, such as xn--ls8h.la.
+    if b":" not in parsed.raw_host and not _NAME.fullmatch(parsed.raw_host):
         return "has no host name that can be looked up"
     if rules.forbids_host(parsed.raw_host.decode("ascii")):
         return "leads to an address that is not on the public internet, and ALLOW_NETWORKS does not name it"
@@ -109,7 +110,7 @@ def _read_retry_after(text: str) -> int | None:
         return int(text.lstrip("0")[:_LONGEST_NUMBER] or "0") * 1000
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last for a year or a zone of any length
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(round((aware - datetime.now(UTC)).total_seconds() * 1000), 0)

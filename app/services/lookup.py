@@ -8,6 +8,7 @@ from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
 from app.domain.image import Image
 from app.domain.task import Status, Task
+from app.errors import ServiceUnavailable
 
 _MAX_GROUP = 256
 Found = tuple[Task, list[Image]]
@@ -34,17 +35,24 @@ class Lookup:
     async def _work(self) -> None:
         while self._waiting:
             ids = list(self._waiting)[:_MAX_GROUP]
-            group = [self._waiting.pop(task_id) for task_id in ids]
-            try:
-                found = await self._database.read(partial(_read, task_ids=ids))
-            except Exception as error:  # noqa: BLE001 -- passed on to those who asked
-                for future in group:
-                    future.set_exception(error)
-                    future.exception()  # fetched, lest asyncio complain where everybody has gone away
-            else:
-                for task_id, future in zip(ids, group, strict=True):
-                    future.set_result(found.get(task_id))
+            await self._answer({task_id: self._waiting.pop(task_id) for task_id in ids})
         self._worker = None
+
+    async def _answer(self, group: dict[str, "asyncio.Future[Found | None]"]) -> None:
+        """Read a group; if that fails for one task's sake, read its tasks one by one."""
+        try:
+            found = await self._database.read(partial(_read, task_ids=list(group)))
+        except Exception as error:  # noqa: BLE001 -- passed on to those who asked
+            if len(group) > 1 and not isinstance(error, ServiceUnavailable):
+                for task_id, future in group.items():
+                    await self._answer({task_id: future})
+                return
+            for future in group.values():
+                future.set_exception(error)
+                future.exception()  # fetched, lest asyncio complain where everybody has gone away
+        else:
+            for task_id, future in group.items():
+                future.set_result(found.get(task_id))
 
 
 async def _read(connection: Connection, task_ids: Sequence[str]) -> dict[str, Found]:

@@ -59,7 +59,9 @@ class Stream:
             events = await self._replay()
             if events or self.is_over:
                 return events
-        events = [event for event in await self._listener.take(seconds) if event.id > self.position]
+        told = await self._listener.take(seconds)
+        # Cut amid a replay, what the feed has told lies beyond a gap that only a resumed stream can close.
+        events = [] if self.is_replaying else [event for event in told if event.id > self.position]
         if events:
             self.position = events[-1].id
             self.is_over = self._listener.task_id is not None and events[-1].is_conclusion

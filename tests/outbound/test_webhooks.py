@@ -144,6 +144,8 @@ def test_retry_after_is_read_as_seconds_and_as_a_date(receiver: Receiver, text: 
         ("", None),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
         ("9" * 400, 999_999_999_000),
+        (f"Mon, 20 Nov {'9' * 20} 00:00:00 GMT", None),
+        (f"Mon, 20 Nov 2030 19:12:08 -{'9' * 13}", None),
     ],
 )
 def test_a_strange_retry_after_is_survived(receiver: Receiver, text: str, expected: int | None) -> None:
@@ -294,6 +296,7 @@ def test_a_url_that_shows_where_it_leads_is_told_at_once(url: str) -> None:
         "https://receiver.example/hook?token=a%20b",
         "http://receiver.example:8080",
         "https://müller.example/ü",
+        "https://xn--ls8h.example/",  # a name of before IDNA 2008, which resolves all the same
         "https://a_b.example/",
         "http://1.1.1.1/",
         "http://[2606:4700:4700::1111]:444/",

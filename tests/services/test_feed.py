@@ -4,10 +4,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import delete, event, select, text
 from sqlalchemy.engine import Engine
 
@@ -113,26 +114,35 @@ async def take(stream: Stream, count: int) -> list[int]:
     return ids
 
 
-@contextmanager
-def reads() -> Iterator[list[str]]:
-    """Note what is read from any database."""
-    statements: list[str] = []
+@dataclass
+class Reads:
+    """What was read: the statements, and how many tasks they asked for, as many share a statement."""
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    statements: list[str] = field(default_factory=list)
+    tasks: int = 0
+
+
+@contextmanager
+def reads() -> Iterator[Reads]:
+    """Note what is read from any database."""
+    noted = Reads()
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if statement.startswith("SELECT"):
-            statements.append(statement)
+            noted.statements.append(statement)
+            noted.tasks += str(parameters).count("task_") if "FROM tasks" in statement else 0
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        yield statements
+        yield noted
     finally:
         event.remove(Engine, "before_cursor_execute", note)
 
 
-async def until_read(statements: list[str], count: int) -> None:
+async def until_read(noted: Reads, count: int) -> None:
     """Wait until so many have read their task, as the last thing before they wait for the feed."""
     async with asyncio.timeout(30):
-        while sum("FROM tasks" in one for one in statements) < count:  # noqa: ASYNC110 -- there is no event to await
+        while noted.tasks < count:  # noqa: ASYNC110 -- there is no event to await
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)  # for the last answer to arrive
 
@@ -245,13 +255,13 @@ async def test_many_who_wait_cost_no_more_than_one(parts: Parts) -> None:
     with reads() as before:
         waiting = [asyncio.create_task(parts.wait(task_id)) for task_id in ids]
         await until_read(before, 300)
-    assert sum("max(" in one for one in before) == 1
+    assert sum("max(" in one for one in before.statements) == 1
     await asyncio.gather(*(parts.writer.move(task_id, moved(Status.PROCESSING)) for task_id in ids))
     with reads() as meanwhile:
         for _ in range(10):
             await parts.feed.look()
     # Of each look the events and, here each time, whether the tasks are still there.
-    assert len(meanwhile) == 20
+    assert len(meanwhile.statements) == 20
     async with parts.looking():
         await asyncio.gather(*(parts.writer.move(task_id, moved(Status.CANCELED)) for task_id in ids))
         states = await asyncio.gather(*waiting)
@@ -295,6 +305,20 @@ async def test_a_stopped_feed_tells_nobody_anything(parts: Parts) -> None:
     with pytest.raises(ServiceUnavailable):
         async with parts.streams.of_project(CALLER, after=None):
             pass
+
+
+async def test_a_stop_amid_a_replay_leaves_no_gap_for_who_resumes(parts: Parts) -> None:
+    for number in range(150):
+        await parts.writer.create(named(number))
+    async with parts.streams.of_project(CALLER, after=0) as stream:
+        assert len(await stream.next(0)) == 100
+        # The feed goes on telling while the stream still reads what was before.
+        await parts.writer.create(named(150))
+        await parts.feed.look()
+        parts.feed.stop()
+        assert [one.id for one in await stream.next(0)] == []
+        assert stream.is_over
+        assert isinstance(stream.cut, ServiceUnavailable)
 
 
 async def test_nobody_is_told_how_the_task_of_another_ends(parts: Parts) -> None:
