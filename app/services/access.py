@@ -1,5 +1,7 @@
 """Who may call: API keys, and the rules for running without any."""
 
+import asyncio
+
 import structlog
 
 from app.clock import Clock
@@ -23,20 +25,30 @@ class Access:
         self._auth = settings.auth
         self._keys_exist = False
         self._checked_at: int | None = None
+        self._checking = asyncio.Lock()
 
     async def is_open(self) -> bool:
         """Whether no key is needed: by `AUTH=none`, or as long as no key ever existed."""
         if self._auth is not None:
             return self._auth == "none"
-        now = self._clock.now()
         # Keys never un-exist; while there is none, somebody may create the first in another process.
-        if not self._keys_exist and (self._checked_at is None or now - self._checked_at >= _RECHECK_AFTER):
-            async with self._database.reading() as connection:
-                self._keys_exist = await key_rows.exist(connection)
-            if self._keys_exist and self._checked_at is not None:
-                _log.warning("keys_required", note="An API key was created: from now on every call needs one.")
-            self._checked_at = now
+        if not self._keys_exist:
+            if self._checked_at is None:
+                async with self._checking:
+                    if self._checked_at is None:
+                        await self._check()
+            elif self._clock.now() - self._checked_at >= _RECHECK_AFTER and not self._checking.locked():
+                # One request looks; the others go by what was so a moment ago instead of all looking at once.
+                async with self._checking:
+                    await self._check()
         return not self._keys_exist
+
+    async def _check(self) -> None:
+        now = self._clock.now()
+        self._keys_exist = await self._database.read(key_rows.exist)
+        if self._keys_exist and self._checked_at is not None:
+            _log.warning("keys_required", note="An API key was created: from now on every call needs one.")
+        self._checked_at = now
 
     async def authenticate(self, authorization: str | None) -> Caller:
         """Tell who calls, by the `Authorization` header; raises `Unauthorized`."""
@@ -45,8 +57,8 @@ class Access:
         scheme, _, secret = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise Unauthorized("Send an API key as 'Authorization: Bearer <key>'.")
-        async with self._database.reading() as connection:
-            key = await key_rows.find(connection, hash_secret(secret.strip()))
+        digest = hash_secret(secret.strip())
+        key = await self._database.read(lambda connection: key_rows.find(connection, digest))
         if key is None or key.revoked_at is not None:
             raise Unauthorized("This API key is unknown or was revoked.")
         return Caller(key.project)

@@ -124,12 +124,15 @@ class Tasks:
         self, caller: Caller, wanted: TaskFilter, *, before_id: str | None, limit: int
     ) -> tuple[list[TaskState], str | None]:
         """Read a page of tasks, newest first, and the id after which the next page begins, if there is one."""
-        async with self._database.reading() as connection:
+
+        async def work(connection: Connection) -> tuple[list[Task], dict[str, list[Image]]]:
             found = await task_rows.page(
                 connection, caller.project, caller.subject, wanted, before_id=before_id, limit=limit + 1
             )
-            shown = found[:limit]
-            images = await _images_of(connection, shown)
+            return found, await _images_of(connection, found[:limit])
+
+        found, images = await self._database.read(work)
+        shown = found[:limit]
         return await self._states(shown, images), shown[-1].id if len(found) > limit else None
 
     async def cancel(self, caller: Caller, task_id: str) -> TaskState:
