@@ -1,0 +1,46 @@
+"""Whether the service is open is looked up now and then, by one request for all."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from app.db.engine import Database
+from app.db.migrate import migrate
+from app.services.access import Access, create_key
+from app.settings import Settings
+
+
+class HandClock:
+    """A clock that moves when told to."""
+
+    time = 1_800_000_000_000
+
+    def now(self) -> int:
+        return self.time
+
+
+async def test_one_request_looks_for_all_that_come_in_the_same_moment(tmp_path: Path) -> None:
+    database, clock = Database(f"sqlite:///{tmp_path / 'test.db'}"), HandClock()
+    await migrate(database)
+    access = Access(database=database, clock=clock, settings=Settings(data_dir=tmp_path))
+    looks: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        looks.extend([statement] if "api_keys" in statement and statement.startswith("SELECT") else [])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert all(await asyncio.gather(*(access.is_open() for _ in range(50))))
+        assert len(looks) == 1
+        clock.time += 1_500
+        assert all(await asyncio.gather(*(access.is_open() for _ in range(50))))
+        assert len(looks) == 2
+        await create_key(database, clock, "first", "default")
+        clock.time += 1_500
+        await asyncio.gather(*(access.is_open() for _ in range(50)))
+        assert not await access.is_open()
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+        await database.aclose()
