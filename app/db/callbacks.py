@@ -18,8 +18,10 @@ _INSERT_TEXTS = bulk.insert(callbacks, _COLUMNS)
 
 async def add(connection: Connection, new: Sequence[ReceivedCallback]) -> None:
     """Keep callbacks as they arrived."""
-    texts = [callback for callback in new if _is_text(callback.body)]
-    others = [callback for callback in new if not _is_text(callback.body)]
+    texts: list[ReceivedCallback] = []
+    others: list[ReceivedCallback] = []
+    for callback in new:
+        (texts if _is_text(callback.body) else others).append(callback)
     if texts:
         await _INSERT_TEXTS.execute(connection, texts)
     if others:
