@@ -1,0 +1,57 @@
+"""Whether one more task is let in: by the rate of its key, and by the quotas that are counted where it is committed."""
+
+import asyncio
+import math
+import time
+
+from app.clock import Clock
+from app.db import quotas as quota_rows
+from app.db.engine import Database
+from app.domain import quota
+from app.domain.browser_token import BrowserToken
+from app.domain.quota import Quota
+from app.domain.rate import RateWindow
+from app.errors import RateLimited
+
+_BUDGETS_FRESH_SECONDS = 0.8
+
+
+class Admission:
+    """Judges submits. `rate` is N and S of `KEY_RATE_LIMIT`, for this process alone."""
+
+    def __init__(self, *, database: Database, clock: Clock, rate: tuple[int, float] | None) -> None:
+        self._database = database
+        self._clock = clock
+        self._rate = rate
+        self._window = RateWindow(*rate) if rate is not None else None
+        self._budgets: dict[str, int] = {}
+        self._budgets_read_at: float | None = None
+        self._reading = asyncio.Lock()
+
+    async def admit(self, *, project: str, key_id: str | None, token: BrowserToken | None) -> tuple[Quota, ...]:
+        """Count a submit for its key and return the quotas that its task has to fit into.
+
+        Raises `RateLimited`, and `ServiceUnavailable` if the budgets can't be read.
+        """
+        if self._window is not None and self._rate is not None and key_id is not None:
+            wait = self._window.take(key_id, time.monotonic())
+            if wait > 0:
+                count, seconds = self._rate
+                message = f"This API key may bring {count} tasks in any {seconds:g} seconds."
+                raise RateLimited(message, retry_after=math.ceil(wait))
+        quotas: tuple[Quota, ...] = () if token is None else (quota.of_token(token),)
+        if self._budgets_read_at is None or time.monotonic() - self._budgets_read_at > _BUDGETS_FRESH_SECONDS:
+            await self._read_budgets()
+        budget = self._budgets.get(project)
+        return quotas if budget is None else (*quotas, quota.of_day(project, budget, self._clock.now()))
+
+    async def _read_budgets(self) -> None:
+        """Read them anew; one request does, the others go by what was so a moment ago instead of all reading."""
+        if self._reading.locked() and self._budgets_read_at is not None:
+            return
+        seen = self._budgets_read_at
+        async with self._reading:
+            if self._budgets_read_at == seen:
+                began = time.monotonic()
+                self._budgets = await self._database.read(quota_rows.daily_budgets)
+                self._budgets_read_at = began
