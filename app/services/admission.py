@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Callable
 
 from app.clock import Clock
 from app.db import quotas as quota_rows
@@ -17,11 +18,19 @@ _BUDGETS_FRESH_SECONDS = 0.8
 
 
 class Admission:
-    """Judges submits. `rate` is N and S of `KEY_RATE_LIMIT`, for this process alone."""
+    """Judges submits. `rate` is N and S of `KEY_RATE_LIMIT`, for this process alone; `monotonic` tells seconds."""
 
-    def __init__(self, *, database: Database, clock: Clock, rate: tuple[int, float] | None) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        rate: tuple[int, float] | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._monotonic = monotonic
         self._rate = rate
         self._window = RateWindow(*rate) if rate is not None else None
         self._budgets: dict[str, int] = {}
@@ -34,13 +43,13 @@ class Admission:
         Raises `RateLimited`, and `ServiceUnavailable` if the budgets can't be read.
         """
         if self._window is not None and self._rate is not None and key_id is not None:
-            wait = self._window.take(key_id, time.monotonic())
+            wait = self._window.take(key_id, self._monotonic())
             if wait > 0:
                 count, seconds = self._rate
                 message = f"This API key may bring {count} tasks in any {seconds:g} seconds."
                 raise RateLimited(message, retry_after=math.ceil(wait))
         quotas: tuple[Quota, ...] = () if token is None else (quota.of_token(token),)
-        if self._budgets_read_at is None or time.monotonic() - self._budgets_read_at > _BUDGETS_FRESH_SECONDS:
+        if self._budgets_read_at is None or self._monotonic() - self._budgets_read_at > _BUDGETS_FRESH_SECONDS:
             await self._read_budgets()
         budget = self._budgets.get(project)
         return quotas if budget is None else (*quotas, quota.of_day(project, budget, self._clock.now()))
@@ -52,6 +61,6 @@ class Admission:
         seen = self._budgets_read_at
         async with self._reading:
             if self._budgets_read_at == seen:
-                began = time.monotonic()
+                began = self._monotonic()
                 self._budgets = await self._database.read(quota_rows.daily_budgets)
                 self._budgets_read_at = began

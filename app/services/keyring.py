@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.clock import Clock
 from app.db import keys as key_rows
@@ -17,7 +17,7 @@ _FRESH_SECONDS = 0.8
 LOOK_SECONDS = 0.4
 _KEPT_FRESH_SECONDS = 5.0
 _KEPT_SECONDS = 300.0
-_UNKNOWN_REMEMBERED = 4_096
+UNKNOWN_REMEMBERED = 4_096
 _AT_ONCE = 256
 _NOTED_APART = 60_000
 
@@ -27,13 +27,21 @@ class Keyring:
 
     A key in use is read again every so often by `look`, and by a request where that has come too late: what was read
     more than `_FRESH_SECONDS` ago lets nobody in. So a revocation takes effect within a second in every process,
-    and ends the requests that are open. While no key is used, nothing is read.
+    and ends the requests that are open. While no key is used, nothing is read. `monotonic` tells seconds.
     """
 
-    def __init__(self, *, database: Database, writer: Writer, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        writer: Writer,
+        clock: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._writer = writer
         self._clock = clock
+        self._monotonic = monotonic
         self._grants: dict[str, KeyGrant] = {}
         """Of the keys that were asked for lately: each by its hash and by its id."""
         self._unknown: dict[str, float] = {}
@@ -54,7 +62,7 @@ class Keyring:
 
     async def look(self) -> int:
         """Read again what is in use, drop what no longer is, and note when keys were used; to be called by a loop."""
-        now = time.monotonic()
+        now = self._monotonic()
         grants = {grant.key.id: grant for grant in self._grants.values()}
         in_use = [
             key_id
@@ -70,7 +78,7 @@ class Keyring:
         return 0
 
     async def _find(self, name: str) -> KeyGrant | None:
-        now = time.monotonic()
+        now = self._monotonic()
         grant = self._grants.get(name)
         if grant is None or now - grant.read_at > _FRESH_SECONDS:
             if now - self._unknown.get(name, -_FRESH_SECONDS) < _FRESH_SECONDS:
@@ -107,7 +115,7 @@ class Keyring:
         self._worker = None
 
     async def _read(self, names: Sequence[str]) -> None:
-        began = time.monotonic()
+        began = self._monotonic()
         # A name is a hash or an id, and none is both.
         found = await self._database.read(lambda connection: key_rows.find(connection, hashes=names, ids=names))
         known = set()
@@ -127,13 +135,12 @@ class Keyring:
                 continue
             self._unknown.pop(name, None)
             self._unknown[name] = began
-            if len(self._unknown) > _UNKNOWN_REMEMBERED:
+            if len(self._unknown) > UNKNOWN_REMEMBERED:
                 del self._unknown[next(iter(self._unknown))]
 
     async def _note_uses(self, grants: Sequence[KeyGrant]) -> None:
         """Write when keys were last used, each at most once a minute."""
-        now = self._clock.now()
-        due = [grant for grant in grants if grant.used_at > grant.noted_at and now - grant.noted_at >= _NOTED_APART]
+        due = [grant for grant in grants if grant.used_at - grant.noted_at >= _NOTED_APART]
         if not due:
             return
         uses = {grant.key.id: grant.used_at for grant in due}

@@ -13,15 +13,7 @@ from app.services.access import Access, create_key
 from app.services.keyring import Keyring
 from app.services.writer import Writer
 from app.settings import Settings
-
-
-class HandClock:
-    """A clock that moves when told to."""
-
-    time = 1_800_000_000_000
-
-    def now(self) -> int:
-        return self.time
+from tests.support.clocks import HandClock
 
 
 async def test_one_request_looks_for_all_that_come_in_the_same_moment(tmp_path: Path) -> None:
