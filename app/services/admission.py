@@ -14,7 +14,8 @@ from app.domain.quota import Quota
 from app.domain.rate import RateWindow
 from app.errors import RateLimited
 
-_BUDGETS_FRESH_SECONDS = 0.8
+_FRESH_SECONDS = 0.5
+_STALE_SECONDS = 0.9
 
 
 class Admission:
@@ -34,8 +35,8 @@ class Admission:
         self._rate = rate
         self._window = RateWindow(*rate) if rate is not None else None
         self._budgets: dict[str, int] = {}
-        self._budgets_read_at: float | None = None
-        self._reading = asyncio.Lock()
+        self._read_at = -math.inf
+        self._reading: asyncio.Task[None] | None = None
 
     async def admit(self, *, project: str, key_id: str | None, token: BrowserToken | None) -> tuple[Quota, ...]:
         """Count a submit for its key and return the quotas that its task has to fit into.
@@ -49,18 +50,32 @@ class Admission:
                 message = f"This API key may bring {count} tasks in any {seconds:g} seconds."
                 raise RateLimited(message, retry_after=math.ceil(wait))
         quotas: tuple[Quota, ...] = () if token is None else (quota.of_token(token),)
-        if self._budgets_read_at is None or self._monotonic() - self._budgets_read_at > _BUDGETS_FRESH_SECONDS:
-            await self._read_budgets()
+        await self._refresh_budgets()
         budget = self._budgets.get(project)
         return quotas if budget is None else (*quotas, quota.of_day(project, budget, self._clock.now()))
 
-    async def _read_budgets(self) -> None:
-        """Read them anew; one request does, the others go by what was so a moment ago instead of all reading."""
-        if self._reading.locked() and self._budgets_read_at is not None:
+    async def _refresh_budgets(self) -> None:
+        """Read the budgets if they are not fresh.
+
+        One request does; the others go by what was so a moment ago instead of waiting, as long as it is no more than that.
+        """
+        age = self._monotonic() - self._read_at
+        if age < _FRESH_SECONDS:
             return
-        seen = self._budgets_read_at
-        async with self._reading:
-            if self._budgets_read_at == seen:
-                began = self._monotonic()
-                self._budgets = await self._database.read(quota_rows.daily_budgets)
-                self._budgets_read_at = began
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_budgets(), name="budgets")
+            self._reading.add_done_callback(self._end_reading)
+        elif age < _STALE_SECONDS:
+            return
+        # Shielded: whoever goes away must not take the answer from others.
+        await asyncio.shield(self._reading)
+
+    async def _read_budgets(self) -> None:
+        began = self._monotonic()
+        self._budgets = await self._database.read(quota_rows.daily_budgets)
+        self._read_at = began
+
+    def _end_reading(self, reading: asyncio.Task[None]) -> None:
+        self._reading = None
+        if not reading.cancelled():
+            reading.exception()  # fetched, lest asyncio complain where everybody has gone away

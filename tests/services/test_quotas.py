@@ -80,7 +80,8 @@ async def test_a_projects_budget_is_exact_under_a_race_and_starts_with_what_was_
     first, second = replicas
     for _ in range(3):
         await first.submit(Caller("shop"))
-    await set_daily_budget(first.database, CLOCK, "shop", 10)
+    for budget in (5, 10):
+        await set_daily_budget(first.database, CLOCK, "shop", budget)
     for replica in replicas:
         replica.hand.seconds += 1
     callers = [Caller("shop"), holder(1, 100, project="shop"), Caller("other")]
