@@ -56,9 +56,7 @@ def test_projects_get_budgets_and_are_listed(tmp_path: Path) -> None:
     assert run_app(tmp_path, "projects", "list").stdout == "default\tbudget none\ttoday 0\n"
 
 
-@pytest.mark.parametrize(
-    "arguments", [["shop", "1.5"], ["shop", "9" * 20], ["", "1"]]
-)
+@pytest.mark.parametrize("arguments", [["shop", "1.5"], ["shop", "9" * 20], ["", "1"]])
 def test_a_wrong_budget_is_refused(tmp_path: Path, arguments: list[str]) -> None:
     assert refusal(tmp_path, "projects", "budget", "--", *arguments)
 

@@ -153,12 +153,12 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
         task = gateway.client.post(V1, json={"prompt": "x"}, headers=bearer(secrets[1])).json()
         path = f"{V1}/{task['id']}"
         ended = [
-            stack.enter_context(EventReader(url, where, **bearer(secret)))
+            stack.enter_context(EventReader(url, where, Authorization=f"Bearer {secret}"))
             for url in urls
             for secret in secrets
             for where in ("/v1/events", f"{path}/events")
         ]
-        lasting = [stack.enter_context(EventReader(url, "/v1/events", **bearer(KEY))) for url in urls]
+        lasting = [stack.enter_context(EventReader(url, "/v1/events", Authorization=f"Bearer {KEY}")) for url in urls]
         pool = stack.enter_context(ThreadPoolExecutor(4))
         waits = [
             pool.submit(httpx.get, f"{url}{path}?wait=30", headers=bearer(secret), timeout=30, trust_env=False)
