@@ -12,30 +12,14 @@ from app.api.permissions import QUERY_TOKEN_ROUTES, TOKEN_ROUTES
 from app.clock import SystemClock
 from app.db.engine import Database
 from app.domain.browser_token import TOKEN_PREFIX
-from app.services.access import create_key, revoke_key
 from app.services.projects import set_daily_budget
 from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway
-from tests.support.keyed import KEY, V1, bearer, failed, make, problem, submit
+from tests.support.keyed import KEY, V1, bearer, create_key, failed, make, problem, revoke_key, submit
 from tests.support.served import Served, serve
 from tests.support.streams import EventReader
 from tests.support.vendor import Vendor
 from tests.support.waiting import until
-
-
-async def create_and_close(database_url: str, name: str) -> tuple[str, str]:
-    """Make a key as the command does; returns its id and its secret."""
-    database = Database(database_url)
-    key, secret = await create_key(database, SystemClock(), name, "default")
-    await database.aclose()
-    return key.id, secret
-
-
-async def revoke_and_close(database_url: str, key_id: str) -> None:
-    """Revoke a key as the command does."""
-    database = Database(database_url)
-    assert await revoke_key(database, SystemClock(), key_id)
-    await database.aclose()
 
 
 # --- forged, expired, revoked
@@ -147,7 +131,7 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
         LiveGateway(data_dir=tmp_path / "b", upstream_url=vendor.url, **given) as other,
         ExitStack() as stack,
     ):
-        short = asyncio.run(create_and_close(database_url, "short"))
+        short = create_key(database_url, "short")
         made = gateway.client.post("/v1/tokens", json={"subject": "user-7"}, headers=bearer(short[1]))
         secrets = [short[1], made.json()["token"]]
         urls = [gateway.settings.local_url, other.settings.local_url]
@@ -167,7 +151,7 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
             for secret in secrets
         ]
         until(lambda: gateway.factory.waiting.count + other.factory.waiting.count == len(waits))
-        asyncio.run(revoke_and_close(database_url, short[0]))
+        revoke_key(database_url, short[0])
         for stream in ended:
             last = stream.wait_for_end()[-1]
             assert (last.id, last.type, last.data["code"]) == (None, "stream.cut", "unauthorized")
