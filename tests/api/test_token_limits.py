@@ -21,7 +21,6 @@ from tests.support.streams import EventReader
 from tests.support.vendor import Vendor
 from tests.support.waiting import until
 
-
 # --- forged, expired, revoked
 
 
@@ -173,6 +172,17 @@ def test_a_key_and_its_tokens_share_a_rate(tmp_path: Path) -> None:
         retry = served.client.post(f"{V1}/{answers[0].json()['id']}/cancel", headers=bearer(KEY))
         assert retry.status_code in {200, 409}  # nothing but submits is counted
         assert served.client.get(V1, headers=bearer(token)).status_code == 200
+
+
+def test_what_brings_no_task_takes_nothing_of_the_rate(tmp_path: Path) -> None:
+    with serve(f"sqlite:///{tmp_path / 't.db'}", tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
+        token = make(served, max_tasks=1)
+        once = {"Idempotency-Key": "once"}
+        assert [submit(served, token, **once).status_code for _ in range(5)] == [202] * 5
+        assert {problem(submit(served, token)) for _ in range(5)} == {(429, "token_exhausted")}
+        assert served.client.post(V1, json={"prompt": ""}, headers=bearer(KEY)).status_code == 422
+        assert [submit(served, KEY).status_code for _ in range(3)] == [202, 202, 429]
+        assert problem(submit(served, KEY)) == (429, "rate_limited")
 
 
 def test_without_keys_there_is_no_rate(tmp_path: Path) -> None:
