@@ -20,6 +20,7 @@ from app.serve import listen, make_server, prepare, prepare_data_dir
 from app.services.secret import load_secrets
 from app.services.streams import StreamLimits
 from app.settings import Settings
+from tests.support.connections import KEPT_BRIEFLY
 from tests.support.databases import create_sqlite
 from tests.support.nursery import ROOT, Forked, nursery
 from tests.support.waiting import until
@@ -28,7 +29,10 @@ QUICK = {"poll_after_seconds": 30.0, "upstream_rate_limit": "0", "upstream_timeo
 
 
 class TaskClient(httpx.Client):
-    """An HTTP client with the few words that tests say most."""
+    """An HTTP client of this machine's services with the few words that tests say most."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__(base_url=base_url, timeout=30, limits=KEPT_BRIEFLY, verify=False, trust_env=False)
 
     def submit(self, **body: Any) -> dict[str, Any]:
         response = self.post("/v1/tasks", json={"prompt": "a lake at sunset", **body})
@@ -73,7 +77,7 @@ class LiveGateway:
         self._thread.start()
         until(lambda: self._server.started or not self._thread.is_alive(), what="the start")
         assert self._server.started
-        self.client = TaskClient(base_url=self.settings.local_url, timeout=30, verify=False)
+        self.client = TaskClient(self.settings.local_url)
 
     def __enter__(self) -> Self:
         return self
@@ -117,13 +121,13 @@ class GatewayProcess:
         with self.log_path.open("wb") as log:
             self.process = _start(arguments, directory, self.environment, log, log, fresh=fresh)
         self.port = until(self._port, seconds=30, what="the start")
-        self.client = TaskClient(base_url=f"http://127.0.0.1:{self.port}", timeout=30, verify=False)
+        self.client = TaskClient(f"http://127.0.0.1:{self.port}")
 
     @property
     def log(self) -> str:
         return self.log_path.read_text()
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 30) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 15) -> int:
         """End the process by a signal and return its exit code."""
         self.client.close()
         self.process.send_signal(number)
