@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -129,7 +130,6 @@ def _main(line: socket.socket) -> None:
         order, (out, errors, news) = head
         if os.fork() == 0:
             line.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if _keep(news):
                 _become(*order, out=out, errors=errors)
                 return
@@ -145,14 +145,30 @@ def _next_order(line: socket.socket) -> tuple[tuple[list[str], str, dict[str, st
 
 
 def _keep(news: int) -> bool:
-    """Fork once more, and tell of the new process as its parent; returns True there."""
+    """Fork once more, and tell of the new process as its parent; returns True there.
+
+    The process is ended if nobody is left who wants to know.
+    """
+    ended, end = os.pipe()
+    os.set_blocking(end, False)
+    signal.set_wakeup_fd(end)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     pid = os.fork()
     if pid == 0:
-        os.close(news)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for fd in (ended, end, news):
+            os.close(fd)
         return True
     os.write(news, b"%d\n" % pid)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    poll.register(news, 0)  # no event but that its reader has gone
+    if news in dict(poll.poll()):
+        os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    os.write(news, b"%d\n" % os.waitstatus_to_exitcode(status))
+    with suppress(BrokenPipeError):
+        os.write(news, b"%d\n" % os.waitstatus_to_exitcode(status))
     os._exit(0)
 
 
