@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.databases import create_sqlite
 from tests.support.served import Served, empty_database, serve
 
 
@@ -23,7 +24,7 @@ def served(_module_gateway: Served) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def _module_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("served")
-    with serve(f"sqlite:///{directory / 'test.db'}", directory) as served:
+    with serve(create_sqlite(directory / "test.db"), directory) as served:
         yield served
 
 
