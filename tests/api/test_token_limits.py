@@ -13,7 +13,7 @@ from app.clock import SystemClock
 from app.db.engine import Database
 from app.domain.browser_token import TOKEN_PREFIX
 from app.services.projects import set_daily_budget
-from tests.support.databases import PostgresServer
+from tests.support.databases import PostgresServer, create_sqlite
 from tests.support.gateway import LiveGateway
 from tests.support.keyed import KEY, V1, bearer, create_key, failed, make, problem, revoke_key, submit
 from tests.support.served import Served, serve
@@ -163,7 +163,7 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
 
 
 def test_a_key_and_its_tokens_share_a_rate(tmp_path: Path) -> None:
-    with serve(f"sqlite:///{tmp_path / 't.db'}", tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
+    with serve(create_sqlite(tmp_path / "test.db"), tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
         token = make(served)
         answers = [submit(served, secret) for secret in (KEY, token, token, KEY, token)]
         assert [r.status_code for r in answers] == [202, 202, 202, 429, 429]
@@ -175,7 +175,7 @@ def test_a_key_and_its_tokens_share_a_rate(tmp_path: Path) -> None:
 
 
 def test_what_brings_no_task_takes_nothing_of_the_rate(tmp_path: Path) -> None:
-    with serve(f"sqlite:///{tmp_path / 't.db'}", tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
+    with serve(create_sqlite(tmp_path / "test.db"), tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
         token = make(served, max_tasks=1)
         once = {"Idempotency-Key": "once"}
         assert [submit(served, token, **once).status_code for _ in range(5)] == [202] * 5
@@ -186,7 +186,7 @@ def test_what_brings_no_task_takes_nothing_of_the_rate(tmp_path: Path) -> None:
 
 
 def test_without_keys_there_is_no_rate(tmp_path: Path) -> None:
-    with serve(f"sqlite:///{tmp_path / 't.db'}", tmp_path, key_rate_limit="1/60") as served:
+    with serve(create_sqlite(tmp_path / "test.db"), tmp_path, key_rate_limit="1/60") as served:
         token = served.client.post("/v1/tokens", json={"subject": "guest"}).json()["token"]
         assert [submit(served, token).status_code for _ in range(3)] == [202] * 3
         assert [served.client.submit()["status"] for _ in range(3)] == ["queued"] * 3

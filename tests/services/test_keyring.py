@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import Engine, event
 
 from app.db.engine import Database
-from app.db.migrate import migrate
 from app.db.schema import api_keys
 from app.domain.key import ApiKey
 from app.errors import GatewayError, ServiceUnavailable
@@ -56,7 +55,6 @@ def counting(reads: list[str]) -> Iterator[None]:
 @asynccontextmanager
 async def parts_on(url: str) -> AsyncIterator[Parts]:
     database, clock = Database(url), HandClock()
-    await migrate(database)
     writer = Writer(database, clock, lambda _: None)
     writer.start()
     hand = Hand()
