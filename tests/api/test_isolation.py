@@ -35,7 +35,7 @@ OTHERS = {
     "POST /v1/webhook-secret/rotate": "likewise",
     "POST /callbacks/nanobanana/{token}": "needs no key; its token names the task",
     "GET /v1/images/{image_id}": "needs no key; its id can't be guessed",
-    "HEAD /v1/images/{image_id}": "likewise",
+    "GET /v1/uploads/{upload_id}": "likewise",
     "GET /healthz": "says nothing of anybody",
     "GET /readyz": "likewise",
 }
