@@ -8,7 +8,7 @@ import structlog
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import callbacks, events, health, problems, tasks, webhooks
+from app.api import callbacks, events, health, problems, tasks, tokens, webhooks
 from app.api.middleware import Gate, RequestContext
 from app.api.shortcut import Shortcut
 from app.factory import Factory
@@ -20,6 +20,7 @@ from app.loops.reconcile import AskLoop, ExpireLoop
 from app.loops.sweep import SweepLoop
 from app.services.bell import Bell
 from app.services.health import HealthCheck
+from app.services.keyring import LOOK_SECONDS
 from app.services.streams import StreamLimits
 from app.settings import Settings
 
@@ -32,6 +33,8 @@ _RECORD_SECONDS = 5
 _SWEEP_SECONDS = 60
 # People wait for what the feed tells: once the database is back, soon.
 _FEED_PAUSE_SECONDS = 1.0
+# Revoked keys too are to be noticed soon after.
+_KEYRING_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -70,6 +73,13 @@ def create_app(
         Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
         Loop("deliver", DeliverLoop(factory.deliver, posts).run_once, bell=factory.delivery_bell),
         Loop("feed", factory.feed.look, bell=factory.feed.bell, longest_pause=_FEED_PAUSE_SECONDS),
+        Loop(
+            "keyring",
+            factory.keyring.look,
+            bell=Bell(),
+            interval=LOOK_SECONDS,
+            longest_pause=_KEYRING_PAUSE_SECONDS,
+        ),
         Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
         Loop("sweep", SweepLoop(factory.sweep).run_once, bell=Bell(), interval=_SWEEP_SECONDS),
     ]
@@ -95,7 +105,7 @@ def create_app(
         ],
     )
     problems.install(app)
-    for router in (tasks.router, events.router, webhooks.router, callbacks.router, health.router):
+    for router in (tasks.router, events.router, webhooks.router, tokens.router, callbacks.router, health.router):
         app.include_router(router)
     # Around the framework's own layers, so that what takes the shortcut passes none of them.
     shortcut = Shortcut(
