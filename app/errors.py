@@ -135,6 +135,12 @@ class ServiceUnavailable(GatewayError):
         super().__init__(detail, retry_after=retry_after)
 
 
+class StorageUnavailable(ServiceUnavailable):
+    """The store of image bytes can't be reached or refuses us; the same request may go through later."""
+
+    code, status, title = "storage_unavailable", 503, "Storage unavailable"
+
+
 class TooManyStreams(GatewayError):
     """As many streams are open in this process as may be."""
 

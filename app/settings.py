@@ -102,6 +102,9 @@ class Settings(BaseSettings):
         [5, 300, 1800, 7200, 18_000, 36_000, 36_000],
         description=f"1 to {_MAX_PAUSES} comma-separated numbers of seconds, each more than 0, at most a week",
     )
+    keep_images: bool = Field(True, description="true or false")
+    storage_url: str | None = Field(None, description="a directory, or s3://BUCKET or s3://BUCKET/PREFIX")
+    max_image_bytes: int = Field(26_214_400, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
     allow_networks: Networks = Field([], description="comma-separated networks, such as 10.0.0.0/8,fd00::/8")
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
         "console", description="console or json"
