@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         [5, 300, 1800, 7200, 18_000, 36_000, 36_000],
         description=f"1 to {_MAX_PAUSES} comma-separated numbers of seconds, each more than 0, at most a week",
     )
-    keep_images: bool = Field(True, description="true or false")
+    keep_images: bool = Field(default=True, description="true or false")
     storage_url: str | None = Field(None, description="a directory, or s3://BUCKET or s3://BUCKET/PREFIX")
     max_image_bytes: int = Field(26_214_400, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
     allow_networks: Networks = Field([], description="comma-separated networks, such as 10.0.0.0/8,fd00::/8")
@@ -139,6 +139,13 @@ class Settings(BaseSettings):
                 _ = urlsplit(value).port
             except ValueError:
                 raise ValueError("not a URL with a right host and port") from None
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _known_storage(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and not re.fullmatch(r"s3://[A-Za-z0-9._-]+(/[^?#\s]*)?", value):
+            raise ValueError("not a directory, and not s3:// with a bucket")
         return value
 
     @field_validator("nanobanana_api_key")
