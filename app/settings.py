@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         [5, 300, 1800, 7200, 18_000, 36_000, 36_000],
         description=f"1 to {_MAX_PAUSES} comma-separated numbers of seconds, each more than 0, at most a week",
     )
-    keep_images: bool = Field(True, description="true or false")
+    keep_images: bool = Field(default=True, description="true or false")
     storage_url: str | None = Field(None, description="a directory, or s3://BUCKET or s3://BUCKET/PREFIX")
     max_image_bytes: int = Field(26_214_400, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
     retention_days: float = Field(0, ge=0, le=36_500, allow_inf_nan=False, description="a number of days, or 0 to keep")
@@ -140,6 +140,13 @@ class Settings(BaseSettings):
                 _ = urlsplit(value).port
             except ValueError:
                 raise ValueError("not a URL with a right host and port") from None
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _known_storage(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and not re.fullmatch(r"s3://[A-Za-z0-9._-]+(/[^?#\s]*)?", value):
+            raise ValueError("not a directory, and not s3:// with a bucket")
         return value
 
     @field_validator("nanobanana_api_key")
