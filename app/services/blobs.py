@@ -13,7 +13,7 @@ from app.clock import Clock
 from app.db import blobs as blob_rows
 from app.db.blobs import Blob
 from app.db.engine import Database
-from app.domain.blob import keys_of, original_key, sha256_of
+from app.domain.blob import FOLDERS, keys_of, original_key, sha256_of
 from app.errors import StorageUnavailable
 from app.imaging.inspect import Picture
 from app.services.unit import Unit
@@ -43,7 +43,8 @@ class Blobs:
         self._store = store
         self._clock = clock
         self.is_reachable = True
-        self._search: AsyncIterator[list[StoredFile]] | None = None
+        self._folders: list[str] = []
+        """Those that the search for strays has still to look through."""
         self._next_search = 0
 
     async def keep(self, sha256: str, path: Path, size: int, picture: Picture) -> None:
@@ -100,26 +101,21 @@ class Blobs:
         return looked_at
 
     async def adopt_strays(self) -> int:
-        """Look through one batch of what is stored for old files without a row; returns how many were found.
+        """Look through one folder of the store for old files without a row; returns how many were found.
 
-        They are given a row that nothing refers to, so that they are collected as any other. Looking through the whole
-        store takes as many calls as it has batches, and begins once a day.
+        They are given a row that nothing refers to, so that they are collected as any other. A search takes as many
+        calls as there are folders, and begins once a day.
         """
-        if self._search is None:
+        if not self._folders:
             if self._clock.now() < self._next_search:
                 return 0
             self._next_search = self._clock.now() + _PAUSE_BETWEEN_SEARCHES
-            self._search = self._store.list()
+            self._folders = list(FOLDERS)
+        adopted = 0
         with self._watching():
-            try:
-                batch = await anext(self._search, None)
-            except BaseException:
-                self._search = None
-                raise
-        if batch is None:
-            self._search = None
-            return 0
-        return await self._adopt(batch)
+            async for batch in self._store.list_files(self._folders.pop()):
+                adopted += await self._adopt(batch)
+        return adopted
 
     async def _adopt(self, batch: Sequence[StoredFile]) -> int:
         before = self._clock.now() - _STRAY_AFTER

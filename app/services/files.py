@@ -45,7 +45,8 @@ class Files:
         Raises `StorageUnavailable`, and `ImageUnavailable` if the file is not in the store although it should be.
         """
         try:
-            return await self._blobs.open(original_key(file.sha256), start, end)
+            # All of it is asked for as such, not as a part.
+            return await self._blobs.open(original_key(file.sha256), start, None if end >= file.bytes else end)
         except Missing:
             raise _missing(file) from None
 
