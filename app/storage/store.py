@@ -103,9 +103,9 @@ class ImageStore:
         with contextlib.suppress(Missing), _translated("delete", key):
             await obstore.delete_async(self._store, key)
 
-    async def list_files(self, folder: str) -> AsyncIterator[list[StoredFile]]:
-        """List what lies in a folder (the part of keys before `/`) in batches, in no order; strangers' files too."""
-        with _translated("list", folder):
+    async def list_files(self, folder: str | None = None) -> AsyncIterator[list[StoredFile]]:
+        """List what lies in a folder (the part of keys before `/`) or all, in batches, in no order; strangers' files too."""
+        with _translated("list", folder or ""):
             async for batch in obstore.list(self._store, folder, chunk_size=_FILES_PER_BATCH):
                 yield [
                     StoredFile(found["path"], found["size"], round(found["last_modified"].timestamp() * 1000))

@@ -30,7 +30,7 @@ async def read(store: ImageStore, key: str, start: int = 0, end: int | None = No
     return b"".join([chunk async for chunk in await store.open(key, start, end)])
 
 
-async def listed(store: ImageStore, folder: str) -> dict[str, int]:
+async def listed(store: ImageStore, folder: str | None = None) -> dict[str, int]:
     return {found.key: found.bytes async for batch in store.list_files(folder) for found in batch}
 
 
@@ -75,6 +75,7 @@ async def test_files_are_listed_by_folder_with_their_age(store: ImageStore) -> N
     assert await listed(store, SHA[:2]) == {KEY: len(KEY), small: len(small)}
     assert await listed(store, "ff") == {other: len(other)}
     assert await listed(store, "00") == {}
+    assert set(await listed(store)) == {KEY, small, other}
     (batch,) = [batch async for batch in store.list_files("ff")]
     assert abs(batch[0].modified - time.time() * 1000) < 60_000
     await store.delete(KEY)
