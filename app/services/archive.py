@@ -16,7 +16,7 @@ from app.domain import image as rules
 from app.domain.event import images_settled
 from app.domain.image import Image, NotFetched, Stored
 from app.errors import ServiceUnavailable, StorageUnavailable
-from app.imaging.inspect import BadPicture
+from app.imaging.layout import BadPicture
 from app.imaging.workshop import Workshop
 from app.outbound.downloads import DownloadFailed, Downloads
 from app.services.bell import Bell
@@ -153,8 +153,6 @@ class Archive:
         except DownloadFailed as error:
             wait = None if error.retry_after is None else round(error.retry_after * 1000)
             return NotFetched(error.reason, may_recover=error.may_recover, retry_after=wait)
-        except BadPicture as error:
-            return NotFetched(error.reason, may_recover=False)
         except BlobGoing as error:
             return _Postponed(_SHORT_PAUSE, error.detail)
         except StorageUnavailable as error:
@@ -168,10 +166,14 @@ class Archive:
             _log.exception("image_failed", image_id=image.id)
             return NotFetched("A fault of this service kept it from being stored.")
 
-    async def _fetch_and_keep(self, image: Image) -> Stored:
+    async def _fetch_and_keep(self, image: Image) -> Stored | NotFetched:
         with self._spool.file() as path:
             download = await self._downloads.fetch(image.source_url, path, max_bytes=self._max_bytes)
-            picture = await self._workshop.inspect(path)
+            try:
+                picture = await self._workshop.inspect(path)
+            except BadPicture as error:
+                # What arrived whole and is bad stays bad.
+                return NotFetched(error.reason, may_recover=not download.is_whole)
             await self._blobs.keep(download.sha256, path, download.bytes, picture)
         return Stored(download.sha256, picture.content_type, download.bytes, picture.width, picture.height)
 

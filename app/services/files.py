@@ -8,7 +8,7 @@ import structlog
 
 from app.domain.blob import original_key, thumbnail_key
 from app.errors import ImageUnavailable, ServiceUnavailable, StorageUnavailable
-from app.imaging.inspect import BadPicture
+from app.imaging.layout import BadPicture
 from app.imaging.workshop import Workshop
 from app.services.blobs import Blobs
 from app.storage.spool import Spool
