@@ -156,6 +156,9 @@ class Factory:
         """Start the writer and make the rate slots that the limits need."""
         self.spool.clear()
         self.writer.start()
+        if not self.settings.is_postgresql:
+            # Whoever had them in hand was a process before this one.
+            await self.archive.release_all()
         async with self.database.writing() as connection:
             await rates.ensure(connection, reconciling.SCOPE, reconciling.QUESTIONS_PER_SECOND)
             if self._rate_limit is not None:

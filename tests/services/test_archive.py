@@ -153,7 +153,7 @@ async def test_a_store_that_is_away_uses_up_no_try(database_url: str, source: So
         await succeed(one, url)
         shutil.rmtree(one.store)
         one.store.write_text("not a directory")
-        for _ in range(12):
+        for _ in range(9):
             await one.run()
             (image,) = await one.images()
             assert (image.state, image.tries) == (ImageState.PENDING, 0)
