@@ -60,6 +60,18 @@ class DeliveryNotFound(GatewayError):
     code, status, title = "delivery_not_found", 404, "Webhook delivery not found"
 
 
+class ImageNotFound(GatewayError):
+    """There is no such image; it may have been deleted with its task."""
+
+    code, status, title = "image_not_found", 404, "Image not found"
+
+
+class ImageUnavailable(GatewayError):
+    """There is no copy of the image, and there will be none."""
+
+    code, status, title = "image_unavailable", 404, "Image unavailable"
+
+
 class UnknownCallback(GatewayError):
     """The callback's token is not one of ours, or its task is gone."""
 
@@ -120,6 +132,16 @@ class UnsupportedMediaType(GatewayError):
     code, status, title = "unsupported_media_type", 415, "Unsupported media type"
 
 
+class RangeNotSatisfiable(GatewayError):
+    """A part of a file was asked for that lies beyond its end; `size` is the file's, in bytes."""
+
+    code, status, title = "range_not_satisfiable", 416, "Range not satisfiable"
+
+    def __init__(self, detail: str, *, size: int) -> None:
+        super().__init__(detail)
+        self.size = size
+
+
 class UnreadableCallback(GatewayError):
     """A callback states nothing that can be acted on; it is kept, and the upstream is asked."""
 
@@ -139,6 +161,12 @@ class StorageUnavailable(ServiceUnavailable):
     """The store of image bytes can't be reached or refuses us; the same request may go through later."""
 
     code, status, title = "storage_unavailable", 503, "Storage unavailable"
+
+
+class ImagePending(GatewayError):
+    """The image could not be fetched from its source yet; it is tried again."""
+
+    code, status, title = "image_pending", 503, "Image pending"
 
 
 class TooManyStreams(GatewayError):

@@ -8,10 +8,11 @@ import structlog
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import callbacks, events, health, problems, tasks, webhooks
+from app.api import callbacks, events, health, images, problems, tasks, webhooks
 from app.api.middleware import Gate, RequestContext
 from app.api.shortcut import Shortcut
 from app.factory import Factory
+from app.loops.archive import ArchiveLoop
 from app.loops.crew import Crew
 from app.loops.deliver import DeliverLoop
 from app.loops.dispatch import DispatchLoop
@@ -29,6 +30,8 @@ _WEBHOOKS_AT_ONCE = 64
 _WEBHOOK_SECONDS = 3
 # What is in flight gets the time of one upstream call, and a little to be recorded.
 _RECORD_SECONDS = 5
+# A picture on its way takes some kilobytes, and a descriptor for its file and its connection.
+_COPIES_AT_ONCE = 16
 _SWEEP_SECONDS = 60
 # People wait for what the feed tells: once the database is back, soon.
 _FEED_PAUSE_SECONDS = 1.0
@@ -53,6 +56,7 @@ def create_app(
             await loop.stop()
         # A question can be asked again by anybody; a submit can't be sent again.
         await questions.finish(0)
+        await copies.finish(0)
         cut, _ = await asyncio.gather(
             submits.finish(settings.upstream_timeout_seconds + _RECORD_SECONDS), posts.finish(_WEBHOOK_SECONDS)
         )
@@ -65,13 +69,16 @@ def create_app(
     submits = Crew(settings.upstream_concurrency, factory.queue_bell)
     questions = Crew(_QUESTIONS_AT_ONCE, factory.question_bell)
     posts = Crew(_WEBHOOKS_AT_ONCE, factory.delivery_bell)
+    copies = Crew(_COPIES_AT_ONCE, factory.archive_bell)
+    sweep = SweepLoop([factory.sweep.idempotency_keys, factory.retention.remove_old, factory.blobs.sweep])
     loops = [
         Loop("dispatch", DispatchLoop(factory.dispatch, submits).run_once, bell=factory.queue_bell),
         Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
         Loop("deliver", DeliverLoop(factory.deliver, posts).run_once, bell=factory.delivery_bell),
+        Loop("archive", ArchiveLoop(factory.archive, copies).run_once, bell=factory.archive_bell),
         Loop("feed", factory.feed.look, bell=factory.feed.bell, longest_pause=_FEED_PAUSE_SECONDS),
         Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
-        Loop("sweep", SweepLoop(factory.sweep).run_once, bell=Bell(), interval=_SWEEP_SECONDS),
+        Loop("sweep", sweep.run_once, bell=factory.sweep_bell, interval=_SWEEP_SECONDS),
     ]
 
     app = FastAPI(
@@ -89,13 +96,14 @@ def create_app(
     app.state.health = HealthCheck(
         database=factory.database,
         is_sandbox=settings.is_sandbox,
+        is_storage_reachable=lambda: factory.blobs.is_reachable,
         stuck_loops=lambda: [
             *(loop.name for loop in loops if loop.is_stuck),
             *(["writer"] if factory.writer.is_stuck else []),
         ],
     )
     problems.install(app)
-    for router in (tasks.router, events.router, webhooks.router, callbacks.router, health.router):
+    for router in (tasks.router, events.router, images.router, webhooks.router, callbacks.router, health.router):
         app.include_router(router)
     # Around the framework's own layers, so that what takes the shortcut passes none of them.
     shortcut = Shortcut(

@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     keep_images: bool = Field(default=True, description="true or false")
     storage_url: str | None = Field(None, description="a directory, or s3://BUCKET or s3://BUCKET/PREFIX")
     max_image_bytes: int = Field(26_214_400, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
+    retention_days: float = Field(0, ge=0, le=36_500, allow_inf_nan=False, description="a number of days, or 0 to keep")
     allow_networks: Networks = Field([], description="comma-separated networks, such as 10.0.0.0/8,fd00::/8")
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
         "console", description="console or json"

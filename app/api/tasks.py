@@ -110,7 +110,9 @@ async def list_tasks(query: Annotated[_ListQuery, Query()], caller: CurrentCalle
     """List tasks, newest first."""
     before_id = decode_cursor(query.cursor, TASK_ID)
     states, next_id = await services.tasks.page(caller, query.filter(), before_id=before_id, limit=query.limit)
-    return JsonAnswer({"data": [task_view(state) for state in states], "next_cursor": encode_cursor(next_id)})
+    return JsonAnswer(
+        {"data": [task_view(state, services.base_url) for state in states], "next_cursor": encode_cursor(next_id)}
+    )
 
 
 @router.get(
@@ -125,16 +127,16 @@ async def get_task(request: Request, task_id: str) -> Response:
     services = factory_of(request)
     seconds = requested_wait(request)
     if seconds is None or not services.waiting.has_room:
-        return JsonAnswer(task_view(await services.tasks.get(caller, known_form(task_id))))
+        return JsonAnswer(task_view(await services.tasks.get(caller, known_form(task_id)), services.base_url))
     async with departure(request.receive) as leaving:
         state = await services.waiting.until_ended(caller, known_form(task_id), seconds, leaving)
-    return JsonAnswer(task_view(state), headers=applied(seconds))
+    return JsonAnswer(task_view(state, services.base_url), headers=applied(seconds))
 
 
 @router.post("/{task_id}/cancel", response_model=TaskView, responses=problems(404, 409))
 async def cancel(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Cancel a task that is still queued."""
-    return JsonAnswer(task_view(await services.tasks.cancel(caller, task_id)))
+    return JsonAnswer(task_view(await services.tasks.cancel(caller, task_id), services.base_url))
 
 
 @router.post(
@@ -152,8 +154,9 @@ async def retry(request: Request, task_id: TaskId, caller: CurrentCaller, servic
 
 @router.delete("/{task_id}", status_code=204, response_class=Response, responses=problems(404, 409))
 async def delete(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
-    """Delete a task that has ended, with all that hangs on it."""
+    """Delete a task that has ended, with all that hangs on it, its images included."""
     await services.tasks.delete(caller, task_id)
+    services.sweep_bell.ring()
     return Response(status_code=204)
 
 
@@ -173,11 +176,13 @@ async def _accepted(
         headers["Idempotent-Replayed"] = "true"
     seconds = preferred_wait(request)
     if seconds is None or not services.waiting.has_room:
-        return JsonAnswer(task_view(state), status_code=202, headers=headers)
+        return JsonAnswer(task_view(state, services.base_url), status_code=202, headers=headers)
     async with departure(request.receive) as leaving:
         state = await services.waiting.after_submit(caller, state, seconds, leaving)
     headers |= applied(seconds)
-    return JsonAnswer(task_view(state), status_code=200 if state.task.is_terminal else 202, headers=headers)
+    return JsonAnswer(
+        task_view(state, services.base_url), status_code=200 if state.task.is_terminal else 202, headers=headers
+    )
 
 
 def _idempotency_key(request: Request) -> str | None:

@@ -21,7 +21,13 @@ from app.settings import Settings
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = {"poll_after_seconds": 30.0, "upstream_rate_limit": "0", "upstream_timeout_seconds": 5.0}
+# Most tests' images are at addresses that don't exist: those that are about copies say so.
+QUICK = {
+    "poll_after_seconds": 30.0,
+    "upstream_rate_limit": "0",
+    "upstream_timeout_seconds": 5.0,
+    "keep_images": False,
+}
 
 
 class TaskClient(httpx.Client):
@@ -102,6 +108,7 @@ class GatewayProcess:
         self.log_path = directory / f"log-{time.monotonic_ns()}"
         clean = {name: value for name, value in os.environ.items() if name.upper() == name and "PROXY" not in name}
         self.environment = {**clean, "PYTHONPATH": str(ROOT), "DATA_DIR": str(directory / "data")}
+        self.environment["KEEP_IMAGES"] = "false"
         self.environment.update(environment or {})
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
