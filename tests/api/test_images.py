@@ -212,7 +212,9 @@ def test_a_part_is_sent_as_such(served: Served, kept: dict[str, Any], wanted: st
     assert answer.headers["content-length"] == str(end - start)
 
 
-@pytest.mark.parametrize("wanted", ["bytes=0-1,5-9", "bytes=9-1", "bytes=a-b", "bytes=-", "lines=1-2", "bytes=" + "9" * 40])
+@pytest.mark.parametrize(
+    "wanted", ["bytes=0-1,5-9", "bytes=9-1", "bytes=a-b", "bytes=-", "lines=1-2", "bytes=" + "9" * 40]
+)
 def test_what_is_no_single_range_is_ignored(served: Served, kept: dict[str, Any], wanted: str) -> None:
     answer = served.client.get(kept["url"], headers={"Range": wanted})
     assert (answer.status_code, len(answer.content)) == (200, SIZE)
