@@ -11,6 +11,8 @@ from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImag
 from app.imaging import gif, jpeg, png, webp
 from app.imaging.layout import BadPicture, Data, Layout
 
+__all__ = ["FORMATS", "MAX_PIXELS", "BadPicture", "Picture", "inspect", "open_picture", "opened", "read_layout"]
+
 MAX_PIXELS = 50_000_000
 """Largest picture that is decoded, width times height: about what the largest cameras of phones make."""
 FORMATS = tuple(
