@@ -168,6 +168,11 @@ class Factory:
         if self._notices is not None:
             self._notices.start()
 
+    def stop_waiting(self) -> None:
+        """Answer those who wait and follow: open connections are not to hold up the end of the process."""
+        self.feed.stop()
+        self.images.stop()
+
     async def aclose(self) -> None:
         """Commit what waits and close all connections. The loops must have stopped."""
         await self.images.aclose()
@@ -185,7 +190,7 @@ class Factory:
         self.feed.ring()
         if any(event.type == _QUEUED for event in events):
             self.queue_bell.ring()
-        if any(event.type == _SUCCEEDED for event in events):
+        if self.settings.keep_images and any(event.type == _SUCCEEDED for event in events):
             self.archive_bell.ring()
         if any(event.is_for_webhook for event in events):
             self.delivery_bell.ring()

@@ -242,7 +242,7 @@ def make_server(
         ws="none",
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
-    return Server(config, on_stop=app.state.factory.feed.stop)
+    return Server(config, on_stop=app.state.factory.stop_waiting)
 
 
 def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:
