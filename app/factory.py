@@ -172,6 +172,9 @@ class Factory:
         """Start the writer and make the rate slots that the limits need."""
         self.spool.clear()
         self.writer.start()
+        if not self.settings.is_postgresql:
+            # Whoever had them in hand was a process before this one.
+            await self.archive.release_all()
         async with self.database.writing() as connection:
             await rates.ensure(connection, reconciling.SCOPE, reconciling.QUESTIONS_PER_SECOND)
             if self._rate_limit is not None:
@@ -180,6 +183,11 @@ class Factory:
                 await rates.cap(connection, dispatching.SCOPE, now + self._rate_limit.longest(self.policy))
         if self._notices is not None:
             self._notices.start()
+
+    def stop_waiting(self) -> None:
+        """Answer those who wait and follow: open connections are not to hold up the end of the process."""
+        self.feed.stop()
+        self.images.stop()
 
     async def aclose(self) -> None:
         """Commit what waits and close all connections. The loops must have stopped."""
@@ -198,7 +206,7 @@ class Factory:
         self.feed.ring()
         if any(event.type == _QUEUED for event in events):
             self.queue_bell.ring()
-        if any(event.type == _SUCCEEDED for event in events):
+        if self.settings.keep_images and any(event.type == _SUCCEEDED for event in events):
             self.archive_bell.ring()
         if any(event.is_for_webhook for event in events):
             self.delivery_bell.ring()

@@ -197,20 +197,19 @@ async def prepare(settings: Settings, secrets: list[str]) -> bool:
         await check_fingerprint(database, secrets)
         if settings.bootstrap_api_key is not None:
             await ensure_bootstrap_key(database, SystemClock(), settings.bootstrap_api_key.get_secret_value())
-        is_open = await check_start(database, settings)
+        await check_storage(settings)
+        return await check_start(database, settings)
     finally:
         await database.aclose()
-    await check_storage(settings)
-    return is_open
 
 
 async def check_storage(settings: Settings) -> None:
-    """See that image bytes can be stored; raises `ConfigurationError` unless that may pass by itself."""
+    """See whether images can be stored; raises `ConfigurationError` for what waiting won't mend."""
     try:
         await open_store(settings.storage_url, settings.data_dir).check()
     except StorageUnavailable:
-        # Tasks and callbacks need no store; copies of images are tried again.
-        _log.warning("storage_away", note="The store of image bytes can't be reached. What needs it waits.")
+        # Tasks and callbacks don't need it, and pictures wait.
+        _log.warning("storage_away", note="Images can't be stored now; they are kept once that is possible again.")
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -245,7 +244,7 @@ def make_server(
         ws="none",
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
-    return Server(config, on_stop=app.state.factory.feed.stop)
+    return Server(config, on_stop=app.state.factory.stop_waiting)
 
 
 def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:

@@ -24,6 +24,11 @@ _DUE = (
 _NEXT = select(func.min(images.c.next_try_at)).where(_IS_PENDING)
 _PENDING_OF_TASK = select(func.count()).select_from(images).where(images.c.task_id == bindparam("of_task"), _IS_PENDING)
 _UPDATE = update(images).where(images.c.id == bindparam("row_id")).values({name: bindparam(name) for name in _MUTABLE})
+_RELEASE_ALL = (
+    update(images)
+    .where(_IS_PENDING, images.c.claimed_by.is_not(None))
+    .values(claimed_by=None, next_try_at=bindparam("now", type_=BigInteger))
+)
 _HASHES = select(images.c.hash).where(
     images.c.task_id.in_(bindparam("task_ids", expanding=True)), images.c.hash.is_not(None)
 )
@@ -52,6 +57,11 @@ async def due(connection: Connection, *, now: int, limit: int) -> list[Image]:
     """Lock up to `limit` pending images that are due, the most overdue first, passing over those locked by others."""
     rows = await connection.execute(_DUE, {"now": now, "at_most": limit})
     return [to_image(row) for row in rows]
+
+
+async def release_all(connection: Connection, *, now: int) -> None:
+    """End all leases."""
+    await connection.execute(_RELEASE_ALL, {"now": now})
 
 
 async def next_due(connection: Connection) -> int | None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 RETRY_PAUSES = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
 """Pauses between tries to fetch an image, in milliseconds: sources recover within minutes, or never."""
-LEASE = 180_000
+LEASE = 90_000
 """For how long, in milliseconds, an image is left to the process that fetches it; then others try."""
 DEMAND_PAUSE = 10_000
 """A picture that is asked for is fetched out of turn, but at most once in so many milliseconds."""

@@ -141,6 +141,14 @@ class Archive:
         finally:
             self._in_hand.pop(image.id).set()
 
+    async def release_all(self) -> None:
+        """Put back what anybody has in hand; to be called at the start of the only process that there is."""
+
+        async def work(unit: Unit) -> None:
+            await image_rows.release_all(unit.connection, now=unit.now)
+
+        await self._writer.run(work)
+
     def _take_in_hand(self, claimed: list[Image]) -> list[Image]:
         self._in_hand.update((image.id, asyncio.Event()) for image in claimed)
         return claimed

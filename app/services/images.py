@@ -2,15 +2,13 @@
 
 import asyncio
 
-import structlog
-
 from app.clock import Clock
 from app.db import images as image_rows
 from app.db.engine import Database
 from app.domain import image as rules
 from app.domain.blob import EXTENSIONS
 from app.domain.image import Image, ImageState
-from app.errors import ImageNotFound, ImagePending, ImageUnavailable
+from app.errors import ImageNotFound, ImagePending, ImageUnavailable, ServiceUnavailable
 from app.services.archive import Archive
 from app.services.files import ServedFile
 
@@ -20,7 +18,6 @@ _FETCHED_AT_ONCE = 8
 # Beyond this, a picture that has to be fetched first is answered with 503 at once.
 _MOST_DEMANDED = 200
 _MOST_WAITING = 1_000
-_log = structlog.get_logger(__name__)
 
 
 class Images:
@@ -36,6 +33,7 @@ class Images:
         self._demands: dict[str, asyncio.Task[None]] = {}
         self._fetching = asyncio.Semaphore(_FETCHED_AT_ONCE)
         self._waiting = 0
+        self._is_stopped = False
 
     async def find(self, image_id: str, leaving: "asyncio.Future[None] | None" = None) -> ServedFile:
         """Return an image's stored copy, fetching it if need be; `leaving` is done when nobody waits any more.
@@ -55,12 +53,16 @@ class Images:
         name = f"{image.id}.{EXTENSIONS.get(image.content_type, 'bin')}"
         return ServedFile(image.hash, image.content_type, image.bytes, name)
 
-    async def aclose(self) -> None:
-        """Break off what is fetched out of turn; it is put back."""
-        demands = list(self._demands.values())
-        for demand in demands:
+    def stop(self) -> None:
+        """Let nobody wait any more: what is fetched out of turn is broken off and put back."""
+        self._is_stopped = True
+        for demand in self._demands.values():
             demand.cancel()
-        await asyncio.gather(*demands, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Stop, and wait until all is put back."""
+        self.stop()
+        await asyncio.gather(*self._demands.values(), return_exceptions=True)
 
     async def _read(self, image_id: str) -> Image | None:
         return await self._database.read(lambda connection: image_rows.get(connection, image_id))
@@ -75,6 +77,8 @@ class Images:
 
     async def _demand(self, image_id: str, leaving: "asyncio.Future[None] | None") -> None:
         """Have an image fetched, and wait for that a while."""
+        if self._is_stopped:
+            raise ServiceUnavailable("The service is stopping.")
         demand = self._demands.get(image_id)
         if self._waiting >= _MOST_WAITING or (demand is None and len(self._demands) >= _MOST_DEMANDED):
             raise ImagePending("Many images are being fetched right now.", retry_after=5)

@@ -25,6 +25,7 @@ from app.domain.destination import DestinationRules
 from app.domain.event import event_of
 from app.domain.image import Image, ImageState, new_images
 from app.domain.task import Status
+from app.errors import ImagePending, ServiceUnavailable
 from app.imaging.workshop import Workshop
 from app.outbound.downloads import Downloads
 from app.services.archive import Archive
@@ -153,7 +154,7 @@ async def test_a_store_that_is_away_uses_up_no_try(database_url: str, source: So
         await succeed(one, url)
         shutil.rmtree(one.store)
         one.store.write_text("not a directory")
-        for _ in range(12):
+        for _ in range(9):
             await one.run()
             (image,) = await one.images()
             assert (image.state, image.tries) == (ImageState.PENDING, 0)
@@ -280,3 +281,52 @@ async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
         await retention.remove_old()
         assert await left() == {others[name].id for name in ("young", "queued")}
         assert await Retention(database=one.database, writer=one.writer, clock=SystemClock(), days=0).remove_old() == 0
+
+
+async def test_those_who_wait_for_a_picture_are_let_go_when_the_service_stops(source: Source, tmp_path: Path) -> None:
+    asked, gate = threading.Event(), threading.Event()
+
+    def gated(send: Send) -> None:
+        asked.set()
+        gate.wait(15)
+
+    async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
+        (image_id,) = await succeed(one, source.on("/a.png", gated))
+        images = Images(database=one.database, archive=one.archive, clock=SystemClock())
+        finding = asyncio.create_task(images.find(image_id))
+        await asyncio.to_thread(asked.wait, 15)
+        images.stop()
+        with pytest.raises(ImagePending):
+            await finding
+        with pytest.raises(ServiceUnavailable):
+            await images.find(image_id)
+        await images.aclose()
+        (image,) = await one.archive.claim(1)
+        assert (image.id, image.tries) == (image_id, 0)
+        gate.set()
+
+
+async def test_a_picture_that_nobody_waits_for_any_more_is_fetched_all_the_same(source: Source, tmp_path: Path) -> None:
+    asked, gate = threading.Event(), threading.Event()
+
+    def gated(send: Send) -> None:
+        asked.set()
+        gate.wait(15)
+        send(reply(drawn()))
+
+    async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
+        (image_id,) = await succeed(one, source.on("/a.png", gated))
+        images = Images(database=one.database, archive=one.archive, clock=SystemClock())
+        leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        finding = asyncio.create_task(images.find(image_id, leaving))
+        await asyncio.to_thread(asked.wait, 15)
+        leaving.set_result(None)
+        with pytest.raises(ImagePending):
+            await finding
+        done = one.archive.under_way(image_id)
+        assert done is not None
+        gate.set()
+        await done.wait()
+        (image,) = await one.images()
+        assert image.state is ImageState.STORED
+        await images.aclose()
