@@ -72,6 +72,12 @@ class ImageUnavailable(GatewayError):
     code, status, title = "image_unavailable", 404, "Image unavailable"
 
 
+class UploadNotFound(GatewayError):
+    """There is no such upload."""
+
+    code, status, title = "upload_not_found", 404, "Upload not found"
+
+
 class UnknownCallback(GatewayError):
     """The callback's token is not one of ours, or its task is gone."""
 
@@ -120,6 +126,12 @@ class TaskGone(GatewayError):
     code, status, title = "task_deleted", 410, "Task deleted"
 
 
+class UploadExpired(GatewayError):
+    """The upload was there, but its time is over."""
+
+    code, status, title = "upload_expired", 410, "Upload expired"
+
+
 class BodyTooLarge(GatewayError):
     """The body is over the limit of its route."""
 
@@ -140,6 +152,18 @@ class RangeNotSatisfiable(GatewayError):
     def __init__(self, detail: str, *, size: int) -> None:
         super().__init__(detail)
         self.size = size
+
+
+class InvalidImage(GatewayError):
+    """What was uploaded is no picture that is accepted."""
+
+    code, status, title = "invalid_image", 422, "Invalid image"
+
+
+class PublicUrlRequired(GatewayError):
+    """The upstream could not fetch an upload, as this service has no public address."""
+
+    code, status, title = "public_url_required", 422, "Public URL required"
 
 
 class UnreadableCallback(GatewayError):

@@ -33,6 +33,7 @@ from app.services.secret import load_secrets
 from app.services.streams import StreamLimits, Streams
 from app.services.sweep import Sweep
 from app.services.tasks import Tasks
+from app.services.uploads import Uploads
 from app.services.waiting import Waiting
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.writer import Writer
@@ -76,7 +77,11 @@ class Factory:
         tokens = CallbackTokens(load_secrets(settings))
         callback_base = (settings.local_url if settings.is_sandbox else settings.base_url) + CALLBACK_PATH
         self.access = Access(database=self.database, clock=self.clock, settings=settings)
-        self.tasks = Tasks(database=self.database, writer=self.writer, clock=self.clock, policy=self.policy)
+        destinations = DestinationRules(settings.allow_networks)
+        self._make_image_services(destinations, trusted_origin=upstream_url if settings.is_sandbox else None)
+        self.tasks = Tasks(
+            database=self.database, writer=self.writer, clock=self.clock, policy=self.policy, hold=self.uploads.hold
+        )
         self.feed = Feed(self.database, base_url=self.base_url)
         # SQLite has one process, which knows of all its commits.
         self._notices = Notices(database_url(settings), self.feed.ring) if settings.is_postgresql else None
@@ -104,7 +109,6 @@ class Factory:
             bell=self.queue_bell,
         )
         self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
-        destinations = DestinationRules(settings.allow_networks)
         self.webhook_client = WebhookClient(destinations)
         self.webhook_secrets = WebhookSecrets(database=self.database, writer=self.writer, clock=self.clock)
         self.deliveries = Deliveries(
@@ -120,7 +124,6 @@ class Factory:
             base_url=self.base_url,
             bell=self.delivery_bell,
         )
-        self._make_image_services(destinations, trusted_origin=upstream_url if settings.is_sandbox else None)
         self.retention = Retention(
             database=self.database, writer=self.writer, clock=self.clock, days=settings.retention_days
         )
@@ -151,6 +154,19 @@ class Factory:
         )
         self.images = Images(database=self.database, archive=self.archive, clock=self.clock)
         self.files = Files(blobs=self.blobs, workshop=self.workshop, spool=self.spool)
+        self.uploads = Uploads(
+            database=self.database,
+            writer=self.writer,
+            blobs=self.blobs,
+            workshop=self.workshop,
+            spool=self.spool,
+            clock=self.clock,
+            policy=self.policy,
+            base_url=self.base_url,
+            is_public=settings.is_sandbox or settings.public_base_url is not None,
+            lifetime=round(settings.upload_ttl_seconds * 1000),
+            max_bytes=settings.max_image_bytes,
+        )
 
     async def start(self) -> None:
         """Start the writer and make the rate slots that the limits need."""

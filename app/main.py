@@ -8,7 +8,8 @@ import structlog
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import callbacks, events, health, images, problems, tasks, webhooks
+from app.api import callbacks, events, health, images, problems, tasks, uploads, webhooks
+from app.api.large_bodies import LargeBodies
 from app.api.middleware import Gate, RequestContext
 from app.api.shortcut import Shortcut
 from app.factory import Factory
@@ -33,6 +34,8 @@ _RECORD_SECONDS = 5
 # A picture on its way takes some kilobytes, and a descriptor for its file and its connection.
 _COPIES_AT_ONCE = 16
 _SWEEP_SECONDS = 60
+# Pictures inside of JSON are in memory while they arrive. At least one of the largest fits.
+_LARGE_BODIES_BYTES = 256 * 1024 * 1024
 # People wait for what the feed tells: once the database is back, soon.
 _FEED_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
@@ -70,7 +73,9 @@ def create_app(
     questions = Crew(_QUESTIONS_AT_ONCE, factory.question_bell)
     posts = Crew(_WEBHOOKS_AT_ONCE, factory.delivery_bell)
     copies = Crew(_COPIES_AT_ONCE, factory.archive_bell)
-    sweep = SweepLoop([factory.sweep.idempotency_keys, factory.retention.remove_old, factory.blobs.sweep])
+    sweep = SweepLoop(
+        [factory.sweep.idempotency_keys, factory.retention.remove_old, factory.uploads.sweep, factory.blobs.sweep]
+    )
     loops = [
         Loop("dispatch", DispatchLoop(factory.dispatch, submits).run_once, bell=factory.queue_bell),
         Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
@@ -93,6 +98,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.factory = factory
+    app.state.large_bodies = LargeBodies(max(_LARGE_BODIES_BYTES, 6 * settings.max_image_bytes))
     app.state.health = HealthCheck(
         database=factory.database,
         is_sandbox=settings.is_sandbox,
@@ -103,7 +109,15 @@ def create_app(
         ],
     )
     problems.install(app)
-    for router in (tasks.router, events.router, images.router, webhooks.router, callbacks.router, health.router):
+    for router in (
+        tasks.router,
+        events.router,
+        images.router,
+        uploads.router,
+        webhooks.router,
+        callbacks.router,
+        health.router,
+    ):
         app.include_router(router)
     # Around the framework's own layers, so that what takes the shortcut passes none of them.
     shortcut = Shortcut(

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import gc
+import os
 import resource
 import signal
 import socket
@@ -30,7 +31,7 @@ from app.server import Protocol, Server
 from app.services.access import check_start, ensure_bootstrap_key
 from app.services.secret import check_fingerprint, load_secrets
 from app.services.streams import StreamLimits
-from app.settings import Settings
+from app.settings import Settings, aws_variables
 from app.storage.store import open_store
 
 _DATABASE_PATIENCE_SECONDS = 30
@@ -47,6 +48,7 @@ _log = structlog.get_logger(__name__)
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises `ConfigurationError` if the settings don't let it start."""
     prepare_data_dir(settings)
+    os.environ.update(aws_variables())
     secrets = load_secrets(settings)
     known = [settings.nanobanana_api_key, settings.bootstrap_api_key]
     configure_logs(

@@ -21,7 +21,7 @@ IMAGE_ID = re.compile(r"img_[0-9a-f]{32}")
 # id never change.
 _CACHE_CONTROL = "private, max-age=86400, immutable"
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+BYTES_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture; its type was found out from its bytes.",
         "content": dict.fromkeys(("image/png", "image/jpeg", "image/webp", "image/gif"), _BYTES),
@@ -39,13 +39,18 @@ Width = Annotated[
 
 
 @router.head("/{image_id}", include_in_schema=False)
-@router.get("/{image_id}", status_code=200, response_class=Response, responses=_RESPONSES)
+@router.get("/{image_id}", status_code=200, response_class=Response, responses=BYTES_RESPONSES)
 async def show(request: Request, image_id: str, services: Services, w: Width = None) -> Response:
     """Show an image. One that is still to be fetched from its source is fetched now."""
     if not IMAGE_ID.fullmatch(image_id):
         raise ImageNotFound("There is no image with this id.")
-    if w is not None and w not in THUMBNAIL_WIDTHS:
-        raise InvalidRequest("Some parameters are wrong.", [{"field": "w", "message": f"must be {_WIDTHS}"}])
+    check_width(w)
     async with departure(request.receive) as leaving:
         file = await services.images.find(image_id, leaving)
     return await picture_response(request, services.files, file, width=w, cache_control=_CACHE_CONTROL)
+
+
+def check_width(width: int | None) -> None:
+    """Raise `InvalidRequest` for a width that no thumbnails are made in."""
+    if width is not None and width not in THUMBNAIL_WIDTHS:
+        raise InvalidRequest("Some parameters are wrong.", [{"field": "w", "message": f"must be {_WIDTHS}"}])

@@ -1,5 +1,6 @@
 """Routes of tasks: submit, look, list, cancel, retry, delete."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from app.api.dependencies import (
     get_caller,
     known_form,
     problems,
+    room_of,
 )
 from app.api.task_request import TaskRequest
 from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view
@@ -29,8 +31,9 @@ from app.domain.models import Model, TaskType
 from app.domain.task import Status, TaskFilter
 from app.domain.task_state import TaskState, task_view
 from app.errors import InvalidRequest
+from app.services.tasks import Caller, Submission
 
-# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON; images come as URLs.
+# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON. Images in the body itself come on top.
 _MAX_BODY_BYTES = 1024 * 1024
 _MAX_IDEMPOTENCY_KEY = 255
 _DEFAULT_LIMIT = 50
@@ -97,11 +100,15 @@ async def submit(request: Request) -> Response:
     """Accept a task. Once this answers 202 the task is durable and ends in a verdict, whatever happens."""
     caller = await get_caller(request)
     idempotency_key = _idempotency_key(request)
-    body = await read_model(request, TaskRequest, _MAX_BODY_BYTES)
     services = factory_of(request)
-    if body.webhook_url is not None:
-        services.deliveries.check_url(body.webhook_url)
-    state, is_replay = await services.tasks.submit(caller, body.submission(), idempotency_key)
+    with room_of(request) as room:
+        body = await read_model(request, TaskRequest, _MAX_BODY_BYTES, room)
+        if body.webhook_url is not None:
+            services.deliveries.check_url(body.webhook_url)
+        submission = body.submission()
+        if body.has_data_uris:
+            submission = await _with_uploads(services, caller, submission)
+    state, is_replay = await services.tasks.submit(caller, submission, idempotency_key)
     return await _accepted(request, caller, services, state, is_replay=is_replay)
 
 
@@ -165,6 +172,12 @@ async def list_callbacks(task_id: TaskId, caller: CurrentCaller, services: Servi
     """Show what arrived at the task's callback address, newest first."""
     kept = await services.tasks.callbacks(caller, task_id)
     return JsonAnswer({"data": [callback_view(callback) for callback in kept]})
+
+
+async def _with_uploads(services: Services, caller: Caller, submission: Submission) -> Submission:
+    """Replace the pictures that came with a request by addresses of uploads."""
+    images = await services.uploads.take_in(caller, submission.input["image_urls"])
+    return replace(submission, input={**submission.input, "image_urls": images.urls}, identity=images.identity)
 
 
 async def _accepted(

@@ -25,9 +25,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Connection
-from app.db.schema import blobs, images
+from app.db.schema import blobs, images, uploads
 
-REFERRING = (images.c.hash,)
+REFERRING = (images.c.hash, uploads.c.hash)
 """The columns by which rows refer to blobs."""
 
 

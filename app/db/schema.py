@@ -123,6 +123,24 @@ blobs = Table(
     _partial("ix_blobs_check_at", "check_at", where="check_at IS NOT NULL"),
 )
 
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("project", String(64), nullable=False),
+    Column("subject", String(255)),
+    # Null once it expired.
+    Column("hash", String(64)),
+    Column("content_type", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_uploads_expires_at", "expires_at"),
+    _partial("ix_uploads_hash", "hash", where="hash IS NOT NULL"),
+)
+
 events = Table(
     "events",
     metadata,

@@ -4,6 +4,8 @@ import re
 
 THUMBNAIL_WIDTHS = (256, 512)
 """Widths in pixels that thumbnails are made in."""
+EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
+"""How files of these types are named."""
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
 """The folders of a store that pictures lie in."""
 _KEY = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})(\.w[0-9]+\.webp)?")

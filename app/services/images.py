@@ -6,6 +6,7 @@ from app.clock import Clock
 from app.db import images as image_rows
 from app.db.engine import Database
 from app.domain import image as rules
+from app.domain.blob import EXTENSIONS
 from app.domain.image import Image, ImageState
 from app.errors import ImageNotFound, ImagePending, ImageUnavailable, ServiceUnavailable
 from app.services.archive import Archive
@@ -17,7 +18,6 @@ _FETCHED_AT_ONCE = 8
 # Beyond this, a picture that has to be fetched first is answered with 503 at once.
 _MOST_DEMANDED = 200
 _MOST_WAITING = 1_000
-_EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
 
 
 class Images:
@@ -50,7 +50,7 @@ class Images:
             raise ImageUnavailable(f"There is no copy of this image: {image.reason}")
         if image.hash is None or image.content_type is None or image.bytes is None:
             raise ImagePending("The image could not be fetched yet.", retry_after=self._wait_of(image))
-        name = f"{image.id}.{_EXTENSIONS.get(image.content_type, 'bin')}"
+        name = f"{image.id}.{EXTENSIONS.get(image.content_type, 'bin')}"
         return ServedFile(image.hash, image.content_type, image.bytes, name)
 
     def stop(self) -> None:
