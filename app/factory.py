@@ -66,7 +66,7 @@ class Factory:
         self.database = Database(database_url(settings))
         self.base_url = settings.base_url
         self.queue_bell, self.question_bell, self.delivery_bell = Bell(), Bell(), Bell()
-        self.archive_bell, self.sweep_bell = Bell(), Bell()
+        self.archive_bell, self.collect_bell = Bell(), Bell()
         self.writer = Writer(self.database, self.clock, self._ring, keeps_images=settings.keep_images)
         self.client = UpstreamClient(
             base_url=upstream_url,

@@ -74,16 +74,14 @@ class Blobs:
         with self._watching():
             return await self._store.open(key, start, end)
 
-    async def sweep(self) -> int:
-        """Delete one batch of files that nothing refers to, and look for strays; returns how many were looked at."""
-        try:
-            return await self.collect() + await self.adopt_strays()
-        except StorageUnavailable as error:
-            _log.warning("files_wait", reason=error.detail)
-            return 0
-
     async def collect(self) -> int:
-        """Delete one batch of files that nothing refers to any more; returns how many were looked at."""
+        """Delete one batch of files that nothing refers to any more; returns how many were looked at.
+
+        While the store is away nothing is done: they are looked at again later.
+        """
+        now = self._clock.now()
+        if not await self._database.read(lambda connection: blob_rows.is_any_due(connection, now=now)):
+            return 0
 
         async def take(unit: Unit) -> tuple[int, list[str]]:
             return await blob_rows.take_unreferenced(
@@ -92,10 +90,14 @@ class Blobs:
 
         looked_at, going = await self._writer.run(take)
         if going:
-            with self._watching():
-                for sha256 in going:
-                    for key in keys_of(sha256):
-                        await self._store.delete(key)
+            try:
+                with self._watching():
+                    for sha256 in going:
+                        for key in keys_of(sha256):
+                            await self._store.delete(key)
+            except StorageUnavailable as error:
+                _log.warning("files_wait", files=len(going), reason=error.detail)
+                return 0
             await self._writer.run(lambda unit: blob_rows.remove(unit.connection, going))
             _log.info("files_deleted", files=len(going))
         return looked_at
@@ -112,9 +114,13 @@ class Blobs:
             self._next_search = self._clock.now() + _PAUSE_BETWEEN_SEARCHES
             self._folders = list(FOLDERS)
         adopted = 0
-        with self._watching():
-            async for batch in self._store.list_files(self._folders.pop()):
-                adopted += await self._adopt(batch)
+        try:
+            with self._watching():
+                async for batch in self._store.list_files(self._folders.pop()):
+                    adopted += await self._adopt(batch)
+        except StorageUnavailable as error:
+            _log.warning("search_waits", reason=error.detail)
+            self._folders = []
         return adopted
 
     async def _adopt(self, batch: Sequence[StoredFile]) -> int:
