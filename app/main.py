@@ -8,10 +8,12 @@ import structlog
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import callbacks, events, health, problems, tasks, tokens, webhooks
+from app.api import callbacks, events, health, images, problems, tasks, tokens, uploads, webhooks
+from app.api.large_bodies import LargeBodies
 from app.api.middleware import Gate, RequestContext
 from app.api.shortcut import Shortcut
 from app.factory import Factory
+from app.loops.archive import ArchiveLoop
 from app.loops.crew import Crew
 from app.loops.deliver import DeliverLoop
 from app.loops.dispatch import DispatchLoop
@@ -30,7 +32,11 @@ _WEBHOOKS_AT_ONCE = 64
 _WEBHOOK_SECONDS = 3
 # What is in flight gets the time of one upstream call, and a little to be recorded.
 _RECORD_SECONDS = 5
+# A picture on its way takes some kilobytes, and a descriptor for its file and its connection.
+_COPIES_AT_ONCE = 16
 _SWEEP_SECONDS = 60
+# Pictures inside of JSON are in memory while they arrive. At least one of the largest fits.
+_LARGE_BODIES_BYTES = 256 * 1024 * 1024
 # People wait for what the feed tells: once the database is back, soon.
 _FEED_PAUSE_SECONDS = 1.0
 # Revoked keys too are to be noticed soon after.
@@ -56,6 +62,7 @@ def create_app(
             await loop.stop()
         # A question can be asked again by anybody; a submit can't be sent again.
         await questions.finish(0)
+        await copies.finish(0)
         cut, _ = await asyncio.gather(
             submits.finish(settings.upstream_timeout_seconds + _RECORD_SECONDS), posts.finish(_WEBHOOK_SECONDS)
         )
@@ -68,10 +75,21 @@ def create_app(
     submits = Crew(settings.upstream_concurrency, factory.queue_bell)
     questions = Crew(_QUESTIONS_AT_ONCE, factory.question_bell)
     posts = Crew(_WEBHOOKS_AT_ONCE, factory.delivery_bell)
+    copies = Crew(_COPIES_AT_ONCE, factory.archive_bell)
+    sweep = SweepLoop(
+        [
+            factory.sweep.idempotency_keys,
+            factory.sweep.quota_counts,
+            factory.retention.remove_old,
+            factory.uploads.sweep,
+            factory.blobs.adopt_strays,
+        ]
+    )
     loops = [
         Loop("dispatch", DispatchLoop(factory.dispatch, submits).run_once, bell=factory.queue_bell),
         Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
         Loop("deliver", DeliverLoop(factory.deliver, posts).run_once, bell=factory.delivery_bell),
+        Loop("archive", ArchiveLoop(factory.archive, copies).run_once, bell=factory.archive_bell),
         Loop("feed", factory.feed.look, bell=factory.feed.bell, longest_pause=_FEED_PAUSE_SECONDS),
         Loop(
             "keyring",
@@ -81,7 +99,8 @@ def create_app(
             longest_pause=_KEYRING_PAUSE_SECONDS,
         ),
         Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
-        Loop("sweep", SweepLoop(factory.sweep).run_once, bell=Bell(), interval=_SWEEP_SECONDS),
+        Loop("sweep", sweep.run_once, bell=Bell(), interval=_SWEEP_SECONDS),
+        Loop("collect", factory.blobs.collect, bell=factory.collect_bell, interval=_SWEEP_SECONDS),
     ]
 
     app = FastAPI(
@@ -96,16 +115,27 @@ def create_app(
         redoc_url=None,
     )
     app.state.factory = factory
+    app.state.large_bodies = LargeBodies(max(_LARGE_BODIES_BYTES, 6 * settings.max_image_bytes))
     app.state.health = HealthCheck(
         database=factory.database,
         is_sandbox=settings.is_sandbox,
+        is_storage_reachable=lambda: factory.blobs.is_reachable,
         stuck_loops=lambda: [
             *(loop.name for loop in loops if loop.is_stuck),
             *(["writer"] if factory.writer.is_stuck else []),
         ],
     )
     problems.install(app)
-    for router in (tasks.router, events.router, webhooks.router, tokens.router, callbacks.router, health.router):
+    for router in (
+        tasks.router,
+        events.router,
+        images.router,
+        uploads.router,
+        webhooks.router,
+        tokens.router,
+        callbacks.router,
+        health.router,
+    ):
         app.include_router(router)
     # Around the framework's own layers, so that what takes the shortcut passes none of them.
     shortcut = Shortcut(
