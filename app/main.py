@@ -78,7 +78,7 @@ def create_app(
             factory.sweep.idempotency_keys,
             factory.retention.remove_old,
             factory.uploads.sweep,
-            factory.blobs.adopt_strays,
+            factory.strays.adopt,
         ]
     )
     loops = [

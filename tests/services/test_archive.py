@@ -174,12 +174,12 @@ async def test_copies_go_to_a_bucket_and_come_back_from_it(
             hash_ = hashlib.sha256(content).hexdigest()
             key = f"prefix/{hash_[:2]}/{hash_}"
             assert small[8:12] == b"WEBP"
-            assert set(buckets.objects("pictures")) == {key, f"{key}.w256.webp"}
+            assert buckets.sizes("pictures") == {key: len(content), f"{key}.w256.webp": len(small)}
             await one.writer.run(lambda unit: remove_tasks(unit, [TASK]))
             async with one.database.writing() as connection:
                 await connection.execute(update(blob_table).values(check_at=0))
             assert await one.blobs.collect() == 1
-            assert buckets.objects("pictures") == {}
+            assert buckets.sizes("pictures") == {}
 
 
 async def test_a_store_that_is_away_uses_up_no_try(database_url: str, source: Source, tmp_path: Path) -> None:
