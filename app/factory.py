@@ -30,6 +30,7 @@ from app.services.images import Images
 from app.services.reconcile import Reconcile
 from app.services.retention import Retention
 from app.services.secret import load_secrets
+from app.services.strays import Strays
 from app.services.streams import StreamLimits, Streams
 from app.services.sweep import Sweep
 from app.services.tasks import Tasks
@@ -66,7 +67,7 @@ class Factory:
         self.database = Database(database_url(settings))
         self.base_url = settings.base_url
         self.queue_bell, self.question_bell, self.delivery_bell = Bell(), Bell(), Bell()
-        self.archive_bell, self.sweep_bell = Bell(), Bell()
+        self.archive_bell, self.collect_bell = Bell(), Bell()
         self.writer = Writer(self.database, self.clock, self._ring, keeps_images=settings.keep_images)
         self.client = UpstreamClient(
             base_url=upstream_url,
@@ -134,11 +135,10 @@ class Factory:
         self.spool = Spool(Path(settings.data_dir) / "tmp")
         self.workshop = Workshop()
         self.downloads = Downloads(destinations, trusted_origin=trusted_origin)
-        self.blobs = Blobs(
-            database=self.database,
-            writer=self.writer,
-            store=open_store(settings.storage_url, Path(settings.data_dir)),
-            clock=self.clock,
+        store = open_store(settings.storage_url, Path(settings.data_dir))
+        self.blobs = Blobs(database=self.database, writer=self.writer, store=store, clock=self.clock)
+        self.strays = Strays(
+            database=self.database, writer=self.writer, store=store, blobs=self.blobs, clock=self.clock
         )
         self.archive = Archive(
             database=self.database,

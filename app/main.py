@@ -74,7 +74,12 @@ def create_app(
     posts = Crew(_WEBHOOKS_AT_ONCE, factory.delivery_bell)
     copies = Crew(_COPIES_AT_ONCE, factory.archive_bell)
     sweep = SweepLoop(
-        [factory.sweep.idempotency_keys, factory.retention.remove_old, factory.uploads.sweep, factory.blobs.sweep]
+        [
+            factory.sweep.idempotency_keys,
+            factory.retention.remove_old,
+            factory.uploads.sweep,
+            factory.strays.adopt,
+        ]
     )
     loops = [
         Loop("dispatch", DispatchLoop(factory.dispatch, submits).run_once, bell=factory.queue_bell),
@@ -83,7 +88,8 @@ def create_app(
         Loop("archive", ArchiveLoop(factory.archive, copies).run_once, bell=factory.archive_bell),
         Loop("feed", factory.feed.look, bell=factory.feed.bell, longest_pause=_FEED_PAUSE_SECONDS),
         Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
-        Loop("sweep", sweep.run_once, bell=factory.sweep_bell, interval=_SWEEP_SECONDS),
+        Loop("sweep", sweep.run_once, bell=Bell(), interval=_SWEEP_SECONDS),
+        Loop("collect", factory.blobs.collect, bell=factory.collect_bell, interval=_SWEEP_SECONDS),
     ]
 
     app = FastAPI(

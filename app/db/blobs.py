@@ -61,6 +61,7 @@ _DUE = (
     .limit(bindparam("at_most", type_=Integer))
     .with_for_update(skip_locked=True, of=blobs)
 )
+_ANY_DUE = select(blobs.c.hash).where(blobs.c.check_at <= _NOW).limit(1)
 _KEEP = update(blobs).where(blobs.c.hash.in_(_HASHES)).values(check_at=None)
 _GO = (
     update(blobs)
@@ -101,6 +102,11 @@ async def release(connection: Connection, hashes: Iterable[str], *, now: int) ->
     if wanted:
         await connection.execute(_LOCK, {"hashes": wanted})
         await connection.execute(_RELEASE, {"hashes": wanted, "now": now})
+
+
+async def is_any_due(connection: Connection, *, now: int) -> bool:
+    """Tell whether any blob is to be looked at."""
+    return (await connection.execute(_ANY_DUE, {"now": now})).first() is not None
 
 
 async def take_unreferenced(connection: Connection, *, now: int, until: int, limit: int) -> tuple[int, list[str]]:

@@ -15,6 +15,7 @@ _ALL = select(*(images.c[name] for name in _NAMES))
 _IS_PENDING = images.c.state == literal(ImageState.PENDING.value, literal_execute=True)
 _GET = _ALL.where(images.c.id == bindparam("row_id"))
 _LOCK = _GET.with_for_update()
+_LOCK_UNLESS_LOCKED = _GET.with_for_update(skip_locked=True)
 _DUE = (
     _ALL.where(_IS_PENDING, images.c.next_try_at <= bindparam("now", type_=BigInteger))
     .order_by(images.c.next_try_at)
@@ -47,9 +48,10 @@ async def get(connection: Connection, image_id: str) -> Image | None:
     return to_image(row) if row else None
 
 
-async def lock(connection: Connection, image_id: str) -> Image | None:
-    """Read one and keep others from changing it until the transaction ends."""
-    row = (await connection.execute(_LOCK, {"row_id": image_id})).one_or_none()
+async def lock(connection: Connection, image_id: str, *, skip_locked: bool = False) -> Image | None:
+    """Read one and keep others from changing it until the transaction ends; None as well if one is to be skipped."""
+    statement = _LOCK_UNLESS_LOCKED if skip_locked else _LOCK
+    row = (await connection.execute(statement, {"row_id": image_id})).one_or_none()
     return to_image(row) if row else None
 
 

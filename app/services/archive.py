@@ -109,7 +109,7 @@ class Archive:
         """
 
         async def take(unit: Unit) -> tuple[Image, int | None] | None:
-            image = await image_rows.lock(unit.connection, image_id)
+            image = await image_rows.lock(unit.connection, image_id, skip_locked=True)
             if image is None or not rules.may_demand(image, unit.now) or image.id in self._in_hand:
                 return None
             planned = image.next_try_at

@@ -2,12 +2,14 @@
 
 import hashlib
 import io
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -274,6 +276,36 @@ def test_a_file_that_is_missing_is_told_and_comes_back(served: Served, source: S
     assert (answer.status_code, answer.json()["code"]) == (404, "image_unavailable")
     path.with_suffix(".away").rename(path)
     assert served.client.get(image["url"]).content == content
+
+
+def test_a_client_that_leaves_in_the_middle_frees_all(served: Served, source: Source) -> None:
+    content = drawn(seed=9, width=1500, height=1500)
+    task = succeeded(served, source.on("/large.png", reply(content)))
+    (image,) = settled(served, task["id"])
+    process = psutil.Process()
+    address = ("127.0.0.1", served.gateway.settings.port)
+    before = len(process.open_files())
+    sockets = []
+    for _ in range(20):
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.connect(address)
+        one.sendall(f"GET /v1/images/{image['id']} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        assert one.recv(100).startswith(b"HTTP/1.1 200")
+        sockets.append(one)
+    assert len(process.open_files()) > before
+    for one in sockets:
+        one.close()
+    until(lambda: len(process.open_files()) <= before, what="the files being closed")
+
+
+def test_a_store_that_fails_degrades_and_does_not_stop_the_service(served: Served) -> None:
+    blobs = served.gateway.factory.blobs
+    blobs.is_reachable = False
+    answer = served.client.get("/readyz")
+    blobs.is_reachable = True
+    assert (answer.status_code, answer.json()["status"], answer.json()["storage"]) == (200, "degraded", "unreachable")
+    assert served.client.get("/readyz").json()["storage"] == "ok"
 
 
 # --- events

@@ -19,6 +19,7 @@ from app.db import images as image_rows
 from app.db import tasks as task_rows
 from app.db.engine import Database
 from app.db.migrate import migrate
+from app.db.schema import blobs as blob_table
 from app.db.schema import images as image_table
 from app.db.schema import tasks as task_table
 from app.domain.destination import DestinationRules
@@ -31,12 +32,15 @@ from app.outbound.downloads import Downloads
 from app.services.archive import Archive
 from app.services.bell import Bell
 from app.services.blobs import Blobs
+from app.services.files import Files
 from app.services.images import Images
+from app.services.removal import remove_tasks
 from app.services.retention import Retention
 from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.spool import Spool
 from app.storage.store import open_store
+from tests.support.buckets import run_buckets
 from tests.support.drawn import drawn
 from tests.support.source import Send, Source, reply
 from tests.support.tasks import make_task
@@ -82,12 +86,14 @@ class Process:
 
 
 @asynccontextmanager
-async def process(database_url: str, directory: Path, *, is_on: bool = True) -> AsyncIterator[Process]:
+async def process(
+    database_url: str, directory: Path, *, is_on: bool = True, storage_url: str | None = None
+) -> AsyncIterator[Process]:
     database, clock = Database(database_url), SystemClock()
     await migrate(database)
     writer = Writer(database, clock, lambda _: None, keeps_images=is_on)
     writer.start()
-    blobs = Blobs(database=database, writer=writer, store=open_store(None, directory), clock=clock)
+    blobs = Blobs(database=database, writer=writer, store=open_store(storage_url, directory), clock=clock)
     downloads = Downloads(DestinationRules([ipaddress.ip_network("127.0.0.0/8")]))
     workshop = Workshop()
     archive = Archive(
@@ -146,6 +152,34 @@ async def test_two_processes_settle_the_images_of_a_task_and_tell_it_once(
         assert await one.told() == 1
         assert len([path for path in one.store.glob("??/*") if path.is_file()]) == 2
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+async def test_copies_go_to_a_bucket_and_come_back_from_it(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = drawn(width=600, height=400)
+    with run_buckets() as buckets:
+        for name, value in buckets.environment.items():
+            monkeypatch.setenv(name, value)
+        place = f"s3://{buckets.make('pictures')}/prefix"
+        async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, storage_url=place) as one:
+            (image_id,) = await succeed(one, source.on("/a.png", reply(content)))
+            await one.run()
+            source.close()
+            file = await Images(database=one.database, archive=one.archive, clock=SystemClock()).find(image_id)
+            files = Files(blobs=one.blobs, workshop=Workshop(), spool=Spool(one.spool))
+            assert b"".join([chunk async for chunk in await files.open(file, 0, file.bytes)]) == content
+            assert b"".join([chunk async for chunk in await files.open(file, 10, 20)]) == content[10:20]
+            small = await files.thumbnail(file, 256)
+            hash_ = hashlib.sha256(content).hexdigest()
+            key = f"prefix/{hash_[:2]}/{hash_}"
+            assert small[8:12] == b"WEBP"
+            assert buckets.sizes("pictures") == {key: len(content), f"{key}.w256.webp": len(small)}
+            await one.writer.run(lambda unit: remove_tasks(unit, [TASK]))
+            async with one.database.writing() as connection:
+                await connection.execute(update(blob_table).values(check_at=0))
+            assert await one.blobs.collect() == 1
+            assert buckets.sizes("pictures") == {}
 
 
 async def test_a_store_that_is_away_uses_up_no_try(database_url: str, source: Source, tmp_path: Path) -> None:
