@@ -36,6 +36,7 @@ from app.services.keyring import Keyring
 from app.services.reconcile import Reconcile
 from app.services.retention import Retention
 from app.services.secret import load_secrets
+from app.services.strays import Strays
 from app.services.streams import StreamLimits, Streams
 from app.services.sweep import Sweep
 from app.services.tasks import Tasks
@@ -157,11 +158,10 @@ class Factory:
         self.spool = Spool(Path(settings.data_dir) / "tmp")
         self.workshop = Workshop()
         self.downloads = Downloads(destinations, trusted_origin=trusted_origin, tls=tls)
-        self.blobs = Blobs(
-            database=self.database,
-            writer=self.writer,
-            store=open_store(settings.storage_url, Path(settings.data_dir)),
-            clock=self.clock,
+        store = open_store(settings.storage_url, Path(settings.data_dir))
+        self.blobs = Blobs(database=self.database, writer=self.writer, store=store, clock=self.clock)
+        self.strays = Strays(
+            database=self.database, writer=self.writer, store=store, blobs=self.blobs, clock=self.clock
         )
         self.archive = Archive(
             database=self.database,

@@ -82,7 +82,7 @@ def create_app(
             factory.sweep.quota_counts,
             factory.retention.remove_old,
             factory.uploads.sweep,
-            factory.blobs.adopt_strays,
+            factory.strays.adopt,
         ]
     )
     loops = [

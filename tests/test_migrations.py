@@ -83,7 +83,7 @@ def test_up_down_and_up_again(bare_database_url: str) -> None:
 
 def test_images_of_before_get_one_try_each_over_some_time(bare_database_url: str) -> None:
     async def work(database: Database) -> list[Any]:
-        await migrate(database, "0003")
+        await migrate(database, "0004")
         async with database.writing() as connection:
             await connection.execute(text(_OLD_TASK))
             for number in range(40):

@@ -176,7 +176,8 @@ async def list_callbacks(task_id: TaskId, caller: CurrentCaller, services: Servi
 
 async def _with_uploads(services: Services, caller: Caller, submission: Submission) -> Submission:
     """Replace the pictures that came with a request by addresses of uploads."""
-    images = await services.uploads.take_in(caller, submission.input["image_urls"])
+    with services.uploads.place():
+        images = await services.uploads.take_in(caller, submission.input["image_urls"])
     return replace(submission, input={**submission.input, "image_urls": images.urls}, identity=images.identity)
 
 

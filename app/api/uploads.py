@@ -58,7 +58,7 @@ class UploadView(BaseModel):
 async def upload(request: Request, caller: CurrentCaller, services: Services) -> Response:
     """Hand over an input picture: as the body itself, or as the one part of a form."""
     services.uploads.check_public()
-    with services.spool.file() as path:
+    with services.uploads.place(), services.spool.file() as path:
         await read_file(request, path, services.uploads.max_bytes)
         kept = await services.uploads.add(caller, path)
     url = services.uploads.url_of(kept)

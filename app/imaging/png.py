@@ -43,7 +43,8 @@ def read(data: Data) -> Layout:
     if not has_pixels:
         raise BadPicture("has no picture in it")
     if orientation > 1:
-        pieces.append(_chunk(b"eXIf", orientation_exif(orientation)))
+        # Right behind the head, as some viewers look for it only before the pixels.
+        pieces.insert(2, _chunk(b"eXIf", orientation_exif(orientation)))
     return Layout(*size, orientation, [*pieces, _chunk(b"IEND", b"")])
 
 

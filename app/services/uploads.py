@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,15 @@ from app.domain.blob import EXTENSIONS
 from app.domain.data_uri import BadDataUri, decode, is_data_uri
 from app.domain.policy import Policy
 from app.domain.upload import REMEMBERED, Upload, named_in, new_upload_id, url_of
-from app.errors import BodyTooLarge, InvalidImage, InvalidRequest, PublicUrlRequired, UploadExpired, UploadNotFound
+from app.errors import (
+    BodyTooLarge,
+    InvalidImage,
+    InvalidRequest,
+    PublicUrlRequired,
+    ServiceUnavailable,
+    UploadExpired,
+    UploadNotFound,
+)
 from app.imaging.inspect import BadPicture, Picture
 from app.imaging.workshop import Workshop
 from app.services.blobs import BlobGoing, Blobs, refer
@@ -27,6 +35,8 @@ from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.spool import Spool
 
+# Each has a file or some, and waits for one of the few threads that pictures are worked on.
+_MOST_AT_ONCE = 64
 _SWEPT_AT_ONCE = 100
 _KEEP_TRIES = 5
 _KEEP_PAUSE_SECONDS = 0.5
@@ -82,11 +92,23 @@ class Uploads:
         self._base_url = base_url
         self._is_public = is_public
         self._lifetime = lifetime
+        self._busy = 0
 
     def check_public(self) -> None:
         """Raise `PublicUrlRequired` if the upstream could not fetch what is uploaded."""
         if not self._is_public:
             raise PublicUrlRequired("The upstream can't fetch pictures from here: PUBLIC_BASE_URL is not set.")
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Take in a picture, or those of one request, in this block; raises `ServiceUnavailable` if too many do."""
+        if self._busy >= _MOST_AT_ONCE:
+            raise ServiceUnavailable("Many pictures are being taken in right now.")
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
 
     async def add(self, caller: Caller, source: Path) -> Upload:
         """Keep the picture in a file, without what it tells about its maker.

@@ -238,7 +238,9 @@ def test_only_pictures_make_a_large_body(tmp_path: Path) -> None:
         assert served.client.get(path_of(task["input"]["image_urls"][0])).content == large
         padded = b'{"prompt": "x"' + b" " * 1_100_000 + b"}"
         endless = json.dumps({"prompt": "x", "image_urls": ["data:" + "x" * 5_000_000]}).encode()
-        for body in (padded, endless):
+        crumbs = json.dumps({"image_urls": [data_uri(PNG)], **{str(n): n for n in range(200_000)}}).encode()
+        many = json.dumps({"image_urls": ["data:"] * 300_000}).encode()
+        for body in (padded, endless, crumbs, many):
             headers = {"Content-Type": "application/json"}
             assert problem(served.client.post("/v1/tasks", content=body, headers=headers)) == (413, "body_too_large")
             chunks = (body[start : start + 60_000] for start in range(0, len(body), 60_000))

@@ -23,6 +23,7 @@ from app.domain.task import Status, Task
 from app.imaging.inspect import Picture
 from app.services.blobs import RESERVED, BlobGoing, Blobs, refer
 from app.services.removal import remove_tasks
+from app.services.strays import Strays
 from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.store import ImageStore, open_store
@@ -197,11 +198,28 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
     stranger = s.directory / "images" / strays[0][:2] / "readme.txt"
     stranger.write_text("not ours")
     os.utime(stranger, (old, old))
-    found = [await s.blobs.adopt_strays() for _ in range(260)]
+    search = Strays(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    found = [await search.adopt() for _ in range(260)]
     assert sum(found) == 2
     assert await s.blobs.collect() == 2
     left = [path.name for path in (s.directory / "images").rglob("*") if path.is_file()]
-    assert sorted(left) == sorted([HASH, strays[2], "readme.txt"])
+    assert sorted(left) == sorted([HASH, strays[2], "readme.txt", "owner"])
+
+
+async def test_files_in_a_store_of_another_service_are_left_alone(s: Shelf) -> None:
+    s.clock.to_now()
+    await s.store.put_bytes("owner", b"somebody else")
+    await s.store.put_bytes(original_key(HASH), CONTENT)
+    os.utime(s.path, (0, 0))
+    search = Strays(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    assert [await search.adopt() for _ in range(3)] == [0, 0, 0]
+    assert await s.rows() == []
+
+
+async def test_a_store_that_works_again_is_noticed(s: Shelf) -> None:
+    s.blobs.is_reachable = False
+    assert await s.blobs.collect() == 0
+    assert s.blobs.is_reachable
 
 
 async def test_of_two_who_release_and_collect_at_once_none_forgets_the_file(s: Shelf, rival: Blobs) -> None:

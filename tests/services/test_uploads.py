@@ -1,6 +1,7 @@
 """How long uploads live, and what becomes of their bytes."""
 
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from app.db.migrate import migrate
 from app.domain.blob import original_key
 from app.domain.policy import Policy
 from app.domain.upload import REMEMBERED, Upload
-from app.errors import InvalidImage, InvalidRequest, PublicUrlRequired, UploadExpired, UploadNotFound
+from app.errors import (
+    InvalidImage,
+    InvalidRequest,
+    PublicUrlRequired,
+    ServiceUnavailable,
+    UploadExpired,
+    UploadNotFound,
+)
 from app.imaging.workshop import Workshop
 from app.services.blobs import RESERVED, Blobs
 from app.services.tasks import Caller
@@ -193,3 +201,13 @@ async def test_without_a_public_address_nothing_is_taken(desk: Desk) -> None:
         await desk.private.add(OWNER, desk.directory / "source")
     with pytest.raises(PublicUrlRequired):
         await desk.private.take_in(OWNER, ["data:image/png;base64,"])
+
+
+async def test_only_so_many_are_taken_in_at_once(desk: Desk) -> None:
+    with ExitStack() as places:
+        for _ in range(64):
+            places.enter_context(desk.uploads.place())
+        with pytest.raises(ServiceUnavailable), desk.uploads.place():
+            pass
+    with desk.uploads.place():
+        pass

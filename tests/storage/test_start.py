@@ -38,7 +38,8 @@ def test_a_gateway_on_a_bucket(buckets: Buckets, tmp_path: Path, monkeypatch: py
         part = served.client.get(path, headers={"Range": "bytes=100-199"})
         assert (part.status_code, part.content) == (206, picture[100:200])
         small = served.client.get(f"{path}?w=256").content
-        found = buckets.sizes(bucket)
+        # Beside the pictures lies the mark of the database.
+        found = {key: size for key, size in buckets.sizes(bucket).items() if not key.endswith("/owner")}
         assert sorted(found.values()) == [len(small), len(picture)]
         assert all(key.startswith("kept/") for key in found)
         assert not (tmp_path / "data" / "images").exists()
