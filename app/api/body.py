@@ -5,6 +5,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from app.api.middleware import header
 from app.api.problems import field_errors
 from app.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
 
@@ -13,7 +14,7 @@ M = TypeVar("M", bound=BaseModel)
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Read a body of at most `limit` bytes; raises `BodyTooLarge` as soon as it is known to be longer."""
-    declared = request.headers.get("content-length", "")
+    declared = header(request.scope, b"content-length") or ""
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
     body = bytearray()
