@@ -6,7 +6,6 @@ import gc
 import resource
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -40,7 +39,6 @@ _SHORT_SECRET = 16
 _GRACEFUL_SECONDS = 10
 _BACKLOG = 2048
 _GARBAGE_AFTER_ALLOCATIONS = 10_000
-_SWITCH_SECONDS = 0.0001
 _OPEN_FILES = 65_536
 _log = structlog.get_logger(__name__)
 
@@ -243,9 +241,6 @@ def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstrea
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_AFTER_ALLOCATIONS)
-    # SQLite's thread gives the interpreter away in each statement and needs it back for microseconds; by default it
-    # would wait for up to 5 ms each time while requests are served.
-    sys.setswitchinterval(_SWITCH_SECONDS)
     # Uvicorn passes the signal on once it has stopped; what is left to close must not die of it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
