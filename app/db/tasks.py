@@ -33,20 +33,18 @@ _CONSTANT = "id project subject model type input metadata webhook_url retry_of c
 # What else a new task has; nothing else has happened to it yet.
 _NEW = [*_CONSTANT, "status", "updated_at", "not_before", "deadline_at"]
 _NOT_YET = {"attempts": 0, "failures": 0, "asks": 0, "callbacks": 0, "version": 0}
-# What a movement may change. All of it is written, so that all movements are one statement;
-_MUTABLE = [name for name in _COLUMNS if name not in {*_CONSTANT, "version"}]
-# but nearly all movements that come in crowds are of tasks that succeed, and change no more than this.
-_SUCCEEDED = "status completed_at updated_at ask_at deadline_at callbacks".split()
-_LEFT_BY_SUCCESS = attrgetter(
-    *({"error", *_MUTABLE} - {*_SUCCEEDED, "error_code", "error_message", "error_upstream_code"})
-)
-# An id is made a moment after its task's time was read.
-_ID_MARGIN = 60_000
 _ERROR_PATHS = {
     "error_code": ("error", "code"),
     "error_message": ("error", "message"),
     "error_upstream_code": ("error", "upstream_code"),
 }
+# What a movement may change. All of it is written each time, so that all movements are one statement,
+_MUTABLE = [name for name in _COLUMNS if name not in {*_CONSTANT, "version"}]
+# but for successes: they come in crowds, and this is all that most of them change.
+_SUCCEEDED = "status completed_at updated_at ask_at deadline_at callbacks".split()
+_left_by_success = attrgetter("error", *(name for name in _MUTABLE if name not in {*_SUCCEEDED, *_ERROR_PATHS}))
+# An id is made a moment after its task's time was read.
+_ID_MARGIN = 60_000
 _IS_QUEUED = tasks.c.status == literal(Status.QUEUED.value, literal_execute=True)
 _IS_SUBMITTING = tasks.c.status == literal(Status.SUBMITTING.value, literal_execute=True)
 _AT_MOST = bindparam("at_most", type_=Integer)
@@ -173,7 +171,7 @@ async def save(
 
 
 def _has_succeeded(before: Task | None, after: Task) -> bool:
-    return before is not None and bool(_LEFT_BY_SUCCESS(before) == _LEFT_BY_SUCCESS(after))
+    return before is not None and bool(_left_by_success(before) == _left_by_success(after))
 
 
 class StaleTask(Exception):
