@@ -7,9 +7,11 @@ import logging
 import re
 import sys
 import threading
+import time
 from collections.abc import MutableMapping
 from contextlib import suppress
-from functools import cache
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -20,8 +22,12 @@ _BEARERS = re.compile(rf"({'|'.join(_BEARER_MARKS)})[^/?&\s\"']+")
 # Blotting out a shorter one would make the log unreadable and tell what it is.
 _SHORTEST_SECRET = 6
 _SECRET_NAMES = re.compile(r"authorization|api_key|secret|password|token", re.IGNORECASE)
-_PLAIN = re.compile(r"[\w.:/+@~-]+")
+_is_plain = re.compile(r"[\w.:/+@~-]+").fullmatch
 _EVENT_WIDTH = 16
+# Nobody reads faster. What a killed process told within it is lost.
+_GATHER_SECONDS = 0.02
+# Of fields that were looked at once; names come from the code, so there are never so many.
+_MOST_NAMES = 1_000
 
 
 def configure_logs(log_format: Literal["console", "json"], level: str, secrets: list[str]) -> None:
@@ -33,7 +39,7 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        stamp_time,
     ]
     last: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, redact.hide_named]
     if log_format == "json":
@@ -73,7 +79,7 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
 
 
 class LineWriter:
-    """A logger that writes all lines of one turn of the event loop at once, and at once where there is no loop.
+    """A logger that writes what a few turns of the event loop told at once; warnings, and where no loop runs, at once.
 
     Each write lets another thread take the interpreter, and getting it back costs a busy service more than the write.
     """
@@ -84,8 +90,8 @@ class LineWriter:
         self._lock = threading.Lock()
         self._flushing_on: asyncio.AbstractEventLoop | None = None
 
-    def msg(self, line: str) -> None:
-        """Write a line."""
+    def info(self, line: str) -> None:
+        """Write a line soon."""
         self._lines.append(line)
         try:
             loop = asyncio.get_running_loop()
@@ -94,9 +100,15 @@ class LineWriter:
             return
         if self._flushing_on is not loop:
             self._flushing_on = loop
-            loop.call_soon(self.flush)
+            loop.call_later(_GATHER_SECONDS, self.flush)
 
-    debug = info = warning = error = critical = exception = msg
+    def error(self, line: str) -> None:
+        """Write a line now, after those that wait."""
+        self._lines.append(line)
+        self.flush()
+
+    debug = msg = info
+    warning = critical = exception = error
 
     def flush(self) -> None:
         """Write what waits."""
@@ -117,12 +129,16 @@ class Redactor:
         # As they are and as renderers spell them. The longest first: one may be part of another.
         spelled = {form for s in secrets if len(s) >= _SHORTEST_SECRET for form in _spellings(s)}
         self._known = sorted(spelled, key=len, reverse=True)
+        self._harmless: set[str] = set()
 
     def hide_named(self, _logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Blot out the values of fields named like secrets."""
-        for name in fields:
-            if _is_secret_name(name):
-                fields[name] = "***"
+        if not self._harmless.issuperset(fields):
+            for name in fields:
+                if _SECRET_NAMES.search(name):
+                    fields[name] = "***"
+                elif len(self._harmless) < _MOST_NAMES:
+                    self._harmless.add(name)
         return fields
 
     def clean_line(self, _logger: Any, _method: str, line: str) -> str:
@@ -145,20 +161,28 @@ def _spellings(secret: str) -> set[str]:
     return plain | {json.dumps(text, ensure_ascii=False)[1:-1] for text in plain} | {repr(text)[1:-1] for text in plain}
 
 
-@cache
-def _is_secret_name(name: str) -> bool:
-    return _SECRET_NAMES.search(name) is not None
+def stamp_time(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the time, UTC, to the microsecond."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    fields["timestamp"] = f"{_to_the_second(seconds)}.{nanoseconds // 1000:06d}Z"
+    return fields
+
+
+@lru_cache(maxsize=1)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def render_line(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> str:
     """Write a log line for people who read a file: time, level, event, then the fields, a traceback below."""
     traceback = fields.pop("exception", None)
-    begin = f"{fields.pop('timestamp')} [{fields.pop('level'):<8}] {fields.pop('event'):<{_EVENT_WIDTH}}"
-    line = " ".join([begin, *(f"{name}={_quote(value)}" for name, value in fields.items())])
+    line = f"{fields.pop('timestamp')} [{fields.pop('level'):<8}] {fields.pop('event'):<{_EVENT_WIDTH}}"
+    for name, value in fields.items():
+        line += f" {name}={value if type(value) is str and _is_plain(value) else _quote(value)}"
     return f"{line}\n{traceback}" if traceback else line
 
 
 def _quote(value: Any) -> str:
     """Keep values apart from each other, and whatever is in them on one line."""
     text = value if isinstance(value, str) else repr(value)
-    return text if _PLAIN.fullmatch(text) else repr(text)
+    return text if _is_plain(text) else repr(text)

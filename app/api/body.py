@@ -6,6 +6,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from app.api.large_bodies import Room
+from app.api.middleware import header
 from app.api.problems import field_errors
 from app.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
 
@@ -21,7 +22,7 @@ async def read_body(request: Request, limit: int, room: Room | None = None) -> b
     With `room` it may have as many bytes as that allows, if within the first `limit` a picture begins (a data URI).
     """
     most = limit if room is None else max(limit, room.limit)
-    declared = request.headers.get("content-length", "")
+    declared = header(request.scope, b"content-length") or ""
     if declared.isdigit() and int(declared) > most:
         raise _too_large(most)
     body = bytearray()

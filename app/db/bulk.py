@@ -6,6 +6,7 @@ interpreter to another thread and has to win it back.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -13,8 +14,9 @@ import msgspec
 from sqlalchemy import (
     ARRAY,
     JSON,
+    ClauseElement,
     ColumnElement,
-    Executable,
+    Dialect,
     FromClause,
     LargeBinary,
     Table,
@@ -27,9 +29,12 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    true,
 )
 from sqlalchemy import insert as insert_into
 from sqlalchemy import update as update_table
+from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.types import TypeEngine
 
 from app.db.engine import Connection
@@ -39,46 +44,84 @@ _Function = Callable[..., ColumnElement[Any]]
 Paths = Mapping[str, tuple[str, ...]]
 """For columns that stand deeper in an object than under their own name: the names that lead there."""
 _DOCUMENT = bindparam("document", type_=Text)
+_POSTGRESQL, _SQLITE = asyncpg.dialect(), pysqlite.dialect()  # type: ignore[no-untyped-call]
+_PARAMETER = "$1"
 
 
 class BulkWrite:
     """A statement that writes many objects, in the form that each database takes best.
 
     PostgreSQL reads records from objects, SQLite parses short arrays fastest; neither is sent more than it writes.
+    Statements are kept as the text that is sent: looking at a statement to find its text takes longer than sending it.
     """
 
     def __init__(
-        self, fields: Sequence[str], *, postgresql: Executable, sqlite: Executable, has_bytes: bool = False
+        self, fields: Sequence[str], *, postgresql: ClauseElement, sqlite: ClauseElement, has_bytes: bool = False
     ) -> None:
         self._fields = fields
         self._has_bytes = has_bytes
         self._values_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*fields)
-        self._postgresql = postgresql
-        self._sqlite = sqlite
+        self._postgresql = _text_of(postgresql, _POSTGRESQL)
+        self._sqlite = _text_of(sqlite, _SQLITE)
 
     async def execute(self, connection: Connection, objects: Sequence[Any]) -> int:
         """Write objects by their attributes; returns how many rows were written."""
+        is_postgresql = connection.dialect.name == "postgresql"
+        statement = self._postgresql if is_postgresql else self._sqlite
+        document = self._document(objects, is_postgresql=is_postgresql)
+        return int((await connection.exec_driver_sql(statement, (document,))).rowcount)
+
+    def _document(self, objects: Sequence[Any], *, is_postgresql: bool) -> str:
         rows: Sequence[Any] = list(map(self._values_of, objects))
         if self._has_bytes:
             rows = [[v.decode() if isinstance(v, bytes) else v for v in row] for row in rows]
-        statement = self._sqlite
-        if connection.dialect.name == "postgresql":
-            statement, rows = self._postgresql, [dict(zip(self._fields, row, strict=True)) for row in rows]
-        document = msgspec.json.encode(rows).decode()
-        return int((await connection.execute(statement, {"document": document})).rowcount)
+        if is_postgresql:
+            rows = [dict(zip(self._fields, row, strict=True)) for row in rows]
+        return msgspec.json.encode(rows).decode()
+
+    @staticmethod
+    async def execute_all(connection: Connection, writes: Iterable[tuple["BulkWrite", Sequence[Any]]]) -> None:
+        """Write objects of several kinds, in one trip where trips cost: they must not depend on each other."""
+        wanted = [(write, objects) for write, objects in writes if objects]
+        if connection.dialect.name != "postgresql":
+            for write, objects in wanted:
+                await write.execute(connection, objects)
+        elif wanted:
+            statement = _in_one(tuple(write._postgresql for write, _ in wanted))  # noqa: SLF001 -- our own
+            documents = tuple(write._document(objects, is_postgresql=True) for write, objects in wanted)  # noqa: SLF001
+            await connection.exec_driver_sql(statement, documents)
+
+
+@lru_cache(maxsize=64)
+def _in_one(statements: tuple[str, ...]) -> str:
+    """Put statements of PostgreSQL with a parameter each into one, whose parameters are theirs in the same order."""
+    numbered = [text.replace(_PARAMETER, f"${number}") for number, text in enumerate(statements, start=1)]
+    parts = [f"part_{number} AS ({text})" for number, text in enumerate(numbered[:-1])]
+    return f"WITH {', '.join(parts)} {numbered[-1]}" if parts else numbered[-1]
 
 
 def insert(
-    table: Table, columns: Sequence[str], *, paths: Paths | None = None, constants: Mapping[str, int] | None = None
+    table: Table,
+    columns: Sequence[str],
+    *,
+    paths: Paths | None = None,
+    constants: Mapping[str, int] | None = None,
+    postgresql_first: FromClause | None = None,
 ) -> BulkWrite:
-    """Insert these columns of each object, bytes if they are text, and the same constants for all."""
+    """Insert these columns of each object, bytes if they are text, and the same constants for all.
+
+    `postgresql_first` is one row that PostgreSQL has to make before it makes the rows to insert.
+    """
     same: dict[str, ColumnElement[Any]] = {
         name: literal_column(str(value)) for name, value in (constants or {}).items()
     }
 
-    def build(rows: "_PostgresqlRows | _SqliteRows") -> Executable:
+    def build(rows: "_PostgresqlRows | _SqliteRows") -> ClauseElement:
         values = {name: rows.value(name) for name in columns} | same
-        return insert_into(table).from_select(list(values), select(*values.values()).select_from(rows.source))
+        source = select(*values.values()).select_from(rows.source)
+        if postgresql_first is not None and isinstance(rows, _PostgresqlRows):
+            source = source.join_from(rows.source, postgresql_first, true())
+        return insert_into(table).from_select(list(values), source)
 
     return _for_both(build, table, columns, paths)
 
@@ -86,7 +129,7 @@ def insert(
 def update(table: Table, columns: Sequence[str], *, version: str, paths: Paths | None = None) -> BulkWrite:
     """Set these columns of each object's row (by `id`), if its version is still the object's, and count that up."""
 
-    def build(rows: "_PostgresqlRows | _SqliteRows") -> Executable:
+    def build(rows: "_PostgresqlRows | _SqliteRows") -> ClauseElement:
         values = {name: rows.value(name) for name in columns} | {version: table.c[version] + literal_column("1")}
         is_same = (table.c.id == rows.value("id")) & (table.c[version] == rows.value(version))
         return update_table(table).where(is_same).values(values)
@@ -97,18 +140,18 @@ def update(table: Table, columns: Sequence[str], *, version: str, paths: Paths |
 class BulkRead(Generic[S]):
     """A statement that reads the rows with given keys as structs, in no order."""
 
-    def __init__(self, kind: type[S], *, postgresql: Executable, sqlite: Executable) -> None:
+    def __init__(self, kind: type[S], *, postgresql: ClauseElement, sqlite: ClauseElement) -> None:
         self._decode = msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
-        self._postgresql = postgresql
-        self._sqlite = sqlite
+        self._postgresql = _text_of(postgresql, _POSTGRESQL)
+        self._sqlite = _text_of(sqlite, _SQLITE)
 
     async def execute(self, connection: Connection, keys: Sequence[str]) -> list[S]:
         """Read the rows with these keys."""
         if connection.dialect.name == "postgresql":
-            document = (await connection.execute(self._postgresql, {"keys": keys})).scalar_one()
+            document = (await connection.exec_driver_sql(self._postgresql, (keys,))).scalar_one()
         else:
             given = msgspec.json.encode(keys).decode()
-            document = (await connection.execute(self._sqlite, {"document": given})).scalar_one()
+            document = (await connection.exec_driver_sql(self._sqlite, (given,))).scalar_one()
         return self._decode(document) if document else []
 
 
@@ -169,6 +212,10 @@ def _flat(pairs: Iterable[tuple[str, ColumnElement[Any]]]) -> Iterator[ColumnEle
 def _quoted(name: str) -> ColumnElement[str]:
     """Write a name of ours into the statement itself, where it is parsed once."""
     return literal_column(f"'{name}'")
+
+
+def _text_of(statement: ClauseElement, dialect: Dialect) -> str:
+    return str(statement.compile(dialect=dialect))
 
 
 def _for_both(build: Any, table: Table, columns: Sequence[str], paths: Paths | None) -> BulkWrite:

@@ -13,19 +13,19 @@ from app.domain.callback import ReceivedCallback
 KEPT_PER_TASK = 20
 _COLUMNS = ("task_id", "received_at", "status", "answer", "body")
 _INSERT = insert(callbacks)
-_INSERT_TEXTS = bulk.insert(callbacks, _COLUMNS)
+ADD_TEXTS = bulk.insert(callbacks, _COLUMNS)
+"""Keeps callbacks whose bodies are text."""
 
 
-async def add(connection: Connection, new: Sequence[ReceivedCallback]) -> None:
-    """Keep callbacks as they arrived."""
+async def add_others(connection: Connection, new: Sequence[ReceivedCallback]) -> list[ReceivedCallback]:
+    """Keep callbacks whose bodies are not text, as they arrived; returns those whose are."""
     texts: list[ReceivedCallback] = []
     others: list[ReceivedCallback] = []
     for callback in new:
         (texts if _is_text(callback.body) else others).append(callback)
-    if texts:
-        await _INSERT_TEXTS.execute(connection, texts)
     if others:
         await connection.execute(_INSERT, [msgspec.structs.asdict(callback) for callback in others])
+    return texts
 
 
 def _is_text(body: bytes) -> bool:

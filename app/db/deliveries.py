@@ -34,7 +34,8 @@ _IS_PENDING = deliveries.c.state == literal(DeliveryState.PENDING.value, literal
 _NOW = bindparam("now", type_=BigInteger)
 _AT_MOST = bindparam("at_most", type_=Integer)
 
-_INSERT = bulk.insert(deliveries, _NAMES)
+ADD = bulk.insert(deliveries, _NAMES)
+"""Adds deliveries."""
 _LOCK = select(deliveries).where(deliveries.c.id == bindparam("row_id")).with_for_update()
 _UPDATE = (
     update(deliveries)
@@ -85,7 +86,7 @@ def to_delivery(row: Row[Any]) -> Delivery:
 
 async def add(connection: Connection, new: Sequence[Delivery]) -> None:
     """Insert planned deliveries."""
-    await _INSERT.execute(connection, new)
+    await ADD.execute(connection, new)
 
 
 async def lock(connection: Connection, delivery_id: str) -> Delivery | None:

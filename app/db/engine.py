@@ -1,6 +1,7 @@
 """Connections: one place that knows how SQLite and PostgreSQL want to be spoken to."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -12,9 +13,10 @@ import msgspec
 import sqlalchemy
 from sqlalchemy import CursorResult, Dialect, Engine, Executable, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import ServiceUnavailable
 
@@ -22,6 +24,7 @@ T = TypeVar("T")
 _CONNECT_TIMEOUT_SECONDS = 5
 _STATEMENT_TIMEOUT_SECONDS = 30
 _POOL_TIMEOUT_SECONDS = 10
+_FRESH_SECONDS = 1.0
 _SQLITE_BUSY_MILLISECONDS = 10_000
 # Random ids touch many pages of their indexes; and a checkpoint every few batches would hold up every commit.
 _SQLITE_WRITER_CACHE_KIB = 8_192
@@ -45,6 +48,10 @@ class Connection(Protocol):
 
     async def execute(self, statement: Executable, parameters: Any = None, /) -> CursorResult[Any]:
         """Run a statement, once or once for each set of parameters."""
+        ...
+
+    async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> CursorResult[Any]:
+        """Run a statement in the driver's own words."""
         ...
 
 
@@ -149,6 +156,9 @@ class _InlineConnection:
     async def execute(self, statement: Executable, parameters: Any = None, /) -> CursorResult[Any]:
         return self._connection.execute(statement, parameters)
 
+    async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> CursorResult[Any]:
+        return self._connection.exec_driver_sql(statement, parameters)
+
 
 def _transact(engine: Engine, work: Work[T]) -> T:
     with engine.begin() as connection:
@@ -189,12 +199,11 @@ def _dumps(value: Any) -> str:
 
 
 def _postgresql_engine(url: str, connections: int) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         pool_size=connections,
         max_overflow=connections,
         pool_timeout=_POOL_TIMEOUT_SECONDS,
-        pool_pre_ping=True,
         hide_parameters=True,
         json_serializer=_dumps,
         json_deserializer=msgspec.json.decode,
@@ -206,6 +215,26 @@ def _postgresql_engine(url: str, connections: int) -> AsyncEngine:
             "server_settings": {"application_name": "nanobanana-gateway"},
         },
     )
+    _look_after_idleness(engine.sync_engine)
+    return engine
+
+
+def _look_after_idleness(engine: Engine) -> None:
+    """Try a connection before it is used again, unless it has just been: each try is a trip of its own."""
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _try(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        used_at = record.info.get("used_at")
+        if used_at is None or time.monotonic() - used_at < _FRESH_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except Exception as error:
+            raise InvalidatePoolError from error
 
 
 _SQLITE_OPTIONS: dict[str, Any] = {

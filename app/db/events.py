@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, String, bindparam, func, select, text
+from sqlalchemy import BigInteger, Integer, String, bindparam, func, literal_column, select
 
 from app.db import bulk
 from app.db.engine import Connection
@@ -14,8 +14,19 @@ CHANNEL = "nanobanana_events"
 """Where PostgreSQL tells all processes of each commit that brought events."""
 # Any constant that nothing else in this database uses.
 _NUMBERING_LOCK = 0x6E616E6F
-_INSERT = bulk.insert(events, ["task_id", "project", "type", "snapshot", "created_at"])
-_LOCK_AND_NOTIFY = text("SELECT pg_advisory_xact_lock(:key), pg_notify(:channel, '')")
+_LOCK_AND_NOTIFY = select(
+    func.pg_advisory_xact_lock(literal_column(str(_NUMBERING_LOCK))),
+    func.pg_notify(literal_column(f"'{CHANNEL}'"), literal_column("''")),
+).subquery("locked")
+APPEND = bulk.insert(
+    events, ["task_id", "project", "type", "snapshot", "created_at"], postgresql_first=_LOCK_AND_NOTIFY
+)
+"""Appends events. To be called last in a transaction: until it ends, no other transaction can append.
+
+On PostgreSQL ids are given out when a row is inserted, but rows appear when their transaction commits; without the lock
+a lower id could appear after a higher one, and a reader that remembers the last id would miss it. There, those who
+listen on `CHANNEL` are told when the transaction commits.
+"""
 _NEWEST = select(func.max(events.c.id))
 _AFTER = (
     select(events)
@@ -31,15 +42,8 @@ _OF_TASK = _AFTER.where(events.c.task_id == bindparam("of_task", type_=String))
 
 
 async def append(connection: Connection, new: Sequence[TaskEvent]) -> None:
-    """Append events. To be called last in a transaction: until it ends, no other transaction can append.
-
-    On PostgreSQL ids are given out when a row is inserted, but rows appear when their transaction commits; without
-    the lock a lower id could appear after a higher one, and a reader that remembers the last id would miss it.
-    There, those who listen on `CHANNEL` are told when the transaction commits.
-    """
-    if connection.dialect.name == "postgresql":
-        await connection.execute(_LOCK_AND_NOTIFY, {"key": _NUMBERING_LOCK, "channel": CHANNEL})
-    await _INSERT.execute(connection, new)
+    """Append events, see `APPEND`."""
+    await APPEND.execute(connection, new)
 
 
 async def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:

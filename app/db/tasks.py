@@ -1,6 +1,7 @@
 """Statements on tasks and their images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -33,15 +34,18 @@ _CONSTANT = "id project subject model type input metadata webhook_url retry_of c
 # What else a new task has; nothing else has happened to it yet.
 _NEW = [*_CONSTANT, "status", "updated_at", "not_before", "deadline_at"]
 _NOT_YET = {"attempts": 0, "failures": 0, "asks": 0, "callbacks": 0, "version": 0}
-# What a movement may change. All of it is written each time, so that all movements are one statement.
-_MUTABLE = [name for name in _COLUMNS if name not in {*_CONSTANT, "version"}]
-# An id is made a moment after its task's time was read.
-_ID_MARGIN = 60_000
 _ERROR_PATHS = {
     "error_code": ("error", "code"),
     "error_message": ("error", "message"),
     "error_upstream_code": ("error", "upstream_code"),
 }
+# What a movement may change. All of it is written each time, so that all movements are one statement,
+_MUTABLE = [name for name in _COLUMNS if name not in {*_CONSTANT, "version"}]
+# but for successes: they come in crowds, and this is all that most of them change.
+_SUCCEEDED = "status completed_at updated_at ask_at deadline_at callbacks".split()
+_left_by_success = attrgetter("error", *(name for name in _MUTABLE if name not in {*_SUCCEEDED, *_ERROR_PATHS}))
+# An id is made a moment after its task's time was read.
+_ID_MARGIN = 60_000
 _IS_QUEUED = tasks.c.status == literal(Status.QUEUED.value, literal_execute=True)
 _IS_SUBMITTING = tasks.c.status == literal(Status.SUBMITTING.value, literal_execute=True)
 _AT_MOST = bindparam("at_most", type_=Integer)
@@ -50,6 +54,7 @@ _NOW = bindparam("now", type_=BigInteger)
 # Statements are built once: building one takes longer than running it.
 _INSERT = bulk.insert(tasks, _NEW, constants=_NOT_YET)
 _UPDATE = bulk.update(tasks, _MUTABLE, version="version", paths=_ERROR_PATHS)
+_UPDATE_SUCCEEDED = bulk.update(tasks, _SUCCEEDED, version="version")
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
 _GET_ALL = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS)
 _EXISTING = select(tasks.c.id).where(tasks.c.id.in_(bindparam("task_ids", expanding=True)))
@@ -110,9 +115,10 @@ _REMOVABLE = (
 )
 # Of an image, what those who look at its task don't see.
 _OF_COPYING = ("hash", "tries", "tried_at", "next_try_at", "claimed_by")
-_INSERT_IMAGES = bulk.insert(
+ADD_IMAGES = bulk.insert(
     images, ["id", "task_id", "position", "source_url", "state", "reason", "next_try_at"], constants={"tries": 0}
 )
+"""Adds the images of tasks that succeeded."""
 _IMAGES = bulk.read(Image, images, key="task_id", without=_OF_COPYING)
 
 
@@ -176,14 +182,22 @@ async def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Tas
     return {task.id: task for task in await _LOCK.execute(connection, list(task_ids))}
 
 
-async def save(connection: Connection, changed: Sequence[Task]) -> None:
+async def save(
+    connection: Connection, changed: Sequence[Task], before: Mapping[str, Task | None] | None = None
+) -> None:
     """Write changed tasks by compare-and-set: each must still have the version it was read with.
 
-    Raises `StaleTask` if one has not (their rows are locked, so none should).
+    Knowing how they were `before`, it may write less of them. Raises `StaleTask` if one has another version (their
+    rows are locked, so none should).
     """
-    written = await _UPDATE.execute(connection, changed)
+    is_success = before is not None and all(_has_succeeded(before.get(task.id), task) for task in changed)
+    written = await (_UPDATE_SUCCEEDED if is_success else _UPDATE).execute(connection, changed)
     if written < len(changed):
         raise StaleTask(f"{len(changed) - written} of {len(changed)} tasks changed under their lock")
+
+
+def _has_succeeded(before: Task | None, after: Task) -> bool:
+    return before is not None and bool(_left_by_success(before) == _left_by_success(after))
 
 
 class StaleTask(Exception):
@@ -283,7 +297,7 @@ async def queue_marks(connection: Connection, at_most: int) -> list[tuple[str, i
 
 async def add_images(connection: Connection, new: Sequence[Image]) -> None:
     """Insert the images of tasks that succeeded."""
-    await _INSERT_IMAGES.execute(connection, new)
+    await ADD_IMAGES.execute(connection, new)
 
 
 async def images_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list[Image]]:

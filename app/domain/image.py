@@ -1,10 +1,10 @@
 """A result image of a task, and the rules by which a copy of it is made."""
 
-import secrets
 from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
+import uuid_utils
 from msgspec.structs import replace
 
 RETRY_PAUSES = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
@@ -75,10 +75,11 @@ class NotFetched(msgspec.Struct, frozen=True):
 
 
 def new_images(task_id: str, urls: Sequence[str], *, is_kept: bool, now: int) -> list[Image]:
-    """Create the images of a task in the upstream's order, with ids that nobody can guess (128 random bits)."""
+    """Create the images of a task in the upstream's order, with ids that nobody can guess (122 random bits)."""
+    # Asking the system for each would give the interpreter away, and a busy event loop gives it back late.
     return [
         Image(
-            id=f"img_{secrets.token_hex(16)}",
+            id=f"img_{uuid_utils.uuid4().hex}",
             task_id=task_id,
             position=position,
             source_url=url,

@@ -46,6 +46,9 @@ class Unit:
     keeps_images: bool = False
     events: list[TaskEvent] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
+    callbacks: list[ReceivedCallback] = field(default_factory=list)
+    overfull: list[str] = field(default_factory=list)
+    """Tasks of which older callbacks are to be dropped."""
     after: list[Callable[[], None]] = field(default_factory=list)
 
     def note(self, step: Step) -> None:

@@ -19,6 +19,7 @@ from app.db import deliveries as delivery_rows
 from app.db import events as event_rows
 from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
+from app.db.bulk import BulkWrite
 from app.db.engine import Connection, Database
 from app.domain.callback import ReceivedCallback
 from app.domain.delivery import plan
@@ -147,13 +148,13 @@ class Writer:
     def _future() -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future()
 
-    async def _put(self, item: _Item) -> Any:
+    def _put(self, item: _Item) -> asyncio.Future[Any]:
         if self._worker is None or self._worker.done() or len(self._waiting) >= _MAX_WAITING:
             item.done.cancel()
             raise ServiceUnavailable("The service can't take in more changes right now.")
         self._waiting.append(item)
         self._wake.set()
-        return await item.done
+        return item.done
 
     async def _work(self) -> None:
         while True:
@@ -216,14 +217,25 @@ class Writer:
                     results.append((item, await item.work(unit)))
                 except GatewayError as error:
                     results.append((item, error))
-        if unit.images:
-            await task_rows.add_images(connection, unit.images)
-        planned = [delivery for delivery in map(plan, unit.events) if delivery is not None]
-        if planned:
-            await delivery_rows.add(connection, planned)
-        if unit.events:
-            await event_rows.append(connection, unit.events)
+        await _append_all(unit)
         return results, unit
+
+
+async def _append_all(unit: Unit) -> None:
+    """Write what only grows, in one go; events with the lock on their numbers last."""
+    texts = await callback_rows.add_others(unit.connection, unit.callbacks)
+    planned = [delivery for delivery in map(plan, unit.events) if delivery is not None]
+    await BulkWrite.execute_all(
+        unit.connection,
+        [
+            (callback_rows.ADD_TEXTS, texts),
+            (task_rows.ADD_IMAGES, unit.images),
+            (delivery_rows.ADD, planned),
+            (event_rows.APPEND, unit.events),
+        ],
+    )
+    for task_id in unit.overfull:
+        await callback_rows.trim(unit.connection, task_id)
 
 
 async def _create_all(unit: Unit, items: list[_Create]) -> _Results:
@@ -311,13 +323,10 @@ async def _write_moved(
             unit.note(step)
     changed = [task for task_id, task in tasks.items() if task is not None and task is not original[task_id]]
     if changed:
-        await task_rows.save(unit.connection, changed)
-    kept = [callback for callback in kept if callback.task_id not in removed]
+        await task_rows.save(unit.connection, changed, original)
+    unit.callbacks.extend(callback for callback in kept if callback.task_id not in removed)
     if kept:
-        await callback_rows.add(unit.connection, kept)
-        for task in changed:
-            if task.callbacks > callback_rows.KEPT_PER_TASK:
-                await callback_rows.trim(unit.connection, task.id)
+        unit.overfull.extend(task.id for task in changed if task.callbacks > callback_rows.KEPT_PER_TASK)
 
 
 def _settle(item: _Item, result: Any) -> None:

@@ -19,6 +19,8 @@ from app.upstream.scrub import Scrubber
 # A server that closes an idle connection while we send on it leaves an outcome nobody knows. Let ours go first.
 _IDLE_CONNECTION_SECONDS = 2.0
 _MAX_REPLY_BYTES = 1024 * 1024
+# At every request a pool looks at all of its connections, and asks the system about each that is idle.
+_CALLS_PER_POOL = 4
 
 
 class UpstreamClient:
@@ -33,25 +35,31 @@ class UpstreamClient:
     ) -> None:
         self._scrub = Scrubber(api_key)
         self._timeout = timeout
-        # Polls share the pool with submits; neither may wait for the other's connections.
+        # Polls share the pools with submits; neither may wait for the other's connections.
         limits = httpx.Limits(
-            max_connections=2 * concurrency + 16,
-            max_keepalive_connections=2 * concurrency,
+            max_connections=None,
+            max_keepalive_connections=2 * _CALLS_PER_POOL,
             keepalive_expiry=_IDLE_CONNECTION_SECONDS,
         )
-        self._http = httpx.AsyncClient(
-            base_url=base_url,
-            headers={"Authorization": f"Bearer {api_key}", "User-Agent": "nanobanana-gateway"},
-            timeout=httpx.Timeout(timeout),
-            limits=limits,
-            verify=tls or httpx.create_ssl_context(),
-            trust_env=not is_loopback(urlsplit(base_url).hostname or ""),
-        )
+        uses_environment = not is_loopback(urlsplit(base_url).hostname or "")
+        context = tls or httpx.create_ssl_context(trust_env=uses_environment)
+        self._pools = [
+            httpx.AsyncClient(
+                base_url=base_url,
+                headers={"Authorization": f"Bearer {api_key}", "User-Agent": "nanobanana-gateway"},
+                timeout=httpx.Timeout(timeout),
+                limits=limits,
+                trust_env=uses_environment,
+                verify=context,
+            )
+            for _ in range(-(-concurrency // _CALLS_PER_POOL))
+        ]
+        self._under_way = [0] * len(self._pools)
 
     async def submit(self, model: Model, task_input: dict[str, Any], callback_url: str) -> SubmitOutcome:
         """Submit a task once and tell what came of it. Never raises for anything the network or vendor does."""
         progress = _Progress()
-        request = self._http.build_request(
+        request = self._pools[0].build_request(
             "POST",
             wire.SUBMIT_PATHS[model],
             json=wire.submit_body(model, task_input, callback_url),
@@ -70,7 +78,7 @@ class UpstreamClient:
 
     async def record_info(self, upstream_task_id: str) -> Report:
         """Ask what became of a task. `Unreadable` also stands for an upstream that gives no answer at all."""
-        request = self._http.build_request("GET", wire.RECORD_INFO_PATH, params={"taskId": upstream_task_id})
+        request = self._pools[0].build_request("GET", wire.RECORD_INFO_PATH, params={"taskId": upstream_task_id})
         try:
             async with asyncio.timeout(self._timeout):
                 response = await self._send(request)
@@ -83,21 +91,17 @@ class UpstreamClient:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        for pool in self._pools:
+            await pool.aclose()
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
-        """Send, and read the reply up to a bound: a stranger decides how long it is."""
-        response = await self._http.send(request, stream=True)
+        """Send by the pool that has least to do: the first while there is little, so that its connections last."""
+        chosen = self._under_way.index(min(self._under_way))
+        self._under_way[chosen] += 1
         try:
-            content = bytearray()
-            async for chunk in response.aiter_bytes():
-                content += chunk
-                if len(content) > _MAX_REPLY_BYTES:
-                    raise httpx.ReadError("The reply is longer than any reply of the upstream.", request=request)
+            return await _exchange(self._pools[chosen], request)
         finally:
-            await response.aclose()
-        headers = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
-        return httpx.Response(response.status_code, headers=headers, content=bytes(content), request=request)
+            self._under_way[chosen] -= 1
 
     def _scrubbed(self, outcome: SubmitOutcome) -> SubmitOutcome:
         match outcome:
@@ -111,6 +115,21 @@ class UpstreamClient:
                 return AccountRefused(self._scrub.error(error))
             case TryAgain(error, retry_after, pauses_account):
                 return TryAgain(self._scrub.error(error), retry_after, pauses_account)
+
+
+async def _exchange(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    """Send, and read the reply up to a bound: a stranger decides how long it is."""
+    response = await http.send(request, stream=True)
+    try:
+        content = bytearray()
+        async for chunk in response.aiter_bytes():
+            content += chunk
+            if len(content) > _MAX_REPLY_BYTES:
+                raise httpx.ReadError("The reply is longer than any reply of the upstream.", request=request)
+    finally:
+        await response.aclose()
+    headers = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
+    return httpx.Response(response.status_code, headers=headers, content=bytes(content), request=request)
 
 
 class _Progress:
