@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
+
 from app.clock import Clock, SystemClock
 from app.db import facts, rates
 from app.db.engine import Database
 from app.db.notices import Notices
+from app.domain.browser_token import BrowserTokens
 from app.domain.callback import CallbackTokens
 from app.domain.destination import DestinationRules
 from app.domain.event import TaskEvent
@@ -17,6 +20,7 @@ from app.outbound.webhooks import WebhookClient
 from app.services import dispatch as dispatching
 from app.services import reconcile as reconciling
 from app.services.access import Access
+from app.services.admission import Admission
 from app.services.archive import Archive
 from app.services.bell import Bell
 from app.services.blobs import Blobs
@@ -27,6 +31,7 @@ from app.services.dispatch import Dispatch, RateLimit
 from app.services.feed import Feed
 from app.services.files import Files
 from app.services.images import Images
+from app.services.keyring import Keyring
 from app.services.reconcile import Reconcile
 from app.services.retention import Retention
 from app.services.secret import load_secrets
@@ -34,6 +39,7 @@ from app.services.strays import Strays
 from app.services.streams import StreamLimits, Streams
 from app.services.sweep import Sweep
 from app.services.tasks import Tasks
+from app.services.tokens import Tokens
 from app.services.uploads import Uploads
 from app.services.waiting import Waiting
 from app.services.webhook_secrets import WebhookSecrets
@@ -69,19 +75,33 @@ class Factory:
         self.queue_bell, self.question_bell, self.delivery_bell = Bell(), Bell(), Bell()
         self.archive_bell, self.collect_bell = Bell(), Bell()
         self.writer = Writer(self.database, self.clock, self._ring, keeps_images=settings.keep_images)
+        # Reading the list of authorities takes longer than all the rest here: once is enough.
+        tls = httpx.create_ssl_context()
         self.client = UpstreamClient(
             base_url=upstream_url,
             api_key=upstream_key,
             timeout=settings.upstream_timeout_seconds,
             concurrency=settings.upstream_concurrency,
+            tls=tls,
         )
-        tokens = CallbackTokens(load_secrets(settings))
+        secrets = load_secrets(settings)
+        tokens, browser_tokens = CallbackTokens(secrets), BrowserTokens(secrets)
         callback_base = (settings.local_url if settings.is_sandbox else settings.base_url) + CALLBACK_PATH
-        self.access = Access(database=self.database, clock=self.clock, settings=settings)
+        self.keyring = Keyring(database=self.database, writer=self.writer, clock=self.clock)
+        self.access = Access(
+            database=self.database, clock=self.clock, settings=settings, keyring=self.keyring, tokens=browser_tokens
+        )
+        self.tokens = Tokens(tokens=browser_tokens, clock=self.clock)
+        self.admission = Admission(database=self.database, clock=self.clock, rate=settings.key_rate_limit)
         destinations = DestinationRules(settings.allow_networks)
         self._make_image_services(destinations, trusted_origin=upstream_url if settings.is_sandbox else None)
         self.tasks = Tasks(
-            database=self.database, writer=self.writer, clock=self.clock, policy=self.policy, hold=self.uploads.hold
+            database=self.database,
+            writer=self.writer,
+            clock=self.clock,
+            policy=self.policy,
+            admission=self.admission,
+            hold=self.uploads.hold,
         )
         self.feed = Feed(self.database, base_url=self.base_url)
         # SQLite has one process, which knows of all its commits.
@@ -110,7 +130,7 @@ class Factory:
             bell=self.queue_bell,
         )
         self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
-        self.webhook_client = WebhookClient(destinations)
+        self.webhook_client = WebhookClient(destinations, tls=tls)
         self.webhook_secrets = WebhookSecrets(database=self.database, writer=self.writer, clock=self.clock)
         self.deliveries = Deliveries(
             database=self.database, writer=self.writer, destinations=destinations, bell=self.delivery_bell

@@ -8,7 +8,7 @@ import structlog
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import callbacks, events, health, images, problems, tasks, uploads, webhooks
+from app.api import callbacks, events, health, images, problems, tasks, tokens, uploads, webhooks
 from app.api.large_bodies import LargeBodies
 from app.api.middleware import Gate, RequestContext
 from app.api.shortcut import Shortcut
@@ -22,6 +22,7 @@ from app.loops.reconcile import AskLoop, ExpireLoop
 from app.loops.sweep import SweepLoop
 from app.services.bell import Bell
 from app.services.health import HealthCheck
+from app.services.keyring import LOOK_SECONDS
 from app.services.streams import StreamLimits
 from app.settings import Settings
 
@@ -38,6 +39,8 @@ _SWEEP_SECONDS = 60
 _LARGE_BODIES_BYTES = 256 * 1024 * 1024
 # People wait for what the feed tells: once the database is back, soon.
 _FEED_PAUSE_SECONDS = 1.0
+# Revoked keys too are to be noticed soon after.
+_KEYRING_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -76,6 +79,7 @@ def create_app(
     sweep = SweepLoop(
         [
             factory.sweep.idempotency_keys,
+            factory.sweep.quota_counts,
             factory.retention.remove_old,
             factory.uploads.sweep,
             factory.strays.adopt,
@@ -87,6 +91,13 @@ def create_app(
         Loop("deliver", DeliverLoop(factory.deliver, posts).run_once, bell=factory.delivery_bell),
         Loop("archive", ArchiveLoop(factory.archive, copies).run_once, bell=factory.archive_bell),
         Loop("feed", factory.feed.look, bell=factory.feed.bell, longest_pause=_FEED_PAUSE_SECONDS),
+        Loop(
+            "keyring",
+            factory.keyring.look,
+            bell=Bell(),
+            interval=LOOK_SECONDS,
+            longest_pause=_KEYRING_PAUSE_SECONDS,
+        ),
         Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
         Loop("sweep", sweep.run_once, bell=Bell(), interval=_SWEEP_SECONDS),
         Loop("collect", factory.blobs.collect, bell=factory.collect_bell, interval=_SWEEP_SECONDS),
@@ -121,6 +132,7 @@ def create_app(
         images.router,
         uploads.router,
         webhooks.router,
+        tokens.router,
         callbacks.router,
         health.router,
     ):

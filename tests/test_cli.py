@@ -10,7 +10,7 @@ import pytest
 from app.errors import ConfigurationError
 from app.settings import load_settings
 from tests.support.databases import PostgresServer
-from tests.support.gateway import GatewayProcess, run_app
+from tests.support.gateway import GatewayProcess, run_app, run_fresh_app
 
 HIDDEN = "hunter2hunter2"
 
@@ -25,8 +25,8 @@ def refusal(directory: Path, *command: str, **environment: str) -> str:
     return line
 
 
-def test_keys_are_created_listed_and_revoked(tmp_path: Path, database_url: str) -> None:
-    settings = {"DATABASE_URL": database_url, "SECRET_KEY": "s"}
+def test_keys_are_created_listed_and_revoked(tmp_path: Path, bare_database_url: str) -> None:
+    settings = {"DATABASE_URL": bare_database_url, "SECRET_KEY": "s"}
     first = run_app(tmp_path, "keys", "create", "my phone", **settings)
     second = run_app(tmp_path, "keys", "create", "shop", "--project", "shop", **settings)
     secrets = [done.stdout.splitlines()[-1] for done in (first, second)]
@@ -46,6 +46,21 @@ def test_keys_are_created_listed_and_revoked(tmp_path: Path, database_url: str) 
     assert ["revoked" in line for line in lines] == [False, True]
 
 
+def test_projects_get_budgets_and_are_listed(tmp_path: Path) -> None:
+    assert run_app(tmp_path, "projects", "budget", "shop", "7").returncode == 0
+    assert run_app(tmp_path, "projects", "list").stdout.splitlines() == [
+        "default\tbudget none\ttoday 0",
+        "shop\tbudget 7\ttoday 0",
+    ]
+    assert run_app(tmp_path, "projects", "budget", "shop", "none").returncode == 0
+    assert run_app(tmp_path, "projects", "list").stdout == "default\tbudget none\ttoday 0\n"
+
+
+@pytest.mark.parametrize("arguments", [["shop", "1.5"], ["shop", "9" * 20], ["", "1"]])
+def test_a_wrong_budget_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+    assert refusal(tmp_path, "projects", "budget", "--", *arguments)
+
+
 def test_an_unknown_key_is_not_revoked(tmp_path: Path) -> None:
     done = run_app(tmp_path, "keys", "revoke", "key_" + "0" * 32)
     assert done.returncode != 0
@@ -58,8 +73,8 @@ def test_a_name_that_would_spoil_the_list_is_refused(tmp_path: Path, arguments: 
 
 
 def test_migrate_only_migrates(tmp_path: Path) -> None:
-    for _ in range(2):
-        done = run_app(tmp_path, "migrate")
+    for run in (run_fresh_app, run_app):
+        done = run(tmp_path, "migrate")
         assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -77,6 +92,8 @@ def test_migrate_only_migrates(tmp_path: Path) -> None:
         ("NANOBANANA_API_KEY", f"{HIDDEN}é"),
         ("BOOTSTRAP_API_KEY", HIDDEN[:7]),
         ("BOOTSTRAP_API_KEY", f"{HIDDEN} {HIDDEN}"),
+        ("BOOTSTRAP_API_KEY", f"nbt_{HIDDEN}"),
+        ("KEY_RATE_LIMIT", "0/60"),
         ("DATABASE_URL", "sqlite:///:memory:"),
         ("DATABASE_URL", f"postgresql://me:{HIDDEN}@db:port/name"),
         ("UPSTREAM_RATE_LIMIT", "20"),

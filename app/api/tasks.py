@@ -39,7 +39,7 @@ _MAX_IDEMPOTENCY_KEY = 255
 _DEFAULT_LIMIT = 50
 
 router = APIRouter(
-    prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 422, 503)
+    prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
 )
 
 _IDEMPOTENCY_PARAMETER = {
@@ -90,7 +90,7 @@ class _ListQuery(BaseModel):
     "",
     status_code=202,
     response_model=TaskView,
-    responses={200: _ENDED, **problems(400, 409, 410, 413, 415, 422)},
+    responses={200: _ENDED, **problems(400, 409, 410, 413, 415, 422, 429)},
     openapi_extra={
         "parameters": [_IDEMPOTENCY_PARAMETER, PREFER_PARAMETER],
         "requestBody": {"required": True, "content": {"application/json": {"schema": TaskRequest.model_json_schema()}}},
@@ -104,7 +104,7 @@ async def submit(request: Request) -> Response:
     with room_of(request) as room:
         body = await read_model(request, TaskRequest, _MAX_BODY_BYTES, room)
         if body.webhook_url is not None:
-            services.deliveries.check_url(body.webhook_url)
+            services.deliveries.check_url(caller, body.webhook_url)
         submission = body.submission()
         if body.has_data_uris:
             submission = await _with_uploads(services, caller, submission)
@@ -150,7 +150,7 @@ async def cancel(task_id: TaskId, caller: CurrentCaller, services: Services) -> 
     "/{task_id}/retry",
     status_code=202,
     response_model=TaskView,
-    responses={200: _ENDED, **problems(404, 409, 410, 422)},
+    responses={200: _ENDED, **problems(404, 409, 410, 422, 429)},
     openapi_extra={"parameters": [_IDEMPOTENCY_PARAMETER, PREFER_PARAMETER]},
 )
 async def retry(request: Request, task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:

@@ -5,7 +5,7 @@ more than it costs the database: each value is converted by itself and, on SQLit
 interpreter to another thread and has to win it back.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -112,9 +112,20 @@ class BulkRead(Generic[S]):
         return self._decode(document) if document else []
 
 
-def read(kind: type[S], table: Table, *, key: str, paths: Paths | None = None, is_locking: bool = False) -> BulkRead[S]:
-    """Read rows by this column; locking, on PostgreSQL, in the keys' order, so that two who lock don't deadlock."""
-    where = {column.name: (column.name,) for column in table.c} | dict(paths or {})
+def read(
+    kind: type[S],
+    table: Table,
+    *,
+    key: str,
+    paths: Paths | None = None,
+    without: Collection[str] = (),
+    is_locking: bool = False,
+) -> BulkRead[S]:
+    """Read rows by this column, all columns but those `without` which the struct has its defaults.
+
+    Locking is done, on PostgreSQL, in the keys' order, so that two who lock don't deadlock.
+    """
+    where = {column.name: (column.name,) for column in table.c if column.name not in without} | dict(paths or {})
     keys = bindparam("keys", type_=ARRAY(Text))
     rows = select(_object(table, where, func.json_build_object, lambda v: v).label("document")).where(
         table.c[key] == any_(keys)

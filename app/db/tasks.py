@@ -108,10 +108,12 @@ _REMOVABLE = (
     .order_by(tasks.c.id)
     .with_for_update(skip_locked=True)
 )
+# Of an image, what those who look at its task don't see.
+_OF_COPYING = ("hash", "tries", "tried_at", "next_try_at", "claimed_by")
 _INSERT_IMAGES = bulk.insert(
     images, ["id", "task_id", "position", "source_url", "state", "reason", "next_try_at"], constants={"tries": 0}
 )
-_IMAGES = bulk.read(Image, images, key="task_id")
+_IMAGES = bulk.read(Image, images, key="task_id", without=_OF_COPYING)
 
 
 def _hop_through_projects() -> Select[tuple[str]]:
@@ -285,7 +287,7 @@ async def add_images(connection: Connection, new: Sequence[Image]) -> None:
 
 
 async def images_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list[Image]]:
-    """Read the images of tasks, each task's in the upstream's order."""
+    """Read the images of tasks, each task's in the upstream's order, without what only copying needs to know."""
     found: dict[str, list[Image]] = {task_id: [] for task_id in task_ids}
     if task_ids:
         for image in sorted(await _IMAGES.execute(connection, task_ids), key=lambda image: image.position):

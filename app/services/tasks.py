@@ -1,7 +1,8 @@
 """What clients do with tasks: submit, look, list, cancel, retry, delete."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -13,14 +14,17 @@ from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
 from app.domain import moves
+from app.domain.browser_token import BrowserToken
 from app.domain.callback import ReceivedCallback
 from app.domain.idempotency import IdempotencyKey, Reservation, fingerprint
 from app.domain.image import Image
 from app.domain.models import Model
 from app.domain.policy import Policy
+from app.domain.quota import Quota
 from app.domain.task import Status, Task, TaskFilter, new_task
 from app.domain.task_state import TaskState
 from app.errors import (
+    GatewayError,
     IdempotencyInProgress,
     InvalidRequest,
     NotCancelable,
@@ -30,6 +34,8 @@ from app.errors import (
     TaskGone,
     TaskNotFound,
 )
+from app.services.admission import Admission
+from app.services.grant import Grant, OnEnd
 from app.services.lookup import Lookup
 from app.services.positions import QueuePositions
 from app.services.unit import Decision
@@ -40,10 +46,20 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf something is done: a project and, for browser tokens, one subject in it."""
+    """On whose behalf something is done: a project and, for browser tokens, one subject in it.
+
+    `key_id` names the API key that lets the caller in or made its token, None while no key is needed.
+    """
 
     project: str
     subject: str | None = None
+    key_id: str | None = None
+    token: BrowserToken | None = None
+    grant: Grant | None = field(default=None, compare=False)
+
+    def until_over(self, on_end: OnEnd) -> AbstractContextManager[None]:
+        """Have `on_end` told why when the caller is not let in any more."""
+        return nullcontext() if self.grant is None else self.grant.until_over(on_end)
 
     def owns(self, task: Task | None) -> bool:
         """Whether a task belongs to the caller; nobody is told of others' tasks."""
@@ -70,16 +86,27 @@ Hold = Callable[[Sequence[str]], Awaitable[None]]
 
 
 class Tasks:
-    """The clients' side of the task lifecycle. Every method raises `TaskNotFound` for a task of somebody else."""
+    """The clients' side of the task lifecycle. Every method raises `TaskNotFound` for a task of somebody else.
+
+    Without `admission` as many tasks are accepted as come.
+    """
 
     def __init__(
-        self, *, database: Database, writer: Writer, clock: Clock, policy: Policy, hold: Hold | None = None
+        self,
+        *,
+        database: Database,
+        writer: Writer,
+        clock: Clock,
+        policy: Policy,
+        admission: Admission | None = None,
+        hold: Hold | None = None,
     ) -> None:
         self._hold = hold
         self._database = database
         self._writer = writer
         self._clock = clock
         self._policy = policy
+        self._admission = admission
         self._positions = QueuePositions(database)
         self._lookup = Lookup(database)
 
@@ -88,8 +115,24 @@ class Tasks:
     ) -> tuple[TaskState, bool]:
         """Accept a task: once this returns it is durable. The flag says that the key had brought it before.
 
-        Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, or `TaskGone` if the key's task was deleted.
+        Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, or `TaskGone` if the key's task was deleted; and
+        `RateLimited`, `TokenExhausted` or `DailyBudgetExceeded`.
         """
+        if self._admission is None:
+            return await self._submit(caller, submission, idempotency_key, ())
+        place = await self._admission.admit(project=caller.project, key_id=caller.key_id, token=caller.token)
+        try:
+            state, is_replay = await self._submit(caller, submission, idempotency_key, place.quotas)
+        except GatewayError:
+            self._admission.give_back(place)
+            raise
+        if is_replay:
+            self._admission.give_back(place)
+        return state, is_replay
+
+    async def _submit(
+        self, caller: Caller, submission: Submission, idempotency_key: str | None, quotas: Sequence[Quota]
+    ) -> tuple[TaskState, bool]:
         task = new_task(
             project=caller.project,
             subject=submission.subject or caller.subject,
@@ -109,7 +152,7 @@ class Tasks:
             reservation = Reservation(key, _fingerprint(submission), task.id)
         if self._hold is not None and submission.input["image_urls"]:
             await self._hold_images(self._hold, submission.input["image_urls"], reservation)
-        task_id = await self._writer.create(task, reservation)
+        task_id = await self._writer.create(task, reservation, quotas)
         if task_id == task.id:
             _log.info("task_accepted", task_id=task.id, model=task.model.value, project=task.project)
             return await self._accepted(task), False

@@ -1,6 +1,6 @@
 """Copies of images: what was fetched, when to try again, and the files that are kept.
 
-Revision: 0005, after 0003. Created 2026-11-22.
+Revision: 0005, after 0004. Created 2026-11-22.
 """
 
 import time
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

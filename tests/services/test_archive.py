@@ -71,7 +71,9 @@ class Process:
 
     async def images(self) -> list[Image]:
         async with self.database.reading() as connection:
-            return (await task_rows.images_of(connection, [TASK]))[TASK]
+            found = (await task_rows.images_of(connection, [TASK]))[TASK]
+            whole = [await image_rows.get(connection, image.id) for image in found]
+        return [image for image in whole if image is not None]
 
     async def make_due(self) -> None:
         """Let all pauses and leases be over."""
