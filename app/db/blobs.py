@@ -52,14 +52,15 @@ _RELEASE = (
     .values(check_at=func.coalesce(blobs.c.check_at + literal_column("1"), _NOW))
 )
 _DUE = (
-    select(
-        blobs.c.hash,
-        or_(*(exists().where(column == blobs.c.hash) for column in REFERRING)).label("is_referred_to"),
-    )
+    select(blobs.c.hash)
     .where(blobs.c.check_at <= _NOW)
     .order_by(blobs.c.check_at)
     .limit(bindparam("at_most", type_=Integer))
-    .with_for_update(skip_locked=True, of=blobs)
+    .with_for_update(skip_locked=True)
+)
+# A statement of its own, begun with the rows locked: one that locks sees other tables as they were before.
+_REFERRED_TO = select(blobs.c.hash).where(
+    blobs.c.hash.in_(_HASHES), or_(*(exists().where(column == blobs.c.hash) for column in REFERRING))
 )
 _ANY_DUE = select(blobs.c.hash).where(blobs.c.check_at <= _NOW).limit(1)
 _KEEP = update(blobs).where(blobs.c.hash.in_(_HASHES)).values(check_at=None)
@@ -114,9 +115,11 @@ async def take_unreferenced(connection: Connection, *, now: int, until: int, lim
 
     Returns how many were looked at, and the hashes of those that are going.
     """
-    due = (await connection.execute(_DUE, {"now": now, "at_most": limit})).all()
-    kept = sorted(row.hash for row in due if row.is_referred_to)
-    going = sorted(row.hash for row in due if not row.is_referred_to)
+    due = [row.hash for row in await connection.execute(_DUE, {"now": now, "at_most": limit})]
+    if not due:
+        return 0, []
+    kept = sorted(row.hash for row in await connection.execute(_REFERRED_TO, {"hashes": due}))
+    going = sorted(set(due).difference(kept))
     if kept:
         await connection.execute(_KEEP, {"hashes": kept})
     if going:
