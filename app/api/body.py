@@ -8,14 +8,15 @@ from starlette.requests import ClientDisconnect, Request
 from app.api.problems import field_errors
 from app.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
 
+SMALL_BODY_BYTES = 64 * 1024
+"""For routes that read no body: some clients send an empty object anyway."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Read a body of at most `limit` bytes; raises `BodyTooLarge` as soon as it is known to be longer."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
+    check_declared_length(request.headers.get("content-length"), limit)
     body = bytearray()
     while True:
         message = await request.receive()
@@ -26,6 +27,12 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise _too_large(limit)
         if not message.get("more_body", False):
             return bytes(body)
+
+
+def check_declared_length(content_length: str | None, limit: int) -> None:
+    """Raise `BodyTooLarge` if a `Content-Length` announces more than `limit` bytes."""
+    if content_length is not None and content_length.isdigit() and int(content_length) > limit:
+        raise _too_large(limit)
 
 
 def _too_large(limit: int) -> BodyTooLarge:
