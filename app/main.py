@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import callbacks, docs, events, health, problems, tasks, webhooks
+from app.api import callbacks, docs, document, events, health, problems, tasks, webhooks
 from app.api.cors import Cors
 from app.api.headers import AnswerHeaders
 from app.api.middleware import Gate, RequestContext, answer_fault
@@ -100,6 +100,7 @@ def create_app(
         ],
     )
     problems.install(app)
+    document.install(app)
     for router in (tasks.router, events.router, webhooks.router, callbacks.router, health.router, docs.router):
         app.include_router(router)
     # Around the framework's own layers, so that what takes the shortcut passes none of them.

@@ -231,7 +231,7 @@ def test_a_refused_client_that_stays_is_dropped(hasty: Served) -> None:
     with closing(Line(hasty.gateway)) as line:
         line.send(b"nonsense\r\n\r\n")
         assert line.answer().status == 400
-        with pytest.raises(OSError, match="reset|pipe|abort"):
+        with pytest.raises(OSError, match=r"reset|pipe|abort"):
             until(lambda: line.send(b"more nonsense"), what="the end of the connection")
 
 
@@ -240,14 +240,14 @@ def test_a_body_that_nobody_reads_is_taken_up_to_a_point(served: Served, line: L
     head = b"POST /v1/tasks/%b/cancel HTTP/1.1\r\n" % task["id"].encode() + HOST
     line.send(head + b"Content-Length: 100000000\r\n\r\n")
     assert line.answer().problem == (413, "body_too_large")
-    with pytest.raises(OSError, match="reset|pipe|abort"):
+    with pytest.raises(OSError, match=r"reset|pipe|abort"):
         until(lambda: line.send(b"x" * 100_000), what="the end of the connection")
 
 
 def test_a_stream_is_not_for_sending(line: Line) -> None:
     line.send(b"GET /v1/events HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
     assert line.answer().status == 200
-    with pytest.raises(OSError, match="reset|pipe|abort"):
+    with pytest.raises(OSError, match=r"reset|pipe|abort"):
         until(lambda: line.send(b"10000\r\n" + b"x" * 65_536 + b"\r\n"), what="the end of the connection")
 
 
