@@ -1,13 +1,11 @@
 """What a generator of requests can't know of our API from its document alone; loaded by Schemathesis."""
 
 import base64
-import itertools
+import uuid
 from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
-
-_uses = itertools.count()
 
 
 def _cursors(prefix: str) -> st.SearchStrategy[str]:
@@ -30,4 +28,4 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     """Use each idempotency key once: a second use with another content is rightly refused."""
     is_meant_to_fail = case.meta is not None and case.meta.generation.mode.is_negative
     if not is_meant_to_fail and case.headers and "Idempotency-Key" in case.headers:
-        case.headers["Idempotency-Key"] = f"key-{next(_uses)}"
+        case.headers["Idempotency-Key"] = uuid.uuid4().hex
