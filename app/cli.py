@@ -1,4 +1,4 @@
-"""The command line: `python -m app serve | migrate | keys | sandbox`."""
+"""The command line: `python -m app serve | migrate | keys | projects | sandbox`."""
 
 import asyncio
 import sys
@@ -17,17 +17,20 @@ from app.sandbox import server as sandbox_server
 from app.sandbox.behaviour import Behaviour
 from app.serve import prepare_data_dir, prepare_database
 from app.serve import serve as run_service
-from app.services import access
+from app.services import access, projects
 from app.settings import Settings, load_settings
 
 T = TypeVar("T")
 _WRONG = 2
 _MAX_NAME = 255
 _MAX_PROJECT = 64
+_MAX_BUDGET = 1_000_000_000
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 cli.add_typer(keys, name="keys")
+project_commands = typer.Typer(no_args_is_help=True, help="See what projects make, and bound it.")
+cli.add_typer(project_commands, name="projects")
 
 
 @cli.command()
@@ -71,9 +74,8 @@ def create_key(
     project: Annotated[str, typer.Option(help="The project it belongs to.")] = DEFAULT_PROJECT,
 ) -> None:
     """Create an API key and print it, once, on the last line."""
-    for what, value, limit in (("NAME", name, _MAX_NAME), ("--project", project, _MAX_PROJECT)):
-        if not 0 < len(value.strip()) <= limit or not value.isprintable():
-            raise ConfigurationError(what, "is wrong", f"allowed: 1 to {limit} printable characters")
+    _check_name("NAME", name, _MAX_NAME)
+    _check_name("--project", project, _MAX_PROJECT)
     key, secret = _with_database(lambda database: access.create_key(database, SystemClock(), name, project))
     typer.echo(f"{key.id} for project {key.project}. The key is shown only now:")
     typer.echo(secret)
@@ -84,7 +86,8 @@ def list_keys() -> None:
     """List all API keys, a line each, beginning with the id."""
     for key in _with_database(access.list_keys):
         state = f"revoked {isoformat(key.revoked_at)}" if key.revoked_at is not None else "active"
-        typer.echo("\t".join([key.id, key.project, key.name, f"created {isoformat(key.created_at)}", state]))
+        used = f"last used {isoformat(key.last_used_at)}" if key.last_used_at is not None else "never used"
+        typer.echo("\t".join([key.id, key.project, key.name, f"created {isoformat(key.created_at)}", used, state]))
 
 
 @keys.command("revoke")
@@ -94,6 +97,29 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="The key
         typer.echo(f"There is no key {key_id}.", err=True)
         raise typer.Exit(1)
     typer.echo(f"{key_id} is revoked.")
+
+
+@project_commands.command("budget")
+def set_budget(
+    name: Annotated[str, typer.Argument(help="The project.")],
+    tasks: Annotated[str, typer.Argument(metavar="N|none", help="How many tasks a day (UTC), or none for no limit.")],
+) -> None:
+    """Bound how many tasks a project may make in a day."""
+    _check_name("NAME", name, _MAX_PROJECT)
+    is_number = tasks.isascii() and tasks.isdigit() and len(tasks) <= len(str(_MAX_BUDGET))
+    if tasks != "none" and not (is_number and int(tasks) <= _MAX_BUDGET):
+        raise ConfigurationError("N", "is wrong", f"allowed: a whole number, 0 to {_MAX_BUDGET}, or none")
+    budget = None if tasks == "none" else int(tasks)
+    _with_database(lambda database: projects.set_daily_budget(database, SystemClock(), name, budget))
+    typer.echo(f"{name} may make {'any number of' if budget is None else budget} tasks a day.")
+
+
+@project_commands.command("list")
+def list_projects() -> None:
+    """List the projects, a line each, with their budgets and what they have made today (UTC)."""
+    for use in _with_database(lambda database: projects.list_projects(database, SystemClock())):
+        budget = "none" if use.daily_tasks is None else str(use.daily_tasks)
+        typer.echo(f"{use.name}\tbudget {budget}\ttoday {use.made_today}")
 
 
 @cli.callback(invoke_without_command=True)
@@ -113,6 +139,11 @@ def main() -> None:
     except (ConfigurationError, GatewayError) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(_WRONG)
+
+
+def _check_name(what: str, value: str, limit: int) -> None:
+    if not 0 < len(value.strip()) <= limit or not value.isprintable():
+        raise ConfigurationError(what, "is wrong", f"allowed: 1 to {limit} printable characters")
 
 
 def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:

@@ -31,7 +31,7 @@ class MalformedRequest(GatewayError):
 
 
 class Unauthorized(GatewayError):
-    """No valid API key was given."""
+    """No valid API key or browser token was given."""
 
     code, status, title = "unauthorized", 401, "Unauthorized"
 
@@ -46,6 +46,12 @@ class OriginNotAllowed(GatewayError):
     """A web page of another origin called an open service."""
 
     code, status, title = "origin_not_allowed", 403, "Origin not allowed"
+
+
+class Forbidden(GatewayError):
+    """A browser token was used for what only an API key may do."""
+
+    code, status, title = "forbidden", 403, "Forbidden"
 
 
 class TaskNotFound(GatewayError):
@@ -142,6 +148,24 @@ class UnreadableCallback(GatewayError):
     """A callback states nothing that can be acted on; it is kept, and the upstream is asked."""
 
     code, status, title = "unreadable_callback", 422, "Unreadable callback"
+
+
+class RateLimited(GatewayError):
+    """The API key has brought as many tasks as `KEY_RATE_LIMIT` allows."""
+
+    code, status, title = "rate_limited", 429, "Rate limited"
+
+
+class TokenExhausted(GatewayError):
+    """The browser token has brought as many tasks as it may."""
+
+    code, status, title = "token_exhausted", 429, "Token exhausted"
+
+
+class DailyBudgetExceeded(GatewayError):
+    """The project has made as many tasks as it may in a day."""
+
+    code, status, title = "daily_budget_exceeded", 429, "Daily budget exceeded"
 
 
 class ServiceUnavailable(GatewayError):

@@ -7,6 +7,7 @@ from app.clock import Clock, SystemClock
 from app.db import facts, rates
 from app.db.engine import Database
 from app.db.notices import Notices
+from app.domain.browser_token import BrowserTokens
 from app.domain.callback import CallbackTokens
 from app.domain.destination import DestinationRules
 from app.domain.event import TaskEvent
@@ -15,17 +16,20 @@ from app.outbound.webhooks import WebhookClient
 from app.services import dispatch as dispatching
 from app.services import reconcile as reconciling
 from app.services.access import Access
+from app.services.admission import Admission
 from app.services.bell import Bell
 from app.services.callbacks import Callbacks
 from app.services.deliver import Deliver
 from app.services.deliveries import Deliveries
 from app.services.dispatch import Dispatch, RateLimit
 from app.services.feed import Feed
+from app.services.keyring import Keyring
 from app.services.reconcile import Reconcile
 from app.services.secret import load_secrets
 from app.services.streams import StreamLimits, Streams
 from app.services.sweep import Sweep
 from app.services.tasks import Tasks
+from app.services.tokens import Tokens
 from app.services.waiting import Waiting
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.writer import Writer
@@ -61,10 +65,22 @@ class Factory:
             timeout=settings.upstream_timeout_seconds,
             concurrency=settings.upstream_concurrency,
         )
-        tokens = CallbackTokens(load_secrets(settings))
+        secrets = load_secrets(settings)
+        tokens, browser_tokens = CallbackTokens(secrets), BrowserTokens(secrets)
         callback_base = (settings.local_url if settings.is_sandbox else settings.base_url) + CALLBACK_PATH
-        self.access = Access(database=self.database, clock=self.clock, settings=settings)
-        self.tasks = Tasks(database=self.database, writer=self.writer, clock=self.clock, policy=self.policy)
+        self.keyring = Keyring(database=self.database, writer=self.writer, clock=self.clock)
+        self.access = Access(
+            database=self.database, clock=self.clock, settings=settings, keyring=self.keyring, tokens=browser_tokens
+        )
+        self.tokens = Tokens(tokens=browser_tokens, clock=self.clock)
+        self.admission = Admission(database=self.database, clock=self.clock, rate=settings.key_rate_limit)
+        self.tasks = Tasks(
+            database=self.database,
+            writer=self.writer,
+            clock=self.clock,
+            policy=self.policy,
+            admission=self.admission,
+        )
         self.feed = Feed(self.database)
         # SQLite has one process, which knows of all its commits.
         self._notices = Notices(database_url(settings), self.feed.ring) if settings.is_postgresql else None

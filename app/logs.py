@@ -14,8 +14,8 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
-# What stands behind these in a path or query lets its bearer in.
-_BEARER_MARKS = ("/callbacks/nanobanana/", "access_token=")
+# What stands behind these, in an address or anywhere, lets its bearer in: API keys and browser tokens are the last two.
+_BEARER_MARKS = ("/callbacks/nanobanana/", "access_token=", "nbg_", "nbt_")
 _BEARERS = re.compile(rf"({'|'.join(_BEARER_MARKS)})[^/?&\s\"']+")
 # Blotting out a shorter one would make the log unreadable and tell what it is.
 _SHORTEST_SECRET = 6

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import callbacks, docs, document, events, health, problems, tasks, webhooks
+from app.api import callbacks, docs, document, events, health, problems, tasks, tokens, webhooks
 from app.api.cors import Cors
 from app.api.headers import AnswerHeaders
 from app.api.middleware import Gate, RequestContext, answer_fault
@@ -24,6 +24,7 @@ from app.loops.reconcile import AskLoop, ExpireLoop
 from app.loops.sweep import SweepLoop
 from app.services.bell import Bell
 from app.services.health import HealthCheck
+from app.services.keyring import LOOK_SECONDS
 from app.services.streams import StreamLimits
 from app.settings import Settings
 
@@ -36,6 +37,8 @@ _RECORD_SECONDS = 5
 _SWEEP_SECONDS = 60
 # People wait for what the feed tells: once the database is back, soon.
 _FEED_PAUSE_SECONDS = 1.0
+# Revoked keys too are to be noticed soon after.
+_KEYRING_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -74,6 +77,13 @@ def create_app(
         Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
         Loop("deliver", DeliverLoop(factory.deliver, posts).run_once, bell=factory.delivery_bell),
         Loop("feed", factory.feed.look, bell=factory.feed.bell, longest_pause=_FEED_PAUSE_SECONDS),
+        Loop(
+            "keyring",
+            factory.keyring.look,
+            bell=Bell(),
+            interval=LOOK_SECONDS,
+            longest_pause=_KEYRING_PAUSE_SECONDS,
+        ),
         Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
         Loop("sweep", SweepLoop(factory.sweep).run_once, bell=Bell(), interval=_SWEEP_SECONDS),
     ]
@@ -101,7 +111,8 @@ def create_app(
     )
     problems.install(app)
     document.install(app)
-    for router in (tasks.router, events.router, webhooks.router, callbacks.router, health.router, docs.router):
+    apis = (tasks, events, webhooks, tokens, callbacks, health, docs)
+    for router in (api.router for api in apis):
         app.include_router(router)
     # Around the framework's own layers, so that what takes the shortcut passes none of them.
     shortcut = Shortcut(

@@ -18,6 +18,8 @@ from app.errors import ConfigurationError
 _MAX_RATE = 10_000
 _MAX_WINDOW_SECONDS = 86_400
 _MAX_PAUSES = 20
+# By which browser tokens are told from keys.
+_TOKEN_PREFIX = "nbt_"  # noqa: S105 -- a prefix
 _MAX_PAUSE_SECONDS = 7 * 86_400
 
 
@@ -125,6 +127,9 @@ class Settings(BaseSettings):
         None, description="keys, none, or nothing"
     )
     bootstrap_api_key: SecretStr | None = Field(None, description="an API key of 8 to 200 visible ASCII characters")
+    key_rate_limit: Rate = Field(
+        (600, 60.0), description=f"N/S (N from 1 to {_MAX_RATE}, S up to {_MAX_WINDOW_SECONDS} seconds) or 0"
+    )
     allowed_hosts: Hosts = Field(
         [], description="comma-separated host names or addresses, without ports, or *.example.com for all names below"
     )
@@ -197,6 +202,8 @@ class Settings(BaseSettings):
     def _long_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.fullmatch(r"[\x21-\x7e]{8,200}", value.get_secret_value()):
             raise ValueError("not a key of 8 to 200 visible characters")
+        if value is not None and value.get_secret_value().startswith(_TOKEN_PREFIX):
+            raise ValueError(f"begins with {_TOKEN_PREFIX}, as browser tokens do")
         return value
 
     @model_validator(mode="after")

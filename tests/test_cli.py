@@ -46,6 +46,21 @@ def test_keys_are_created_listed_and_revoked(tmp_path: Path, database_url: str) 
     assert ["revoked" in line for line in lines] == [False, True]
 
 
+def test_projects_get_budgets_and_are_listed(tmp_path: Path) -> None:
+    assert run_app(tmp_path, "projects", "budget", "shop", "7").returncode == 0
+    assert run_app(tmp_path, "projects", "list").stdout.splitlines() == [
+        "default\tbudget none\ttoday 0",
+        "shop\tbudget 7\ttoday 0",
+    ]
+    assert run_app(tmp_path, "projects", "budget", "shop", "none").returncode == 0
+    assert run_app(tmp_path, "projects", "list").stdout == "default\tbudget none\ttoday 0\n"
+
+
+@pytest.mark.parametrize("arguments", [["shop", "1.5"], ["shop", "9" * 20], ["", "1"]])
+def test_a_wrong_budget_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+    assert refusal(tmp_path, "projects", "budget", "--", *arguments)
+
+
 def test_an_unknown_key_is_not_revoked(tmp_path: Path) -> None:
     done = run_app(tmp_path, "keys", "revoke", "key_" + "0" * 32)
     assert done.returncode != 0
@@ -77,6 +92,8 @@ def test_migrate_only_migrates(tmp_path: Path) -> None:
         ("NANOBANANA_API_KEY", f"{HIDDEN}é"),
         ("BOOTSTRAP_API_KEY", HIDDEN[:7]),
         ("BOOTSTRAP_API_KEY", f"{HIDDEN} {HIDDEN}"),
+        ("BOOTSTRAP_API_KEY", f"nbt_{HIDDEN}"),
+        ("KEY_RATE_LIMIT", "0/60"),
         ("DATABASE_URL", "sqlite:///:memory:"),
         ("DATABASE_URL", f"postgresql://me:{HIDDEN}@db:port/name"),
         ("UPSTREAM_RATE_LIMIT", "20"),

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from app.logs import LineWriter, Redactor, render_line
-from tests.support.gateway import GatewayProcess
+from tests.support.gateway import GatewayProcess, run_app
 from tests.support.receiver import Receiver
 from tests.support.vendor import Reply, Vendor, envelope, success_a
 
@@ -81,6 +81,30 @@ def test_logs_tell_of_webhooks_and_keep_their_secrets(tmp_path: Path, vendor: Ve
     assert (told["state"], told["host"]) == ("delivered", receiver.url.split("/")[2])
     for secret in (*secrets, "receivers-secret-4711", arrived.headers["webhook-signature"]):
         assert secret not in gateway.log
+
+
+def test_logs_keep_keys_and_tokens_however_they_come(tmp_path: Path, vendor: Vendor) -> None:
+    vendor.on_submit = lambda _: envelope(400, "no")
+    settings = {"NANOBANANA_API_KEY": UPSTREAM, "NANOBANANA_BASE_URL": vendor.url}
+    with GatewayProcess(tmp_path, {"LOG_LEVEL": "debug", "AUTH": "keys", **settings}) as gateway:
+        made = run_app(tmp_path, "keys", "create", "first")
+        key = made.stdout.splitlines()[-1]
+        bearer = {"Authorization": f"Bearer {key}"}
+        token = gateway.client.post("/v1/tokens", json={"subject": "user-7"}, headers=bearer).json()["token"]
+        refused = [
+            gateway.client.get(path, params=query).text
+            for path in ("/v1/events", "/v1/tasks", "/nowhere", f"/v1/tasks/{token}", f"/v1/tasks/{key}")
+            for query in ({"access_token": key}, {"access_token": token + "x"})
+        ]
+        task = gateway.client.post(
+            "/v1/tasks", json={"prompt": "x"}, headers={"Authorization": f"Bearer {token}", "Prefer": "wait=15"}
+        ).json()
+        followed = gateway.client.get(f"/v1/tasks/{task['id']}/events", params={"access_token": token})
+        assert "task.failed" in followed.text
+    assert "browser_token" in gateway.log
+    for secret in (key, token, token.partition(".")[2]):
+        assert secret not in gateway.log
+        assert secret not in "".join([*refused, followed.text])
 
 
 @pytest.mark.parametrize("secret", ['with"quote', "with'both\"quotes", "back\\slash", "tab\tinside", "plain-secret"])

@@ -6,14 +6,16 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from app.api.permissions import ACCESS_TOKEN, QUERY_TOKEN_ROUTES, check_token_route, route_of
 from app.api.problems import Problem
-from app.errors import TaskNotFound
+from app.domain.browser_token import TOKEN_PREFIX
+from app.errors import TaskNotFound, Unauthorized
 from app.factory import Factory
 from app.services.tasks import Caller
 
 TASK_ID = re.compile(r"task_[0-9a-f]{32}")
 # Only for the API's document; the header itself is judged by `Access`, which knows when no key is needed.
-bearer = HTTPBearer(auto_error=False, description="An API key.")
+bearer = HTTPBearer(auto_error=False, description="An API key, or a browser token.")
 
 
 async def get_factory(request: Request) -> Factory:
@@ -22,11 +24,27 @@ async def get_factory(request: Request) -> Factory:
 
 
 async def get_caller(request: Request) -> Caller:
-    """Tell who calls; raises `Unauthorized`."""
-    return await factory_of(request).access.authenticate(request.headers.get("authorization"))
+    """Tell who calls; raises `Unauthorized`, and `Forbidden` for what a browser token can't be used for."""
+    access = factory_of(request).access
+    authorization = request.headers.get("authorization")
+    token = _token_in_query(request) if authorization is None and request.scope["query_string"] else ""
+    caller = await (access.by_token(token) if token else access.authenticate(authorization))
+    check_token_route(caller, request.scope)
+    return caller
 
 
 CurrentCaller = Annotated[Caller, Depends(get_caller)]
+
+
+def _token_in_query(request: Request) -> str:
+    """Return the token in the query of a route where it may stand, "" without one."""
+    if route_of(request.scope) not in QUERY_TOKEN_ROUTES:
+        return ""
+    token = request.query_params.get(ACCESS_TOKEN, "")
+    if token and not token.startswith(TOKEN_PREFIX):
+        # Whatever it is, it is in somebody's log by now. A key must not get used to work here.
+        raise Unauthorized(f"{ACCESS_TOKEN} takes a browser token; an API key belongs into the Authorization header.")
+    return token
 
 
 async def get_task_id(task_id: str, _caller: CurrentCaller) -> str:

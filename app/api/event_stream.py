@@ -33,8 +33,10 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, opening: AbstractAsyncContextManager[Stream]) -> None:
-        # Without the second nginx would collect events until a buffer is full.
-        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        # No copies, and no address passed on: a token may stand in it. Without the last nginx would collect events
+        # until a buffer is full.
+        headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Accel-Buffering": "no"}
+        super().__init__(headers=headers)
         del self.headers["content-length"]
         self._opening = opening
 

@@ -8,9 +8,12 @@ from starlette.responses import Response
 
 from app.api.dependencies import CurrentCaller, Services, TaskId, bearer, problems
 from app.api.event_stream import EventStream
+from app.api.permissions import ACCESS_TOKEN_PARAMETER
 from app.errors import InvalidRequest
 
-router = APIRouter(prefix="/v1", tags=["events"], dependencies=[Depends(bearer)], responses=problems(401, 422, 503))
+router = APIRouter(
+    prefix="/v1", tags=["events"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
+)
 
 _LARGEST_ID = 2**63 - 1
 _WHOLE_NUMBER: dict[str, Any] = {"pattern": "^[0-9]*$"}
@@ -70,14 +73,24 @@ LastEventId = Annotated[int | None, Depends(get_last_event_id)]
 
 
 @router.get(
-    "/tasks/{task_id}/events", status_code=200, response_class=EventStream, responses={**problems(404), **_RESPONSES}
+    "/tasks/{task_id}/events",
+    status_code=200,
+    response_class=EventStream,
+    responses={**problems(404), **_RESPONSES},
+    openapi_extra={"parameters": [ACCESS_TOKEN_PARAMETER]},
 )
 async def follow_task(task_id: TaskId, after: LastEventId, caller: CurrentCaller, services: Services) -> Response:
     """Follow a task: its events so far, then those to come, until it has ended."""
     return EventStream(services.streams.of_task(caller, task_id, after=after))
 
 
-@router.get("/events", status_code=200, response_class=EventStream, responses=_RESPONSES)
+@router.get(
+    "/events",
+    status_code=200,
+    response_class=EventStream,
+    responses=_RESPONSES,
+    openapi_extra={"parameters": [ACCESS_TOKEN_PARAMETER]},
+)
 async def follow_project(after: LastEventId, caller: CurrentCaller, services: Services) -> Response:
-    """Follow all tasks of the project, from now on or from where the last stream ended."""
+    """Follow all tasks of the project (with a browser token, those of its subject), from now on or from where the last stream ended."""
     return EventStream(services.streams.of_project(caller, after=after))

@@ -26,19 +26,20 @@ class Shortcut:
     def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], endpoints: Iterable[Endpoint]) -> None:
         self._app = app
         wanted = set(endpoints)
-        self._routes: dict[str, list[tuple[Pattern[str], Endpoint]]] = {}
+        self._routes: dict[str, list[tuple[Pattern[str], APIRoute]]] = {}
         for route in routes:
             if isinstance(route, APIRoute) and route.endpoint in wanted:
                 for method in route.methods or ():
-                    self._routes.setdefault(method, []).append((route.path_regex, route.endpoint))
+                    self._routes.setdefault(method, []).append((route.path_regex, route))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
-            for pattern, endpoint in self._routes.get(scope["method"], ()):
+            for pattern, route in self._routes.get(scope["method"], ()):
                 if match := pattern.match(scope["path"]):
+                    scope["route"] = route
                     try:
-                        answer = await endpoint(Request(scope, receive), **match.groupdict())
+                        answer = await route.endpoint(Request(scope, receive), **match.groupdict())
                     except GatewayError as error:
                         answer = from_error(error)
                     await answer(scope, receive, send)

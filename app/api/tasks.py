@@ -40,7 +40,7 @@ _DEFAULT_LIMIT = 50
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]|$")
 
 router = APIRouter(
-    prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 422, 503)
+    prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
 )
 
 _IDEMPOTENCY_PARAMETER = {
@@ -107,7 +107,7 @@ class _ListQuery(BaseModel):
     "",
     status_code=202,
     response_model=TaskView,
-    responses={200: _ENDED, 202: {"headers": _ACCEPTED}, **problems(400, 409, 410, 413, 415, 422)},
+    responses={200: _ENDED, 202: {"headers": _ACCEPTED}, **problems(400, 409, 410, 413, 415, 422, 429)},
     openapi_extra={
         "parameters": [_IDEMPOTENCY_PARAMETER, PREFER_PARAMETER],
         "requestBody": {"required": True, "content": {"application/json": {"schema": task_request_schema()}}},
@@ -120,7 +120,7 @@ async def submit(request: Request) -> Response:
     body = await read_model(request, TaskRequest, _MAX_BODY_BYTES)
     services = factory_of(request)
     if body.webhook_url is not None:
-        services.deliveries.check_url(body.webhook_url)
+        services.deliveries.check_url(caller, body.webhook_url)
     state, is_replay = await services.tasks.submit(caller, body.submission(), idempotency_key)
     return await _accepted(request, caller, services, state, is_replay=is_replay)
 
@@ -161,7 +161,7 @@ async def cancel(task_id: TaskId, caller: CurrentCaller, services: Services) -> 
     "/{task_id}/retry",
     status_code=202,
     response_model=TaskView,
-    responses={200: _ENDED, 202: {"headers": _ACCEPTED}, **problems(404, 409, 410, 422)},
+    responses={200: _ENDED, 202: {"headers": _ACCEPTED}, **problems(404, 409, 410, 422, 429)},
     openapi_extra={"parameters": [_IDEMPOTENCY_PARAMETER, PREFER_PARAMETER]},
 )
 async def retry(request: Request, task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:

@@ -17,7 +17,9 @@ from app.errors import DeliveryNotFound
 _DELIVERY_ID = re.compile(r"whd_[0-9a-f]{32}")
 _DEFAULT_LIMIT = 50
 
-router = APIRouter(prefix="/v1", tags=["webhooks"], dependencies=[Depends(bearer)], responses=problems(401, 422, 503))
+router = APIRouter(
+    prefix="/v1", tags=["webhooks"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
+)
 
 
 def _none_if_empty(value: object) -> object:

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Integer, String, bindparam, func, select, tex
 
 from app.db import bulk
 from app.db.engine import Connection
-from app.db.schema import events
+from app.db.schema import events, tasks
 from app.domain.event import StoredEvent, TaskEvent
 
 CHANNEL = "nanobanana_events"
@@ -24,6 +24,9 @@ _AFTER = (
     .limit(bindparam("at_most", type_=Integer))
 )
 _OF_PROJECT = _AFTER.where(events.c.project == bindparam("in_project", type_=String))
+_OF_SUBJECT = _OF_PROJECT.join(tasks, tasks.c.id == events.c.task_id).where(
+    tasks.c.project == bindparam("in_project", type_=String), tasks.c.subject == bindparam("of_subject", type_=String)
+)
 _OF_TASK = _AFTER.where(events.c.task_id == bindparam("of_task", type_=String))
 
 
@@ -56,9 +59,15 @@ async def after(connection: Connection, last: int, *, limit: int) -> list[Stored
     return [StoredEvent(**row) for row in rows.mappings()]
 
 
-async def of_project_after(connection: Connection, project: str, last: int, *, limit: int) -> list[StoredEvent]:
-    """Read up to `limit` of a project's events with ids above `last`, in order."""
-    rows = await connection.execute(_OF_PROJECT, {"in_project": project, "after": last, "at_most": limit})
+async def of_project_after(
+    connection: Connection, project: str, last: int, *, subject: str | None = None, limit: int
+) -> list[StoredEvent]:
+    """Read up to `limit` of a project's (and, if given, subject's) events with ids above `last`, in order."""
+    values = {"in_project": project, "after": last, "at_most": limit}
+    if subject is None:
+        rows = await connection.execute(_OF_PROJECT, values)
+    else:
+        rows = await connection.execute(_OF_SUBJECT, {**values, "of_subject": subject})
     return [StoredEvent(**row) for row in rows.mappings()]
 
 

@@ -47,6 +47,11 @@ async def get(connection: Connection, key: IdempotencyKey) -> Reservation | None
     return Reservation(key, row.fingerprint, row.task_id) if row else None
 
 
+async def release(connection: Connection, reserved: Sequence[IdempotencyKey]) -> None:
+    """Delete keys that were reserved for nothing."""
+    await connection.execute(_drop(len(reserved)), _named(reserved))
+
+
 async def sweep(connection: Connection, *, before: int, limit: int) -> int:
     """Delete up to `limit` keys created before then; returns how many."""
     old = select(keys.c.project, keys.c.subject, keys.c.key).where(keys.c.created_at <= before).limit(limit)

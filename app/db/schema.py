@@ -196,6 +196,25 @@ api_keys = Table(
     Column("hash", String(64), nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+)
+
+project_budgets = Table(
+    # How many tasks a project may make in a day; without a row as many as it likes.
+    "project_budgets",
+    metadata,
+    Column("project", String(64), primary_key=True),
+    Column("daily_tasks", Integer, nullable=False),
+)
+
+quota_counts = Table(
+    # How much of a quota is used: of a token's, or of a project's day.
+    "quota_counts",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("used", Integer, nullable=False),
+    Column("kept_until", BigInteger, nullable=False),
+    Index("ix_quota_counts_kept_until", "kept_until"),
 )
 
 account = Table(

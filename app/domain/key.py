@@ -18,6 +18,8 @@ class ApiKey:
     name: str
     created_at: int
     revoked_at: int | None = None
+    last_used_at: int | None = None
+    """To a minute."""
 
 
 def new_key_id() -> str:

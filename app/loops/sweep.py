@@ -11,4 +11,4 @@ class SweepLoop:
 
     async def run_once(self) -> int:
         """Sweep one batch; returns how many rows went."""
-        return await self._service.idempotency_keys()
+        return await self._service.idempotency_keys() + await self._service.quota_counts()

@@ -1,27 +1,37 @@
-"""Who may call: API keys, and the rules for running without any."""
+"""Who may call: by API key or browser token, and the rules for running without any key."""
 
 import asyncio
+import re
 
 import structlog
 
 from app.clock import Clock
 from app.db import keys as key_rows
 from app.db.engine import Database
+from app.domain.browser_token import TOKEN_PREFIX, BrowserTokens
 from app.domain.key import DEFAULT_PROJECT, ApiKey, hash_secret, new_key_id, new_secret
 from app.errors import ConfigurationError, Unauthorized
+from app.services.grant import TokenGrant
+from app.services.keyring import Keyring
 from app.services.tasks import Caller
 from app.settings import Settings
 
 _RECHECK_AFTER = 1_000
+_KEY = re.compile(r"[\x21-\x7e]{8,200}")
+_ANYBODY = Caller(DEFAULT_PROJECT)
 _log = structlog.get_logger(__name__)
 
 
 class Access:
     """Decides who a request comes from."""
 
-    def __init__(self, *, database: Database, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, *, database: Database, clock: Clock, settings: Settings, keyring: Keyring, tokens: BrowserTokens
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._keyring = keyring
+        self._tokens = tokens
         self._auth = settings.auth
         self._keys_exist = False
         self._checked_at: int | None = None
@@ -51,17 +61,46 @@ class Access:
         self._checked_at = now
 
     async def authenticate(self, authorization: str | None) -> Caller:
-        """Tell who calls, by the `Authorization` header; raises `Unauthorized`."""
+        """Tell who calls, by the `Authorization` header; raises `Unauthorized`.
+
+        A token counts as one even while no key is needed: whoever sends it means its limits.
+        """
+        scheme, _, rest = (authorization or "").partition(" ")
+        secret = rest.strip() if scheme.lower() == "bearer" else ""
+        if secret.startswith(TOKEN_PREFIX):
+            return await self.by_token(secret)
         if await self.is_open():
-            return Caller(DEFAULT_PROJECT)
-        scheme, _, secret = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not secret.strip():
-            raise Unauthorized("Send an API key as 'Authorization: Bearer <key>'.")
-        digest = hash_secret(secret.strip())
-        key = await self._database.read(lambda connection: key_rows.find(connection, digest))
-        if key is None or key.revoked_at is not None:
+            return _ANYBODY
+        if not secret:
+            raise Unauthorized("Send an API key or a browser token as 'Authorization: Bearer <key>'.")
+        grant = await self._keyring.by_secret(secret) if _KEY.fullmatch(secret) else None
+        if grant is None:
             raise Unauthorized("This API key is unknown or was revoked.")
-        return Caller(key.project)
+        return Caller(grant.key.project, key_id=grant.key.id, grant=grant)
+
+    async def by_token(self, text: str) -> Caller:
+        """Tell who calls, by a browser token; raises `Unauthorized`."""
+        token = self._tokens.verify(text)
+        if token is None:
+            raise Unauthorized("This browser token is not one of ours, or was changed on its way.")
+        if self._clock.now() >= token.expires_at:
+            raise Unauthorized("This browser token has expired; get a new one.")
+        is_open = await self.is_open()
+        if token.key_id is None:
+            if not is_open:
+                raise Unauthorized("This browser token was made before keys were required; get a new one.")
+            grant = None
+        else:
+            grant = await self._keyring.by_id(token.key_id)
+            if grant is None:
+                raise Unauthorized("The API key that made this browser token was revoked.")
+        return Caller(
+            token.project,
+            token.subject,
+            key_id=None if is_open else token.key_id,
+            token=token,
+            grant=TokenGrant(grant, token.expires_at, self._clock),
+        )
 
 
 async def check_start(database: Database, settings: Settings) -> bool:

@@ -10,7 +10,7 @@ from app.db.engine import Database
 from app.domain import delivery as rules
 from app.domain.delivery import Attempt, Delivery, DeliveryState
 from app.domain.destination import DestinationRules
-from app.errors import DeliveryNotFound, InvalidRequest
+from app.errors import DeliveryNotFound, Forbidden, InvalidRequest
 from app.outbound.webhooks import problem_with
 from app.services.bell import Bell
 from app.services.tasks import Caller
@@ -37,8 +37,13 @@ class Deliveries:
         self._destinations = destinations
         self._bell = bell
 
-    def check_url(self, url: str) -> None:
-        """Raise `InvalidRequest` for a URL that shows by itself that nothing can or may be delivered to it."""
+    def check_url(self, caller: Caller, url: str) -> None:
+        """Raise `InvalidRequest` for a URL that shows by itself that nothing can or may be delivered to it.
+
+        Raises `Forbidden` for a caller with a browser token: pages don't send us to servers.
+        """
+        if caller.token is not None:
+            raise Forbidden("A browser token can't be used with webhook_url.")
         problem = problem_with(url, self._destinations)
         if problem is not None:
             raise InvalidRequest("Some fields of the body are wrong.", [{"field": "webhook_url", "message": problem}])

@@ -60,13 +60,17 @@ class Feed:
 
     @contextmanager
     def listening(self, listener: Listener) -> Iterator[None]:
-        """Have a listener told of what concerns it; `begin` must follow before it reads anything."""
+        """Have a listener told of what concerns it, until its caller is not let in any more.
+
+        `begin` must follow before it reads anything.
+        """
         table, name = (self._of_tasks, listener.task_id) if listener.task_id else (self._of_projects, listener.project)
         table.setdefault(name, set()).add(listener)
         if self._is_stopped:
             listener.close()
         try:
-            yield
+            with listener.until_over(listener.end):
+                yield
         finally:
             table[name].remove(listener)
             if not table[name]:

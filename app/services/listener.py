@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from app.domain.feed_event import FeedEvent
+from app.errors import GatewayError
 from app.services.bell import Bell
 from app.services.tasks import Caller
 
@@ -23,11 +24,15 @@ class Listener:
         most_waiting: int = 1,
     ) -> None:
         self.project = caller.project
+        self.subject = caller.subject
         self.owns = caller.owns
+        self.until_over = caller.until_over
         self.task_id = task_id
         self.endings_only = endings_only
         self.is_too_slow = False
         self.is_closed = False
+        self.ended_by: GatewayError | None = None
+        """Why the caller is not let in any more."""
         self.on_close: Callable[[], None] | None = None
         self._most_waiting = most_waiting
         self._waiting: list[FeedEvent] = []
@@ -35,7 +40,7 @@ class Listener:
 
     def hear(self, event: FeedEvent) -> None:
         """Be told of an event."""
-        if self.is_too_slow:
+        if self.is_too_slow or self.ended_by is not None:
             return
         if len(self._waiting) >= self._most_waiting:
             self.is_too_slow = True
@@ -50,6 +55,12 @@ class Listener:
         self._bell.ring()
         if self.on_close is not None:
             self.on_close()
+
+    def end(self, why: GatewayError) -> None:
+        """Hear nothing more, and forget what waits: the caller is not let in any more."""
+        self.ended_by = why
+        self._waiting = []
+        self.close()
 
     def clear(self) -> None:
         """Forget what waits; it is read from the table instead."""

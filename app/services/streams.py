@@ -62,6 +62,9 @@ class Stream:
         told = await self._listener.take(seconds)
         # Cut amid a replay, what the feed has told lies beyond a gap that only a resumed stream can close.
         events = [] if self.is_replaying else [event for event in told if event.id > self.position]
+        if self._listener.ended_by is not None:
+            self._end(self._listener.ended_by)
+            return []
         if events:
             self.position = events[-1].id
             self.is_over = self._listener.task_id is not None and events[-1].is_conclusion
@@ -116,7 +119,9 @@ class Stream:
         listener, after = self._listener, self.position
         if listener.task_id is not None:
             return await event_rows.of_task_after(connection, listener.task_id, after, limit=_REPLAYED_AT_ONCE)
-        return await event_rows.of_project_after(connection, listener.project, after, limit=_REPLAYED_AT_ONCE)
+        return await event_rows.of_project_after(
+            connection, listener.project, after, subject=listener.subject, limit=_REPLAYED_AT_ONCE
+        )
 
 
 class Streams:

@@ -2,6 +2,7 @@
 
 from app.clock import Clock
 from app.db import idempotency as idempotency_rows
+from app.db import quotas as quota_rows
 from app.domain.idempotency import LIFETIME
 from app.services.unit import Unit
 from app.services.writer import Writer
@@ -22,5 +23,14 @@ class Sweep:
 
         async def work(unit: Unit) -> int:
             return await idempotency_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
+
+        return await self._writer.run(work)
+
+    async def quota_counts(self) -> int:
+        """Delete one batch of what was counted for quotas that are over; returns how many."""
+        before = self._clock.now()
+
+        async def work(unit: Unit) -> int:
+            return await quota_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
 
         return await self._writer.run(work)

@@ -1,6 +1,8 @@
 """What clients do with tasks: submit, look, list, cancel, retry, delete."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -12,11 +14,13 @@ from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
 from app.domain import moves
+from app.domain.browser_token import BrowserToken
 from app.domain.callback import ReceivedCallback
 from app.domain.idempotency import IdempotencyKey, Reservation, fingerprint
 from app.domain.image import Image
 from app.domain.models import Model
 from app.domain.policy import Policy
+from app.domain.quota import Quota
 from app.domain.task import Status, Task, TaskFilter, new_task
 from app.domain.task_state import TaskState
 from app.errors import (
@@ -28,6 +32,8 @@ from app.errors import (
     TaskGone,
     TaskNotFound,
 )
+from app.services.admission import Admission
+from app.services.grant import Grant, OnEnd
 from app.services.lookup import Lookup
 from app.services.positions import QueuePositions
 from app.services.unit import Decision
@@ -38,10 +44,20 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf something is done: a project and, for browser tokens, one subject in it."""
+    """On whose behalf something is done: a project and, for browser tokens, one subject in it.
+
+    `key_id` names the API key that lets the caller in or made its token, None while no key is needed.
+    """
 
     project: str
     subject: str | None = None
+    key_id: str | None = None
+    token: BrowserToken | None = None
+    grant: Grant | None = field(default=None, compare=False)
+
+    def until_over(self, on_end: OnEnd) -> AbstractContextManager[None]:
+        """Have `on_end` told why when the caller is not let in any more."""
+        return nullcontext() if self.grant is None else self.grant.until_over(on_end)
 
     def owns(self, task: Task | None) -> bool:
         """Whether a task belongs to the caller; nobody is told of others' tasks."""
@@ -62,13 +78,19 @@ class Submission:
 
 
 class Tasks:
-    """The clients' side of the task lifecycle. Every method raises `TaskNotFound` for a task of somebody else."""
+    """The clients' side of the task lifecycle. Every method raises `TaskNotFound` for a task of somebody else.
 
-    def __init__(self, *, database: Database, writer: Writer, clock: Clock, policy: Policy) -> None:
+    Without `admission` as many tasks are accepted as come.
+    """
+
+    def __init__(
+        self, *, database: Database, writer: Writer, clock: Clock, policy: Policy, admission: Admission | None = None
+    ) -> None:
         self._database = database
         self._writer = writer
         self._clock = clock
         self._policy = policy
+        self._admission = admission
         self._positions = QueuePositions(database)
         self._lookup = Lookup(database)
 
@@ -77,8 +99,12 @@ class Tasks:
     ) -> tuple[TaskState, bool]:
         """Accept a task: once this returns it is durable. The flag says that the key had brought it before.
 
-        Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, or `TaskGone` if the key's task was deleted.
+        Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, or `TaskGone` if the key's task was deleted; and
+        `RateLimited`, `TokenExhausted` or `DailyBudgetExceeded`.
         """
+        quotas: Sequence[Quota] = ()
+        if self._admission is not None:
+            quotas = await self._admission.admit(project=caller.project, key_id=caller.key_id, token=caller.token)
         task = new_task(
             project=caller.project,
             subject=submission.subject or caller.subject,
@@ -96,7 +122,7 @@ class Tasks:
             if self._writer.is_reserving(key):
                 raise IdempotencyInProgress("The first request with this Idempotency-Key is still being committed.")
             reservation = Reservation(key, _fingerprint(submission), task.id)
-        task_id = await self._writer.create(task, reservation)
+        task_id = await self._writer.create(task, reservation, quotas)
         if task_id == task.id:
             _log.info("task_accepted", task_id=task.id, model=task.model.value, project=task.project)
             return await self._accepted(task), False

@@ -5,7 +5,7 @@ import asyncio
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.task_state import TaskState
-from app.errors import ServiceUnavailable
+from app.errors import ServiceUnavailable, Unauthorized
 from app.services.feed import Feed
 from app.services.listener import Listener
 from app.services.tasks import Caller, Tasks
@@ -34,7 +34,7 @@ class Waiting:
             return accepted
         try:
             return await self.until_ended(caller, accepted.task.id, seconds, leaving)
-        except (ServiceUnavailable, SQLAlchemyError):
+        except (ServiceUnavailable, Unauthorized, SQLAlchemyError):
             return accepted
 
     async def until_ended(
@@ -43,7 +43,7 @@ class Waiting:
         """Return a task as soon as it has ended, or after that time, or when the process stops, as it is then.
 
         `leaving` is done when the client does not wait any more. Raises `TaskNotFound`, also if the task is deleted
-        meanwhile, and `ServiceUnavailable`.
+        meanwhile, `Unauthorized` when the caller is not let in any more, and `ServiceUnavailable`.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         listener = Listener(caller, task_id, endings_only=True)
@@ -57,6 +57,8 @@ class Waiting:
                 if state.task.is_terminal:
                     return state
                 told = await listener.take(deadline - asyncio.get_running_loop().time())
+                if listener.ended_by is not None:
+                    raise listener.ended_by
                 if told:
                     return told[-1].state
         finally:

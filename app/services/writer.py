@@ -25,8 +25,10 @@ from app.domain.delivery import plan
 from app.domain.event import TaskEvent, event_of
 from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
 from app.domain.moves import Step
+from app.domain.quota import Quota
 from app.domain.task import Task
 from app.errors import GatewayError, IdempotencyKeyReused, ServiceUnavailable
+from app.services.quotas import charge
 from app.services.unit import Decider, Unit
 
 T = TypeVar("T")
@@ -44,6 +46,7 @@ class _Create:
     reservation: Reservation | None
     done: asyncio.Future[str]
     """Resolves to the id of the task that now stands for the request: this one, or the first with its key."""
+    quotas: Sequence[Quota] = ()
 
 
 @dataclass(slots=True)
@@ -100,16 +103,16 @@ class Writer:
         """Whether a request with this key is on its way to its commit in this process."""
         return key in self._reserving
 
-    async def create(self, task: Task, reservation: Reservation | None = None) -> str:
+    async def create(self, task: Task, reservation: Reservation | None = None, quotas: Sequence[Quota] = ()) -> str:
         """Insert a new task and tell of it; with a reservation, only if its key is not taken.
 
         Returns the id of the task that stands for the request; raises `IdempotencyKeyReused` if the key stands for
-        a request with another content.
+        a request with another content, and the refusal of a quota that a new task doesn't fit into.
         """
         if reservation is None:
-            return str(await self._put(_Create(task, None, self._future())))
+            return str(await self._put(_Create(task, None, self._future(), quotas)))
         self._reserving.add(reservation.key)
-        item = _Create(task, reservation, self._future())
+        item = _Create(task, reservation, self._future(), quotas)
         # Discarded by the future, not by us, and shielded: a caller that goes away does not undo the commit.
         item.done.add_done_callback(lambda _: self._reserving.discard(reservation.key))
         return str(await asyncio.shield(self._put(item)))
@@ -210,10 +213,13 @@ async def _create_all(unit: Unit, items: list[_Create]) -> _Results:
     held: dict[IdempotencyKey, Reservation] = {}
     if reservations:
         held = await idempotency_rows.reserve(unit.connection, reservations, now=unit.now, lifetime=LIFETIME)
+    refused = await _refuse(unit, items, held) if any(item.quotas for item in items) else {}
     new: list[Task] = []
     for item in items:
         holder = held[item.reservation.key] if item.reservation else None
-        if holder is None or holder.task_id == item.task.id:
+        if refusal := refused.get(holder.task_id if holder else item.task.id):
+            results.append((item, refusal))
+        elif holder is None or holder.task_id == item.task.id:
             new.append(item.task)
             results.append((item, item.task.id))
         elif item.reservation and holder.fingerprint != item.reservation.fingerprint:
@@ -224,6 +230,17 @@ async def _create_all(unit: Unit, items: list[_Create]) -> _Results:
         await task_rows.add(unit.connection, new)
         unit.events.extend(map(event_of, new))
     return results
+
+
+async def _refuse(unit: Unit, items: list[_Create], held: dict[IdempotencyKey, Reservation]) -> dict[str, GatewayError]:
+    """Count those that are new against their quotas, and free the keys of those that don't fit."""
+    new = [item for item in items if item.reservation is None or held[item.reservation.key].task_id == item.task.id]
+    wanted = {item.task.id: item.quotas for item in new if item.quotas}
+    refused = await charge(unit, wanted) if wanted else {}
+    freed = [item.reservation.key for item in new if item.reservation and item.task.id in refused]
+    if freed:
+        await idempotency_rows.release(unit.connection, freed)
+    return refused
 
 
 async def _move_all(unit: Unit, items: list[_Move]) -> _Results:

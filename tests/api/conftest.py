@@ -2,7 +2,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.keyed import KEY
 from tests.support.served import Served, empty_database, serve
+from tests.support.vendor import envelope
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -33,3 +35,33 @@ def on_sqlite(_module_sqlite: Served) -> Iterator[Served]:
     _module_sqlite.calm()
     yield _module_sqlite
     _module_sqlite.calm()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def _module_keyed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    directory = tmp_path_factory.mktemp("keyed")
+    with serve(empty_database(request.param, request, directory), directory, bootstrap_api_key=KEY) as served:
+        yield served
+
+
+@pytest.fixture
+def keyed(_module_keyed: Served) -> Iterator[Served]:
+    """A gateway on each kind of database that requires a key; its vendor refuses what it is sent."""
+    _module_keyed.vendor.on_submit = lambda _: envelope(400, "no")
+    yield _module_keyed
+    _module_keyed.calm()
+
+
+@pytest.fixture(scope="module")
+def _module_keyed_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    directory = tmp_path_factory.mktemp("keyed")
+    with serve(f"sqlite:///{directory / 'test.db'}", directory, bootstrap_api_key=KEY) as served:
+        yield served
+
+
+@pytest.fixture
+def keyed_sqlite(_module_keyed_sqlite: Served) -> Iterator[Served]:
+    """Like `keyed`, on SQLite alone."""
+    _module_keyed_sqlite.vendor.on_submit = lambda _: envelope(400, "no")
+    yield _module_keyed_sqlite
+    _module_keyed_sqlite.calm()

@@ -180,7 +180,12 @@ def test_a_revoked_key_is_out_at_once(closed: tuple[Served, str, str, Path]) -> 
     listed = run_app(directory, "keys", "list", **settings).stdout.splitlines()
     key_id = next(line for line in listed if "short-lived" in line).split()[0]
     assert run_app(directory, "keys", "revoke", key_id, **settings).returncode == 0
+    until(
+        lambda: served.client.get(V1, headers=bearer(secret)).status_code == 401, seconds=1, what="the end of the key"
+    )
     assert problem(served.client.get(V1, headers=bearer(secret))) == (401, "unauthorized")
+    listed = run_app(directory, "keys", "list", **settings).stdout.splitlines()
+    assert "last used 20" in next(line for line in listed if key_id in line)
 
 
 def test_a_service_with_keys_answers_to_any_host_and_origin(closed: tuple[Served, str, str, Path]) -> None:

@@ -8,23 +8,25 @@ from sqlalchemy import Engine, event
 
 from app.db.engine import Database
 from app.db.migrate import migrate
+from app.domain.browser_token import BrowserTokens
 from app.services.access import Access, create_key
+from app.services.keyring import Keyring
+from app.services.writer import Writer
 from app.settings import Settings
-
-
-class HandClock:
-    """A clock that moves when told to."""
-
-    time = 1_800_000_000_000
-
-    def now(self) -> int:
-        return self.time
+from tests.support.clocks import HandClock
 
 
 async def test_one_request_looks_for_all_that_come_in_the_same_moment(tmp_path: Path) -> None:
     database, clock = Database(f"sqlite:///{tmp_path / 'test.db'}"), HandClock()
     await migrate(database)
-    access = Access(database=database, clock=clock, settings=Settings(data_dir=tmp_path))
+    writer = Writer(database, clock, lambda _: None)
+    access = Access(
+        database=database,
+        clock=clock,
+        settings=Settings(data_dir=tmp_path),
+        keyring=Keyring(database=database, writer=writer, clock=clock),
+        tokens=BrowserTokens(["secret"]),
+    )
     looks: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:

@@ -1,0 +1,81 @@
+"""Whether one more task is let in: by the rate of its key, and by the quotas that are counted where it is committed."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+
+from app.clock import Clock
+from app.db import quotas as quota_rows
+from app.db.engine import Database
+from app.domain import quota
+from app.domain.browser_token import BrowserToken
+from app.domain.quota import Quota
+from app.domain.rate import RateWindow
+from app.errors import RateLimited
+
+_FRESH_SECONDS = 0.5
+_STALE_SECONDS = 0.9
+
+
+class Admission:
+    """Judges submits. `rate` is N and S of `KEY_RATE_LIMIT`, for this process alone; `monotonic` tells seconds."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        rate: tuple[int, float] | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._monotonic = monotonic
+        self._rate = rate
+        self._window = RateWindow(*rate) if rate is not None else None
+        self._budgets: dict[str, int] = {}
+        self._read_at = -math.inf
+        self._reading: asyncio.Task[None] | None = None
+
+    async def admit(self, *, project: str, key_id: str | None, token: BrowserToken | None) -> tuple[Quota, ...]:
+        """Count a submit for its key and return the quotas that its task has to fit into.
+
+        Raises `RateLimited`, and `ServiceUnavailable` if the budgets can't be read.
+        """
+        if self._window is not None and self._rate is not None and key_id is not None:
+            wait = self._window.take(key_id, self._monotonic())
+            if wait > 0:
+                count, seconds = self._rate
+                message = f"This API key may bring {count} tasks in any {seconds:g} seconds."
+                raise RateLimited(message, retry_after=math.ceil(wait))
+        quotas: tuple[Quota, ...] = () if token is None else (quota.of_token(token),)
+        await self._refresh_budgets()
+        budget = self._budgets.get(project)
+        return quotas if budget is None else (*quotas, quota.of_day(project, budget, self._clock.now()))
+
+    async def _refresh_budgets(self) -> None:
+        """Read the budgets if they are not fresh.
+
+        One request does; the others go by what was so a moment ago instead of waiting, as long as it is no more than that.
+        """
+        age = self._monotonic() - self._read_at
+        if age < _FRESH_SECONDS:
+            return
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_budgets(), name="budgets")
+            self._reading.add_done_callback(self._end_reading)
+        elif age < _STALE_SECONDS:
+            return
+        # Shielded: whoever goes away must not take the answer from others.
+        await asyncio.shield(self._reading)
+
+    async def _read_budgets(self) -> None:
+        began = self._monotonic()
+        self._budgets = await self._database.read(quota_rows.daily_budgets)
+        self._read_at = began
+
+    def _end_reading(self, reading: asyncio.Task[None]) -> None:
+        self._reading = None
+        if not reading.cancelled():
+            reading.exception()  # fetched, lest asyncio complain where everybody has gone away

@@ -1,0 +1,197 @@
+"""Browser tokens over HTTP: where they stand, and how they end."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.api.permissions import QUERY_TOKEN_ROUTES, TOKEN_ROUTES
+from app.clock import SystemClock
+from app.db.engine import Database
+from app.domain.browser_token import TOKEN_PREFIX
+from app.services.access import create_key, revoke_key
+from tests.support.databases import PostgresServer
+from tests.support.gateway import LiveGateway
+from tests.support.keyed import KEY, V1, bearer, failed, make, problem, submit
+from tests.support.served import Served, serve
+from tests.support.streams import EventReader
+from tests.support.vendor import Vendor
+from tests.support.waiting import until
+
+
+async def create_and_close(database_url: str, name: str) -> tuple[str, str]:
+    """Make a key as the command does; returns its id and its secret."""
+    database = Database(database_url)
+    key, secret = await create_key(database, SystemClock(), name, "default")
+    await database.aclose()
+    return key.id, secret
+
+
+async def revoke_and_close(database_url: str, key_id: str) -> None:
+    """Revoke a key as the command does."""
+    database = Database(database_url)
+    assert await revoke_key(database, SystemClock(), key_id)
+    await database.aclose()
+
+
+# --- forged, expired, revoked
+
+
+def test_a_changed_token_gets_nobody_in(keyed_sqlite: Served) -> None:
+    token = make(keyed_sqlite)
+    for wrong in (token[:-1], token + "x", token[:-1] + ("A" if token[-1] != "A" else "B"), TOKEN_PREFIX + "x.y"):
+        response = keyed_sqlite.client.get(V1, headers=bearer(wrong))
+        assert problem(response) == (401, "unauthorized")
+        assert "not one of ours" in response.json()["detail"]
+
+
+def test_a_token_expires_and_ends_what_is_open(keyed_sqlite: Served) -> None:
+    keyed_sqlite.calm()
+    token = make(keyed_sqlite, ttl_seconds=1)
+    task = submit(keyed_sqlite, token).json()
+    path = f"{V1}/{task['id']}"
+    with keyed_sqlite.follow(**bearer(token)) as stream, ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(keyed_sqlite.client.get, f"{path}?wait=30", headers=bearer(token))
+        posting = pool.submit(submit, keyed_sqlite, token, Prefer="wait=30")
+        last = stream.wait_for_end()[-1]
+        assert (last.id, last.type, last.data["code"]) == (None, "stream.cut", "unauthorized")
+        assert "expired" in last.data["detail"]
+        assert problem(waiting.result()) == (401, "unauthorized")
+        # What was accepted before must not look refused.
+        assert posting.result().status_code == 202
+    response = keyed_sqlite.client.get(path, headers=bearer(token))
+    assert problem(response) == (401, "unauthorized")
+    assert "expired" in response.json()["detail"]
+
+
+# --- in the query
+
+
+def test_streams_take_a_token_in_the_query(keyed_sqlite: Served) -> None:
+    token = make(keyed_sqlite, "by query")
+    task = failed(keyed_sqlite, token)
+    with keyed_sqlite.follow(f"{V1}/{task['id']}/events?access_token={token}") as stream:
+        stream.wait_for_end()
+        assert len(stream.events) == 3
+    assert stream.headers["cache-control"] == "no-store"
+    assert stream.headers["referrer-policy"] == "no-referrer"
+    with keyed_sqlite.follow(f"/v1/events?last_event_id=1&access_token={token}") as stream:
+        stream.wait(lambda s: len(s.events) >= 3)
+        assert {task_id for task_id, _ in stream.told} <= {task["id"]}
+
+
+@pytest.mark.parametrize("query", [f"access_token={KEY}", "access_token=nbt_x.y", "access_token=", "access_token=x"])
+@pytest.mark.parametrize("path", ["/v1/events", f"{V1}/task_{'0' * 32}/events"])
+def test_streams_take_nothing_else_in_the_query(keyed_sqlite: Served, path: str, query: str) -> None:
+    response = keyed_sqlite.client.get(f"{path}?{query}")
+    assert problem(response) == (401, "unauthorized")
+    assert KEY not in response.text
+
+
+def test_a_token_in_the_query_gets_nobody_in_elsewhere(keyed_sqlite: Served) -> None:
+    token = make(keyed_sqlite, "elsewhere")
+    task = submit(keyed_sqlite, token).json()
+    for method, path in TOKEN_ROUTES - QUERY_TOKEN_ROUTES:
+        filled = path.replace("{task_id}", task["id"])
+        response = keyed_sqlite.client.request(method, f"{filled}?access_token={token}", json={"prompt": "x"})
+        assert response.status_code in {401, 404}, (method, path)
+        assert token not in response.text
+    listed = keyed_sqlite.client.get(f"{V1}?access_token={token}", headers=bearer(KEY))
+    assert problem(listed) == (422, "invalid_request")
+    assert token not in listed.text
+
+
+# --- without keys
+
+
+def test_an_open_service_honours_tokens_too(on_sqlite: Served) -> None:
+    made = on_sqlite.client.post("/v1/tokens", json={"subject": "guest", "max_tasks": 1})
+    token = made.json()["token"]
+    task = submit(on_sqlite, token).json()
+    assert task["subject"] == "guest"
+    assert problem(submit(on_sqlite, token)) == (429, "token_exhausted")
+    delete = on_sqlite.client.delete(f"{V1}/{task['id']}", headers=bearer(token))
+    assert problem(delete) == (403, "forbidden")
+    other = on_sqlite.client.post("/v1/tokens", json={"subject": "other"}).json()["token"]
+    assert on_sqlite.client.get(f"{V1}/{task['id']}", headers=bearer(other)).status_code == 404
+    assert problem(on_sqlite.client.get(V1, headers=bearer(token + "x"))) == (401, "unauthorized")
+    with on_sqlite.follow(f"/v1/events?access_token={KEY}") as stream:
+        assert stream.problem() == (401, "unauthorized")
+    assert on_sqlite.client.get(f"{V1}/{task['id']}").status_code == 200
+
+
+def test_a_token_made_without_keys_ends_when_keys_are_required(vendor: Vendor, tmp_path: Path) -> None:
+    with LiveGateway(data_dir=tmp_path, upstream_url=vendor.url) as gateway:
+        token = gateway.client.post("/v1/tokens", json={"subject": "guest"}).json()["token"]
+        assert gateway.client.get(V1, headers=bearer(token)).status_code == 200
+    with LiveGateway(data_dir=tmp_path, upstream_url=vendor.url, bootstrap_api_key=KEY) as gateway:
+        response = gateway.client.get(V1, headers=bearer(token))
+        assert problem(response) == (401, "unauthorized")
+        assert "before keys were required" in response.json()["detail"]
+
+
+# --- revoked keys and rates
+
+
+def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
+    vendor: Vendor, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    database_url = postgres.create_database()
+    given = {"database_url": database_url, "secret_key": "test-secret", "bootstrap_api_key": KEY}
+    with (
+        LiveGateway(data_dir=tmp_path / "a", upstream_url=vendor.url, **given) as gateway,
+        LiveGateway(data_dir=tmp_path / "b", upstream_url=vendor.url, **given) as other,
+        ExitStack() as stack,
+    ):
+        short = asyncio.run(create_and_close(database_url, "short"))
+        made = gateway.client.post("/v1/tokens", json={"subject": "user-7"}, headers=bearer(short[1]))
+        secrets = [short[1], made.json()["token"]]
+        urls = [gateway.settings.local_url, other.settings.local_url]
+        task = gateway.client.post(V1, json={"prompt": "x"}, headers=bearer(secrets[1])).json()
+        path = f"{V1}/{task['id']}"
+        ended = [
+            stack.enter_context(EventReader(url, where, **bearer(secret)))
+            for url in urls
+            for secret in secrets
+            for where in ("/v1/events", f"{path}/events")
+        ]
+        lasting = [stack.enter_context(EventReader(url, "/v1/events", **bearer(KEY))) for url in urls]
+        pool = stack.enter_context(ThreadPoolExecutor(4))
+        waits = [
+            pool.submit(httpx.get, f"{url}{path}?wait=30", headers=bearer(secret), timeout=30, trust_env=False)
+            for url in urls
+            for secret in secrets
+        ]
+        until(lambda: gateway.factory.waiting.count + other.factory.waiting.count == len(waits))
+        asyncio.run(revoke_and_close(database_url, short[0]))
+        for stream in ended:
+            last = stream.wait_for_end()[-1]
+            assert (last.id, last.type, last.data["code"]) == (None, "stream.cut", "unauthorized")
+        assert [wait.result().status_code for wait in waits] == [401] * len(waits)
+        for url in urls:
+            for secret in secrets:
+                response = httpx.get(f"{url}{V1}", headers=bearer(secret), trust_env=False)
+                assert problem(response) == (401, "unauthorized")
+        assert not any(stream.is_over for stream in lasting)
+
+
+def test_a_key_and_its_tokens_share_a_rate(tmp_path: Path) -> None:
+    with serve(f"sqlite:///{tmp_path / 't.db'}", tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
+        token = make(served)
+        answers = [submit(served, secret) for secret in (KEY, token, token, KEY, token)]
+        assert [r.status_code for r in answers] == [202, 202, 202, 429, 429]
+        assert problem(answers[3]) == (429, "rate_limited")
+        assert 50 <= int(answers[3].headers["Retry-After"]) <= 60
+        retry = served.client.post(f"{V1}/{answers[0].json()['id']}/cancel", headers=bearer(KEY))
+        assert retry.status_code in {200, 409}  # nothing but submits is counted
+        assert served.client.get(V1, headers=bearer(token)).status_code == 200
+
+
+def test_without_keys_there_is_no_rate(tmp_path: Path) -> None:
+    with serve(f"sqlite:///{tmp_path / 't.db'}", tmp_path, key_rate_limit="1/60") as served:
+        token = served.client.post("/v1/tokens", json={"subject": "guest"}).json()["token"]
+        assert [submit(served, token).status_code for _ in range(3)] == [202] * 3
+        assert [served.client.submit()["status"] for _ in range(3)] == ["queued"] * 3
