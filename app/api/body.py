@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from app.api.problems import field_errors
@@ -12,6 +12,15 @@ SMALL_BODY_BYTES = 64 * 1024
 """For routes that read no body: some clients send an empty object anyway."""
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def _whole(value: object) -> object:
+    """Take 3.0 for 3: JSON knows one kind of number, and some programs write all with a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""For whole numbers in strict models."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -3,9 +3,10 @@
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from app.api.body import WHOLE
 from app.domain.models import OPTIONAL_PARAMETERS, SPECS, Model, TaskType, type_of
 from app.services.tasks import Submission
 
@@ -51,11 +52,6 @@ def _tell_of_keys(schema: dict[str, Any]) -> None:
     pairs["propertyNames"] = {"minLength": 1, "maxLength": 128, **_NO_NUL}
 
 
-def _whole(value: object) -> object:
-    """Take 3.0 for 3: JSON knows one kind of number, and some programs write all with a point."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 Url = Annotated[
     str,
     Field(max_length=_MAX_URL_CHARACTERS, json_schema_extra=_HTTP_URL),
@@ -86,9 +82,7 @@ class TaskRequest(BaseModel):
         None, description="Follows from `image_urls`; if given, it must agree."
     )
     image_urls: list[Url] | None = Field(None, description="Input images, http(s).")
-    num_images: Annotated[int, Field(ge=1, le=4), BeforeValidator(_whole)] | None = Field(
-        None, description="nano-banana only."
-    )
+    num_images: Annotated[int, Field(ge=1, le=4), WHOLE] | None = Field(None, description="nano-banana only.")
     aspect_ratio: str | None = Field(None, description="One of the model's.", examples=["16:9"])
     watermark: Watermark | None = Field(None, description="nano-banana only.")
     resolution: str | None = Field(None, description="nano-banana-pro and nano-banana-2: 1K, 2K or 4K.")

@@ -49,5 +49,5 @@ def _of_model(flat: dict[str, Any], model: Model, spec: ModelSpec) -> dict[str, 
 def _parameter(flat: dict[str, Any], choices: tuple[str, ...] | None) -> dict[str, Any]:
     if choices is None:
         return deepcopy(flat)
-    kept = {name: deepcopy(flat[name]) for name in ("description", "examples", "title") if name in flat}
+    kept: dict[str, Any] = {name: flat[name] for name in ("description", "examples", "title") if name in flat}
     return {**kept, "enum": [*choices, None]}

@@ -17,6 +17,7 @@ def _cursors(prefix: str) -> st.SearchStrategy[str]:
 
 schemathesis.openapi.format("task-cursor", _cursors("task"))
 schemathesis.openapi.format("delivery-cursor", _cursors("whd"))
+schemathesis.openapi.format("subject", st.text(st.characters(codec="latin-1", categories=["L", "N"]), min_size=1))
 # Addresses that webhooks may go to; nothing is sent there, as the vendor of these tests takes no task.
 schemathesis.openapi.format(
     "uri", st.text("abc/?&=%25", max_size=20).map(lambda text: f"https://shop.example.com/{text}")
