@@ -13,6 +13,7 @@ from app.clock import SystemClock
 from app.db.engine import Database
 from app.domain.browser_token import TOKEN_PREFIX
 from app.services.access import create_key, revoke_key
+from app.services.projects import set_daily_budget
 from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway
 from tests.support.keyed import KEY, V1, bearer, failed, make, problem, submit
@@ -153,12 +154,12 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
         task = gateway.client.post(V1, json={"prompt": "x"}, headers=bearer(secrets[1])).json()
         path = f"{V1}/{task['id']}"
         ended = [
-            stack.enter_context(EventReader(url, where, **bearer(secret)))
+            stack.enter_context(EventReader(url, where, Authorization=f"Bearer {secret}"))
             for url in urls
             for secret in secrets
             for where in ("/v1/events", f"{path}/events")
         ]
-        lasting = [stack.enter_context(EventReader(url, "/v1/events", **bearer(KEY))) for url in urls]
+        lasting = [stack.enter_context(EventReader(url, "/v1/events", Authorization=f"Bearer {KEY}")) for url in urls]
         pool = stack.enter_context(ThreadPoolExecutor(4))
         waits = [
             pool.submit(httpx.get, f"{url}{path}?wait=30", headers=bearer(secret), timeout=30, trust_env=False)
@@ -195,3 +196,20 @@ def test_without_keys_there_is_no_rate(tmp_path: Path) -> None:
         token = served.client.post("/v1/tokens", json={"subject": "guest"}).json()["token"]
         assert [submit(served, token).status_code for _ in range(3)] == [202] * 3
         assert [served.client.submit()["status"] for _ in range(3)] == ["queued"] * 3
+
+
+def test_a_daily_budget_holds_as_soon_as_it_is_set(keyed_sqlite: Served) -> None:
+    async def allow(tasks: int | None) -> None:
+        database = Database(keyed_sqlite.database_url)
+        await set_daily_budget(database, SystemClock(), "default", tasks)
+        await database.aclose()
+
+    assert submit(keyed_sqlite, KEY).status_code == 202
+    asyncio.run(allow(1))
+    refused = until(lambda: found if (found := submit(keyed_sqlite, KEY)).status_code == 429 else None)
+    assert problem(refused) == (429, "daily_budget_exceeded")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 86_400
+    # The project's tokens too.
+    assert problem(submit(keyed_sqlite, make(keyed_sqlite))) == (429, "daily_budget_exceeded")
+    asyncio.run(allow(None))
+    until(lambda: submit(keyed_sqlite, KEY).status_code == 202)

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from app.clock import SystemClock
 from app.db import quotas as quota_rows
@@ -106,6 +108,23 @@ async def test_replays_do_not_count_and_refusals_leave_their_key_free(replicas: 
     another = await first.submit(holder(2, 1), "two")
     assert another.startswith("task_")
     assert await second.submit(caller, "two") == another
+
+
+async def test_without_a_quota_nothing_is_counted(replicas: list[Replica]) -> None:
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    first = replicas[0]
+    await first.submit(Caller("default"))
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        await asyncio.gather(*(first.submit(Caller("default"), f"key-{n}") for n in range(5)))
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert any("INTO tasks" in statement for statement in statements)
+    assert [one for one in statements if "quota_counts" in one or "project_budgets" in one] == []
 
 
 async def test_one_batch_holds_what_fits_and_refuses_the_rest(replicas: list[Replica]) -> None:
