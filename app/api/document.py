@@ -79,7 +79,7 @@ def _complete_operation(operation: dict[str, Any]) -> None:
 
 
 def _headers(status: str) -> dict[str, Any]:
-    found = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
+    found: dict[str, Any] = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
     if name := _ALWAYS_SENT.get(status):
         found[name] = {"required": True, **_HEADERS[name]}
     return found

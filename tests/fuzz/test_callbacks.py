@@ -39,14 +39,29 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
     max_leaves=6,
 )
-shape_a = st.fixed_dictionaries(
-    {"code": numbers, "msg": texts, "data": st.fixed_dictionaries({"taskId": texts, "info": values})}
+ids = st.one_of(st.just(OWN_ID), st.just("0" * 32), texts)
+results = st.one_of(
+    values, st.fixed_dictionaries({"resultImageUrl": st.one_of(st.just(URL), texts, st.lists(texts, max_size=3))})
 )
-shape_b = st.fixed_dictionaries(
+Body = dict[str, Any]
+shape_a: st.SearchStrategy[Body] = st.fixed_dictionaries(
+    {
+        "code": st.one_of(st.just(200), numbers),
+        "msg": texts,
+        "data": st.fixed_dictionaries({"taskId": ids, "info": results}),
+    }
+)
+shape_b: st.SearchStrategy[Body] = st.fixed_dictionaries(
     {
         "code": numbers,
         "data": st.fixed_dictionaries(
-            {"taskId": texts, "successFlag": numbers, "response": values, "errorCode": numbers, "errorMessage": texts}
+            {
+                "taskId": ids,
+                "successFlag": st.one_of(st.just(1), numbers),
+                "response": results,
+                "errorCode": numbers,
+                "errorMessage": texts,
+            }
         ),
     }
 )
@@ -89,7 +104,21 @@ def written(draw: st.DrawFn) -> bytes:
     return text.encode(encoding, "surrogatepass" if encoding != "latin-1" else "replace")
 
 
+sane = st.fixed_dictionaries(
+    {
+        "code": st.sampled_from([200, "200", 400, 500, 501]),
+        "data": st.fixed_dictionaries(
+            {
+                "taskId": st.sampled_from([OWN_ID, OWN_ID, "0" * 32]),
+                "info": st.just({"resultImageUrl": URL}),
+                "successFlag": st.sampled_from([None, None, 0, 1, 2, 3]),
+                "response": st.just({"resultImageUrl": URL}),
+            }
+        ),
+    }
+).map(lambda body: json.dumps(body).encode())
 bodies = st.one_of(
+    sane,
     written(),
     st.binary(max_size=60),
     st.builds(lambda opening, depth: opening * depth, st.sampled_from([b"[", b'{"a":', b'{"data":']), st.integers(0, 9_000)),
