@@ -41,6 +41,8 @@ _FILE_PATIENCE_SECONDS = 5
 _LOCK_PAUSE_SECONDS = 0.1
 _SHORT_SECRET = 16
 _GRACEFUL_SECONDS = 10
+# Longer than proxies and clients keep idle connections: who closes first must not be who may be sent a POST meanwhile.
+_KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 _GARBAGE_AFTER_ALLOCATIONS = 10_000
 _OPEN_FILES = 65_536
@@ -247,6 +249,7 @@ def make_server(
         server_header=False,
         proxy_headers=False,
         ws="none",
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
     return Server(config, on_stop=app.state.factory.feed.stop)

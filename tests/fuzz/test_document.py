@@ -31,4 +31,3 @@ def test_what_the_document_allows_and_forbids_is_what_is_done(
     outcome = run(served, caller, phases=phases, examples=examples, seed=1)
     assert outcome.is_clean, outcome.report
     assert outcome.cases >= least
-    print(caller, outcome.cases)
