@@ -22,7 +22,7 @@ class SmallBodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve or refuse one request."""
-        if scope["type"] == "http" and not self._is_read(scope):
+        if scope["type"] == "http" and not self.is_read(scope):
             try:
                 check_declared_length(header(scope, b"content-length"), SMALL_BODY_BYTES)
             except BodyTooLarge as error:
@@ -31,7 +31,8 @@ class SmallBodies:
         await self._app(scope, receive, send)
 
     @staticmethod
-    def _is_read(scope: Scope) -> bool:
+    def is_read(scope: Scope) -> bool:
+        """Whether the route of a request reads its body itself."""
         path = scope["path"]
         if scope["method"] != "POST":
             return False

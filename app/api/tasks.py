@@ -37,7 +37,7 @@ from app.errors import InvalidRequest
 _MAX_BODY_BYTES = 1024 * 1024
 _MAX_IDEMPOTENCY_KEY = 255
 _DEFAULT_LIMIT = 50
-_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]|$")
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}|$")
 
 router = APIRouter(
     prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
@@ -63,9 +63,9 @@ def _none_if_empty(value: object) -> object:
 
 
 def _written_out(value: object) -> object:
-    """Refuse a bare number, which would be taken for seconds since 1970, and a day without a time."""
+    """Refuse a bare number, which would be taken for seconds since 1970."""
     if isinstance(value, str) and not _MOMENT.match(value):
-        raise ValueError("must be a date and time, such as 2026-11-22T09:17:00Z")
+        raise ValueError("must be a date, or date and time, such as 2026-11-22T09:17:00Z")
     return value
 
 
