@@ -23,11 +23,11 @@ serve: $(READY)  ## Start the service (settings: environment or .env)
 	@exec $(BIN)/python -m app serve
 
 test: $(READY)  ## Run all tests
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 4 --dist worksteal
 
 coverage: $(READY)  ## Run all tests and measure what of app/ they reach (slower)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist worksteal
+	$(BIN)/coverage run -m pytest -n 4 --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --fail-under 95
 

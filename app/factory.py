@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
+
 from app.clock import Clock, SystemClock
 from app.db import facts, rates
 from app.db.engine import Database
@@ -59,11 +61,14 @@ class Factory:
         self.database = Database(database_url(settings))
         self.queue_bell, self.question_bell, self.delivery_bell = Bell(), Bell(), Bell()
         self.writer = Writer(self.database, self.clock, self._ring)
+        # Reading the list of authorities takes longer than all the rest here: once is enough.
+        tls = httpx.create_ssl_context()
         self.client = UpstreamClient(
             base_url=upstream_url,
             api_key=upstream_key,
             timeout=settings.upstream_timeout_seconds,
             concurrency=settings.upstream_concurrency,
+            tls=tls,
         )
         secrets = load_secrets(settings)
         tokens, browser_tokens = CallbackTokens(secrets), BrowserTokens(secrets)
@@ -109,7 +114,7 @@ class Factory:
         )
         self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
         destinations = DestinationRules(settings.allow_networks)
-        self.webhook_client = WebhookClient(destinations)
+        self.webhook_client = WebhookClient(destinations, tls=tls)
         self.webhook_secrets = WebhookSecrets(database=self.database, writer=self.writer, clock=self.clock)
         self.deliveries = Deliveries(
             database=self.database, writer=self.writer, destinations=destinations, bell=self.delivery_bell

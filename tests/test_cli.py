@@ -10,7 +10,7 @@ import pytest
 from app.errors import ConfigurationError
 from app.settings import load_settings
 from tests.support.databases import PostgresServer
-from tests.support.gateway import GatewayProcess, run_app
+from tests.support.gateway import GatewayProcess, run_app, run_fresh_app
 
 HIDDEN = "hunter2hunter2"
 
@@ -25,8 +25,8 @@ def refusal(directory: Path, *command: str, **environment: str) -> str:
     return line
 
 
-def test_keys_are_created_listed_and_revoked(tmp_path: Path, database_url: str) -> None:
-    settings = {"DATABASE_URL": database_url, "SECRET_KEY": "s"}
+def test_keys_are_created_listed_and_revoked(tmp_path: Path, bare_database_url: str) -> None:
+    settings = {"DATABASE_URL": bare_database_url, "SECRET_KEY": "s"}
     first = run_app(tmp_path, "keys", "create", "my phone", **settings)
     second = run_app(tmp_path, "keys", "create", "shop", "--project", "shop", **settings)
     secrets = [done.stdout.splitlines()[-1] for done in (first, second)]
@@ -73,8 +73,8 @@ def test_a_name_that_would_spoil_the_list_is_refused(tmp_path: Path, arguments: 
 
 
 def test_migrate_only_migrates(tmp_path: Path) -> None:
-    for _ in range(2):
-        done = run_app(tmp_path, "migrate")
+    for run in (run_fresh_app, run_app):
+        done = run(tmp_path, "migrate")
         assert (done.returncode, done.stderr) == (0, "")
 
 

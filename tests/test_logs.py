@@ -31,7 +31,7 @@ def test_logs_name_requests_and_tasks_and_keep_secrets(tmp_path: Path, vendor: V
     said = f"your key {UPSTREAM} is odd"
     vendor.script(envelope(401, said), Reply({"code": 200, "data": {"taskId": "a" * 32}}), envelope(400, said))
     answers: list[str] = []
-    with GatewayProcess(tmp_path, settings) as gateway:
+    with GatewayProcess(tmp_path, settings, fresh=True) as gateway:
         gateway.client.headers.update({"Authorization": f"Bearer {CLIENT}", "X-Request-ID": "my-request"})
         task = gateway.client.submit()
         vendor.wait_for_submits(2)

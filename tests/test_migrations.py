@@ -52,33 +52,33 @@ def differences(connection: Connection) -> list[Any]:
     return list(compare_metadata(MigrationContext.configure(connection), metadata))
 
 
-def test_migrations_make_what_the_models_say(database_url: str) -> None:
+def test_migrations_make_what_the_models_say(bare_database_url: str) -> None:
     async def compare(database: Database) -> list[Any]:
         await migrate(database)
         async with database.writing() as connection:
             return await connection.run_sync(differences)
 
-    assert on(database_url, compare) == []
+    assert on(bare_database_url, compare) == []
 
 
-def test_up_down_and_up_again(database_url: str) -> None:
-    on(database_url, migrate)
-    full = tables(database_url)
+def test_up_down_and_up_again(bare_database_url: str) -> None:
+    on(bare_database_url, migrate)
+    full = tables(bare_database_url)
     assert set(metadata.tables) <= full
-    on(database_url, rewind)
-    assert tables(database_url) <= {"alembic_version", "sqlite_sequence"}
-    on(database_url, migrate)
-    assert tables(database_url) == full
+    on(bare_database_url, rewind)
+    assert tables(bare_database_url) <= {"alembic_version", "sqlite_sequence"}
+    on(bare_database_url, migrate)
+    assert tables(bare_database_url) == full
 
 
-def test_many_at_once_migrate_one_database(database_url: str) -> None:
+def test_many_at_once_migrate_one_database(bare_database_url: str) -> None:
     failures: list[Exception] = []
     barrier = threading.Barrier(6)
 
     def work() -> None:
         barrier.wait()
         try:
-            settings = Settings(_env_file=None, database_url=database_url, secret_key="s")
+            settings = Settings(_env_file=None, database_url=bare_database_url, secret_key="s")
             asyncio.run(start(settings))
         except Exception as error:  # noqa: BLE001 -- whatever it is, the test is to show it
             failures.append(error)
@@ -89,27 +89,27 @@ def test_many_at_once_migrate_one_database(database_url: str) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert set(metadata.tables) <= tables(database_url)
+    assert set(metadata.tables) <= tables(bare_database_url)
 
 
-def test_processes_at_once_migrate_one_database(database_url: str, tmp_path: Path) -> None:
+def test_processes_at_once_migrate_one_database(bare_database_url: str, tmp_path: Path) -> None:
     done: list[Any] = []
-    settings = {"DATABASE_URL": database_url, "SECRET_KEY": "s"}
+    settings = {"DATABASE_URL": bare_database_url, "SECRET_KEY": "s"}
     threads = [threading.Thread(target=lambda: done.append(run_app(tmp_path, "migrate", **settings))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 4
-    assert set(metadata.tables) <= tables(database_url)
+    assert set(metadata.tables) <= tables(bare_database_url)
 
 
-def test_a_bootstrap_key_made_by_many_at_once_is_made_once(database_url: str) -> None:
+def test_a_bootstrap_key_made_by_many_at_once_is_made_once(bare_database_url: str) -> None:
     secret = "bootstrap-key-0123456789-abcdef"
 
     async def work(database: Database) -> list[ApiKey]:
         await migrate(database)
-        both = [Database(database_url), Database(database_url), Database(database_url)]
+        both = [Database(bare_database_url), Database(bare_database_url), Database(bare_database_url)]
         for one in both:
             async with one.reading():
                 pass  # connected now, so that all three begin together
@@ -118,19 +118,19 @@ def test_a_bootstrap_key_made_by_many_at_once_is_made_once(database_url: str) ->
             await one.aclose()
         return await access.list_keys(database)
 
-    assert len(on(database_url, work)) == 1
+    assert len(on(bare_database_url, work)) == 1
 
 
-def test_a_database_of_a_newer_version_stops_the_start(database_url: str, tmp_path: Path) -> None:
+def test_a_database_of_a_newer_version_stops_the_start(bare_database_url: str, tmp_path: Path) -> None:
     async def advance(database: Database) -> None:
         await migrate(database)
         async with database.writing() as connection:
             await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    on(database_url, advance)
+    on(bare_database_url, advance)
     assert head_revision() != "9999"
     for command in (["serve", "--port", "0"], ["keys", "list"]):
-        done = run_app(tmp_path, *command, DATABASE_URL=database_url, SECRET_KEY="s")
+        done = run_app(tmp_path, *command, DATABASE_URL=bare_database_url, SECRET_KEY="s")
         assert done.returncode != 0
         (line,) = done.stderr.splitlines()
         assert "DATABASE_URL" in line

@@ -24,14 +24,20 @@ class WebhookClient:
     """Posts to URLs of strangers, each over a fresh connection that is checked where it goes.
 
     It speaks to the connection pool directly: no proxy of the environment, no redirect, no cookie comes in between.
+    `tls` says whom to trust.
     """
 
     def __init__(
-        self, rules: DestinationRules, *, resolve: Resolve | None = None, timeout: float = TRY_TIMEOUT / 1000
+        self,
+        rules: DestinationRules,
+        *,
+        resolve: Resolve | None = None,
+        timeout: float = TRY_TIMEOUT / 1000,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._timeout = timeout
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=tls or httpx.create_ssl_context(),
             max_connections=None,
             # An idle connection may be closed by the other side just as we send; a fresh one has no such doubt.
             max_keepalive_connections=0,

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from app.clock import Clock
 from app.db import quotas as quota_rows
@@ -16,6 +17,15 @@ from app.errors import RateLimited
 
 _FRESH_SECONDS = 0.5
 _STALE_SECONDS = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a submit that was let in has taken of its key's rate, and the quotas that its task has to fit into."""
+
+    quotas: tuple[Quota, ...]
+    key_id: str | None
+    taken_at: float
 
 
 class Admission:
@@ -38,21 +48,32 @@ class Admission:
         self._read_at = -math.inf
         self._reading: asyncio.Task[None] | None = None
 
-    async def admit(self, *, project: str, key_id: str | None, token: BrowserToken | None) -> tuple[Quota, ...]:
-        """Count a submit for its key and return the quotas that its task has to fit into.
+    async def admit(self, *, project: str, key_id: str | None, token: BrowserToken | None) -> Place:
+        """Let a submit in: it counts for its key, unless what was taken is given back.
 
         Raises `RateLimited`, and `ServiceUnavailable` if the budgets can't be read.
         """
+        await self._refresh_budgets()
+        quotas: tuple[Quota, ...] = () if token is None else (quota.of_token(token),)
+        budget = self._budgets.get(project)
+        if budget is not None:
+            quotas = (*quotas, quota.of_day(project, budget, self._clock.now()))
+        now = self._monotonic()
         if self._window is not None and self._rate is not None and key_id is not None:
-            wait = self._window.take(key_id, self._monotonic())
+            wait = self._window.take(key_id, now)
             if wait > 0:
                 count, seconds = self._rate
                 message = f"This API key may bring {count} tasks in any {seconds:g} seconds."
                 raise RateLimited(message, retry_after=math.ceil(wait))
-        quotas: tuple[Quota, ...] = () if token is None else (quota.of_token(token),)
-        await self._refresh_budgets()
-        budget = self._budgets.get(project)
-        return quotas if budget is None else (*quotas, quota.of_day(project, budget, self._clock.now()))
+        return Place(quotas, key_id, now)
+
+    def give_back(self, place: Place) -> None:
+        """Take back what a submit has taken of its key's rate: it brought no task.
+
+        Otherwise a page whose token is used up could use up the rate of all that share the key.
+        """
+        if self._window is not None and place.key_id is not None:
+            self._window.give_back(place.key_id, place.taken_at)
 
     async def _refresh_budgets(self) -> None:
         """Read the budgets if they are not fresh.

@@ -1,6 +1,7 @@
 """The keys in use: looked up once in a while for all who use them, and never trusted for longer than a moment."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -80,15 +81,15 @@ class Keyring:
     async def _find(self, name: str) -> KeyGrant | None:
         now = self._monotonic()
         grant = self._grants.get(name)
+        if grant is not None:
+            # Before anything is awaited: `look` drops what nobody asks for.
+            grant.asked_at = now
         if grant is None or now - grant.read_at > _FRESH_SECONDS:
-            if now - self._unknown.get(name, -_FRESH_SECONDS) < _FRESH_SECONDS:
+            if now - self._unknown.get(name, -math.inf) < _FRESH_SECONDS:
                 return None
             await self._ask(name)
             grant = self._grants.get(name)
-        if grant is None:
-            return None
-        grant.asked_at = now
-        return None if grant.is_over else grant
+        return None if grant is None or grant.is_over else grant
 
     async def _ask(self, name: str) -> None:
         """Have a name read; all who come while a read is under way share the next."""
@@ -123,6 +124,7 @@ class Keyring:
             grant = self._grants.get(key.id)
             if grant is None:
                 grant = self._grants[key.id] = self._grants[digest] = KeyGrant(key, digest)
+                grant.asked_at = began
             grant.read_at = began
             if key.revoked_at is not None:
                 grant.end()

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+from functools import lru_cache
 
 from app.db import facts
 from app.db.engine import Database
@@ -59,6 +60,7 @@ async def check_fingerprint(database: Database, known: list[str]) -> None:
             await facts.replace(connection, _FACT, recorded, fingerprints[0])
 
 
+@lru_cache(maxsize=16)
 def _fingerprint(secret: str) -> str:
     # Slow on purpose: whoever reads the database must not be able to try out weak secrets quickly.
     return hashlib.pbkdf2_hmac("sha256", secret.encode(), b"nanobanana-gateway", 200_000).hex()[:32]

@@ -24,6 +24,7 @@ from app.domain.quota import Quota
 from app.domain.task import Status, Task, TaskFilter, new_task
 from app.domain.task_state import TaskState
 from app.errors import (
+    GatewayError,
     IdempotencyInProgress,
     NotCancelable,
     NotDeletable,
@@ -102,9 +103,21 @@ class Tasks:
         Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, or `TaskGone` if the key's task was deleted; and
         `RateLimited`, `TokenExhausted` or `DailyBudgetExceeded`.
         """
-        quotas: Sequence[Quota] = ()
-        if self._admission is not None:
-            quotas = await self._admission.admit(project=caller.project, key_id=caller.key_id, token=caller.token)
+        if self._admission is None:
+            return await self._submit(caller, submission, idempotency_key, ())
+        place = await self._admission.admit(project=caller.project, key_id=caller.key_id, token=caller.token)
+        try:
+            state, is_replay = await self._submit(caller, submission, idempotency_key, place.quotas)
+        except GatewayError:
+            self._admission.give_back(place)
+            raise
+        if is_replay:
+            self._admission.give_back(place)
+        return state, is_replay
+
+    async def _submit(
+        self, caller: Caller, submission: Submission, idempotency_key: str | None, quotas: Sequence[Quota]
+    ) -> tuple[TaskState, bool]:
         task = new_task(
             project=caller.project,
             subject=submission.subject or caller.subject,

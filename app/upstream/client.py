@@ -25,10 +25,12 @@ class UpstreamClient:
     """Calls of the vendor's API, one account.
 
     `timeout` bounds one call from connect to the last byte, in seconds. Environment proxies are honoured unless
-    the upstream is on this machine.
+    the upstream is on this machine. `tls` says whom to trust.
     """
 
-    def __init__(self, *, base_url: str, api_key: str, timeout: float, concurrency: int) -> None:
+    def __init__(
+        self, *, base_url: str, api_key: str, timeout: float, concurrency: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._scrub = Scrubber(api_key)
         self._timeout = timeout
         # Polls share the pool with submits; neither may wait for the other's connections.
@@ -42,6 +44,7 @@ class UpstreamClient:
             headers={"Authorization": f"Bearer {api_key}", "User-Agent": "nanobanana-gateway"},
             timeout=httpx.Timeout(timeout),
             limits=limits,
+            verify=tls or httpx.create_ssl_context(),
             trust_env=not is_loopback(urlsplit(base_url).hostname or ""),
         )
 

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.databases import create_sqlite
 from tests.support.keyed import KEY
 from tests.support.served import Served, empty_database, serve
 from tests.support.vendor import envelope
@@ -25,7 +26,7 @@ def served(_module_gateway: Served) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def _module_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("served")
-    with serve(f"sqlite:///{directory / 'test.db'}", directory) as served:
+    with serve(create_sqlite(directory / "test.db"), directory) as served:
         yield served
 
 
@@ -55,7 +56,7 @@ def keyed(_module_keyed: Served) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def _module_keyed_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("keyed")
-    with serve(f"sqlite:///{directory / 'test.db'}", directory, bootstrap_api_key=KEY) as served:
+    with serve(create_sqlite(directory / "test.db"), directory, bootstrap_api_key=KEY) as served:
         yield served
 
 

@@ -334,7 +334,7 @@ def test_what_gives_no_result_makes_the_gateway_ask_at_once(on_sqlite: Served, b
     task, submit = on_sqlite.processing()
     upstream_id = task["upstream_task_id"]
     assert answer(on_sqlite.call_back(submit, body(upstream_id))) == (422, "unreadable_callback")
-    until(lambda: on_sqlite.questions_about(upstream_id), seconds=5, what="the question")
+    until(lambda: on_sqlite.questions_about(upstream_id), what="the question")
     assert on_sqlite.client.task(task["id"])["status"] == "processing"
     assert answer(on_sqlite.call_back(submit, success_a(upstream_id))) == (200, RECEIVED)
 
@@ -346,7 +346,7 @@ def test_the_answer_to_the_question_ends_the_task(served: Served) -> None:
         shape_b(asked, 1, response={"resultImageUrl": URL}) if asked == upstream_id else shape_b(asked, 0)
     )
     assert served.call_back(submit, b"garbage").status_code == 422
-    assert sources(served.client.wait_for(task["id"], "succeeded", seconds=5)) == [URL]
+    assert sources(served.client.wait_for(task["id"], "succeeded")) == [URL]
 
 
 def test_much_garbage_makes_few_questions(on_sqlite: Served) -> None:

@@ -1,16 +1,14 @@
 """Every route of the API's document, called by those whom what it names does not belong to."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from app.api.permissions import TOKEN_ROUTES
-from tests.support.gateway import run_app
 from tests.support.hooked import HOOKED
-from tests.support.keyed import KEY, V1, bearer, problem
+from tests.support.keyed import KEY, V1, bearer, create_key, problem
 from tests.support.served import Served, empty_database, serve
 from tests.support.vendor import envelope
 from tests.support.waiting import until
@@ -37,7 +35,7 @@ OTHERS = {
     "POST /v1/webhook-secret/rotate": "likewise",
     "POST /callbacks/nanobanana/{token}": "needs no key; its token names the task",
     "GET /v1/images/{image_id}": "needs no key; its id can't be guessed",
-    "HEAD /v1/images/{image_id}": "likewise",
+    "GET /v1/uploads/{upload_id}": "likewise",
     "GET /healthz": "says nothing of anybody",
     "GET /readyz": "likewise",
 }
@@ -50,23 +48,16 @@ def owned(
     """A service with a task of subject `mine` that has a delivery, its ids, and the secrets of strangers to it."""
     directory = tmp_path_factory.mktemp("owned")
     database_url = empty_database(request.param, request, directory)
-    other = create_key(directory, database_url)
     with serve(database_url, directory, bootstrap_api_key=KEY, **HOOKED) as served:
         served.vendor.on_submit = lambda _: envelope(400, "no")
         ids = make_task(served)
+        _, other = create_key(database_url, "other", "other")
         strangers = {
             "another project": other,
             "another subject": make_token(served, KEY, "other"),
             "another project's token of the same subject": make_token(served, other, "mine"),
         }
         yield served, ids, strangers
-
-
-def create_key(directory: Path, database_url: str) -> str:
-    settings = {"DATABASE_URL": database_url, "SECRET_KEY": "test-secret"}
-    done = run_app(directory, "keys", "create", "other", "--project", "other", **settings)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
 
 
 def make_token(served: Served, key: str, subject: str) -> str:

@@ -12,31 +12,14 @@ from app.api.permissions import QUERY_TOKEN_ROUTES, TOKEN_ROUTES
 from app.clock import SystemClock
 from app.db.engine import Database
 from app.domain.browser_token import TOKEN_PREFIX
-from app.services.access import create_key, revoke_key
 from app.services.projects import set_daily_budget
-from tests.support.databases import PostgresServer
+from tests.support.databases import PostgresServer, create_sqlite
 from tests.support.gateway import LiveGateway
-from tests.support.keyed import KEY, V1, bearer, failed, make, problem, submit
+from tests.support.keyed import KEY, V1, bearer, create_key, failed, make, problem, revoke_key, submit
 from tests.support.served import Served, serve
 from tests.support.streams import EventReader
 from tests.support.vendor import Vendor
 from tests.support.waiting import until
-
-
-async def create_and_close(database_url: str, name: str) -> tuple[str, str]:
-    """Make a key as the command does; returns its id and its secret."""
-    database = Database(database_url)
-    key, secret = await create_key(database, SystemClock(), name, "default")
-    await database.aclose()
-    return key.id, secret
-
-
-async def revoke_and_close(database_url: str, key_id: str) -> None:
-    """Revoke a key as the command does."""
-    database = Database(database_url)
-    assert await revoke_key(database, SystemClock(), key_id)
-    await database.aclose()
-
 
 # --- forged, expired, revoked
 
@@ -147,7 +130,7 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
         LiveGateway(data_dir=tmp_path / "b", upstream_url=vendor.url, **given) as other,
         ExitStack() as stack,
     ):
-        short = asyncio.run(create_and_close(database_url, "short"))
+        short = create_key(database_url, "short")
         made = gateway.client.post("/v1/tokens", json={"subject": "user-7"}, headers=bearer(short[1]))
         secrets = [short[1], made.json()["token"]]
         urls = [gateway.settings.local_url, other.settings.local_url]
@@ -167,7 +150,7 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
             for secret in secrets
         ]
         until(lambda: gateway.factory.waiting.count + other.factory.waiting.count == len(waits))
-        asyncio.run(revoke_and_close(database_url, short[0]))
+        revoke_key(database_url, short[0])
         for stream in ended:
             last = stream.wait_for_end()[-1]
             assert (last.id, last.type, last.data["code"]) == (None, "stream.cut", "unauthorized")
@@ -180,7 +163,7 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
 
 
 def test_a_key_and_its_tokens_share_a_rate(tmp_path: Path) -> None:
-    with serve(f"sqlite:///{tmp_path / 't.db'}", tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
+    with serve(create_sqlite(tmp_path / "test.db"), tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
         token = make(served)
         answers = [submit(served, secret) for secret in (KEY, token, token, KEY, token)]
         assert [r.status_code for r in answers] == [202, 202, 202, 429, 429]
@@ -191,8 +174,19 @@ def test_a_key_and_its_tokens_share_a_rate(tmp_path: Path) -> None:
         assert served.client.get(V1, headers=bearer(token)).status_code == 200
 
 
+def test_what_brings_no_task_takes_nothing_of_the_rate(tmp_path: Path) -> None:
+    with serve(create_sqlite(tmp_path / "test.db"), tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
+        token = make(served, max_tasks=1)
+        once = {"Idempotency-Key": "once"}
+        assert [submit(served, token, **once).status_code for _ in range(5)] == [202] * 5
+        assert {problem(submit(served, token)) for _ in range(5)} == {(429, "token_exhausted")}
+        assert served.client.post(V1, json={"prompt": ""}, headers=bearer(KEY)).status_code == 422
+        assert [submit(served, KEY).status_code for _ in range(3)] == [202, 202, 429]
+        assert problem(submit(served, KEY)) == (429, "rate_limited")
+
+
 def test_without_keys_there_is_no_rate(tmp_path: Path) -> None:
-    with serve(f"sqlite:///{tmp_path / 't.db'}", tmp_path, key_rate_limit="1/60") as served:
+    with serve(create_sqlite(tmp_path / "test.db"), tmp_path, key_rate_limit="1/60") as served:
         token = served.client.post("/v1/tokens", json={"subject": "guest"}).json()["token"]
         assert [submit(served, token).status_code for _ in range(3)] == [202] * 3
         assert [served.client.submit()["status"] for _ in range(3)] == ["queued"] * 3

@@ -60,3 +60,20 @@ def test_keys_are_counted_apart_and_forgotten() -> None:
     assert window.take("c", 60) == 0
     assert window.take("a", 60) == 0
     assert window.take("c", 61) == 9
+
+
+def test_what_is_given_back_does_not_count() -> None:
+    window = RateWindow(2, 10)
+    assert [window.take("a", now) for now in (0, 1, 2)] == [0, 0, 8]
+    window.give_back("a", 1)
+    assert [window.take("a", now) for now in (2, 3)] == [0, 7]
+    window.give_back("a", 1)  # it was already
+    window.give_back("b", 1)  # never was
+    assert window.take("a", 3) == 7
+
+
+def test_many_keys_are_forgotten_when_they_are_silent() -> None:
+    window = RateWindow(1, 10)
+    for number in range(5_000):
+        assert window.take(f"key-{number}", number) == 0
+    assert len(window._times) < 2_000  # noqa: SLF001 -- it is about memory

@@ -53,8 +53,10 @@ _SETTINGS = {
     "UPSTREAM_RATE_LIMIT": "0",
     "UPSTREAM_TIMEOUT_SECONDS": "2",
     "SUBMIT_RETRIES": "50",
-    "POLL_AFTER_SECONDS": "1",
-    "TASK_TIMEOUT_SECONDS": "15",
+    # A replica that is killed while it probes a paused account leaves everybody waiting as long as this.
+    "HOLD_RETRY_SECONDS": "2",
+    "POLL_AFTER_SECONDS": "0.5",
+    "TASK_TIMEOUT_SECONDS": "10",
 }
 
 

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import httpx
 
+from tests.support.connections import KEPT_BRIEFLY
+
 ROOT = "/api/v1/nanobanana"
 T = TypeVar("T")
 
@@ -16,7 +18,7 @@ class Client(httpx.Client):
 
     def __init__(self, url: str) -> None:
         headers = {"Authorization": "Bearer key", "User-Agent": "tests/1"}
-        super().__init__(base_url=url, headers=headers, trust_env=False, timeout=10)
+        super().__init__(base_url=url, headers=headers, trust_env=False, timeout=30, limits=KEPT_BRIEFLY)
 
     def submit(self, prompt: str = "a lake", endpoint: str = "generate", **fields: Any) -> httpx.Response:
         kind = {"type": "TEXTTOIAMGE"} if endpoint == "generate" else {}

@@ -43,7 +43,7 @@ class Receiver:
         self._thread.start()
 
     def raw(self) -> bytes:
-        return self.calls.get(timeout=5)
+        return self.calls.get(timeout=15)
 
     def next(self) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(self.raw())

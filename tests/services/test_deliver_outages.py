@@ -101,7 +101,7 @@ def test_a_stop_does_not_wait_for_a_receiver_and_the_next_start_delivers_at_once
     first.close()
     receiver.on_post = lambda _: Said()
     second = start(database_url=database_url, **HOOKED)
-    receiver.wait_for(2, seconds=5)
+    receiver.wait_for(2)
     assert settled(second, task, "delivered")["attempts"][0]["status"] == 200
     gate.set()
 

@@ -10,7 +10,6 @@ from sqlalchemy import Engine, event
 from app.clock import SystemClock
 from app.db import quotas as quota_rows
 from app.db.engine import Database
-from app.db.migrate import migrate
 from app.domain import quota
 from app.domain.browser_token import BrowserToken
 from app.domain.models import Model
@@ -50,7 +49,6 @@ class Replica:
 async def replicas(database_url: str) -> AsyncIterator[list[Replica]]:
     """Two processes on one database. (A SQLite file has one in earnest; the statements are to hold all the same.)"""
     first = Replica(database_url)
-    await migrate(first.database)
     both = [first, Replica(database_url)]
     for replica in both:
         replica.writer.start()

@@ -6,10 +6,12 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import httpx
 
@@ -19,14 +21,19 @@ from app.serve import listen, make_server, prepare, prepare_data_dir
 from app.services.secret import load_secrets
 from app.services.streams import StreamLimits
 from app.settings import Settings
+from tests.support.connections import KEPT_BRIEFLY
+from tests.support.databases import create_sqlite
+from tests.support.nursery import ROOT, Forked, nursery
 from tests.support.waiting import until
 
-ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"poll_after_seconds": 30.0, "upstream_rate_limit": "0", "upstream_timeout_seconds": 5.0}
 
 
 class TaskClient(httpx.Client):
-    """An HTTP client with the few words that tests say most."""
+    """An HTTP client of this machine's services with the few words that tests say most."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__(base_url=base_url, timeout=30, limits=KEPT_BRIEFLY, verify=False, trust_env=False)
 
     def submit(self, **body: Any) -> dict[str, Any]:
         response = self.post("/v1/tasks", json={"prompt": "a lake at sunset", **body})
@@ -59,6 +66,8 @@ class LiveGateway:
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
         self.settings = Settings(_env_file=None, **{"host": "127.0.0.1", "port": 0, **given})
         prepare_data_dir(self.settings)
+        if self.settings.database_url is None and not (file := data_dir / "gateway.db").exists():
+            create_sqlite(file)
         asyncio.run(prepare(self.settings, load_secrets(self.settings)))
         self._listener = listen(self.settings)
         port = self._listener.getsockname()[1]
@@ -74,7 +83,7 @@ class LiveGateway:
         self._thread.start()
         until(lambda: self._server.started or not self._thread.is_alive(), what="the start")
         assert self._server.started
-        self.client = TaskClient(base_url=self.settings.local_url, timeout=30, verify=False)
+        self.client = TaskClient(self.settings.local_url)
 
     def __enter__(self) -> Self:
         return self
@@ -100,31 +109,31 @@ class LiveGateway:
 
 
 class GatewayProcess:
-    """`python -m app serve` as a process; settings as environment variables."""
+    """`python -m app serve` as a process; settings as environment variables.
 
-    def __init__(self, directory: Path, environment: dict[str, str] | None = None, *, port: int = 0) -> None:
+    `fresh` lets the interpreter begin at the beginning, which takes long and seldom matters.
+    """
+
+    def __init__(
+        self, directory: Path, environment: dict[str, str] | None = None, *, port: int = 0, fresh: bool = False
+    ) -> None:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.log_path = directory / f"log-{time.monotonic_ns()}"
         clean = {name: value for name, value in os.environ.items() if name.upper() == name and "PROXY" not in name}
         self.environment = {**clean, "PYTHONPATH": str(ROOT), "DATA_DIR": str(directory / "data")}
         self.environment.update(environment or {})
+        arguments = ["serve", "--port", str(port)]
         with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "serve", "--port", str(port)],
-                cwd=directory,
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            self.process = _start(arguments, directory, self.environment, log, log, fresh=fresh)
         self.port = until(self._port, seconds=30, what="the start")
-        self.client = TaskClient(base_url=f"http://127.0.0.1:{self.port}", timeout=30, verify=False)
+        self.client = TaskClient(f"http://127.0.0.1:{self.port}")
 
     @property
     def log(self) -> str:
         return self.log_path.read_text()
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 30) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 15) -> int:
         """End the process by a signal and return its exit code."""
         self.client.close()
         self.process.send_signal(number)
@@ -149,14 +158,41 @@ class GatewayProcess:
 
 def run_app(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m app …` to its end."""
-    clean = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    return _run(directory, arguments, environment, fresh=False)
+
+
+def run_fresh_app(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m app …` to its end, in an interpreter that begins at the beginning."""
+    return _run(directory, arguments, environment, fresh=True)
+
+
+def _run(
+    directory: Path, arguments: Sequence[str], environment: dict[str, str], *, fresh: bool
+) -> subprocess.CompletedProcess[str]:
+    clean = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "DATA_DIR": str(directory / "data")}
     clean.update({name: value for name, value in os.environ.items() if name.startswith("COV")})
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        cwd=directory,
-        env={**clean, "DATA_DIR": str(directory / "data"), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        process = _start(arguments, directory, {**clean, **environment}, out, errors, fresh=fresh)
+        try:
+            code = process.wait(60)
+        except BaseException:
+            process.send_signal(signal.SIGKILL)
+            raise
+        out.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(arguments, code, out.read().decode(), errors.read().decode())
+
+
+def _start(
+    arguments: Sequence[str],
+    directory: Path,
+    environment: dict[str, str],
+    out: IO[bytes],
+    errors: IO[bytes],
+    *,
+    fresh: bool,
+) -> Forked | subprocess.Popen[bytes]:
+    if not fresh:
+        return nursery().start(arguments, directory=directory, environment=environment, out=out, errors=errors)
+    command = [sys.executable, "-m", "app", *arguments]
+    return subprocess.Popen(command, cwd=directory, env=environment, stdout=out, stderr=errors)

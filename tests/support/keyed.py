@@ -1,11 +1,17 @@
 """What tests of keys and tokens say most."""
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import httpx
 
+from app.clock import SystemClock
+from app.db.engine import Database
+from app.services import access
 from tests.support.served import Served
 
+T = TypeVar("T")
 V1 = "/v1/tasks"
 KEY = "nbg_bootstrap-key-0123456789"
 
@@ -34,3 +40,25 @@ def failed(served: Served, secret: str) -> dict[str, Any]:
     task: dict[str, Any] = submit(served, secret, Prefer="wait=15").json()
     assert task["status"] == "failed"
     return task
+
+
+def create_key(database_url: str, name: str, project: str = "default") -> tuple[str, str]:
+    """Make a key as the command does, beside the service; returns its id and its secret."""
+    key, secret = _beside(database_url, lambda database: access.create_key(database, SystemClock(), name, project))
+    return key.id, secret
+
+
+def revoke_key(database_url: str, key_id: str) -> None:
+    """Revoke a key as the command does, beside the service."""
+    assert _beside(database_url, lambda database: access.revoke_key(database, SystemClock(), key_id))
+
+
+def _beside(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
+    async def run() -> T:
+        database = Database(database_url)
+        try:
+            return await work(database)
+        finally:
+            await database.aclose()
+
+    return asyncio.run(run())

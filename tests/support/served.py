@@ -14,7 +14,7 @@ import pytest
 
 from app.db import events
 from app.db.engine import Database
-from tests.support.databases import PostgresServer
+from tests.support.databases import PostgresServer, create_sqlite
 from tests.support.gateway import LiveGateway, TaskClient
 from tests.support.streams import EventReader
 from tests.support.vendor import Submit, Vendor, accepted, record
@@ -96,8 +96,8 @@ def serve(database_url: str, directory: Path, **settings: Any) -> Iterator[Serve
 
 
 def empty_database(kind: str, request: pytest.FixtureRequest, directory: Path) -> str:
-    """The URL of an empty database, for fixtures that outlive a test."""
+    """The URL of a database with all tables and no rows, for fixtures that outlive a test."""
     if kind == "sqlite":
-        return f"sqlite:///{directory / f'{uuid.uuid4().hex}.db'}"
+        return create_sqlite(directory / f"{uuid.uuid4().hex}.db")
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.create_database()

@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+from tests.support.connections import KEPT_BRIEFLY
+
 RECORD_INFO = "/api/v1/nanobanana/record-info"
 
 
@@ -77,7 +79,7 @@ class Vendor:
         self.on_submit: Callable[[Submit], Reply] = lambda _: accepted()
         self.on_question: Callable[[str], Reply] = lambda upstream_id: record(upstream_id, 0)
         # Making a client costs more than a hundred calls, most of it for certificates that are not needed here.
-        self._http = httpx.Client(verify=False, timeout=15)  # noqa: S501 -- plain HTTP on this machine
+        self._http = httpx.Client(verify=False, timeout=30, limits=KEPT_BRIEFLY)  # noqa: S501 -- plain HTTP on this machine
         self._changed = threading.Condition()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True

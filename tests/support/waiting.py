@@ -5,15 +5,20 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05
 
 
 def until(look: Callable[[], T | None], *, seconds: float = 15.0, what: str = "it") -> T:
-    """Look again and again until there is something (not None, not False), and return it."""
-    deadline = time.monotonic() + seconds
+    """Look again and again until there is something (not None, not False), and return it.
+
+    What takes long is looked at more rarely: a look takes time from what is waited for.
+    """
+    began = time.monotonic()
     while True:
         found = look()
         if found is not None and found is not False:
             return found
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"{what} did not happen within {seconds} s")
-        time.sleep(0.01)
+        time.sleep(min(max(waited / 10, _SHORTEST_PAUSE), _LONGEST_PAUSE))
