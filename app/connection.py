@@ -98,6 +98,7 @@ class Connection(HttpToolsProtocol):
         self._unparsed = 0
         """Bytes that came since the parser last told of something whole; they are kept, whatever they are."""
         self._body_bytes = 0
+        self._hosts = 0
         self._unread = 0
         self._since = 0.0
         self._is_watched = False
@@ -147,8 +148,17 @@ class Connection(HttpToolsProtocol):
         """Begin a request."""
         super().on_message_begin()
         self._is_receiving = True
-        self._body_bytes = 0
+        self._body_bytes = self._hosts = 0
         self.scope["extensions"] = {ABORT: {ABORT: self.transport.abort}}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Check the head, and start the application."""
@@ -158,7 +168,10 @@ class Connection(HttpToolsProtocol):
         # What came in one piece may be head, body and the next request: counted only if it could be too large.
         if self._unparsed > limits.head_bytes and self._head_size() > limits.head_bytes:
             raise self._too_large()
-        self._check_target()
+        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):
+            raise MalformedRequest("A request has exactly one Host header.")
+        if not self.url.startswith(b"/"):
+            self._take_absolute_target()
         super().on_headers_complete()
         self._in_head = False
         self._unparsed = 0
@@ -221,17 +234,11 @@ class Connection(HttpToolsProtocol):
             return UriTooLong(f"Path and query may have at most {limits.url_bytes} bytes.")
         return HeadersTooLarge(f"There may be at most {limits.headers} headers, of {limits.head_bytes} bytes together.")
 
-    def _check_target(self) -> None:
-        """See that the request names one host and a path (RFC 9112, 3.2)."""
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
-            raise MalformedRequest("A request has exactly one Host header.")
-        if self.url.startswith(b"/"):
-            return
+    def _take_absolute_target(self) -> None:
+        """Read a target that was written for a proxy: the host in it counts, not that of the header (RFC 9112, 3.2.2)."""
         target = httptools.parse_url(self.url)
         if target.schema not in _ABSOLUTE_SCHEMES or not target.host or target.userinfo:
             raise MalformedRequest("The target of a request is a path.")
-        # Written for a proxy: the host in it counts, not that of the header.
         host = b"[%b]" % target.host if b":" in target.host else target.host
         port = b":%d" % target.port if target.port else b""
         self.headers[:] = [(n, v) for n, v in self.headers if n != b"host"]
