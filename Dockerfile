@@ -40,7 +40,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 # A fixed number, so that the owner of a mounted directory can be set from outside.
 RUN groupadd --gid 10001 gateway \
  && useradd --uid 10001 --gid gateway --no-create-home --home-dir /data --shell /usr/sbin/nologin gateway \
- && install --directory --owner gateway --group gateway --mode 0750 /data
+ && install --directory --owner gateway --group gateway --mode 0750 /data /data/images
 
 COPY --from=builder /opt/venv /opt/venv
 

@@ -66,6 +66,24 @@ class DeliveryNotFound(GatewayError):
     code, status, title = "delivery_not_found", 404, "Webhook delivery not found"
 
 
+class ImageNotFound(GatewayError):
+    """There is no such image; it may have been deleted with its task."""
+
+    code, status, title = "image_not_found", 404, "Image not found"
+
+
+class ImageUnavailable(GatewayError):
+    """There is no copy of the image, and there will be none."""
+
+    code, status, title = "image_unavailable", 404, "Image unavailable"
+
+
+class UploadNotFound(GatewayError):
+    """There is no such upload."""
+
+    code, status, title = "upload_not_found", 404, "Upload not found"
+
+
 class UnknownCallback(GatewayError):
     """The callback's token is not one of ours, or its task is gone."""
 
@@ -114,6 +132,12 @@ class TaskGone(GatewayError):
     code, status, title = "task_deleted", 410, "Task deleted"
 
 
+class UploadExpired(GatewayError):
+    """The upload was there, but its time is over."""
+
+    code, status, title = "upload_expired", 410, "Upload expired"
+
+
 class RequestTimeout(GatewayError):
     """The request arrived too slowly; what came of it was dropped."""
 
@@ -142,6 +166,28 @@ class UnsupportedMediaType(GatewayError):
     """The body is not declared as JSON."""
 
     code, status, title = "unsupported_media_type", 415, "Unsupported media type"
+
+
+class RangeNotSatisfiable(GatewayError):
+    """A part of a file was asked for that lies beyond its end; `size` is the file's, in bytes."""
+
+    code, status, title = "range_not_satisfiable", 416, "Range not satisfiable"
+
+    def __init__(self, detail: str, *, size: int) -> None:
+        super().__init__(detail)
+        self.size = size
+
+
+class InvalidImage(GatewayError):
+    """What was uploaded is no picture that is accepted."""
+
+    code, status, title = "invalid_image", 422, "Invalid image"
+
+
+class PublicUrlRequired(GatewayError):
+    """The upstream could not fetch an upload, as this service has no public address."""
+
+    code, status, title = "public_url_required", 422, "Public URL required"
 
 
 class UnreadableCallback(GatewayError):
@@ -175,6 +221,18 @@ class ServiceUnavailable(GatewayError):
 
     def __init__(self, detail: str = "", *, retry_after: int = 2) -> None:
         super().__init__(detail, retry_after=retry_after)
+
+
+class StorageUnavailable(ServiceUnavailable):
+    """The store of image bytes can't be reached or refuses us; the same request may go through later."""
+
+    code, status, title = "storage_unavailable", 503, "Storage unavailable"
+
+
+class ImagePending(GatewayError):
+    """The image could not be fetched from its source yet; it is tried again."""
+
+    code, status, title = "image_pending", 503, "Image pending"
 
 
 class TooManyStreams(GatewayError):

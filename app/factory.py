@@ -1,5 +1,6 @@
 """Builds every part of the service from the settings, once, and starts and stops them in the right order."""
 
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,32 +15,43 @@ from app.domain.callback import CallbackTokens
 from app.domain.destination import DestinationRules
 from app.domain.event import TaskEvent
 from app.domain.policy import Policy
+from app.imaging.workshop import Workshop
+from app.outbound.downloads import Downloads
 from app.outbound.webhooks import WebhookClient
 from app.services import dispatch as dispatching
 from app.services import reconcile as reconciling
 from app.services.access import Access
 from app.services.admission import Admission
+from app.services.archive import Archive
 from app.services.bell import Bell
+from app.services.blobs import Blobs
 from app.services.callbacks import Callbacks
 from app.services.deliver import Deliver
 from app.services.deliveries import Deliveries
 from app.services.dispatch import Dispatch, RateLimit
 from app.services.feed import Feed
+from app.services.files import Files
+from app.services.images import Images
 from app.services.keyring import Keyring
 from app.services.reconcile import Reconcile
+from app.services.retention import Retention
 from app.services.secret import load_secrets
 from app.services.streams import StreamLimits, Streams
 from app.services.sweep import Sweep
 from app.services.tasks import Tasks
 from app.services.tokens import Tokens
+from app.services.uploads import Uploads
 from app.services.waiting import Waiting
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.writer import Writer
 from app.settings import Settings
+from app.storage.spool import Spool
+from app.storage.store import open_store
 from app.upstream.client import UpstreamClient
 from app.upstream.scrub import Scrubber
 
 _QUEUED = "task.queued"
+_SUCCEEDED = "task.succeeded"
 CALLBACK_PATH = "/callbacks/nanobanana"
 
 
@@ -59,8 +71,10 @@ class Factory:
         self.clock = clock or SystemClock()
         self.policy = make_policy(settings)
         self.database = Database(database_url(settings))
+        self.base_url = settings.base_url
         self.queue_bell, self.question_bell, self.delivery_bell = Bell(), Bell(), Bell()
-        self.writer = Writer(self.database, self.clock, self._ring)
+        self.archive_bell, self.collect_bell = Bell(), Bell()
+        self.writer = Writer(self.database, self.clock, self._ring, keeps_images=settings.keep_images)
         # Reading the list of authorities takes longer than all the rest here: once is enough.
         tls = httpx.create_ssl_context()
         self.client = UpstreamClient(
@@ -79,14 +93,17 @@ class Factory:
         )
         self.tokens = Tokens(tokens=browser_tokens, clock=self.clock)
         self.admission = Admission(database=self.database, clock=self.clock, rate=settings.key_rate_limit)
+        destinations = DestinationRules(settings.allow_networks)
+        self._make_image_services(destinations, tls, trusted_origin=upstream_url if settings.is_sandbox else None)
         self.tasks = Tasks(
             database=self.database,
             writer=self.writer,
             clock=self.clock,
             policy=self.policy,
             admission=self.admission,
+            hold=self.uploads.hold,
         )
-        self.feed = Feed(self.database)
+        self.feed = Feed(self.database, base_url=self.base_url)
         # SQLite has one process, which knows of all its commits.
         self._notices = Notices(database_url(settings), self.feed.ring) if settings.is_postgresql else None
         limits = stream_limits or StreamLimits()
@@ -113,7 +130,6 @@ class Factory:
             bell=self.queue_bell,
         )
         self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
-        destinations = DestinationRules(settings.allow_networks)
         self.webhook_client = WebhookClient(destinations, tls=tls)
         self.webhook_secrets = WebhookSecrets(database=self.database, writer=self.writer, clock=self.clock)
         self.deliveries = Deliveries(
@@ -126,13 +142,62 @@ class Factory:
             signing_secrets=self.webhook_secrets,
             clock=self.clock,
             schedule=[round(seconds * 1000) for seconds in settings.webhook_retry_schedule],
+            base_url=self.base_url,
             bell=self.delivery_bell,
+        )
+        self.retention = Retention(
+            database=self.database, writer=self.writer, clock=self.clock, days=settings.retention_days
         )
         self.sweep = Sweep(writer=self.writer, clock=self.clock)
 
+    def _make_image_services(
+        self, destinations: DestinationRules, tls: ssl.SSLContext, *, trusted_origin: str | None
+    ) -> None:
+        settings = self.settings
+        self.spool = Spool(Path(settings.data_dir) / "tmp")
+        self.workshop = Workshop()
+        self.downloads = Downloads(destinations, trusted_origin=trusted_origin, tls=tls)
+        self.blobs = Blobs(
+            database=self.database,
+            writer=self.writer,
+            store=open_store(settings.storage_url, Path(settings.data_dir)),
+            clock=self.clock,
+        )
+        self.archive = Archive(
+            database=self.database,
+            writer=self.writer,
+            blobs=self.blobs,
+            downloads=self.downloads,
+            workshop=self.workshop,
+            spool=self.spool,
+            clock=self.clock,
+            is_on=settings.keep_images,
+            max_bytes=settings.max_image_bytes,
+            bell=self.archive_bell,
+        )
+        self.images = Images(database=self.database, archive=self.archive, clock=self.clock)
+        self.files = Files(blobs=self.blobs, workshop=self.workshop, spool=self.spool)
+        self.uploads = Uploads(
+            database=self.database,
+            writer=self.writer,
+            blobs=self.blobs,
+            workshop=self.workshop,
+            spool=self.spool,
+            clock=self.clock,
+            policy=self.policy,
+            base_url=self.base_url,
+            is_public=settings.is_sandbox or settings.public_base_url is not None,
+            lifetime=round(settings.upload_ttl_seconds * 1000),
+            max_bytes=settings.max_image_bytes,
+        )
+
     async def start(self) -> None:
         """Start the writer and make the rate slots that the limits need."""
+        self.spool.clear()
         self.writer.start()
+        if not self.settings.is_postgresql:
+            # Whoever had them in hand was a process before this one.
+            await self.archive.release_all()
         async with self.database.writing() as connection:
             await rates.ensure(connection, reconciling.SCOPE, reconciling.QUESTIONS_PER_SECOND)
             if self._rate_limit is not None:
@@ -142,9 +207,18 @@ class Factory:
         if self._notices is not None:
             self._notices.start()
 
+    def stop_waiting(self) -> None:
+        """Answer those who wait and follow: open connections are not to hold up the end of the process."""
+        self.feed.stop()
+        self.images.stop()
+
     async def aclose(self) -> None:
         """Commit what waits and close all connections. The loops must have stopped."""
+        await self.images.aclose()
+        await self.files.aclose()
         await self.writer.aclose()
+        await self.downloads.aclose()
+        self.workshop.close()
         if self._notices is not None:
             await self._notices.aclose()
         await self.client.aclose()
@@ -155,6 +229,8 @@ class Factory:
         self.feed.ring()
         if any(event.type == _QUEUED for event in events):
             self.queue_bell.ring()
+        if self.settings.keep_images and any(event.type == _SUCCEEDED for event in events):
+            self.archive_bell.ring()
         if any(event.is_for_webhook for event in events):
             self.delivery_bell.ring()
 

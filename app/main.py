@@ -9,13 +9,15 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import callbacks, docs, document, events, health, problems, tasks, tokens, webhooks
+from app.api import callbacks, docs, document, events, health, images, problems, tasks, tokens, uploads, webhooks
 from app.api.cors import Cors
 from app.api.headers import AnswerHeaders
+from app.api.large_bodies import LargeBodies
 from app.api.middleware import Gate, RequestContext, answer_fault
 from app.api.shortcut import Shortcut
 from app.api.small_bodies import SmallBodies
 from app.factory import Factory
+from app.loops.archive import ArchiveLoop
 from app.loops.crew import Crew
 from app.loops.deliver import DeliverLoop
 from app.loops.dispatch import DispatchLoop
@@ -34,7 +36,11 @@ _WEBHOOKS_AT_ONCE = 64
 _WEBHOOK_SECONDS = 3
 # What is in flight gets the time of one upstream call, and a little to be recorded.
 _RECORD_SECONDS = 5
+# A picture on its way takes some kilobytes, and a descriptor for its file and its connection.
+_COPIES_AT_ONCE = 16
 _SWEEP_SECONDS = 60
+# Pictures inside of JSON are in memory while they arrive. At least one of the largest fits.
+_LARGE_BODIES_BYTES = 256 * 1024 * 1024
 # People wait for what the feed tells: once the database is back, soon.
 _FEED_PAUSE_SECONDS = 1.0
 # Revoked keys too are to be noticed soon after.
@@ -60,6 +66,7 @@ def create_app(
             await loop.stop()
         # A question can be asked again by anybody; a submit can't be sent again.
         await questions.finish(0)
+        await copies.finish(0)
         cut, _ = await asyncio.gather(
             submits.finish(settings.upstream_timeout_seconds + _RECORD_SECONDS), posts.finish(_WEBHOOK_SECONDS)
         )
@@ -72,10 +79,21 @@ def create_app(
     submits = Crew(settings.upstream_concurrency, factory.queue_bell)
     questions = Crew(_QUESTIONS_AT_ONCE, factory.question_bell)
     posts = Crew(_WEBHOOKS_AT_ONCE, factory.delivery_bell)
+    copies = Crew(_COPIES_AT_ONCE, factory.archive_bell)
+    sweep = SweepLoop(
+        [
+            factory.sweep.idempotency_keys,
+            factory.sweep.quota_counts,
+            factory.retention.remove_old,
+            factory.uploads.sweep,
+            factory.blobs.adopt_strays,
+        ]
+    )
     loops = [
         Loop("dispatch", DispatchLoop(factory.dispatch, submits).run_once, bell=factory.queue_bell),
         Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
         Loop("deliver", DeliverLoop(factory.deliver, posts).run_once, bell=factory.delivery_bell),
+        Loop("archive", ArchiveLoop(factory.archive, copies).run_once, bell=factory.archive_bell),
         Loop("feed", factory.feed.look, bell=factory.feed.bell, longest_pause=_FEED_PAUSE_SECONDS),
         Loop(
             "keyring",
@@ -85,7 +103,8 @@ def create_app(
             longest_pause=_KEYRING_PAUSE_SECONDS,
         ),
         Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
-        Loop("sweep", SweepLoop(factory.sweep).run_once, bell=Bell(), interval=_SWEEP_SECONDS),
+        Loop("sweep", sweep.run_once, bell=Bell(), interval=_SWEEP_SECONDS),
+        Loop("collect", factory.blobs.collect, bell=factory.collect_bell, interval=_SWEEP_SECONDS),
     ]
 
     app = FastAPI(
@@ -101,9 +120,11 @@ def create_app(
         redoc_url=None,
     )
     app.state.factory = factory
+    app.state.large_bodies = LargeBodies(max(_LARGE_BODIES_BYTES, 6 * settings.max_image_bytes))
     app.state.health = HealthCheck(
         database=factory.database,
         is_sandbox=settings.is_sandbox,
+        is_storage_reachable=lambda: factory.blobs.is_reachable,
         stuck_loops=lambda: [
             *(loop.name for loop in loops if loop.is_stuck),
             *(["writer"] if factory.writer.is_stuck else []),
@@ -111,7 +132,7 @@ def create_app(
     )
     problems.install(app)
     document.install(app)
-    apis = (tasks, events, webhooks, tokens, callbacks, health, docs)
+    apis = (tasks, events, images, uploads, webhooks, tokens, callbacks, health, docs)
     for router in (api.router for api in apis):
         app.include_router(router)
     # Around the framework's own layers, so that what takes the shortcut passes none of them.

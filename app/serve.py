@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import gc
+import os
 import resource
 import signal
 import socket
@@ -25,7 +26,7 @@ from app.clock import SystemClock
 from app.connection import Connection, ConnectionLimits, Watch
 from app.db.engine import Database
 from app.db.migrate import migrate
-from app.errors import ConfigurationError, ServiceUnavailable
+from app.errors import ConfigurationError, ServiceUnavailable, StorageUnavailable
 from app.factory import database_url
 from app.logs import configure_logs
 from app.main import create_app, surround
@@ -34,7 +35,8 @@ from app.server import Server
 from app.services.access import check_start, ensure_bootstrap_key
 from app.services.secret import check_fingerprint, load_secrets
 from app.services.streams import StreamLimits
-from app.settings import Settings
+from app.settings import Settings, aws_variables
+from app.storage.store import open_store
 
 _DATABASE_PATIENCE_SECONDS = 30
 _FILE_PATIENCE_SECONDS = 5
@@ -53,6 +55,7 @@ _log = structlog.get_logger(__name__)
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises `ConfigurationError` if the settings don't let it start."""
     prepare_data_dir(settings)
+    os.environ.update(aws_variables())
     secrets = load_secrets(settings)
     known = [settings.nanobanana_api_key, settings.bootstrap_api_key]
     configure_logs(
@@ -202,9 +205,19 @@ async def prepare(settings: Settings, secrets: list[str]) -> bool:
         await check_fingerprint(database, secrets)
         if settings.bootstrap_api_key is not None:
             await ensure_bootstrap_key(database, SystemClock(), settings.bootstrap_api_key.get_secret_value())
+        await check_storage(settings)
         return await check_start(database, settings)
     finally:
         await database.aclose()
+
+
+async def check_storage(settings: Settings) -> None:
+    """See whether images can be stored; raises `ConfigurationError` for what waiting won't mend."""
+    try:
+        await open_store(settings.storage_url, settings.data_dir).check()
+    except StorageUnavailable:
+        # Tasks and callbacks don't need it, and pictures wait.
+        _log.warning("storage_away", note="Images can't be stored now; they are kept once that is possible again.")
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -252,7 +265,7 @@ def make_server(
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
-    return Server(config, on_stop=app.state.factory.feed.stop)
+    return Server(config, on_stop=app.state.factory.stop_waiting)
 
 
 def _most_connections() -> int:

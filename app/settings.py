@@ -4,12 +4,14 @@ The README's table says the same to operators; a test holds the two together.
 """
 
 import ipaddress
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
@@ -149,6 +151,11 @@ class Settings(BaseSettings):
         [5, 300, 1800, 7200, 18_000, 36_000, 36_000],
         description=f"1 to {_MAX_PAUSES} comma-separated numbers of seconds, each more than 0, at most a week",
     )
+    keep_images: bool = Field(default=True, description="true or false")
+    storage_url: str | None = Field(None, description="a directory, or s3://BUCKET or s3://BUCKET/PREFIX")
+    max_image_bytes: int = Field(26_214_400, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
+    retention_days: float = Field(0, ge=0, le=36_500, allow_inf_nan=False, description="a number of days, or 0 to keep")
+    upload_ttl_seconds: Seconds = Field(86_400, description="seconds, more than 0")
     allow_networks: Networks = Field([], description="comma-separated networks, such as 10.0.0.0/8,fd00::/8")
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
         "console", description="console or json"
@@ -183,6 +190,13 @@ class Settings(BaseSettings):
                 _ = urlsplit(value).port
             except ValueError:
                 raise ValueError("not a URL with a right host and port") from None
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _known_storage(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and not re.fullmatch(r"s3://[A-Za-z0-9._-]+(/[^?#\s]*)?", value):
+            raise ValueError("not a directory, and not s3:// with a bucket")
         return value
 
     @field_validator("nanobanana_api_key")
@@ -266,6 +280,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def aws_variables() -> dict[str, str]:
+    """Return the `AWS_…` variables of `.env` that the environment does not have.
+
+    They are the store's, not ours; whoever has all else in that file expects them to be read there, too.
+    """
+    found = dotenv_values(".env")
+    return {
+        name: value
+        for name, value in found.items()
+        if value is not None and name.startswith("AWS_") and name not in os.environ
+    }
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -132,7 +132,9 @@ async def _insert(database: Database, new: list[Task]) -> None:
         images = [
             image
             for task in succeeded
-            for image in new_images(task.id, (f"https://tempfile.example/{task.upstream_task_id}.png",))
+            for image in new_images(
+                task.id, (f"https://tempfile.example/{task.upstream_task_id}.png",), is_kept=False, now=task.updated_at
+            )
         ]
         async with database.writing() as connection:
             await task_rows.add(connection, part)

@@ -14,6 +14,7 @@ from app.clock import SystemClock
 from app.db.engine import Database
 from app.db.migrate import head_revision, migrate, rewind
 from app.db.schema import metadata
+from app.domain.image import RETRY_PAUSES
 from app.domain.key import ApiKey
 from app.serve import prepare_database
 from app.services import access
@@ -21,6 +22,15 @@ from app.settings import Settings
 from tests.support.gateway import run_app
 
 T = TypeVar("T")
+_OLD_TASK = """
+    INSERT INTO tasks (id, project, model, type, input, metadata, status, attempts, failures, created_at, updated_at,
+                       not_before, asks, callbacks, version)
+    VALUES ('task_1', 'default', 'nano-banana', 'text_to_image', '{}', '{}', 'succeeded', 1, 0, 1, 1, 1, 0, 0, 0)
+"""
+_OLD_IMAGE = """
+    INSERT INTO images (id, task_id, position, source_url, state)
+    VALUES (:id, 'task_1', 0, 'https://x.example/1.png', :state)
+"""
 
 
 def on(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
@@ -69,6 +79,30 @@ def test_up_down_and_up_again(bare_database_url: str) -> None:
     assert tables(bare_database_url) <= {"alembic_version", "sqlite_sequence"}
     on(bare_database_url, migrate)
     assert tables(bare_database_url) == full
+
+
+def test_images_of_before_get_one_try_each_over_some_time(bare_database_url: str) -> None:
+    async def work(database: Database) -> list[Any]:
+        await migrate(database, "0003")
+        async with database.writing() as connection:
+            await connection.execute(text(_OLD_TASK))
+            for number in range(40):
+                state = "stored" if number == 0 else "pending"
+                await connection.execute(text(_OLD_IMAGE), {"id": f"img_{number}", "state": state})
+        await migrate(database)
+        async with database.writing() as connection:
+            # What a replica of the version before adds meanwhile is due at once.
+            await connection.execute(text(_OLD_IMAGE), {"id": "img_new", "state": "pending"})
+            found = await connection.execute(text("SELECT state, tries, next_try_at, id FROM images"))
+            return [tuple(row) for row in found]
+
+    before = SystemClock().now()
+    rows = on(bare_database_url, work)
+    planned = [row[2] for row in rows if row[:2] == ("pending", len(RETRY_PAUSES))]
+    assert len(planned) == 39
+    assert min(planned) >= before
+    assert 200 < max(planned) - min(planned) <= 2000
+    assert [row[:3] for row in rows if row[3] == "img_new"] == [("pending", 0, 0)]
 
 
 def test_many_at_once_migrate_one_database(bare_database_url: str) -> None:

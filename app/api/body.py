@@ -5,12 +5,15 @@ from typing import TypeVar
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from app.api.large_bodies import Room
 from app.api.problems import field_errors
 from app.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
 
 SMALL_BODY_BYTES = 64 * 1024
 """For routes that read no body: some clients send an empty object anyway."""
 
+# How a string begins in JSON that is a picture.
+_PICTURE = b'"data:'
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -23,17 +26,26 @@ WHOLE = BeforeValidator(_whole)
 """For whole numbers in strict models."""
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read a body of at most `limit` bytes; raises `BodyTooLarge` as soon as it is known to be longer."""
-    check_declared_length(request.headers.get("content-length"), limit)
+async def read_body(request: Request, limit: int, room: Room | None = None) -> bytes:
+    """Read a body of at most `limit` bytes; raises `BodyTooLarge` as soon as it is known to be longer.
+
+    With `room` it may have as many bytes as that allows, if within the first `limit` a picture begins (a data URI).
+    """
+    most = limit if room is None else max(limit, room.limit)
+    check_declared_length(request.headers.get("content-length"), most)
     body = bytearray()
+    is_large = False
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        body += message.get("body", b"")
+        chunk = message.get("body", b"")
+        body += chunk
         if len(body) > limit:
-            raise _too_large(limit)
+            if room is None or len(body) > most or not (is_large or _PICTURE in body):
+                raise _too_large(most if is_large else limit)
+            room.take(len(chunk) if is_large else len(body))
+            is_large = True
         if not message.get("more_body", False):
             return bytes(body)
 
@@ -48,7 +60,7 @@ def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body may have at most {limit} bytes.")
 
 
-async def read_model(request: Request, model: type[M], limit: int) -> M:
+async def read_model(request: Request, model: type[M], limit: int, room: Room | None = None) -> M:
     """Read and check a JSON body; raises an error that names each wrong field.
 
     JSON must be declared: a web page can send undeclared bodies anywhere without asking first.
@@ -56,7 +68,7 @@ async def read_model(request: Request, model: type[M], limit: int) -> M:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType("Send the body as JSON, with the header 'Content-Type: application/json'.")
-    body = await read_body(request, limit)
+    body = await read_body(request, limit, room)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

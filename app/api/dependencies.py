@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from app.api.large_bodies import LargeBodies, Room
 from app.api.permissions import ACCESS_TOKEN, QUERY_TOKEN_ROUTES, check_token_route, route_of
 from app.api.problems import Problem
 from app.domain.browser_token import TOKEN_PREFIX
@@ -56,6 +57,12 @@ def factory_of(request: Request) -> Factory:
     """Return the process's services."""
     factory: Factory = request.app.state.factory
     return factory
+
+
+def room_of(request: Request) -> Room:
+    """Return what a body with pictures in it may take; base64 is a third longer, JSON's escapes a little more."""
+    bodies: LargeBodies = request.app.state.large_bodies
+    return bodies.room(factory_of(request).settings.max_image_bytes * 3 // 2)
 
 
 def known_form(task_id: str) -> str:

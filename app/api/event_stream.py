@@ -51,7 +51,7 @@ class EventStream(Response):
                 await Response(status_code=204)(scope, receive, send)
                 return
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            sender = _Sender(scope, send, stream.limits)
+            sender = Sender(scope, send, stream.limits)
             stream.on_stop(sender.hurry)
             retry = random.randint(*_RETRY_MILLISECONDS)  # noqa: S311 -- spreads, guards nothing
             try:
@@ -62,7 +62,7 @@ class EventStream(Response):
                 sender.close()
 
     @staticmethod
-    async def _follow(stream: Stream, events: list[FeedEvent], sender: "_Sender") -> None:
+    async def _follow(stream: Stream, events: list[FeedEvent], sender: "Sender") -> None:
         while True:
             for chunk in _chunks(events):
                 await sender.send(chunk)
@@ -79,7 +79,7 @@ class EventStream(Response):
             await sender.send(_cut(stream.cut))
 
 
-class _Sender:
+class Sender:
     """Sends chunks, and drops the connection of a client that has not taken one in the time that it has for that."""
 
     def __init__(self, scope: Scope, send: Send, limits: StreamLimits) -> None:

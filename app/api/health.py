@@ -48,7 +48,13 @@ async def readyz(request: Request) -> Response:
     upstream: dict[str, Any] = {"mode": health.upstream_mode, "state": health.upstream_state}
     if health.upstream_reason:
         upstream["reason"] = health.upstream_reason
-    body = {"status": health.status, "database": health.database, "loops": health.loops, "upstream": upstream}
+    body = {
+        "status": health.status,
+        "database": health.database,
+        "loops": health.loops,
+        "storage": health.storage,
+        "upstream": upstream,
+    }
     headers = {} if health.is_able else {"Retry-After": "5"}
     return JSONResponse(body, status_code=200 if health.is_able else 503, headers=headers)
 

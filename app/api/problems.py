@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from app.errors import GatewayError, InvalidRequest
+from app.errors import GatewayError, InvalidRequest, RangeNotSatisfiable
 
 _PLAIN_WORDS = {"extra_forbidden": "is no known field", "missing": "is required"}
 MEDIA_TYPE = "application/problem+json"
@@ -78,6 +78,8 @@ def from_error(error: GatewayError) -> JSONResponse:
         headers["Retry-After"] = str(error.retry_after)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
     errors = error.errors if isinstance(error, InvalidRequest) else None
     return problem_response(error.status, error.code, error.title, error.detail, errors=errors, headers=headers)
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.api.body import WHOLE
+from app.domain.data_uri import is_data_uri
 from app.domain.models import OPTIONAL_PARAMETERS, SPECS, Model, TaskType, type_of
 from app.services.tasks import Submission
 
@@ -58,6 +59,17 @@ Url = Annotated[
     AfterValidator(_no_nul),
     AfterValidator(_http_url),
 ]
+
+
+def _image_url(text: str) -> str:
+    if is_data_uri(text):
+        return text  # what is in it is looked at when it is decoded
+    if len(text) > _MAX_URL_CHARACTERS:
+        raise ValueError(f"must have at most {_MAX_URL_CHARACTERS} characters")
+    return _http_url(_no_nul(text))
+
+
+ImageUrl = Annotated[str, Field(json_schema_extra=_HTTP_URL), AfterValidator(_image_url)]
 Prompt = Annotated[
     str,
     Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, json_schema_extra=_NOT_BLANK),
@@ -81,7 +93,10 @@ class TaskRequest(BaseModel):
     type: Literal["text_to_image", "image_to_image"] | None = Field(
         None, description="Follows from `image_urls`; if given, it must agree."
     )
-    image_urls: list[Url] | None = Field(None, description="Input images, http(s).")
+    image_urls: list[ImageUrl] | None = Field(
+        None,
+        description="Input images: http(s) URLs, those of uploads too, or data URIs, which are turned into uploads.",
+    )
     num_images: Annotated[int, Field(ge=1, le=4), WHOLE] | None = Field(None, description="nano-banana only.")
     aspect_ratio: str | None = Field(None, description="One of the model's.", examples=["16:9"])
     watermark: Watermark | None = Field(None, description="nano-banana only.")
@@ -119,6 +134,11 @@ class TaskRequest(BaseModel):
         if wrong:
             raise _wrong_fields(wrong)
         return self
+
+    @property
+    def has_data_uris(self) -> bool:
+        """Whether pictures came with the request itself."""
+        return any(is_data_uri(url) for url in self.image_urls or ())
 
     def submission(self) -> Submission:
         """Return the task's own parameters, complete with defaults."""

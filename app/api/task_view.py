@@ -21,6 +21,7 @@ class ImageView(BaseModel):
     url: str
     source_url: str
     state: ImageState
+    reason: str | None = Field(description="Why there is no copy; null unless `state` is `unavailable`.")
     content_type: str | None
     bytes: int | None
     width: int | None

@@ -1,6 +1,7 @@
 """Routes of tasks: submit, look, list, cancel, retry, delete."""
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from app.api.dependencies import (
     get_caller,
     known_form,
     problems,
+    room_of,
 )
 from app.api.document import header_refs
 from app.api.task_request import TaskRequest
@@ -32,8 +34,9 @@ from app.domain.models import Model, TaskType
 from app.domain.task import Status, TaskFilter
 from app.domain.task_state import TaskState, task_view
 from app.errors import InvalidRequest
+from app.services.tasks import Caller, Submission
 
-# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON; images come as URLs.
+# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON. Images in the body itself come on top.
 _MAX_BODY_BYTES = 1024 * 1024
 _MAX_IDEMPOTENCY_KEY = 255
 _DEFAULT_LIMIT = 50
@@ -117,11 +120,15 @@ async def submit(request: Request) -> Response:
     """Accept a task. Once this answers 202 the task is durable and ends in a verdict, whatever happens."""
     caller = await get_caller(request)
     idempotency_key = _idempotency_key(request)
-    body = await read_model(request, TaskRequest, _MAX_BODY_BYTES)
     services = factory_of(request)
-    if body.webhook_url is not None:
-        services.deliveries.check_url(caller, body.webhook_url)
-    state, is_replay = await services.tasks.submit(caller, body.submission(), idempotency_key)
+    with room_of(request) as room:
+        body = await read_model(request, TaskRequest, _MAX_BODY_BYTES, room)
+        if body.webhook_url is not None:
+            services.deliveries.check_url(caller, body.webhook_url)
+        submission = body.submission()
+        if body.has_data_uris:
+            submission = await _with_uploads(services, caller, submission)
+    state, is_replay = await services.tasks.submit(caller, submission, idempotency_key)
     return await _accepted(request, caller, services, state, is_replay=is_replay)
 
 
@@ -130,7 +137,9 @@ async def list_tasks(query: Annotated[_ListQuery, Query()], caller: CurrentCalle
     """List tasks, newest first."""
     before_id = decode_cursor(query.cursor, TASK_ID)
     states, next_id = await services.tasks.page(caller, query.filter(), before_id=before_id, limit=query.limit)
-    return JsonAnswer({"data": [task_view(state) for state in states], "next_cursor": encode_cursor(next_id)})
+    return JsonAnswer(
+        {"data": [task_view(state, services.base_url) for state in states], "next_cursor": encode_cursor(next_id)}
+    )
 
 
 @router.get(
@@ -145,16 +154,16 @@ async def get_task(request: Request, task_id: str) -> Response:
     services = factory_of(request)
     seconds = requested_wait(request)
     if seconds is None or not services.waiting.has_room:
-        return JsonAnswer(task_view(await services.tasks.get(caller, known_form(task_id))))
+        return JsonAnswer(task_view(await services.tasks.get(caller, known_form(task_id)), services.base_url))
     async with departure(request.receive) as leaving:
         state = await services.waiting.until_ended(caller, known_form(task_id), seconds, leaving)
-    return JsonAnswer(task_view(state), headers=applied(seconds))
+    return JsonAnswer(task_view(state, services.base_url), headers=applied(seconds))
 
 
 @router.post("/{task_id}/cancel", response_model=TaskView, responses=problems(404, 409))
 async def cancel(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Cancel a task that is still queued."""
-    return JsonAnswer(task_view(await services.tasks.cancel(caller, task_id)))
+    return JsonAnswer(task_view(await services.tasks.cancel(caller, task_id), services.base_url))
 
 
 @router.post(
@@ -172,8 +181,9 @@ async def retry(request: Request, task_id: TaskId, caller: CurrentCaller, servic
 
 @router.delete("/{task_id}", status_code=204, response_class=Response, responses=problems(404, 409))
 async def delete(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
-    """Delete a task that has ended, with all that hangs on it."""
+    """Delete a task that has ended, with all that hangs on it, its images included."""
     await services.tasks.delete(caller, task_id)
+    services.collect_bell.ring()
     return Response(status_code=204)
 
 
@@ -182,6 +192,12 @@ async def list_callbacks(task_id: TaskId, caller: CurrentCaller, services: Servi
     """Show what arrived at the task's callback address, newest first."""
     kept = await services.tasks.callbacks(caller, task_id)
     return JsonAnswer({"data": [callback_view(callback) for callback in kept]})
+
+
+async def _with_uploads(services: Services, caller: Caller, submission: Submission) -> Submission:
+    """Replace the pictures that came with a request by addresses of uploads."""
+    images = await services.uploads.take_in(caller, submission.input["image_urls"])
+    return replace(submission, input={**submission.input, "image_urls": images.urls}, identity=images.identity)
 
 
 async def _accepted(
@@ -193,11 +209,13 @@ async def _accepted(
         headers["Idempotent-Replayed"] = "true"
     seconds = preferred_wait(request)
     if seconds is None or not services.waiting.has_room:
-        return JsonAnswer(task_view(state), status_code=202, headers=headers)
+        return JsonAnswer(task_view(state, services.base_url), status_code=202, headers=headers)
     async with departure(request.receive) as leaving:
         state = await services.waiting.after_submit(caller, state, seconds, leaving)
     headers |= applied(seconds)
-    return JsonAnswer(task_view(state), status_code=200 if state.task.is_terminal else 202, headers=headers)
+    return JsonAnswer(
+        task_view(state, services.base_url), status_code=200 if state.task.is_terminal else 202, headers=headers
+    )
 
 
 def _idempotency_key(request: Request) -> str | None:

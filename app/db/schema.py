@@ -93,7 +93,52 @@ images = Table(
     Column("bytes", BigInteger),
     Column("width", Integer),
     Column("height", Integer),
+    # Of the stored copy, which is named after it.
+    Column("hash", String(64)),
+    Column("reason", Text),
+    # Defaults of the database's own: a replica of the version before knows nothing of copies.
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("tried_at", BigInteger),
+    Column("next_try_at", BigInteger, server_default="0"),
+    Column("claimed_by", String(32)),
     Index("ix_images_task_id", "task_id"),
+    _partial("ix_images_due", "next_try_at", where="state = 'pending'"),
+    _partial("ix_images_hash", "hash", where="hash IS NOT NULL"),
+)
+
+blobs = Table(
+    # The files in the store, each named after its content; whoever adds or takes away what refers to one locks its row.
+    "blobs",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("content_type", String(64)),
+    Column("bytes", BigInteger, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("created_at", BigInteger, nullable=False),
+    # When to look whether anything refers to it; null while something does.
+    Column("check_at", BigInteger),
+    # Nothing does, and the file is being deleted; then `check_at` is the end of the deleter's lease.
+    Column("is_going", Boolean, nullable=False),
+    _partial("ix_blobs_check_at", "check_at", where="check_at IS NOT NULL"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("project", String(64), nullable=False),
+    Column("subject", String(255)),
+    # Null once it expired.
+    Column("hash", String(64)),
+    Column("content_type", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_uploads_expires_at", "expires_at"),
+    _partial("ix_uploads_hash", "hash", where="hash IS NOT NULL"),
 )
 
 events = Table(

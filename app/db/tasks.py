@@ -12,6 +12,7 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    exists,
     func,
     literal,
     literal_column,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 
 from app.db import bulk
 from app.db.engine import Connection
-from app.db.schema import images, tasks
+from app.db.schema import images, tasks, webhook_deliveries
 from app.domain.image import Image
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, Task, TaskFilter, id_at
@@ -52,6 +53,7 @@ _UPDATE = bulk.update(tasks, _MUTABLE, version="version", paths=_ERROR_PATHS)
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
 _GET_ALL = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS)
 _EXISTING = select(tasks.c.id).where(tasks.c.id.in_(bindparam("task_ids", expanding=True)))
+_REMOVE = delete(tasks).where(tasks.c.id.in_(bindparam("task_ids", expanding=True)))
 _LOCK = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS, is_locking=True)
 _CLAIMABLE = (
     select(tasks)
@@ -86,7 +88,29 @@ _OVERDUE = (
     .limit(_AT_MOST)
     .with_for_update(skip_locked=True)
 )
-_INSERT_IMAGES = bulk.insert(images, ["id", "task_id", "position", "source_url", "state"])
+# A guess that is still asked about may yet become a success.
+_IS_OVER = tasks.c.completed_at.is_not(None) & tasks.c.ask_at.is_(None)
+_MADE_BEFORE = (
+    select(tasks.c.id, tasks.c.completed_at, _IS_OVER.label("is_over"))
+    .where(tasks.c.id > bindparam("after"), tasks.c.id < bindparam("bound"))
+    .order_by(tasks.c.id)
+    .limit(_AT_MOST)
+)
+_REMOVABLE = (
+    select(tasks.c.id)
+    .where(
+        tasks.c.id.in_(bindparam("task_ids", expanding=True)),
+        _IS_OVER,
+        tasks.c.completed_at <= bindparam("before", type_=BigInteger),
+        ~exists().where(webhook_deliveries.c.task_id == tasks.c.id, webhook_deliveries.c.state == "pending"),
+        ~exists().where(images.c.task_id == tasks.c.id, images.c.state == "pending"),
+    )
+    .order_by(tasks.c.id)
+    .with_for_update(skip_locked=True)
+)
+_INSERT_IMAGES = bulk.insert(
+    images, ["id", "task_id", "position", "source_url", "state", "reason", "next_try_at"], constants={"tries": 0}
+)
 _IMAGES = bulk.read(Image, images, key="task_id")
 
 
@@ -164,9 +188,24 @@ class StaleTask(Exception):
     """A task was not as it had been read, although its row was locked."""
 
 
-async def remove(connection: Connection, task_id: str) -> None:
-    """Delete a task with all that hangs on it."""
-    await connection.execute(delete(tasks).where(tasks.c.id == task_id))
+async def made_before(connection: Connection, moment: int, *, after: str, limit: int) -> list[Row[Any]]:
+    """Read up to `limit` tasks made before a moment, oldest first, above an id: `id`, `completed_at`, `is_over`.
+
+    Over is what nothing may change any more.
+    """
+    rows = await connection.execute(_MADE_BEFORE, {"after": after, "bound": id_at(moment), "at_most": limit})
+    return list(rows.all())
+
+
+async def lock_removable(connection: Connection, task_ids: Sequence[str], *, before: int) -> list[str]:
+    """Lock those of these tasks that ended before then and have nothing more to tell, unless others have them."""
+    rows = await connection.execute(_REMOVABLE, {"task_ids": list(task_ids), "before": before})
+    return [row.id for row in rows]
+
+
+async def remove(connection: Connection, task_ids: Iterable[str]) -> None:
+    """Delete tasks with all that hangs on them."""
+    await connection.execute(_REMOVE, {"task_ids": sorted(task_ids)})
 
 
 async def page(

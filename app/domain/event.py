@@ -1,13 +1,18 @@
 """Events: what the world is told of a task's movements."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from app.domain.image import Image
 from app.domain.task import TERMINAL, Status, Task
 from app.domain.verdict import ErrorCode, TaskError
 
+IMAGES_SETTLED = "task.images_settled"
+"""The type of the event that follows a success once each image is stored or given up."""
+_IMAGES_FOLLOW = "images_follow"
 _ENDS = frozenset(f"task.{status.value}" for status in TERMINAL)
 
 
@@ -36,8 +41,17 @@ class StoredEvent(TaskEvent, frozen=True, kw_only=True):
     id: int
 
 
-def event_of(task: Task) -> TaskEvent:
-    """Tell the state that a task has just entered."""
+def event_of(task: Task, *, images_follow: bool = False) -> TaskEvent:
+    """Tell the state that a task has just entered; `images_follow` if its images are still to be settled."""
+    return _event(f"task.{task.status.value}", task, images_follow=images_follow)
+
+
+def images_settled(task: Task, now: int) -> TaskEvent:
+    """Tell that each of a task's images is stored or given up."""
+    return replace(_event(IMAGES_SETTLED, task), created_at=now)
+
+
+def _event(event_type: str, task: Task, *, images_follow: bool = False) -> TaskEvent:
     error = task.error
     snapshot = {
         "status": task.status.value,
@@ -48,7 +62,8 @@ def event_of(task: Task) -> TaskEvent:
         "completed_at": task.completed_at,
         "updated_at": task.updated_at,
     }
-    event_type = f"task.{task.status.value}"
+    if images_follow:
+        snapshot[_IMAGES_FOLLOW] = True
     return TaskEvent(task.id, task.project, event_type, snapshot, task.updated_at, task.webhook_url)
 
 
@@ -67,10 +82,17 @@ def task_at(task: Task, snapshot: dict[str, Any]) -> Task:
     )
 
 
-def concludes(task: Task) -> bool:
-    """Whether a task, as it was when an event was made, has nothing more to tell those who follow it.
+def concludes(event: TaskEvent) -> bool:
+    """Whether a task has nothing more to tell those who follow it after this event.
 
-    A guess concludes as well, although a verdict may still replace it: nobody would hold a connection for a day.
+    A guess concludes as well, although a verdict may still replace it: nobody would hold a connection for a day. A
+    success does unless it says that the news of the images will follow; those of older versions never do.
     """
-    # The one place to say so when something may follow the end, such as that the images' copies are settled.
-    return task.is_terminal
+    if event.type == IMAGES_SETTLED:
+        return True
+    return event.type in _ENDS and not event.snapshot.get(_IMAGES_FOLLOW, False)
+
+
+def is_concluded(task: Task, images: Sequence[Image]) -> bool:
+    """Whether a task, as it stands with its images, has nothing more to tell those who follow it."""
+    return task.is_terminal and not any(image.is_pending for image in images)

@@ -17,21 +17,19 @@ class FeedEvent:
     id: int
     type: str
     state: TaskState
-
-    @property
-    def is_conclusion(self) -> bool:
-        """Whether the task has nothing more to tell after this."""
-        return concludes(self.state.task)
+    is_conclusion: bool
+    """Whether the task has nothing more to tell after this."""
+    base_url: str
 
     @cached_property
     def frame(self) -> bytes:
         """The event in the form of `text/event-stream` (HTML standard, 9.2): JSON has no line breaks of its own."""
-        data = json.dumps(task_view(self.state), ensure_ascii=False, separators=(",", ":"))
+        data = json.dumps(task_view(self.state, self.base_url), ensure_ascii=False, separators=(",", ":"))
         return f"id: {self.id}\nevent: {self.type}\ndata: {data}\n\n".encode()
 
 
-def feed_event(event: StoredEvent, task: Task, images: list[Image]) -> FeedEvent:
+def feed_event(event: StoredEvent, task: Task, images: list[Image], base_url: str) -> FeedEvent:
     """Put together how a task was when an event was made; positions in the queue are not told afterwards."""
     then = task_at(task, event.snapshot)
     shown = images if then.status is Status.SUCCEEDED else []
-    return FeedEvent(event.id, event.type, TaskState(then, shown, None))
+    return FeedEvent(event.id, event.type, TaskState(then, shown, None), concludes(event), base_url)

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.clock import isoformat
-from app.domain.image import Image
+from app.domain.image import Image, ImageState
 from app.domain.task import Status, Task
+
+IMAGE_PATH = "/v1/images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +19,11 @@ class TaskState:
     queue_position: int | None
 
 
-def task_view(state: TaskState) -> dict[str, Any]:
-    """Write a task as clients see it, wherever they see it: in answers, streams and webhooks."""
+def task_view(state: TaskState, base_url: str) -> dict[str, Any]:
+    """Write a task as clients see it, wherever they see it: in answers, streams and webhooks.
+
+    `base_url` is the origin under which this service's own addresses are found.
+    """
     task = state.task
     error = task.error if task.status is Status.FAILED else None
     return {
@@ -27,7 +32,7 @@ def task_view(state: TaskState) -> dict[str, Any]:
         "model": task.model.value,
         "type": task.type.value,
         "input": task.input,
-        "images": [_image_view(image) for image in state.images],
+        "images": [_image_view(image, base_url) for image in state.images],
         "error": {"code": error.code.value, "message": error.message, "upstream_code": error.upstream_code}
         if error
         else None,
@@ -45,13 +50,18 @@ def task_view(state: TaskState) -> dict[str, Any]:
     }
 
 
-def _image_view(image: Image) -> dict[str, Any]:
+def image_url(image: Image, base_url: str) -> str:
+    """Tell where an image is found: here as long as there is, or may come to be, a copy; else at its source."""
+    return image.source_url if image.state is ImageState.UNAVAILABLE else f"{base_url}{IMAGE_PATH}/{image.id}"
+
+
+def _image_view(image: Image, base_url: str) -> dict[str, Any]:
     return {
         "id": image.id,
-        # No copies are kept yet, so the source's address is the only one there is.
-        "url": image.source_url,
+        "url": image_url(image, base_url),
         "source_url": image.source_url,
         "state": image.state.value,
+        "reason": image.reason,
         "content_type": image.content_type,
         "bytes": image.bytes,
         "width": image.width,

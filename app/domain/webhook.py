@@ -49,14 +49,14 @@ def new_secret(project: str, now: int) -> WebhookSecret:
     return WebhookSecret(project=project, secret=f"whsec_{encoded}", created_at=now)
 
 
-def message(delivery: Delivery, task: Task, images: Sequence[Image]) -> bytes:
+def message(delivery: Delivery, task: Task, images: Sequence[Image], base_url: str) -> bytes:
     """Write the body: the event with the task as it was then, and its images as they are known now."""
     then = task_at(task, delivery.snapshot)
     shown = list(images) if then.status is Status.SUCCEEDED else []
     body = {
         "type": delivery.event,
         "timestamp": isoformat(delivery.created_at),
-        "data": task_view(TaskState(then, shown, None)),
+        "data": task_view(TaskState(then, shown, None), base_url),
     }
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 

@@ -106,10 +106,10 @@ def _read_status(reply: httpcore.Response) -> Answer:
     if httpx.codes.is_redirect(reply.status):
         error = "The receiver answered with a redirect, which is not followed."
     values = [value for name, value in reply.headers if name.lower() == b"retry-after"]
-    return Answer(reply.status, error, retry_after=_read_retry_after(values[0].decode("latin-1")) if values else None)
+    return Answer(reply.status, error, retry_after=read_retry_after(values[0].decode("latin-1")) if values else None)
 
 
-def _read_retry_after(text: str) -> int | None:
+def read_retry_after(text: str) -> int | None:
     """Read seconds or a date; returns milliseconds from now, None for what is neither."""
     text = text.strip()
     if text.isascii() and text.isdigit():

@@ -49,6 +49,7 @@ class Deliver:
         signing_secrets: WebhookSecrets,
         clock: Clock,
         schedule: Sequence[int],
+        base_url: str,
         bell: Bell,
     ) -> None:
         self._database = database
@@ -57,6 +58,7 @@ class Deliver:
         self._signing_secrets = signing_secrets
         self._clock = clock
         self._schedule = tuple(schedule)
+        self._base_url = base_url
         self._bell = bell
         self._random = random.Random()  # noqa: S311 -- spreads retries, guards nothing
         self._name = secrets.token_hex(8)
@@ -141,7 +143,7 @@ class Deliver:
         if task is None:
             return
         signing = await self._signing_secrets.signing(delivery.project)
-        body = webhook.message(delivery, task, images[task.id])
+        body = webhook.message(delivery, task, images[task.id], self._base_url)
         at, began = self._clock.now(), time.monotonic()
         answer = await self._client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
         latency = round((time.monotonic() - began) * 1000)

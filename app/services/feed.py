@@ -29,9 +29,10 @@ _ENDINGS = frozenset(f"task.{status.value}" for status in TERMINAL)
 class Feed:
     """Hands new events to the listeners they concern. `bell` is what a loop waits for before it calls `look`."""
 
-    def __init__(self, database: Database, *, census_seconds: float = _CENSUS_SECONDS) -> None:
+    def __init__(self, database: Database, *, base_url: str, census_seconds: float = _CENSUS_SECONDS) -> None:
         self.bell = Bell()
         self._database = database
+        self._base_url = base_url
         self._of_tasks: dict[str, set[Listener]] = {}
         self._of_projects: dict[str, set[Listener]] = {}
         self._last: int | None = None
@@ -99,13 +100,24 @@ class Feed:
             async with self._database.reading() as connection:
                 page = await event_rows.after(connection, before, limit=_EVENTS_AT_ONCE)
                 wanted = self._choose(page)
-                told = await complete(connection, wanted) if wanted else []
+                told = await self.complete(connection, wanted) if wanted else []
         except BaseException:
             self._last = None if self._last is None else min(self._last, before)
             raise
         await self._hand_out(told)
         await self._take_census()
         return int(len(page) == _EVENTS_AT_ONCE)
+
+    async def complete(self, connection: Connection, events: Sequence[StoredEvent]) -> list[FeedEvent]:
+        """Read what belongs to events; those whose task was deleted meanwhile are left out."""
+        tasks = await task_rows.get_all(connection, {event.task_id for event in events})
+        done = sorted(task.id for task in tasks.values() if task.status is Status.SUCCEEDED)
+        images = await task_rows.images_of(connection, done)
+        return [
+            feed_event(event, tasks[event.task_id], images.get(event.task_id, []), self._base_url)
+            for event in events
+            if event.task_id in tasks
+        ]
 
     def _choose(self, page: Sequence[StoredEvent]) -> list[StoredEvent]:
         """Tell what of a page anybody wants to hear.
@@ -154,15 +166,3 @@ class Feed:
             for task_id in gone:
                 for listener in self._of_tasks.get(task_id, ()):
                     listener.close()
-
-
-async def complete(connection: Connection, events: Sequence[StoredEvent]) -> list[FeedEvent]:
-    """Read what belongs to events; those whose task was deleted meanwhile are left out."""
-    tasks = await task_rows.get_all(connection, {event.task_id for event in events})
-    done = sorted(task.id for task in tasks.values() if task.status is Status.SUCCEEDED)
-    images = await task_rows.images_of(connection, done)
-    return [
-        feed_event(event, tasks[event.task_id], images.get(event.task_id, []))
-        for event in events
-        if event.task_id in tasks
-    ]

@@ -24,13 +24,14 @@ class Health:
 
     database: str
     loops: str
+    storage: str
     upstream_mode: str
     upstream_state: str
     upstream_reason: str | None
 
     @property
     def is_able(self) -> bool:
-        """Whether this replica can do its work; a held account is not its fault."""
+        """Whether this replica can do its work; a held account is not its fault, and tasks go on without a store."""
         return self.database == "ok" and self.loops == "ok"
 
     @property
@@ -38,14 +39,22 @@ class Health:
         """The summary: ready, degraded or unavailable."""
         if not self.is_able:
             return "unavailable"
-        return "ready" if self.upstream_state == "ok" else "degraded"
+        return "ready" if self.upstream_state == "ok" and self.storage == "ok" else "degraded"
 
 
 class HealthCheck:
     """Looks at the database, the loops and the account. `stuck_loops` names the loops that don't move."""
 
-    def __init__(self, *, database: Database, is_sandbox: bool, stuck_loops: Callable[[], list[str]]) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        is_sandbox: bool,
+        is_storage_reachable: Callable[[], bool],
+        stuck_loops: Callable[[], list[str]],
+    ) -> None:
         self._database = database
+        self._is_storage_reachable = is_storage_reachable
         self._is_sandbox = is_sandbox
         self._stuck_loops = stuck_loops
         self._revision = head_revision()
@@ -69,6 +78,7 @@ class HealthCheck:
         return Health(
             database=database,
             loops=f"stuck: {', '.join(stuck)}" if stuck else "ok",
+            storage="ok" if self._is_storage_reachable() else "unreachable",
             upstream_mode="sandbox" if self._is_sandbox else "live",
             upstream_state=state,
             upstream_reason=reason,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from app.db import events as event_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
-from app.domain.event import StoredEvent, concludes
+from app.domain.event import StoredEvent, is_concluded
 from app.domain.feed_event import FeedEvent
 from app.errors import GatewayError, ServiceUnavailable, SlowReader, TaskNotFound, TooManyStreams
-from app.services.feed import Feed, complete
+from app.services.feed import Feed
 from app.services.listener import Listener
 from app.services.tasks import Caller
 
@@ -98,13 +98,13 @@ class Stream:
             # First: an end that shows here is in the page as well.
             has_ended = await self._has_ended(connection)
             page = await self._page(connection)
-            told = await complete(connection, page)
+            told = await self._feed.complete(connection, page)
         if page:
             self.position = page[-1].id
         if len(page) < _REPLAYED_AT_ONCE and not self._listener.is_too_slow:
             self.is_replaying = False
-            is_concluded = bool(told) and told[-1].is_conclusion
-            self.is_over = self._listener.task_id is not None and (has_ended or is_concluded)
+            ends_here = bool(told) and told[-1].is_conclusion
+            self.is_over = self._listener.task_id is not None and (has_ended or ends_here)
         return [event for event in told if self._listener.owns(event.state.task)]
 
     async def _has_ended(self, connection: Connection) -> bool:
@@ -113,7 +113,8 @@ class Stream:
         task = await task_rows.get(connection, self._listener.task_id)
         if task is None or not self._listener.owns(task):
             raise _gone(self._listener)
-        return concludes(task)
+        images = await task_rows.images_of(connection, [task.id]) if task.is_terminal else {}
+        return is_concluded(task, images.get(task.id, []))
 
     async def _page(self, connection: Connection) -> list[StoredEvent]:
         listener, after = self._listener, self.position

@@ -1,6 +1,6 @@
 """What clients do with tasks: submit, look, list, cancel, retry, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,7 @@ from app.domain.task_state import TaskState
 from app.errors import (
     GatewayError,
     IdempotencyInProgress,
+    InvalidRequest,
     NotCancelable,
     NotDeletable,
     NotRetryable,
@@ -76,6 +77,12 @@ class Submission:
     retry_of: str | None = None
     subject: str | None = None
     """Of a retry: whom the old task belongs to. Otherwise the task belongs to the caller's subject."""
+    identity: list[str] | None = None
+    """What stands for `image_urls` when two requests are compared, if pictures came with the request itself."""
+
+
+Hold = Callable[[Sequence[str]], Awaitable[None]]
+"""Sees that what input images are at these addresses lives long enough; raises `InvalidRequest` if it can't."""
 
 
 class Tasks:
@@ -85,8 +92,16 @@ class Tasks:
     """
 
     def __init__(
-        self, *, database: Database, writer: Writer, clock: Clock, policy: Policy, admission: Admission | None = None
+        self,
+        *,
+        database: Database,
+        writer: Writer,
+        clock: Clock,
+        policy: Policy,
+        admission: Admission | None = None,
+        hold: Hold | None = None,
     ) -> None:
+        self._hold = hold
         self._database = database
         self._writer = writer
         self._clock = clock
@@ -135,6 +150,8 @@ class Tasks:
             if self._writer.is_reserving(key):
                 raise IdempotencyInProgress("The first request with this Idempotency-Key is still being committed.")
             reservation = Reservation(key, _fingerprint(submission), task.id)
+        if self._hold is not None and submission.input["image_urls"]:
+            await self._hold_images(self._hold, submission.input["image_urls"], reservation)
         task_id = await self._writer.create(task, reservation, quotas)
         if task_id == task.id:
             _log.info("task_accepted", task_id=task.id, model=task.model.value, project=task.project)
@@ -143,6 +160,18 @@ class Tasks:
         if state is None:
             raise TaskGone("The task that this Idempotency-Key stands for was deleted.")
         return state, True
+
+    async def _hold_images(self, hold: Hold, urls: list[str], reservation: Reservation | None) -> None:
+        try:
+            await hold(urls)
+        except InvalidRequest:
+            # A repeated request is answered with its task, whatever has expired since.
+            if reservation is None:
+                raise
+            async with self._database.reading() as connection:
+                held = await idempotency_rows.get(connection, reservation.key)
+            if held is None:
+                raise
 
     async def _accepted(self, task: Task) -> TaskState:
         """Answer from the task in hand: nothing that fails now may make a durable task look refused."""
@@ -261,7 +290,9 @@ def _fingerprint(submission: Submission) -> str:
     return fingerprint(
         {
             "model": submission.model.value,
-            "input": submission.input,
+            "input": submission.input
+            if submission.identity is None
+            else {**submission.input, "image_urls": submission.identity},
             "metadata": submission.metadata,
             "webhook_url": submission.webhook_url,
             "retry_of": submission.retry_of,

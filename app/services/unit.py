@@ -43,15 +43,18 @@ class Unit:
 
     connection: Connection
     now: int
+    keeps_images: bool = False
     events: list[TaskEvent] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
     after: list[Callable[[], None]] = field(default_factory=list)
 
     def note(self, step: Step) -> None:
         """Remember the event and the images of a movement."""
+        has_images_to_keep = self.keeps_images and bool(step.image_urls)
         if step.is_event:
-            self.events.append(event_of(step.task))
-        self.images.extend(new_images(step.task.id, step.image_urls))
+            self.events.append(event_of(step.task, images_follow=has_images_to_keep))
+        if step.image_urls:
+            self.images.extend(new_images(step.task.id, step.image_urls, is_kept=has_images_to_keep, now=self.now))
 
     async def write(self, steps: Sequence[Step]) -> None:
         """Write movements of tasks that this transaction has locked, at most one for each."""

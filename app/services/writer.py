@@ -29,6 +29,7 @@ from app.domain.quota import Quota
 from app.domain.task import Task
 from app.errors import GatewayError, IdempotencyKeyReused, ServiceUnavailable
 from app.services.quotas import charge
+from app.services.removal import remove_tasks
 from app.services.unit import Decider, Unit
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class _Move:
 class _Run:
     work: Callable[[Unit], Awaitable[Any]]
     done: asyncio.Future[Any]
+    locking: str | None = None
 
 
 _Item = _Create | _Move | _Run
@@ -67,12 +69,23 @@ _Results = list[tuple[_Item, Any]]
 
 
 class Writer:
-    """The one writer of this process. `on_commit` is told the events of each committed transaction."""
+    """The one writer of this process. `on_commit` is told the events of each committed transaction.
 
-    def __init__(self, database: Database, clock: Clock, on_commit: Callable[[Sequence[TaskEvent]], None]) -> None:
+    With `keeps_images`, images of tasks that succeed are to be fetched; else no copies are made.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        on_commit: Callable[[Sequence[TaskEvent]], None],
+        *,
+        keeps_images: bool = False,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._on_commit = on_commit
+        self._keeps_images = keeps_images
         self._waiting: list[_Item] = []
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -122,9 +135,12 @@ class Writer:
         result: T = await self._put(_Move(task_id, decide, self._future()))
         return result
 
-    async def run(self, work: Callable[[Unit], Awaitable[T]]) -> T:
-        """Do `work` in the next transaction. A `GatewayError` is to be raised before anything is written."""
-        result: T = await self._put(_Run(work, self._future()))
+    async def run(self, work: Callable[[Unit], Awaitable[T]], *, locking: str | None = None) -> T:
+        """Do `work` in the next transaction. A `GatewayError` is to be raised before anything is written.
+
+        With the id of a task as `locking` its row is locked before; with those of all others, so that none deadlock.
+        """
+        result: T = await self._put(_Run(work, self._future(), locking))
         return result
 
     @staticmethod
@@ -184,13 +200,16 @@ class Writer:
 
     async def _apply(self, batch: list[_Item], connection: Connection) -> tuple[_Results, Unit]:
         results: _Results = []
-        unit = Unit(connection, self._clock.now())
+        unit = Unit(connection, self._clock.now(), self._keeps_images)
         creations = [item for item in batch if isinstance(item, _Create)]
         if creations:
             results += await _create_all(unit, creations)
         moves = [item for item in batch if isinstance(item, _Move)]
+        locked = {item.locking for item in batch if isinstance(item, _Run) and item.locking is not None}
         if moves:
-            results += await _move_all(unit, moves)
+            results += await _move_all(unit, moves, locked)
+        elif locked:
+            await task_rows.lock(connection, locked)
         for item in batch:
             if isinstance(item, _Run):
                 try:
@@ -243,11 +262,14 @@ async def _refuse(unit: Unit, items: list[_Create], held: dict[IdempotencyKey, R
     return refused
 
 
-async def _move_all(unit: Unit, items: list[_Move]) -> _Results:
-    """Let each item decide about its task in the order of arrival, then write what came of it, once for each task."""
+async def _move_all(unit: Unit, items: list[_Move], also_locked: set[str]) -> _Results:
+    """Let each item decide about its task in the order of arrival, then write what came of it, once for each task.
+
+    Tasks that others in the batch want locked are locked in the same statement.
+    """
     results: _Results = []
     tasks: dict[str, Task | None] = {}
-    tasks.update(await task_rows.lock(unit.connection, {item.task_id for item in items}))
+    tasks.update(await task_rows.lock(unit.connection, {item.task_id for item in items} | also_locked))
     original = dict(tasks)
     steps: list[Step] = []
     kept: list[ReceivedCallback] = []
@@ -282,8 +304,8 @@ async def _write_moved(
 ) -> None:
     """Write what became of locked tasks; of one that is deleted (None), nothing else is written."""
     removed = {task_id for task_id, task in tasks.items() if task is None}
-    for task_id in sorted(removed):
-        await task_rows.remove(unit.connection, task_id)
+    if removed:
+        await remove_tasks(unit, removed)
     for step in steps:
         if step.task.id not in removed:
             unit.note(step)

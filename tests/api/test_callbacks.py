@@ -479,7 +479,7 @@ def test_images_keep_their_order_and_have_ids_of_their_own(served: Served) -> No
     images = served.client.task(task["id"])["images"]
     assert [image["source_url"] for image in images] == urls
     assert len({image["id"] for image in images}) == 4
-    assert all(image["id"].startswith("img_") and image["state"] == "pending" for image in images)
+    assert all(image["id"].startswith("img_") and image["state"] == "unavailable" for image in images)
 
 
 # --- a callback that beats our own knowledge

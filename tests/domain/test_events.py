@@ -14,4 +14,4 @@ def test_an_event_shows_clients_the_task_as_it_was(name: str) -> None:
     then = STATES[name]
     later = replace(make_task(), status=Status.CANCELED, attempts=9, updated_at=9_999_999, completed_at=9_999_999)
     seen = task_at(later, event_of(then).snapshot)
-    assert task_view(TaskState(seen, [], None)) == task_view(TaskState(then, [], None))
+    assert task_view(TaskState(seen, [], None), "") == task_view(TaskState(then, [], None), "")

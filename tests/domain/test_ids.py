@@ -53,9 +53,9 @@ def test_a_new_task_is_due_at_once_and_for_as_long_as_the_queue_timeout() -> Non
 
 
 def test_images_keep_the_upstreams_order_under_ids_that_tell_nothing() -> None:
-    images = new_images("task_x", URLS)
+    images = new_images("task_x", URLS, is_kept=True, now=0)
     assert [(image.position, image.source_url) for image in images] == list(enumerate(URLS))
-    assert len({image.id for image in images + new_images("task_x", URLS)}) == 4
+    assert len({image.id for image in images + new_images("task_x", URLS, is_kept=True, now=0)}) == 4
     assert all(re.fullmatch(r"img_[0-9a-f]{32}", image.id) for image in images)
 
 

@@ -18,6 +18,7 @@ from app.domain.task_state import TaskState, task_view
 from app.domain.webhook import ROTATION_OVERLAP, headers, message, new_secret
 from tests.support.tasks import NOW, STATES, make_task
 
+BASE = "https://images.example"
 PROMPT = 'a läke 湖 \N{SUNRISE} \u2028 "quoted" \\ \x07'
 
 
@@ -25,7 +26,7 @@ def delivered(task: Task) -> bytes:
     delivery = plan(event_of(task))
     assert delivery is not None
     later = replace(task, status=STATES["canceled"].status, updated_at=NOW + 1, attempts=7)
-    return message(delivery, later, new_images(task.id, ("https://x.example/1.png",)))
+    return message(delivery, later, new_images(task.id, ("https://x.example/1.png",), is_kept=True, now=NOW), BASE)
 
 
 def with_webhook(name: str) -> Task:
@@ -40,7 +41,7 @@ def test_the_message_shows_the_task_as_it_was_at_the_event() -> None:
         assert body["type"] == f"task.{task.status.value}"
         assert body["timestamp"] == body["data"]["updated_at"] == "1970-01-01T00:16:40.000Z"
         images = body["data"].pop("images")
-        assert body["data"] == {k: v for k, v in task_view(TaskState(task, [], None)).items() if k != "images"}
+        assert body["data"] == {k: v for k, v in task_view(TaskState(task, [], None), BASE).items() if k != "images"}
         assert [image["source_url"] for image in images] == (["https://x.example/1.png"] if name == "succeeded" else [])
 
 

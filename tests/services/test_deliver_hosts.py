@@ -71,6 +71,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
         signing_secrets=secrets,
         clock=clock,
         schedule=[1000],
+        base_url="",
         bell=Bell(),
     )
     writer.start()

@@ -80,7 +80,7 @@ class Parts:
 async def parts_on(url: str) -> AsyncIterator[Parts]:
     database = Database(url)
     await migrate(database)
-    feed = Feed(database, census_seconds=0)
+    feed = Feed(database, base_url="", census_seconds=0)
     writer = Writer(database, SystemClock(), lambda _: feed.ring())
     writer.start()
     streams = Streams(database=database, feed=feed, limits=StreamLimits())
@@ -224,7 +224,7 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
 
 async def test_nothing_is_read_while_nobody_listens() -> None:
     away = Database("postgresql://nobody@127.0.0.1:9/none")
-    feed = Feed(away)
+    feed = Feed(away, base_url="")
     feed.ring()
     assert await feed.look() == 0
     with pytest.raises(ServiceUnavailable):

@@ -26,7 +26,13 @@ from tests.support.databases import create_sqlite
 from tests.support.nursery import ROOT, Forked, nursery
 from tests.support.waiting import until
 
-QUICK = {"poll_after_seconds": 30.0, "upstream_rate_limit": "0", "upstream_timeout_seconds": 5.0}
+# Most tests' images are at addresses that don't exist: those that are about copies say so.
+QUICK = {
+    "poll_after_seconds": 30.0,
+    "upstream_rate_limit": "0",
+    "upstream_timeout_seconds": 5.0,
+    "keep_images": False,
+}
 
 
 class TaskClient(httpx.Client):
@@ -122,6 +128,7 @@ class GatewayProcess:
         self.log_path = directory / f"log-{time.monotonic_ns()}"
         clean = {name: value for name, value in os.environ.items() if name.upper() == name and "PROXY" not in name}
         self.environment = {**clean, "PYTHONPATH": str(ROOT), "DATA_DIR": str(directory / "data")}
+        self.environment["KEEP_IMAGES"] = "false"
         self.environment.update(environment or {})
         arguments = ["serve", "--port", str(port)]
         with self.log_path.open("wb") as log:

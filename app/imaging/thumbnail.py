@@ -1,0 +1,57 @@
+"""Small copies of pictures."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from app.imaging.inspect import open_picture, opened, read_layout
+from app.imaging.layout import BadPicture
+
+_QUALITY = 80
+# A very tall picture is bounded by its height: WebP ends at 16,383 pixels.
+_MAX_HEIGHT_TIMES_WIDTH = 4
+_MAX_PROFILE_BYTES = 64 * 1024
+_DEEP_GRAYS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_TURNS = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT,),
+    3: (Image.Transpose.ROTATE_180,),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM,),
+    5: (Image.Transpose.TRANSPOSE,),
+    6: (Image.Transpose.ROTATE_270,),
+    7: (Image.Transpose.TRANSVERSE,),
+    8: (Image.Transpose.ROTATE_90,),
+}
+
+
+def thumbnail(path: Path, width: int) -> bytes:
+    """Make a WebP of the first frame, `width` pixels wide or less: never enlarged, and upright.
+
+    The file must have passed `inspect`; raises `BadPicture` all the same if it can't be decoded.
+    """
+    with opened(path) as data:
+        kind, layout = read_layout(data)
+    height = width * _MAX_HEIGHT_TIMES_WIDTH
+    try:
+        with open_picture(path, kind) as image:
+            # A JPEG is decoded at about the size that is needed. Turning comes last, when there is little to turn.
+            image.thumbnail((height, width) if layout.is_turned else (width, height))
+            profile = image.info.get("icc_profile")
+            small = _displayable(image)
+            for turn in _TURNS.get(layout.orientation, ()):
+                small = small.transpose(turn)
+            kept = profile if image.mode.startswith("RGB") and len(profile or b"") <= _MAX_PROFILE_BYTES else None
+            target = io.BytesIO()
+            small.save(target, "WEBP", quality=_QUALITY, icc_profile=kept or b"")
+    except Exception as error:  # as in `inspect`
+        raise BadPicture(f"can't be decoded as {kind}") from error
+    return target.getvalue()
+
+
+def _displayable(image: Image.Image) -> Image.Image:
+    """Return a picture in a mode that WebP knows."""
+    if image.mode in _DEEP_GRAYS:
+        return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
+    if image.mode in {"RGB", "RGBA"}:
+        return image
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")

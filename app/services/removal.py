@@ -1,0 +1,15 @@
+"""Taking tasks away with all that hangs on them."""
+
+from collections.abc import Collection
+
+from app.db import blobs as blob_rows
+from app.db import images as image_rows
+from app.db import tasks as task_rows
+from app.services.unit import Unit
+
+
+async def remove_tasks(unit: Unit, task_ids: Collection[str]) -> None:
+    """Delete tasks that this transaction has locked; the files that nothing refers to then are collected soon."""
+    hashes = await image_rows.hashes_of(unit.connection, task_ids)
+    await blob_rows.release(unit.connection, hashes, now=unit.now)
+    await task_rows.remove(unit.connection, task_ids)

@@ -1,0 +1,231 @@
+"""A store of image bytes by key: a directory or an S3-compatible bucket, through one library."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import obstore
+import structlog
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from app.errors import ConfigurationError, StorageUnavailable
+
+_INCOMING = "incoming"
+_ABANDONED_SECONDS = 24 * 3600
+# Of a picture on its way in or out only so much is in memory at once. S3 takes no smaller parts.
+_PART_BYTES = 5 * 1024 * 1024
+_PARTS_AT_ONCE = 2
+_CHUNK_BYTES = 256 * 1024
+_FILES_PER_BATCH = 500
+_log = structlog.get_logger(__name__)
+
+
+class Missing(Exception):
+    """There is nothing under this key."""
+
+
+class StoredFile(NamedTuple):
+    """One file of the store; `modified` in milliseconds since the epoch."""
+
+    key: str
+    bytes: int
+    modified: int
+
+
+class ImageStore:
+    """Keeps bytes under keys. Every method raises `StorageUnavailable` when the store can't do it now.
+
+    `directory` is where a local store lies; it is None for a bucket.
+    """
+
+    def __init__(self, store: LocalStore | S3Store, *, directory: Path | None = None) -> None:
+        self._store = store
+        self._directory = directory
+
+    async def put(self, key: str, path: Path) -> None:
+        """Store a file's bytes, all or nothing; durable when this returns. What was under the key is replaced."""
+        await self._put(key, path)
+
+    async def put_bytes(self, key: str, content: bytes) -> None:
+        """Store a few bytes, as `put` does."""
+        await self._put(key, content)
+
+    async def _put(self, key: str, content: Path | bytes) -> None:
+        with _translated("put", key):
+            if self._directory is None:
+                await self._write(key, content)
+                return
+            # The library renames a finished file to its key but never syncs it: after a power cut the name could stand
+            # for half a picture. So it writes elsewhere, and the key is given to what is on the disk for sure.
+            staged = f"{_INCOMING}/{secrets.token_hex(16)}"
+            try:
+                await self._write(staged, content)
+                await asyncio.to_thread(_sync, self._directory / staged)
+                await obstore.rename_async(self._store, staged, key)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    (self._directory / staged).unlink(missing_ok=True)
+                raise
+            for place in {(self._directory / key).parent, self._directory}:
+                await asyncio.to_thread(_sync, place)
+
+    async def _write(self, key: str, content: Path | bytes) -> None:
+        await obstore.put_async(
+            self._store, key, content, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE, mode="overwrite"
+        )
+
+    async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Begin to read from `start` up to `end` (not included; None: all); raises `Missing`.
+
+        Both must lie within the size. The iterator raises `StorageUnavailable` if the rest can't be read.
+        """
+        with _translated("open", key):
+            wanted = {"offset": start} if end is None else (start, end)
+            # Without a range for a whole file: some stores answer ranges more slowly.
+            options = None if (start, end) == (0, None) else {"range": wanted}
+            found = await obstore.get_async(self._store, key, options=options)  # type: ignore[arg-type]
+            return _chunks(key, found.stream(_CHUNK_BYTES))
+
+    async def size(self, key: str) -> int:
+        """Tell how many bytes are under a key; raises `Missing`."""
+        with _translated("size", key):
+            return int((await obstore.head_async(self._store, key))["size"])
+
+    async def delete(self, key: str) -> None:
+        """Remove what is under a key; fine if nothing is."""
+        with contextlib.suppress(Missing), _translated("delete", key):
+            await obstore.delete_async(self._store, key)
+
+    async def list_files(self, folder: str | None = None) -> AsyncIterator[list[StoredFile]]:
+        """List what lies in a folder (the part of keys before `/`) or all, in batches, in no order; strangers' files too."""
+        with _translated("list", folder or ""):
+            async for batch in obstore.list(self._store, folder, chunk_size=_FILES_PER_BATCH):
+                yield [
+                    StoredFile(found["path"], found["size"], round(found["last_modified"].timestamp() * 1000))
+                    for found in batch
+                ]
+
+    async def check(self) -> None:
+        """See whether the store can be written to; raises `ConfigurationError` for what waiting won't mend."""
+        if self._directory is not None:
+            try:
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise _unusable(error.strerror or "it can't be made") from None
+        probe = f"{_INCOMING}/check-{secrets.token_hex(16)}"
+        try:
+            await obstore.put_async(self._store, probe, b"check")
+            await obstore.delete_async(self._store, probe)
+        except (BaseError, OSError) as error:
+            if self._directory is not None:
+                raise _unusable("its directory can't be written to") from None
+            if (problem := _refusal(error)) is not None:
+                raise _unusable(problem) from None
+            raise _unavailable("check", probe, error) from error
+        if self._directory is not None:
+            await asyncio.to_thread(_clear, self._directory / _INCOMING)
+
+
+def open_store(storage_url: str | None, data_dir: Path) -> ImageStore:
+    """Open a directory (default: `images` in `data_dir`) or `s3://bucket/prefix`; raises `ConfigurationError`.
+
+    For a bucket the library reads the usual `AWS_…` variables of the environment.
+    """
+    if storage_url is None or not storage_url.startswith("s3://"):
+        directory = Path(storage_url) if storage_url else data_dir / "images"
+        try:
+            directory = directory.absolute()
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return ImageStore(LocalStore(directory), directory=directory)
+        except (BaseError, OSError, ValueError) as error:
+            raise _unusable(getattr(error, "strerror", None) or "its directory can't be opened") from None
+    bucket, _, prefix = storage_url.removeprefix("s3://").partition("/")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    try:
+        store = S3Store(
+            bucket,
+            prefix=prefix.strip("/") or None,
+            client_options={
+                "allow_http": endpoint.lower().startswith("http://"),
+                "connect_timeout": "5s",
+                # While bytes flow, a slow reader of ours may take its time; only silence of the store ends a request.
+                "read_timeout": "15s",
+                "timeout": "3600s",
+            },
+            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
+        )
+    except (BaseError, ValueError, TypeError) as error:
+        raise _unusable(_first_line(error)) from None
+    return ImageStore(store)
+
+
+async def _chunks(key: str, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    with _translated("read", key):
+        async for chunk in stream:
+            yield chunk
+
+
+@contextlib.contextmanager
+def _translated(action: str, key: str) -> Iterator[None]:
+    """Turn what the library raises into `Missing` or `StorageUnavailable`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        # A bucket that is gone would look like any picture that is gone.
+        if "NoSuchBucket" in str(error):
+            raise _unavailable(action, key, error) from error
+        raise Missing(key) from None
+    except (BaseError, OSError) as error:
+        raise _unavailable(action, key, error) from error
+
+
+def _unavailable(action: str, key: str, error: Exception) -> StorageUnavailable:
+    _log.warning("storage_unavailable", action=action, key=key, error=_first_line(error))
+    return StorageUnavailable("The store of image bytes can't be used now.")
+
+
+def _unusable(problem: str) -> ConfigurationError:
+    return ConfigurationError(
+        "STORAGE_URL",
+        f"can't be used ({problem})",
+        "allowed: a directory that can be written to, or s3://BUCKET/PREFIX with the AWS_* variables for it",
+    )
+
+
+def _refusal(error: Exception) -> str | None:
+    """Say what a bucket refused for good; None if waiting may help."""
+    text = str(error)
+    if "NoSuchBucket" in text or isinstance(error, FileNotFoundError):
+        return "there is no such bucket"
+    for code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "PermanentRedirect"):
+        if code in text:
+            return f"the bucket answers {code}"
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:300]
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _clear(incoming: Path) -> None:
+    """Remove what writers that were killed left behind a day ago or earlier."""
+    before = time.time() - _ABANDONED_SECONDS
+    for path in incoming.glob("*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < before:
+                path.unlink()

@@ -1,0 +1,83 @@
+"""When an image is fetched, and when it is given up."""
+
+from msgspec.structs import replace
+
+from app.domain import image as rules
+from app.domain.image import (
+    DEMAND_PAUSE,
+    LEASE,
+    RETRY_PAUSES,
+    Image,
+    ImageState,
+    NotFetched,
+    Stored,
+    new_images,
+)
+from app.domain.task_state import image_url
+
+NOW = 1_000_000
+
+
+def fresh(**changes: object) -> Image:
+    (image,) = new_images("task_x", ("https://x.example/1",), is_kept=True, now=NOW)
+    return replace(image, **changes)
+
+
+def test_a_new_image_is_due_at_once_unless_no_copies_are_kept() -> None:
+    assert (fresh().state, fresh().next_try_at, fresh().reason) == (ImageState.PENDING, NOW, None)
+    (image,) = new_images("task_x", ("https://x.example/1",), is_kept=False, now=NOW)
+    assert (image.state, image.next_try_at, image.reason) == (ImageState.UNAVAILABLE, None, "not_kept")
+
+
+def test_the_address_is_ours_as_long_as_there_may_be_a_copy() -> None:
+    image = fresh()
+    ours = f"https://gateway.example/v1/images/{image.id}"
+    stored = rules.store(image, Stored("ab" * 32, "image/png", 9, 3, 2))
+    assert {image_url(one, "https://gateway.example") for one in (image, stored)} == {ours}
+    assert image_url(rules.give_up(image, "gone"), "https://gateway.example") == "https://x.example/1"
+
+
+def test_a_source_is_tried_by_the_schedule_and_then_given_up() -> None:
+    image, now = fresh(), NOW
+    pauses = []
+    while image.is_pending:
+        assert image.next_try_at is not None
+        now = image.next_try_at
+        image = rules.fail(rules.claim(image, "p", now), NotFetched("HTTP 404"), now=now)
+        pauses.append((image.next_try_at or now) - now)
+    assert pauses == [*RETRY_PAUSES, 0]
+    assert (image.state, image.reason, image.claimed_by) == (ImageState.UNAVAILABLE, "HTTP 404", None)
+    assert now - NOW < 2 * 3_600_000
+
+
+def test_what_can_not_recover_is_given_up_at_once() -> None:
+    image = rules.fail(rules.claim(fresh(), "p", NOW), NotFetched("no picture", may_recover=False), now=NOW)
+    assert (image.state, image.reason) == (ImageState.UNAVAILABLE, "no picture")
+
+
+def test_a_source_may_ask_for_a_longer_pause_within_limits() -> None:
+    for asked, pause in ((5_000, 5_000), (500, RETRY_PAUSES[0]), (10**12, 3_600_000)):
+        image = rules.fail(rules.claim(fresh(), "p", NOW), NotFetched("busy", retry_after=asked), now=NOW)
+        assert image.next_try_at == NOW + pause
+
+
+def test_a_try_out_of_turn_uses_none_up() -> None:
+    image = fresh(tries=3, next_try_at=NOW + 300_000, tried_at=NOW - DEMAND_PAUSE)
+    after = rules.fail(rules.claim(image, "p", NOW), NotFetched("busy"), now=NOW, planned=NOW + 300_000)
+    assert (after.tries, after.next_try_at, after.is_pending) == (3, NOW + 300_000, True)
+
+
+def test_what_is_asked_for_is_fetched_unless_somebody_has_it_or_tried_just_now() -> None:
+    waiting = fresh(tries=1, next_try_at=NOW + 300_000)
+    assert rules.may_demand(fresh(), NOW)
+    assert rules.may_demand(replace(waiting, tried_at=NOW - DEMAND_PAUSE), NOW)
+    assert not rules.may_demand(replace(waiting, tried_at=NOW - DEMAND_PAUSE + 1), NOW)
+    claimed = rules.claim(fresh(), "p", NOW)
+    assert not rules.may_demand(claimed, NOW + LEASE - 1)
+    assert rules.may_demand(claimed, NOW + LEASE)
+    assert not rules.may_demand(rules.give_up(fresh(), "gone"), NOW)
+
+
+def test_what_is_put_back_is_as_it_was() -> None:
+    after = rules.put_back(rules.claim(fresh(tries=2), "p", NOW), NOW + 5)
+    assert (after.tries, after.next_try_at, after.claimed_by) == (2, NOW + 5, None)

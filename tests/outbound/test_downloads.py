@@ -1,0 +1,250 @@
+"""Fetching pictures over real connections: what is taken, what is refused, what may be tried again."""
+
+import asyncio
+import gzip
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from app.domain.destination import DestinationRules
+from app.outbound.downloads import Download, DownloadFailed, Downloads
+from tests.support.source import Answer, Send, Source, reply
+
+LOOPBACK = DestinationRules([ip_network("127.0.0.0/8")])
+CONTENT = random.Random(1).randbytes(3 * 1024 * 1024 + 5)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+LIMIT = 4 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[Source]:
+    with Source() as running:
+        yield running
+
+
+def fetch(
+    url: str,
+    into: Path,
+    *,
+    rules: DestinationRules = LOOPBACK,
+    trusted: str | None = None,
+    total: float = 30,
+    stall: float = 30,
+    names: dict[str, str] | None = None,
+) -> Download:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return [(names or {}).get(host, host)]
+
+    async def work() -> Download:
+        downloads = Downloads(rules, trusted_origin=trusted, resolve=resolve, total_seconds=total, stall_seconds=stall)
+        try:
+            return await downloads.fetch(url, into, max_bytes=LIMIT)
+        finally:
+            await downloads.aclose()
+
+    return asyncio.run(work())
+
+
+def test_a_file_arrives_whole_with_its_hash(source: Source, tmp_path: Path) -> None:
+    url = source.on("/picture.png?a=%20b", reply(CONTENT, Content_Type="text/html"))
+    got = fetch(url, tmp_path / "file")
+    assert got == Download(DIGEST, len(CONTENT), is_whole=True)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_browser_seems_to_ask(source: Source, tmp_path: Path) -> None:
+    fetch(source.on("/ask", reply(b"x")), tmp_path / "file")
+    headers = source.asked[-1].headers
+    assert headers["user-agent"].startswith("mozilla/5.0")
+    assert headers["accept-encoding"] == "identity"
+    assert headers["host"] == source.origin.removeprefix("http://")
+    assert not {"cookie", "authorization", "referer"} & set(headers)
+
+
+def test_where_the_end_is_not_told_it_may_have_been_cut(source: Source, tmp_path: Path) -> None:
+    got = fetch(source.on("/open", reply(b"half a pict", length=None)), tmp_path / "file")
+    assert (got.bytes, got.is_whole) == (11, False)
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    assert fetch(source.on("/chunked", chunked), tmp_path / "file").is_whole
+
+
+def test_three_redirects_are_followed(source: Source, tmp_path: Path) -> None:
+    source.on("/end", reply(b"picture"))
+    for number, target in enumerate(("/end", "/hop0", f"{source.origin}/hop1"), start=0):
+        source.on(f"/hop{number}", reply(b"", status="302 Found", Location=target))
+    assert fetch(f"{source.origin}/hop2", tmp_path / "file").bytes == 7
+
+
+def until_closed(source: Source, start: bytes, part: bytes, seconds: float) -> Answer:
+    """Send parts without end, with this pause between them."""
+
+    def send_all(send: Send) -> None:
+        send(start)
+        while not source.closing.wait(seconds):
+            send(part)
+
+    return send_all
+
+
+def reset(send: Send) -> None:
+    send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+REFUSED = "The address is not one that may be reached."
+
+
+@pytest.mark.parametrize(
+    ("status", "may_recover"),
+    [
+        *((status, True) for status in (403, 404, 408, 421, 425, 429, 500, 502, 503, 504)),
+        *((status, False) for status in (204, 206, 304, 400, 401, 410, 451)),
+    ],
+)
+def test_which_statuses_may_pass(source: Source, tmp_path: Path, status: int, may_recover: bool) -> None:
+    with pytest.raises(DownloadFailed) as failed:
+        fetch(source.on("/status", reply(b"", status=f"{status} X", Retry_After="7")), tmp_path / "file")
+    assert (failed.value.may_recover, failed.value.retry_after) == (may_recover, 7.0)
+    assert failed.value.reason == f"The server answered {status}."
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "may_recover"),
+    [
+        (reply(b"x" * (LIMIT + 1)), "It has more than 4,194,304 bytes.", False),
+        (reply(b"x", length=LIMIT + 1), "It has more than 4,194,304 bytes.", False),
+        (reply(b"x", length=10**30), "The transfer broke off", True),
+        (reply(gzip.compress(bytes(10**6)), Content_Encoding="gzip"), "The server sends it compressed", False),
+        (reset, "The transfer broke off: RemoteProtocolError", True),
+        (b"", "The transfer broke off: RemoteProtocolError", True),
+        (b"not http at all\r\n\r\n", "The transfer broke off: RemoteProtocolError", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", "The transfer broke off", True),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 200_000 + b"\r\n\r\n", "The transfer broke off", True),
+        (reply(b"x", length=None, Content_Length="5, 6"), "The transfer broke off", True),
+        (reply(b""), "The server sent nothing.", True),
+        (reply(b"", status="302 Found"), "The server redirects to nowhere.", False),
+        (reply(b"", status="302 Found", Location="/same"), "More than 3 redirects.", False),
+        (reply(b"", status="302 Found", Location="http://169.254.169.254/latest/meta-data/"), REFUSED, False),
+        (reply(b"", status="302 Found", Location="http://[::ffff:169.254.169.254]/"), REFUSED, False),
+        (reply(b"", status="302 Found", Location="http://2852039166/"), REFUSED, False),
+        (reply(b"", status="302 Found", Location="//metadata.internal/x"), REFUSED, False),
+        (reply(b"", status="302 Found", Location="file:///etc/passwd"), "The address is not http(s).", False),
+        (reply(b"", status="302 Found", Location="data:image/png;base64,AAAA"), "The address is not http(s).", False),
+        (reply(b"", status="302 Found", Location="ftp://127.0.0.1/x"), "The address is not http(s).", False),
+        (reply(b"", status="302 Found", Location="http://user:pass@127.0.0.1/"), "The address has a user name", False),
+        (
+            reply(b"", status="302 Found", Location="http://127.0.0.1:99999/"),
+            "The address has a port that is none.",
+            False,
+        ),
+        (reply(b"", status="302 Found", Location="http://127.0.0.1/" + "x" * 9000), "The address is too long.", False),
+    ],
+)
+def test_hostile_and_broken_servers(
+    source: Source, tmp_path: Path, answer: Answer, reason: str, may_recover: bool
+) -> None:
+    with pytest.raises(DownloadFailed) as failed:
+        fetch(source.on("/same", answer), tmp_path / "file", names={"metadata.internal": "169.254.169.254"})
+    assert failed.value.reason.startswith(reason)
+    assert failed.value.may_recover is may_recover
+    assert "\n" not in failed.value.reason
+    assert len(failed.value.reason) < 250
+
+
+def test_an_endless_body_is_cut_at_the_limit(source: Source, tmp_path: Path) -> None:
+    before = source.sent_bytes
+    url = source.on("/endless", until_closed(source, HEAD, b"x" * 65536, 0))
+    with pytest.raises(DownloadFailed, match="more than") as failed:
+        fetch(url, tmp_path / "file")
+    assert not failed.value.may_recover
+    assert (tmp_path / "file").stat().st_size <= LIMIT
+    # The rest is what fits into the buffers on the way.
+    assert source.sent_bytes - before < LIMIT + 16 * 1024 * 1024
+
+
+def test_a_drip_ends_with_the_time_for_all(source: Source, tmp_path: Path) -> None:
+    url = source.on("/drip", until_closed(source, HEAD, b"x", 0.01))
+    with pytest.raises(DownloadFailed, match=r"It took longer than 0\.3 s\.") as failed:
+        fetch(url, tmp_path / "file", total=0.3)
+    assert failed.value.may_recover
+
+
+def test_a_server_that_falls_silent_is_left(source: Source, tmp_path: Path) -> None:
+    url = source.on("/silent", until_closed(source, HEAD + b"x", b"", 60))
+    with pytest.raises(DownloadFailed, match="did not answer or stopped sending") as failed:
+        fetch(url, tmp_path / "file", stall=0.2)
+    assert failed.value.may_recover
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}/x",
+        "http://localhost:{port}/x",
+        "http://0x7f.1:{port}/x",
+        "http://10.0.0.1/x",
+        "http://[fd00:ec2::254]/x",
+        "http://[64:ff9b::7f00:1]/x",
+        "http://100.64.0.1/x",
+        "https://name.example/x",
+    ],
+)
+def test_addresses_that_are_not_public_are_refused(source: Source, tmp_path: Path, url: str) -> None:
+    before = len(source.asked)
+    port = source.origin.rsplit(":", 1)[1]
+    with pytest.raises(DownloadFailed) as failed:
+        fetch(url.format(port=port), tmp_path / "file", rules=DestinationRules(), names={"name.example": "192.168.1.1"})
+    assert (failed.value.reason, failed.value.may_recover) == (REFUSED, False)
+    assert len(source.asked) == before
+
+
+def test_names_are_judged_by_where_they_lead(source: Source, tmp_path: Path) -> None:
+    source.on("/x", reply(b"picture"))
+    port = source.origin.rsplit(":", 1)[1]
+    assert fetch(f"http://name.example:{port}/x", tmp_path / "file", names={"name.example": "127.0.0.1"}).bytes == 7
+
+
+def test_nobody_there_may_pass(tmp_path: Path) -> None:
+    with Source() as gone:
+        url = gone.origin
+    with pytest.raises(DownloadFailed, match="No connection") as failed:
+        fetch(url, tmp_path / "file")
+    assert failed.value.may_recover
+
+
+def test_only_the_trusted_origin_itself_is_trusted(source: Source, tmp_path: Path) -> None:
+    closed = DestinationRules()
+    url = source.on("/trusted", reply(b"picture"))
+    assert fetch(url, tmp_path / "file", rules=closed, trusted=source.origin).bytes == 7
+    with Source() as other:
+        elsewhere = other.on("/secret", reply(b"secret"))
+        source.on("/leads-away", reply(b"", status="302 Found", Location=elsewhere))
+        for wrong in (elsewhere, f"{source.origin}/leads-away", url.replace("127.0.0.1", "localhost")):
+            with pytest.raises(DownloadFailed, match=REFUSED):
+                fetch(wrong, tmp_path / "file", rules=closed, trusted=source.origin)
+        with pytest.raises(DownloadFailed, match="user name"):
+            fetch(url.replace("//", "//user@"), tmp_path / "file", rules=closed, trusted=source.origin)
+        assert other.asked == []
+    source.on("/stays", reply(b"", status="302 Found", Location="/trusted"))
+    assert fetch(f"{source.origin}/stays", tmp_path / "file", rules=closed, trusted=source.origin).bytes == 7
+
+
+def test_proxies_and_cookies_of_the_environment_are_not_used(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    source.on("/first", reply(b"", status="302 Found", Location="/second", Set_Cookie="a=b"))
+    source.on("/second", reply(b"picture"))
+    assert fetch(f"{source.origin}/first", tmp_path / "file").bytes == 7
+    assert "cookie" not in source.asked[-1].headers
+
+
+def test_what_can_not_be_written_may_pass(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(DownloadFailed, match="can't be written down") as failed:
+        fetch(source.on("/x", reply(b"picture")), tmp_path / "no-such-directory" / "file")
+    assert failed.value.may_recover

@@ -1,0 +1,44 @@
+"""What a start makes of the place for image bytes."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.buckets import Buckets
+from tests.support.gateway import run_app
+from tests.support.pictures import encode, noise
+from tests.support.served import serve
+
+
+def test_a_directory_that_can_not_be_used_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    done = run_app(tmp_path, "serve", "--port", "0", STORAGE_URL=str(tmp_path / "file" / "images"))
+    (line,) = done.stderr.splitlines()
+    assert done.returncode != 0
+    assert line.startswith("error: STORAGE_URL can't be used (Not a directory); allowed: ")
+
+
+def test_a_bucket_is_looked_for_with_the_variables_of_the_file(buckets: Buckets, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in buckets.environment.items()))
+    done = run_app(tmp_path, "serve", "--port", "0", STORAGE_URL="s3://nowhere/prefix")
+    assert done.returncode != 0
+    assert "STORAGE_URL can't be used (there is no such bucket)" in done.stderr.splitlines()[-1]
+
+
+def test_a_gateway_on_a_bucket(buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in buckets.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = buckets.make("gateway")
+    picture = encode(noise(600, 400), "PNG")
+    settings = {"storage_url": f"s3://{bucket}/kept", "public_base_url": "http://localhost:1"}
+    with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, **settings) as served:
+        kept = served.client.post("/v1/uploads", content=picture, headers={"Content-Type": "image/png"}).json()
+        path = f"/v1/uploads/{kept['id']}"
+        assert served.client.get(path).content == picture
+        part = served.client.get(path, headers={"Range": "bytes=100-199"})
+        assert (part.status_code, part.content) == (206, picture[100:200])
+        small = served.client.get(f"{path}?w=256").content
+        found = buckets.sizes(bucket)
+        assert sorted(found.values()) == [len(small), len(picture)]
+        assert all(key.startswith("kept/") for key in found)
+        assert not (tmp_path / "data" / "images").exists()
