@@ -96,7 +96,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _or_empty(schema: dict[str, Any]) -> dict[str, Any]:
     """An empty value of a parameter is as good as none."""
-    if "enum" in schema:
+    if "enum" in schema and schema.get("type", "string") == "string":
         return {**schema, "enum": [*schema["enum"], ""]}
     said = {name: value for name, value in schema.items() if name in {"title", "description", "default"}}
     return {**said, "anyOf": [{k: v for k, v in schema.items() if k not in said}, {"const": ""}]}

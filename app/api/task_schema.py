@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 from app.api.task_request import TaskRequest
-from app.domain.models import OPTIONAL_PARAMETERS, SPECS, Model, ModelSpec, TaskType
+from app.domain.models import OPTIONAL_PARAMETERS, SPECS, Model, ModelSpec
 
 
 def task_request_schema() -> dict[str, Any]:
@@ -26,23 +26,6 @@ def _of_model(flat: dict[str, Any], model: Model, spec: ModelSpec) -> dict[str, 
         "properties": known,
         "required": ["prompt"] if is_default else ["prompt", "model"],
         "additionalProperties": False,
-        "anyOf": [
-            {
-                "title": TaskType.TEXT_TO_IMAGE.value,
-                "properties": {
-                    "type": {"enum": [TaskType.TEXT_TO_IMAGE.value, None]},
-                    "image_urls": {"anyOf": [{"type": "array", "maxItems": 0}, {"type": "null"}]},
-                },
-            },
-            {
-                "title": TaskType.IMAGE_TO_IMAGE.value,
-                "properties": {
-                    "type": {"enum": [TaskType.IMAGE_TO_IMAGE.value, None]},
-                    "image_urls": {"type": "array", "minItems": 1},
-                },
-                "required": ["image_urls"],
-            },
-        ],
     }
 
 

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ALL_PHASES = "examples,coverage,fuzzing,stateful"
 CALLERS = ("anonymous", "key", "token")
 _CONFIG = Path(__file__).with_name("schemathesis.toml")
-# The gateway of a campaign: with keys, and without a limit to what one may submit.
-SETTINGS = {"bootstrap_api_key": KEY, "key_rate_limit": "0"}
+# The gateway of a campaign: with keys, without a limit to what one may submit, and with uploads.
+SETTINGS = {"bootstrap_api_key": KEY, "key_rate_limit": "0", "public_base_url": "http://localhost"}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,12 @@ schemathesis.openapi.format(
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Use each idempotency key once: a second use with another content is rightly refused."""
-    is_meant_to_fail = case.meta is not None and case.meta.generation.mode.is_negative
-    if not is_meant_to_fail and case.headers and "Idempotency-Key" in case.headers:
+    """Bring what is meant to be right into agreement with what only a whole request or its history tells."""
+    if case.meta is not None and case.meta.generation.mode.is_negative:
+        return
+    # A second use with another content is rightly refused.
+    if case.headers and "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = uuid.uuid4().hex
+    # It has to agree with whether there are input images.
+    if isinstance(case.body, dict) and "type" in case.body and "prompt" in case.body:
+        case.body["type"] = None
