@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
-.PHONY: help setup serve test coverage simulate bench lint format lock clean
+.PHONY: help setup serve test coverage simulate fuzz bench lint format lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ coverage: $(READY)  ## Run all tests and measure what of app/ they reach (slower
 
 simulate: $(READY)  ## Run the long simulation (STEPS, SEED)
 	$(BIN)/python -m tests.simulation --steps $(or $(STEPS),1000000) --seed $(or $(SEED),1)
+
+fuzz: $(READY)  ## Run long fuzzing campaigns against a running gateway (CASES for each operation, SEED)
+	$(BIN)/python -m tests.fuzz --examples $(or $(CASES),500) --seed $(or $(SEED),1)
 
 bench: $(READY)  ## Measure the service beside an endpoint that does nothing (ARGS, see docs/performance.md)
 	$(BIN)/python -m benchmarks $(ARGS)

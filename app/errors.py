@@ -138,6 +138,24 @@ class UploadExpired(GatewayError):
     code, status, title = "upload_expired", 410, "Upload expired"
 
 
+class RequestTimeout(GatewayError):
+    """The request arrived too slowly; what came of it was dropped."""
+
+    code, status, title = "request_timeout", 408, "Request timeout"
+
+
+class UriTooLong(GatewayError):
+    """Path and query are longer than any that means something here."""
+
+    code, status, title = "uri_too_long", 414, "URI too long"
+
+
+class HeadersTooLarge(GatewayError):
+    """There are more headers, or longer ones, than are read."""
+
+    code, status, title = "headers_too_large", 431, "Headers too large"
+
+
 class BodyTooLarge(GatewayError):
     """The body is over the limit of its route."""
 
@@ -221,6 +239,15 @@ class TooManyStreams(GatewayError):
     """As many streams are open in this process as may be."""
 
     code, status, title = "too_many_streams", 503, "Too many streams"
+
+    def __init__(self, detail: str = "", *, retry_after: int = 5) -> None:
+        super().__init__(detail, retry_after=retry_after)
+
+
+class TooManyConnections(GatewayError):
+    """As many connections are open in this process as may be."""
+
+    code, status, title = "too_many_connections", 503, "Too many connections"
 
     def __init__(self, detail: str = "", *, retry_after: int = 5) -> None:
         super().__init__(detail, retry_after=retry_after)

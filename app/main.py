@@ -6,12 +6,16 @@ from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import callbacks, events, health, images, problems, tasks, tokens, uploads, webhooks
+from app.api import callbacks, docs, document, events, health, images, problems, tasks, tokens, uploads, webhooks
+from app.api.cors import Cors
+from app.api.headers import AnswerHeaders
 from app.api.large_bodies import LargeBodies
-from app.api.middleware import Gate, RequestContext
+from app.api.middleware import Gate, RequestContext, answer_fault
 from app.api.shortcut import Shortcut
+from app.api.small_bodies import SmallBodies
 from app.factory import Factory
 from app.loops.archive import ArchiveLoop
 from app.loops.crew import Crew
@@ -112,6 +116,7 @@ def create_app(
         # It looks for providers at each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.factory = factory
@@ -126,23 +131,35 @@ def create_app(
         ],
     )
     problems.install(app)
-    for router in (
-        tasks.router,
-        events.router,
-        images.router,
-        uploads.router,
-        webhooks.router,
-        tokens.router,
-        callbacks.router,
-        health.router,
-    ):
+    document.install(app)
+    apis = (tasks, events, images, uploads, webhooks, tokens, callbacks, health, docs)
+    for router in (api.router for api in apis):
         app.include_router(router)
     # Around the framework's own layers, so that what takes the shortcut passes none of them.
     shortcut = Shortcut(
-        app.build_middleware_stack(),
+        SmallBodies(app.build_middleware_stack()),
         routes=[*tasks.router.routes, *callbacks.router.routes],
         endpoints=[tasks.submit, tasks.get_task, callbacks.receive],
     )
-    gate = Gate(shortcut, is_open=factory.access.is_open, allowed_hosts=settings.allowed_hosts)
-    app.middleware_stack = RequestContext(gate)
+    served: ASGIApp = Gate(
+        shortcut,
+        is_open=factory.access.is_open,
+        allowed_hosts=settings.allowed_hosts,
+        origins=[*settings.cors_origins, *settings.own_origins],
+    )
+    app.middleware_stack = surround(settings, served)
     return app
+
+
+def surround(settings: Settings, app: ASGIApp) -> ASGIApp:
+    """Put around an application what all answers of the service have: id, log line, security headers, CORS."""
+    fault: ASGIApp = answer_fault
+    if settings.cors_origins:
+        app, fault = Cors(app, settings.cors_origins), Cors(fault, settings.cors_origins)
+    is_https = (settings.public_base_url or "").startswith("https://")
+    return RequestContext(
+        app,
+        answer_headers=AnswerHeaders(is_https=is_https),
+        fault=fault,
+        trusted_proxies=settings.trusted_proxies,
+    )

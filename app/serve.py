@@ -11,7 +11,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -19,15 +21,17 @@ import structlog
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.api.middleware import answer_busy
 from app.clock import SystemClock
+from app.connection import Connection, ConnectionLimits, Watch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.errors import ConfigurationError, ServiceUnavailable, StorageUnavailable
 from app.factory import database_url
 from app.logs import configure_logs
-from app.main import create_app
+from app.main import create_app, surround
 from app.sandbox.server import SandboxServer
-from app.server import Protocol, Server
+from app.server import Server
 from app.services.access import check_start, ensure_bootstrap_key
 from app.services.secret import check_fingerprint, load_secrets
 from app.services.streams import StreamLimits
@@ -39,9 +43,12 @@ _FILE_PATIENCE_SECONDS = 5
 _LOCK_PAUSE_SECONDS = 0.1
 _SHORT_SECRET = 16
 _GRACEFUL_SECONDS = 10
+# Longer than proxies and clients keep idle connections: who closes first must not be who may be sent a POST meanwhile.
+_KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 _GARBAGE_AFTER_ALLOCATIONS = 10_000
 _OPEN_FILES = 65_536
+_FILES_FOR_OURSELVES = 512
 _log = structlog.get_logger(__name__)
 
 
@@ -65,7 +72,8 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     if is_open:
         where = "on this machine" if settings.is_loopback_only else "who reaches this address"
-        _log.warning("open", note=f"No API key is needed: anybody {where} can submit tasks.")
+        note = f"No API key is needed: anybody {where} can submit tasks. Only pages of other origins can't."
+        _log.warning("open", note=note, hosts=",".join(settings.allowed_hosts) or "loopback")
     if any(len(secret) < _SHORT_SECRET for secret in secrets):
         _log.warning("short_secret", note=f"SECRET_KEY has less than {_SHORT_SECRET} characters: it can be guessed.")
     if settings.nanobanana_api_key is not None:
@@ -230,21 +238,41 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def make_server(
-    settings: Settings, *, upstream_url: str, upstream_key: str, stream_limits: StreamLimits | None = None
+    settings: Settings,
+    *,
+    upstream_url: str,
+    upstream_key: str,
+    stream_limits: StreamLimits | None = None,
+    connection_limits: ConnectionLimits | None = None,
 ) -> Server:
     """Put the application into a server that leaves logs and ports to us."""
     app = create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
+    limits = connection_limits or ConnectionLimits(most=_most_connections())
+    connection = partial(
+        Connection,
+        limits=limits,
+        watch=Watch(limits.look_seconds),
+        busy=surround(settings, answer_busy),
+    )
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=cast("type[Connection]", connection),  # it is only ever called
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         ws="none",
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
     return Server(config, on_stop=app.state.factory.stop_waiting)
+
+
+def _most_connections() -> int:
+    """Leave files for the database, the upstream and webhooks: without any left, nothing at all would work."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = ConnectionLimits().most
+    return most if files == resource.RLIM_INFINITY else min(most, max(files - _FILES_FOR_OURSELVES, files // 2))
 
 
 def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:

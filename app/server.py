@@ -4,21 +4,6 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from app.api.event_stream import ABORT
-
-
-class Protocol(HttpToolsProtocol):
-    """HTTP/1.1, in which an application can also drop a connection together with what waits to be sent on it.
-
-    The server itself only closes connections, which waits for a client that reads nothing as long as it likes.
-    """
-
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        super().on_message_begin()
-        self.scope["extensions"] = {ABORT: {ABORT: self.transport.abort}}
 
 
 class Server(uvicorn.Server):

@@ -55,11 +55,49 @@ def _networks(value: object) -> object:
     return found
 
 
+def _hosts(value: object) -> object:
+    """Read comma-separated host names and addresses without ports; `*.` before a name stands for all below it."""
+    if not isinstance(value, str):
+        return value
+    found = []
+    for number, part in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
+        name = part.lower().removesuffix(".")
+        if not re.fullmatch(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) and not _is_ipv6(name.strip("[]")):
+            raise ValueError(f"entry {number} is no host name or address")
+        found.append(name.strip("[]"))
+    return found
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _origins(value: object) -> object:
+    """Read comma-separated origins, each written as browsers write it: lower case, no default port."""
+    if not isinstance(value, str):
+        return value
+    found = []
+    for number, part in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
+        match = re.fullmatch(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?/?", part.lower())
+        if match is None:
+            problem = "would let every page in the world call" if part == "*" else "is no origin"
+            raise ValueError(f"entry {number} {problem}")
+        scheme, host, port = match.groups()
+        is_default = port is None or int(port) == {"http": 80, "https": 443}[scheme]
+        found.append(f"{scheme}://{host}" if is_default else f"{scheme}://{host}:{int(port)}")
+    return found
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-List = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Hosts = Annotated[list[str], NoDecode, BeforeValidator(_hosts)]
+Origins = Annotated[list[str], NoDecode, BeforeValidator(_origins)]
 Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[list[ipaddress.IPv4Network | ipaddress.IPv6Network], NoDecode, BeforeValidator(_networks)]
 Rate = Annotated[tuple[int, float] | None, NoDecode, BeforeValidator(_rate)]
@@ -94,7 +132,11 @@ class Settings(BaseSettings):
     key_rate_limit: Rate = Field(
         (600, 60.0), description=f"N/S (N from 1 to {_MAX_RATE}, S up to {_MAX_WINDOW_SECONDS} seconds) or 0"
     )
-    allowed_hosts: List = Field([], description="comma-separated host names")
+    allowed_hosts: Hosts = Field(
+        [], description="comma-separated host names or addresses, without ports, or *.example.com for all names below"
+    )
+    cors_origins: Origins = Field([], description="comma-separated origins, such as https://shop.example.com, not *")
+    trusted_proxies: Networks = Field([], description="comma-separated networks, such as 10.0.0.0/8,fd00::/8")
     upstream_rate_limit: Rate = Field(
         (20, 10.0), description=f"N/S (N from 1 to {_MAX_RATE}, S up to {_MAX_WINDOW_SECONDS} seconds) or 0"
     )
@@ -207,6 +249,12 @@ class Settings(BaseSettings):
     def base_url(self) -> str:
         """The origin used in links and callback URLs."""
         return self.public_base_url or self.local_url
+
+    @property
+    def own_origins(self) -> list[str]:
+        """The origins that pages of this very service may have besides that of the address they were asked at."""
+        parts = urlsplit(self.public_base_url or "")
+        return [f"{parts.scheme}://{parts.netloc}".lower()] if parts.netloc else []
 
     @property
     def question_after_seconds(self) -> float:

@@ -120,6 +120,20 @@ def test_migrate_only_migrates(tmp_path: Path) -> None:
         ("ALLOW_NETWORKS", "10.0.0.0/33"),
         ("ALLOW_NETWORKS", "10.1.2.3/8"),
         ("ALLOW_NETWORKS", "10.0.0.0/8 172.16.0.0/12"),
+        ("TRUSTED_PROXIES", "proxy.example"),
+        ("ALLOWED_HOSTS", "https://images.example"),
+        ("ALLOWED_HOSTS", "images.example:443"),
+        ("ALLOWED_HOSTS", "images.example/x"),
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", "a.*.example"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "https://*.example"),
+        ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "shop.example"),
+        ("CORS_ORIGINS", "https://shop.example/page"),
+        ("CORS_ORIGINS", "https://me@shop.example"),
+        ("CORS_ORIGINS", "ftp://shop.example"),
+        ("CORS_ORIGINS", "https://shop.example https://other.example"),
     ],
 )
 def test_a_wrong_setting_is_named_without_its_value(
@@ -134,6 +148,15 @@ def test_a_wrong_setting_is_named_without_its_value(
     assert message.startswith(name)
     assert "\n" not in message
     assert HIDDEN not in message
+
+
+def test_hosts_and_origins_are_written_as_browsers_write_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALLOWED_HOSTS", "Images.Example., *.Example.com, [::1], 127.0.0.1,")
+    monkeypatch.setenv("CORS_ORIGINS", "HTTPS://Shop.Example:443/, http://localhost:3000 ,http://[::1]:080")
+    settings = load_settings()
+    assert settings.allowed_hosts == ["images.example", "*.example.com", "::1", "127.0.0.1"]
+    assert settings.cors_origins == ["https://shop.example", "http://localhost:3000", "http://[::1]"]
 
 
 def test_lists_of_networks_and_pauses_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,18 +2,30 @@
 
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from app.api.large_bodies import Room
-from app.api.middleware import header
+from app.api.headers import header
 from app.api.problems import field_errors
 from app.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
+
+SMALL_BODY_BYTES = 64 * 1024
+"""For routes that read no body: some clients send an empty object anyway."""
 
 # How a string begins in JSON that is a picture.
 _PICTURE = b'"data:'
 _MAX_PICTURES = 16
 M = TypeVar("M", bound=BaseModel)
+
+
+def _whole(value: object) -> object:
+    """Take 3.0 for 3: JSON knows one kind of number, and some programs write all with a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""For whole numbers in strict models."""
 
 
 async def read_body(request: Request, limit: int, room: Room | None = None) -> bytes:
@@ -22,9 +34,7 @@ async def read_body(request: Request, limit: int, room: Room | None = None) -> b
     With `room` it may have as many bytes as that allows, if within the first `limit` a picture begins (a data URI).
     """
     most = limit if room is None else max(limit, room.limit)
-    declared = header(request.scope, b"content-length") or ""
-    if declared.isdigit() and int(declared) > most:
-        raise _too_large(most)
+    check_declared_length(header(request.scope, b"content-length"), most)
     body = bytearray()
     is_large = False
     while True:
@@ -42,6 +52,12 @@ async def read_body(request: Request, limit: int, room: Room | None = None) -> b
             if is_large and _beside_pictures(body) > limit:
                 raise BodyTooLarge(f"Beside its pictures the body may have at most {limit} bytes.")
             return bytes(body)
+
+
+def check_declared_length(content_length: str | None, limit: int) -> None:
+    """Raise `BodyTooLarge` if a `Content-Length` announces more than `limit` bytes."""
+    if content_length is not None and content_length.isdigit() and int(content_length) > limit:
+        raise _too_large(limit)
 
 
 def _beside_pictures(body: bytearray) -> int:

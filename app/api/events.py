@@ -16,10 +16,24 @@ router = APIRouter(
 )
 
 _LARGEST_ID = 2**63 - 1
+_WHOLE_NUMBER: dict[str, Any] = {"pattern": "^[0-9]*$"}
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "event": {"type": "string", "examples": ["task.succeeded"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/TaskView"},
+        },
+        "retry": {"type": "integer"},
+    },
+}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Each event has `id`, `event` (such as `task.succeeded`) and `data`, the task as JSON.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"itemSchema": _EVENT}},
     },
     204: {"description": "There is nothing more to tell: don't come back."},
 }
@@ -28,20 +42,29 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 def get_last_event_id(
     header: Annotated[
         str | None,
-        Header(alias="Last-Event-ID", description="Resume after this event; browsers send it by themselves."),
+        Header(
+            alias="Last-Event-ID",
+            description="Resume after this event; browsers send it by themselves.",
+            json_schema_extra=_WHOLE_NUMBER,
+        ),
     ] = None,
     last_event_id: Annotated[
-        str | None, Query(description="The same, for clients that can't set headers; the header wins.")
+        str | None,
+        Query(
+            description="The same, for clients that can't set headers; the header wins.",
+            json_schema_extra=_WHOLE_NUMBER,
+        ),
     ] = None,
 ) -> int | None:
     """Return after which event to resume, None for none; raises `InvalidRequest`."""
-    field, text = ("Last-Event-ID", header) if header else ("last_event_id", last_event_id)
+    given = {"Last-Event-ID": header or "", "last_event_id": last_event_id or ""}
+    wrong = [field for field, text in given.items() if not re.fullmatch(r"[0-9]*", text)]
+    if wrong:
+        message = "must be the id of an event, a whole number"
+        raise InvalidRequest("Some parameters are wrong.", [{"field": field, "message": message} for field in wrong])
+    text = header or last_event_id
     if not text:
         return None
-    if not re.fullmatch(r"[0-9]+", text):
-        raise InvalidRequest(
-            "Some parameters are wrong.", [{"field": field, "message": "must be the id of an event, a whole number"}]
-        )
     digits = text.lstrip("0") or "0"
     return int(digits) if len(digits) < len(str(_LARGEST_ID)) else _LARGEST_ID
 

@@ -1,13 +1,31 @@
 """Routes for whoever runs the service."""
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from app.services.health import HealthCheck
 
 router = APIRouter(tags=["operations"])
+
+
+class UpstreamView(BaseModel):
+    """The upstream as this replica sees it."""
+
+    mode: Literal["live", "sandbox"]
+    state: str = Field(examples=["ok", "held"])
+    reason: str | None = Field(None, description="Why the account is held.")
+
+
+class HealthView(BaseModel):
+    """Whether this replica can do its work."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    database: str = Field(description="`ok`, or what is wrong.")
+    loops: str = Field(description="`ok`, or which are stuck.")
+    upstream: UpstreamView
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -18,7 +36,11 @@ async def healthz() -> dict[str, str]:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", responses={503: {"description": "This replica can't do its work."}})
+@router.get(
+    "/readyz",
+    response_model=HealthView,
+    responses={503: {"model": HealthView, "description": "This replica can't do its work."}},
+)
 async def readyz(request: Request) -> Response:
     """Tell whether this replica can do its work, and which upstream it speaks to."""
     check: HealthCheck = request.app.state.health

@@ -34,7 +34,10 @@ _WIDTHS = " or ".join(map(str, THUMBNAIL_WIDTHS))
 Width = Annotated[
     int | None,
     BeforeValidator(lambda value: None if value == "" else value),
-    Query(description=f"{_WIDTHS}: a WebP of at most that width instead, never larger than the picture."),
+    Query(
+        description=f"{_WIDTHS}: a WebP of at most that width instead, never larger than the picture.",
+        json_schema_extra={"enum": [*THUMBNAIL_WIDTHS]},
+    ),
 ]
 
 

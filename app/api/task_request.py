@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from app.api.body import WHOLE
 from app.domain.data_uri import is_data_uri
 from app.domain.models import OPTIONAL_PARAMETERS, SPECS, Model, TaskType, type_of
 from app.services.tasks import Submission
@@ -40,7 +41,25 @@ def _http_url(text: str) -> str:
     return text
 
 
-Url = Annotated[str, Field(max_length=_MAX_URL_CHARACTERS), AfterValidator(_no_nul), AfterValidator(_http_url)]
+# What the functions above say, for the API's document.
+_NO_NUL: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
+_NOT_BLANK: dict[str, Any] = {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
+_HTTP_URL: dict[str, Any] = {"format": "uri"}
+
+
+def _tell_of_keys(schema: dict[str, Any]) -> None:
+    """Say that other keys are refused; from a pattern of keys pydantic makes that others may have any value."""
+    pairs = schema["anyOf"][0]
+    pairs["additionalProperties"] = next(iter(pairs.pop("patternProperties").values()))
+    pairs["propertyNames"] = {"minLength": 1, "maxLength": 128, **_NO_NUL}
+
+
+Url = Annotated[
+    str,
+    Field(max_length=_MAX_URL_CHARACTERS, json_schema_extra=_HTTP_URL),
+    AfterValidator(_no_nul),
+    AfterValidator(_http_url),
+]
 
 
 def _image_url(text: str) -> str:
@@ -57,18 +76,18 @@ def _few(value: object) -> object:
     return value
 
 
-ImageUrl = Annotated[str, AfterValidator(_image_url)]
+ImageUrl = Annotated[str, Field(json_schema_extra=_HTTP_URL), AfterValidator(_image_url)]
 # Before its entries are looked at: telling what is wrong with each of a hundred thousand takes seconds.
 ImageUrls = Annotated[list[ImageUrl], BeforeValidator(_few)]
 Prompt = Annotated[
     str,
-    Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS),
+    Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, json_schema_extra=_NOT_BLANK),
     AfterValidator(_no_nul),
     AfterValidator(_not_blank),
 ]
-Watermark = Annotated[str, Field(max_length=255), AfterValidator(_no_nul)]
-MetadataKey = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_no_nul)]
-MetadataValue = Annotated[str, Field(max_length=2048), AfterValidator(_no_nul)]
+Watermark = Annotated[str, Field(max_length=255, json_schema_extra=_NO_NUL), AfterValidator(_no_nul)]
+MetadataKey = Annotated[str, Field(min_length=1, max_length=128, json_schema_extra=_NO_NUL), AfterValidator(_no_nul)]
+MetadataValue = Annotated[str, Field(max_length=2048, json_schema_extra=_NO_NUL), AfterValidator(_no_nul)]
 
 
 class TaskRequest(BaseModel):
@@ -87,7 +106,7 @@ class TaskRequest(BaseModel):
         None,
         description="Input images: http(s) URLs, those of uploads too, or data URIs, which are turned into uploads.",
     )
-    num_images: Annotated[int, Field(ge=1, le=4)] | None = Field(None, description="nano-banana only.")
+    num_images: Annotated[int, Field(ge=1, le=4), WHOLE] | None = Field(None, description="nano-banana only.")
     aspect_ratio: str | None = Field(None, description="One of the model's.", examples=["16:9"])
     watermark: Watermark | None = Field(None, description="nano-banana only.")
     resolution: str | None = Field(None, description="nano-banana-pro and nano-banana-2: 1K, 2K or 4K.")
@@ -95,7 +114,10 @@ class TaskRequest(BaseModel):
     google_search: bool | None = Field(None, description="nano-banana-2 only.")
     webhook_url: Url | None = Field(None, description="Told of the task's end, see docs/webhooks.md.")
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=_MAX_METADATA_PAIRS)] | None = Field(
-        None, description="Up to 16 pairs of strings that come back with the task.", examples=[{"order": "42"}]
+        None,
+        description="Up to 16 pairs of strings that come back with the task.",
+        examples=[{"order": "42"}],
+        json_schema_extra=_tell_of_keys,
     )
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Routes of tasks: submit, look, list, cancel, retry, delete."""
 
+import re
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -23,7 +24,9 @@ from app.api.dependencies import (
     problems,
     room_of,
 )
+from app.api.document import header_refs
 from app.api.task_request import TaskRequest
+from app.api.task_schema import task_request_schema
 from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view
 from app.api.waiting import PREFER_PARAMETER, WAIT_PARAMETER, applied, departure, preferred_wait, requested_wait
 from app.clock import from_datetime
@@ -37,6 +40,7 @@ from app.services.tasks import Caller, Submission
 _MAX_BODY_BYTES = 1024 * 1024
 _MAX_IDEMPOTENCY_KEY = 255
 _DEFAULT_LIMIT = 50
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}|$")
 
 router = APIRouter(
     prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
@@ -49,14 +53,28 @@ _IDEMPOTENCY_PARAMETER = {
     "description": "Makes a repeated request return the first one's task; kept for 24 hours.",
 }
 
-_ENDED: dict[str, Any] = {"model": TaskView, "description": "The client preferred to wait, and the task has ended."}
+_ACCEPTED = header_refs("Location", "Idempotent-Replayed", "Preference-Applied")
+_ENDED: dict[str, Any] = {
+    "model": TaskView,
+    "description": "The client preferred to wait, and the task has ended.",
+    "headers": _ACCEPTED,
+}
 
 
 def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
+def _written_out(value: object) -> object:
+    """Refuse a bare number, which would be taken for seconds since 1970."""
+    if isinstance(value, str) and not _MOMENT.match(value):
+        raise ValueError("must be a date, or date and time, such as 2026-11-22T09:17:00Z")
+    return value
+
+
 _Empty = BeforeValidator(_none_if_empty)
+# The validators of a field are run from the last to the first.
+_Moment = BeforeValidator(_written_out)
 
 
 class _ListQuery(BaseModel):
@@ -69,12 +87,14 @@ class _ListQuery(BaseModel):
     ] = None
     model: Annotated[Literal["nano-banana", "nano-banana-pro", "nano-banana-2"] | None, _Empty] = None
     type: Annotated[Literal["text_to_image", "image_to_image"] | None, _Empty] = None
-    created_after: Annotated[datetime | None, _Empty] = Field(None, description="At or after this moment.")
-    created_before: Annotated[datetime | None, _Empty] = Field(None, description="Before this moment.")
+    created_after: Annotated[datetime | None, _Empty, _Moment] = Field(None, description="At or after this moment.")
+    created_before: Annotated[datetime | None, _Empty, _Moment] = Field(None, description="Before this moment.")
     limit: Annotated[
         int, Field(ge=1, le=200), BeforeValidator(lambda value: _DEFAULT_LIMIT if value == "" else value)
     ] = _DEFAULT_LIMIT
-    cursor: Annotated[str | None, _Empty] = Field(None, description="`next_cursor` of the page before.")
+    cursor: Annotated[str | None, _Empty] = Field(
+        None, description="`next_cursor` of the page before.", json_schema_extra={"format": "task-cursor"}
+    )
 
     def filter(self) -> TaskFilter:
         return TaskFilter(
@@ -90,10 +110,10 @@ class _ListQuery(BaseModel):
     "",
     status_code=202,
     response_model=TaskView,
-    responses={200: _ENDED, **problems(400, 409, 410, 413, 415, 422, 429)},
+    responses={200: _ENDED, 202: {"headers": _ACCEPTED}, **problems(400, 409, 410, 413, 415, 422, 429)},
     openapi_extra={
         "parameters": [_IDEMPOTENCY_PARAMETER, PREFER_PARAMETER],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": TaskRequest.model_json_schema()}}},
+        "requestBody": {"required": True, "content": {"application/json": {"schema": task_request_schema()}}},
     },
 )
 async def submit(request: Request) -> Response:
@@ -125,7 +145,7 @@ async def list_tasks(query: Annotated[_ListQuery, Query()], caller: CurrentCalle
 @router.get(
     "/{task_id}",
     response_model=TaskView,
-    responses=problems(404),
+    responses={200: {"headers": header_refs("Preference-Applied")}, **problems(404)},
     openapi_extra={"parameters": [WAIT_PARAMETER, PREFER_PARAMETER]},
 )
 async def get_task(request: Request, task_id: str) -> Response:
@@ -150,7 +170,7 @@ async def cancel(task_id: TaskId, caller: CurrentCaller, services: Services) -> 
     "/{task_id}/retry",
     status_code=202,
     response_model=TaskView,
-    responses={200: _ENDED, **problems(404, 409, 410, 422, 429)},
+    responses={200: _ENDED, 202: {"headers": _ACCEPTED}, **problems(404, 409, 410, 422, 429)},
     openapi_extra={"parameters": [_IDEMPOTENCY_PARAMETER, PREFER_PARAMETER]},
 )
 async def retry(request: Request, task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:

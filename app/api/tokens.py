@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from app.api.answer import JsonAnswer
-from app.api.body import read_model
+from app.api.body import WHOLE, read_model
 from app.api.dependencies import CurrentCaller, Services, bearer, problems
 from app.api.task_view import Time
 from app.clock import isoformat
@@ -36,11 +36,12 @@ class TokenRequest(BaseModel):
     subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT_CHARACTERS), AfterValidator(_subject)] = Field(
         description="Whom the token is for, in your words: it sees what was made with tokens of the same subject.",
         examples=["user-7"],
+        json_schema_extra={"format": "subject"},
     )
-    ttl_seconds: Annotated[int, Field(ge=1, le=_MAX_SECONDS)] | None = Field(
+    ttl_seconds: Annotated[int, Field(ge=1, le=_MAX_SECONDS), WHOLE] | None = Field(
         None, description=f"For how long it is good, {_DEFAULT_SECONDS} if left out."
     )
-    max_tasks: Annotated[int, Field(ge=0, le=_MAX_TASKS)] | None = Field(
+    max_tasks: Annotated[int, Field(ge=0, le=_MAX_TASKS), WHOLE] | None = Field(
         None, description=f"How many tasks it may submit, retries included; {_DEFAULT_TASKS} if left out."
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Request
 from starlette.types import Receive
 
+from app.api.body import SMALL_BODY_BYTES
 from app.errors import InvalidRequest
 
 MAX_SECONDS = 60
@@ -73,8 +74,12 @@ async def departure(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def _until_disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    """Wait for the client to leave; one that sends a large body here, where none is asked for, counts as gone."""
+    unread = 0
+    while (message := await receive())["type"] != "http.disconnect":
+        unread += len(message.get("body", b""))
+        if unread > SMALL_BODY_BYTES:
+            return
 
 
 def _wait_of(header: str) -> int | None:

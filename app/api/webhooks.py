@@ -41,7 +41,9 @@ class _ListQuery(BaseModel):
     limit: Annotated[
         int, Field(ge=1, le=200), BeforeValidator(lambda value: _DEFAULT_LIMIT if value == "" else value)
     ] = _DEFAULT_LIMIT
-    cursor: Annotated[str | None, _Empty] = Field(None, description="`next_cursor` of the page before.")
+    cursor: Annotated[str | None, _Empty] = Field(
+        None, description="`next_cursor` of the page before.", json_schema_extra={"format": "delivery-cursor"}
+    )
 
 
 @router.get("/webhook-secret", response_model=SecretView)

@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 
 import httpx
 
+from app.connection import ConnectionLimits
 from app.factory import Factory
 from app.serve import listen, make_server, prepare, prepare_data_dir
 from app.services.secret import load_secrets
@@ -63,10 +64,11 @@ class TaskClient(httpx.Client):
 
 
 class LiveGateway:
-    """The service on a thread, on a real port; settings by their field names, and `stream_limits`."""
+    """The service on a thread, on a real port; settings by their field names, `stream_limits`, `connection_limits`."""
 
     def __init__(self, *, data_dir: Path, upstream_url: str, **settings: Any) -> None:
         stream_limits: StreamLimits | None = settings.pop("stream_limits", None)
+        connection_limits: ConnectionLimits | None = settings.pop("connection_limits", None)
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
         self.settings = Settings(_env_file=None, **{"host": "127.0.0.1", "port": 0, **given})
         prepare_data_dir(self.settings)
@@ -77,7 +79,11 @@ class LiveGateway:
         port = self._listener.getsockname()[1]
         self.settings = self.settings.model_copy(update={"port": port})
         self._server = make_server(
-            self.settings, upstream_url=upstream_url, upstream_key="upstream-key", stream_limits=stream_limits
+            self.settings,
+            upstream_url=upstream_url,
+            upstream_key="upstream-key",
+            stream_limits=stream_limits,
+            connection_limits=connection_limits,
         )
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
         self._thread.start()

@@ -1,0 +1,37 @@
+"""What a generator of requests can't know of our API from its document alone; loaded by Schemathesis."""
+
+import base64
+import uuid
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+
+
+def _cursors(prefix: str) -> st.SearchStrategy[str]:
+    """Cursors are opaque: one that is none of its list is refused, however well-formed."""
+    return st.integers(0, 16**32 - 1).map(
+        lambda number: base64.urlsafe_b64encode(f"{prefix}_{number:032x}".encode()).decode().rstrip("=")
+    )
+
+
+schemathesis.openapi.format("task-cursor", _cursors("task"))
+schemathesis.openapi.format("delivery-cursor", _cursors("whd"))
+schemathesis.openapi.format("subject", st.text(st.characters(codec="latin-1", categories=["L", "N"]), min_size=1))
+# Addresses that webhooks may go to; nothing is sent there, as the vendor of these tests takes no task.
+schemathesis.openapi.format(
+    "uri", st.text("abc/?&=%25", max_size=20).map(lambda text: f"https://shop.example.com/{text}")
+)
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """Bring what is meant to be right into agreement with what only a whole request or its history tells."""
+    if case.meta is not None and case.meta.generation.mode.is_negative:
+        return
+    # A second use with another content is rightly refused.
+    if case.headers and "Idempotency-Key" in case.headers:
+        case.headers["Idempotency-Key"] = uuid.uuid4().hex
+    # It has to agree with whether there are input images.
+    if isinstance(case.body, dict) and "type" in case.body and "prompt" in case.body:
+        case.body["type"] = None

@@ -1,0 +1,222 @@
+"""What strangers may send on a connection, how much, and how slowly."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from app.connection import ConnectionLimits
+from tests.support.line import Line
+from tests.support.served import Served, serve
+from tests.support.vendor import envelope
+from tests.support.waiting import until
+
+HASTE = ConnectionLimits(head_seconds=0.4, body_seconds=0.6, body_pace=1024, farewell_seconds=0.3, look_seconds=0.05)
+HOST = b"Host: localhost\r\n"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    directory = tmp_path_factory.mktemp("served")
+    with serve(f"sqlite:///{directory / 'test.db'}", directory) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A gateway that waits for nobody; only for tests of that, as a busy machine makes any client slow."""
+    directory = tmp_path_factory.mktemp("hasty")
+    with serve(f"sqlite:///{directory / 'test.db'}", directory, connection_limits=HASTE) as served:
+        yield served
+
+
+@pytest.fixture
+def line(served: Served) -> Iterator[Line]:
+    with closing(Line(served.gateway)) as line:
+        yield line
+
+
+@pytest.mark.parametrize(
+    ("sent", "problem"),
+    [
+        (b"GET /healthz?" + b"x" * 8_200 + b" HTTP/1.1\r\n" + HOST + b"\r\n", (414, "uri_too_long")),
+        (b"GET /" + b"x" * 300_000, (414, "uri_too_long")),
+        (b"GET /healthz HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 33_000 + b"\r\n\r\n", (431, "headers_too_large")),
+        (b"GET /healthz HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 300_000, (431, "headers_too_large")),
+        (b"GET /healthz HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 100 + b"\r\n", (431, "headers_too_large")),
+        (b"GET /healthz HTTP/1.1\r\n" + b"x" * 300_000, (431, "headers_too_large")),
+        (b"\r\n" * 20_000, (431, "headers_too_large")),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", (400, "malformed_request")),
+        (b"GET /healthz HTTP/1.1\r\n" + HOST + HOST + b"\r\n", (400, "malformed_request")),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", (400, "malformed_request")),
+        (b"hello\r\n\r\n", (400, "malformed_request")),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", (400, "malformed_request")),
+        (b"GET /\xff HTTP/1.1\r\n" + HOST + b"\r\n", (400, "malformed_request")),
+        (b"GET healthz HTTP/1.1\r\n" + HOST + b"\r\n", (400, "malformed_request")),
+        (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", (400, "malformed_request")),
+        (b"CONNECT localhost:80 HTTP/1.1\r\n" + HOST + b"\r\n", (400, "malformed_request")),
+        (b"GET ftp://localhost/ HTTP/1.1\r\n" + HOST + b"\r\n", (400, "malformed_request")),
+        (b"GET http://me@localhost/ HTTP/1.1\r\n" + HOST + b"\r\n", (400, "malformed_request")),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"A: b\x00c\r\n\r\n", (400, "malformed_request")),
+        (
+            b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+            (400, "malformed_request"),
+        ),
+        (
+            b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            (400, "malformed_request"),
+        ),
+    ],
+    ids=lambda value: value[:24].decode("latin-1") if isinstance(value, bytes) else value[1],
+)
+def test_what_is_too_much_or_no_http_is_refused_with_a_problem(
+    line: Line, sent: bytes, problem: tuple[int, str]
+) -> None:
+    line.send(sent)
+    answer = line.answer()
+    assert answer.problem == problem
+    assert answer.headers["connection"] == "close"
+    assert line.rest() == b""
+
+
+def test_what_is_just_small_enough_is_served(line: Line) -> None:
+    line.send(b"GET /healthz?" + b"x" * 8_000 + b" HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 22_000 + b"\r\n\r\n")
+    assert line.answer().status == 200
+    line.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 99 + b"\r\n")
+    assert line.answer().status == 200
+
+
+def test_many_small_requests_in_one_piece_are_not_taken_for_one_large(line: Line) -> None:
+    line.send((b"GET /healthz HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 500 + b"\r\n\r\n") * 100)
+    assert [line.answer().status for _ in range(100)] == [200] * 100
+
+
+def test_a_proxys_form_of_the_target_is_judged_by_the_host_in_it(line: Line) -> None:
+    line.send(b"GET http://localhost:1/v1/tasks?limit=1 HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert line.answer().status == 200
+    line.send(b"GET http://[::1] HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert line.answer().status == 307
+    line.send(b"GET http://evil.example/v1/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert line.answer().problem == (403, "host_not_allowed")
+
+
+def test_an_offer_to_speak_something_else_is_passed_over(line: Line) -> None:
+    line.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert line.answer().status == 200
+
+
+def test_headers_after_a_body_change_nothing(served: Served, line: Line) -> None:
+    body = b'{"prompt":"x"}'
+    head = b"POST /v1/tasks HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n"
+    line.send(head + b"\r\n%x\r\n%b\r\n0\r\nContent-Type: application/json\r\n\r\n" % (len(body), body))
+    assert line.answer().problem == (415, "unsupported_media_type")
+    line.send(head + b"Content-Type: application/json\r\n\r\n%x\r\n%b\r\n0\r\nX: " % (len(body), body))
+    # What comes in the same piece as the body, of up to 256 KiB, is only counted from the next.
+    line.send(b"x" * 600_000)
+    assert line.answer().problem == (431, "headers_too_large")
+    assert served.client.get("/healthz").status_code == 200
+
+
+def test_half_requests_are_not_waited_for(hasty: Served) -> None:
+    """All at once, so that it takes the time of one."""
+    body_head = b"POST /v1/tasks HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    task = hasty.client.submit()
+    halves = {
+        b"": None,
+        b"\r\n": None,
+        b"GET /healthz HTTP/1.1\r\nHos": (408, "request_timeout"),
+        b"GET /healthz HTTP/1.1\r\n" + HOST: (408, "request_timeout"),
+        body_head + b'{"prompt"': (408, "request_timeout"),
+        body_head.replace(b"Content-Length: 100", b"Transfer-Encoding: chunked") + b"5\r\nab": (408, "request_timeout"),
+        b"GET /v1/tasks/%b?wait=60 HTTP/1.1\r\n" % task["id"].encode() + HOST + b"Content-Length: 5\r\n\r\na": (
+            408,
+            "request_timeout",
+        ),
+    }
+    with ExitStack() as stack:
+        lines = {sent: stack.enter_context(closing(Line(hasty.gateway))) for sent in halves}
+        for sent, line in lines.items():
+            line.send(sent)
+        for sent, line in lines.items():
+            if halves[sent] is not None:
+                assert line.answer().problem == halves[sent]
+            assert line.rest() == b""
+
+
+def test_a_kept_connection_gets_no_longer_for_its_next_request(hasty: Served) -> None:
+    with closing(Line(hasty.gateway)) as line:
+        line.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert line.answer().status == 200
+        line.send(b"\r\n")
+        assert line.rest() == b""
+
+
+def test_waits_streams_and_steady_bodies_take_their_time(hasty: Served) -> None:
+    task, _ = hasty.processing()
+    path = f"/v1/tasks/{task['id']}".encode()
+    with ExitStack() as stack:
+        wait, slow = (stack.enter_context(closing(Line(hasty.gateway))) for _ in range(2))
+        stream = stack.enter_context(hasty.follow(path.decode() + "/events"))
+        wait.send(b"GET " + path + b"?wait=2 HTTP/1.1\r\n" + HOST + b"\r\n")
+        body = b'{"prompt":"x"' + b" " * 4_000 + b"}"
+        head = b"POST /v1/tasks HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        slow.send(head % len(body) + body[:-1])
+        assert wait.answer().headers["preference-applied"] == "wait=2"
+        slow.send(body[-1:])
+        assert slow.answer().status == 202
+        assert not stream.is_over
+
+
+def test_garbage_after_a_request_does_not_touch_its_answer(served: Served, line: Line) -> None:
+    task, _ = served.processing()
+    line.send(b"GET /v1/tasks/%b?wait=1 HTTP/1.1\r\n" % task["id"].encode() + HOST + b"\r\nnonsense\r\n\r\n")
+    answer = line.answer()
+    assert answer.status == 200
+    assert json.loads(answer.body)["id"] == task["id"]
+    assert line.rest() == b""
+
+
+def test_a_refused_client_that_stays_is_dropped(hasty: Served) -> None:
+    with closing(Line(hasty.gateway)) as line:
+        line.send(b"nonsense\r\n\r\n")
+        assert line.answer().status == 400
+        with pytest.raises(OSError, match=r"reset|pipe|abort"):
+            until(lambda: line.send(b"more nonsense"), what="the end of the connection")
+
+
+def test_a_body_that_nobody_reads_is_taken_up_to_a_point(served: Served, line: Line) -> None:
+    task = served.client.submit()
+    head = b"POST /v1/tasks/%b/cancel HTTP/1.1\r\n" % task["id"].encode() + HOST
+    line.send(head + b"Content-Length: 100000000\r\n\r\n")
+    assert line.answer().problem == (413, "body_too_large")
+    with pytest.raises(OSError, match=r"reset|pipe|abort"):
+        until(lambda: line.send(b"x" * 100_000), what="the end of the connection")
+
+
+def test_a_stream_is_not_for_sending(line: Line) -> None:
+    line.send(b"GET /v1/events HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+    assert line.answer().status == 200
+    with pytest.raises(OSError, match=r"reset|pipe|abort"):
+        until(lambda: line.send(b"10000\r\n" + b"x" * 65_536 + b"\r\n"), what="the end of the connection")
+
+
+def test_too_many_connections_are_told_and_the_rest_not_even_that(tmp_path: Path) -> None:
+    limits = ConnectionLimits(most=2, spare=1, head_seconds=30)
+    with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, connection_limits=limits) as served, ExitStack() as stack:
+        served.vendor.on_submit = lambda _: envelope(400, "no")
+        request = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"
+        first, second, third, fourth = (stack.enter_context(closing(Line(served.gateway))) for _ in range(4))
+        fourth.rest()
+        first.send(request)
+        assert first.answer().status == 200
+        third.send(request)
+        refused = third.answer()
+        assert refused.problem == (503, "too_many_connections")
+        assert (refused.headers["retry-after"], refused.headers["connection"]) == ("5", "close")
+        assert third.rest() == b""
+        second.close()
+        again = stack.enter_context(closing(Line(served.gateway)))
+        again.send(request)
+        assert again.answer().status == 200
