@@ -5,8 +5,8 @@ from typing import TypeVar
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from app.api.large_bodies import Room
 from app.api.headers import header
+from app.api.large_bodies import Room
 from app.api.problems import field_errors
 from app.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
 
