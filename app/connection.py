@@ -28,8 +28,9 @@ class ConnectionLimits:
 
     Beyond `most` connections requests are answered 503, beyond `spare` more not at all. The head of a request (its
     line and headers) has `head_seconds` to arrive, all of it `body_seconds` and a second for each `body_pace` bytes.
-    `unread_bytes` of a body may follow its answer; the refusal of a request has `farewell_seconds` to be read. All
-    times are looked at every `look_seconds`.
+    `unread_bytes` of a body may follow its answer: most clients read no answer before they have sent everything, and
+    one that is cut off while it sends loses the answer. The refusal of a request has `farewell_seconds` to be read.
+    All times are looked at every `look_seconds`.
     """
 
     most: int = 16_384
@@ -40,7 +41,7 @@ class ConnectionLimits:
     head_seconds: float = 15.0
     body_seconds: float = 30.0
     body_pace: int = 4 * 1024
-    unread_bytes: int = 1024 * 1024
+    unread_bytes: int = 64 * 1024 * 1024
     farewell_seconds: float = 2.0
     look_seconds: float = 1.0
 

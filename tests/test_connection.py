@@ -15,6 +15,7 @@ from tests.support.waiting import until
 
 HASTE = ConnectionLimits(head_seconds=0.4, body_seconds=0.6, body_pace=1024, farewell_seconds=0.3, look_seconds=0.05)
 HOST = b"Host: localhost\r\n"
+JSON = b"Content-Type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -189,17 +190,24 @@ def test_a_refused_client_that_stays_is_dropped(hasty: Served) -> None:
 def test_a_body_that_nobody_reads_is_taken_up_to_a_point(served: Served, line: Line) -> None:
     task = served.client.submit()
     head = b"POST /v1/tasks/%b/cancel HTTP/1.1\r\n" % task["id"].encode() + HOST
-    line.send(head + b"Content-Length: 100000000\r\n\r\n")
+    line.send(head + b"Content-Length: 1000000000\r\n\r\n")
     assert line.answer().problem == (413, "body_too_large")
     with pytest.raises(OSError, match=r"reset|pipe|abort"):
-        until(lambda: line.send(b"x" * 100_000), what="the end of the connection")
+        until(lambda: line.send(b"x" * 8_000_000), what="the end of the connection")
+
+
+def test_who_sends_it_all_before_reading_gets_the_answer(line: Line) -> None:
+    size = 30_000_000
+    line.send(b"POST /v1/tasks HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: %d\r\n\r\n" % size)
+    line.send(b"x" * size)
+    assert line.answer().problem == (413, "body_too_large")
 
 
 def test_a_stream_is_not_for_sending(line: Line) -> None:
     line.send(b"GET /v1/events HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
     assert line.answer().status == 200
     with pytest.raises(OSError, match=r"reset|pipe|abort"):
-        until(lambda: line.send(b"10000\r\n" + b"x" * 65_536 + b"\r\n"), what="the end of the connection")
+        until(lambda: line.send(b"400000\r\n" + b"x" * 0x400000 + b"\r\n"), what="the end of the connection")
 
 
 def test_too_many_connections_are_told_and_the_rest_not_even_that(tmp_path: Path) -> None:
