@@ -138,7 +138,8 @@ class Dispatch:
         records = [self._record(lambda: self._settle_task(claimed, outcome))]
         if claimed.slot is not None or claimed.is_probe or not isinstance(outcome, Accepted | Refused):
             work = partial(self._settle_account, slot=claimed.slot, outcome=outcome)
-            records.append(self._record(lambda: self._writer.run(work)))
+            # Before the task, which may be queued again: whoever claims it must find the account as the outcome left it.
+            records.insert(0, self._record(lambda: self._writer.run(work)))
         await asyncio.gather(*records)
 
     async def _record(self, write: Callable[[], Awaitable[None]]) -> None:
@@ -164,7 +165,16 @@ class Dispatch:
             step = moves.settle_submit(task, attempt, outcome, now, self._policy, jitter) if task else None
             return Decision(step, step)
 
-        step = await self._writer.move(claimed.task.id, decide)
+        async def in_turn(unit: Unit) -> moves.Step | None:
+            step = decide((await task_rows.lock(unit.connection, [claimed.task.id])).get(claimed.task.id)).step
+            await unit.write([step] if step else [])
+            return step
+
+        if isinstance(outcome, Accepted | Refused):
+            step = await self._writer.move(claimed.task.id, decide)
+        else:
+            # A move overtakes what waits in the same batch: a claim would find the task before the account is settled.
+            step = await self._writer.run(in_turn, locking=claimed.task.id)
         if step is not None and step.task.status is Status.QUEUED:
             self._bell.ring_after(max(step.task.not_before - self._clock.now(), 0) / 1000)
 
