@@ -1,6 +1,5 @@
 """The application: routes and middleware around the services, and the loops beside them."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,34 +16,13 @@ from app.api.middleware import Gate, RequestContext, answer_fault
 from app.api.shortcut import Shortcut
 from app.api.small_bodies import SmallBodies
 from app.factory import Factory
-from app.loops.archive import ArchiveLoop
-from app.loops.crew import Crew
-from app.loops.deliver import DeliverLoop
-from app.loops.dispatch import DispatchLoop
-from app.loops.loop import Loop
-from app.loops.reconcile import AskLoop, ExpireLoop
-from app.loops.sweep import SweepLoop
-from app.services.bell import Bell
+from app.loops.background import Background
 from app.services.health import HealthCheck
-from app.services.keyring import LOOK_SECONDS
 from app.services.streams import StreamLimits
 from app.settings import Settings
 
-_QUESTIONS_AT_ONCE = 16
-_WEBHOOKS_AT_ONCE = 64
-# A webhook that is broken off is sent again, perhaps twice, which its receiver has to expect.
-_WEBHOOK_SECONDS = 3
-# What is in flight gets the time of one upstream call, and a little to be recorded.
-_RECORD_SECONDS = 5
-# A picture on its way takes some kilobytes, and a descriptor for its file and its connection.
-_COPIES_AT_ONCE = 16
-_SWEEP_SECONDS = 60
 # Pictures inside of JSON are in memory while they arrive. At least one of the largest fits.
 _LARGE_BODIES_BYTES = 256 * 1024 * 1024
-# People wait for what the feed tells: once the database is back, soon.
-_FEED_PAUSE_SECONDS = 1.0
-# Revoked keys too are to be noticed soon after.
-_KEYRING_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -56,56 +34,15 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await factory.start()
-        for loop in loops:
-            loop.start()
+        background.start()
         _log.info("started", version=__version__, address=settings.local_url, docs=f"{settings.local_url}/docs")
         yield
-        patience = round(settings.upstream_timeout_seconds + _RECORD_SECONDS)
-        _log.info("stopping", submits_in_flight=submits.busy, waiting_at_most_seconds=patience)
-        for loop in loops:
-            await loop.stop()
-        # A question can be asked again by anybody; a submit can't be sent again.
-        await questions.finish(0)
-        await copies.finish(0)
-        cut, _ = await asyncio.gather(
-            submits.finish(settings.upstream_timeout_seconds + _RECORD_SECONDS), posts.finish(_WEBHOOK_SECONDS)
-        )
-        if cut:
-            _log.error("submits_cut_off", submits=cut)
+        await background.stop()
         await factory.aclose()
         _log.info("stopped")
 
     factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
-    submits = Crew(settings.upstream_concurrency, factory.queue_bell)
-    questions = Crew(_QUESTIONS_AT_ONCE, factory.question_bell)
-    posts = Crew(_WEBHOOKS_AT_ONCE, factory.delivery_bell)
-    copies = Crew(_COPIES_AT_ONCE, factory.archive_bell)
-    sweep = SweepLoop(
-        [
-            factory.sweep.idempotency_keys,
-            factory.sweep.quota_counts,
-            factory.retention.remove_old,
-            factory.uploads.sweep,
-            factory.strays.adopt,
-        ]
-    )
-    loops = [
-        Loop("dispatch", DispatchLoop(factory.dispatch, submits).run_once, bell=factory.queue_bell),
-        Loop("ask", AskLoop(factory.reconcile, questions).run_once, bell=factory.question_bell),
-        Loop("deliver", DeliverLoop(factory.deliver, posts).run_once, bell=factory.delivery_bell),
-        Loop("archive", ArchiveLoop(factory.archive, copies).run_once, bell=factory.archive_bell),
-        Loop("feed", factory.feed.look, bell=factory.feed.bell, longest_pause=_FEED_PAUSE_SECONDS),
-        Loop(
-            "keyring",
-            factory.keyring.look,
-            bell=Bell(),
-            interval=LOOK_SECONDS,
-            longest_pause=_KEYRING_PAUSE_SECONDS,
-        ),
-        Loop("expire", ExpireLoop(factory.reconcile, factory.dispatch).run_once, bell=Bell()),
-        Loop("sweep", sweep.run_once, bell=Bell(), interval=_SWEEP_SECONDS),
-        Loop("collect", factory.blobs.collect, bell=factory.collect_bell, interval=_SWEEP_SECONDS),
-    ]
+    background = Background(factory, settings)
 
     app = FastAPI(
         title="nanobanana-gateway",
@@ -125,10 +62,7 @@ def create_app(
         database=factory.database,
         is_sandbox=settings.is_sandbox,
         is_storage_reachable=lambda: factory.blobs.is_reachable,
-        stuck_loops=lambda: [
-            *(loop.name for loop in loops if loop.is_stuck),
-            *(["writer"] if factory.writer.is_stuck else []),
-        ],
+        stuck_loops=lambda: [*background.stuck, *(["writer"] if factory.writer.is_stuck else [])],
     )
     problems.install(app)
     document.install(app)
