@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import structlog
@@ -104,6 +104,8 @@ class Connection(HttpToolsProtocol):
         self._since = 0.0
         self._is_watched = False
         self._is_refused = False
+        self._is_ending = False
+        """Whether all is answered, and the connection ends with what still arrives."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin: a first request is due."""
@@ -174,6 +176,8 @@ class Connection(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self._take_absolute_target()
         super().on_headers_complete()
+        if not self.cycle.keep_alive:
+            self.cycle.transport = cast("asyncio.Transport", _LastAnswer(self))  # has what a cycle uses of one
         self._in_head = False
         self._unparsed = 0
         # The parser takes what follows a body for headers; it must not get among those that were checked.
@@ -196,6 +200,16 @@ class Connection(HttpToolsProtocol):
         self._in_head = True
         if self._is_watched:
             self._end_watch()
+        if self._is_ending:
+            self.transport.close()
+
+    def end(self) -> None:
+        """Close the connection, once its request has arrived: a client that is cut off while it sends reads no answer."""
+        if self._is_receiving:
+            self._is_ending = True
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     # --- limits
 
@@ -266,6 +280,15 @@ class Connection(HttpToolsProtocol):
                 return
         self.transport.write(_answer(error))
         self.transport.write_eof()
+
+
+class _LastAnswer:
+    """What the last answer of a connection is written to, in place of its transport."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+        self.close = connection.end
 
 
 def _answer(error: GatewayError) -> bytes:

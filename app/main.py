@@ -60,6 +60,7 @@ def create_app(
     app.state.large_bodies = LargeBodies(max(_LARGE_BODIES_BYTES, 6 * settings.max_image_bytes))
     app.state.health = HealthCheck(
         database=factory.database,
+        writer=factory.writer,
         is_sandbox=settings.is_sandbox,
         is_storage_reachable=lambda: factory.blobs.is_reachable,
         stuck_loops=lambda: [*background.stuck, *(["writer"] if factory.writer.is_stuck else [])],

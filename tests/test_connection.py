@@ -196,11 +196,14 @@ def test_a_body_that_nobody_reads_is_taken_up_to_a_point(served: Served, line: L
         until(lambda: line.send(b"x" * 8_000_000), what="the end of the connection")
 
 
-def test_who_sends_it_all_before_reading_gets_the_answer(line: Line) -> None:
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"])
+def test_who_sends_it_all_before_reading_gets_the_answer(line: Line, more: bytes) -> None:
     size = 30_000_000
-    line.send(b"POST /v1/tasks HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: %d\r\n\r\n" % size)
+    line.send(b"POST /v1/tasks HTTP/1.1\r\n" + HOST + JSON + more + b"Content-Length: %d\r\n\r\n" % size)
     line.send(b"x" * size)
     assert line.answer().problem == (413, "body_too_large")
+    if more:
+        assert line.rest() == b""
 
 
 def test_a_stream_is_not_for_sending(line: Line) -> None:

@@ -66,6 +66,8 @@ async def _respond(
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     status = 200 if part is None else 206
     if request.method == "HEAD":
+        if small is None:
+            await files.check(file)
         return Response(status_code=status, headers=headers)
     if small is not None:
         return Response(small[start:end], status_code=status, headers=headers)

@@ -20,6 +20,15 @@ async def put_first(connection: Connection, name: str, value: str) -> str:
     return str((await connection.execute(select(facts.c.value).where(facts.c.name == name))).scalar_one())
 
 
+async def put(connection: Connection, name: str, value: str) -> None:
+    """Write a fact, whatever it was before."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    new = dialect.insert(facts).values(name=name, value=value)
+    await connection.execute(
+        new.on_conflict_do_update(index_elements=[facts.c.name], set_={"value": new.excluded.value})
+    )
+
+
 async def replace(connection: Connection, name: str, old: str, new: str) -> None:
     """Write a fact, unless it is not what it was any more."""
     holds = (facts.c.name == name) & (facts.c.value == old)

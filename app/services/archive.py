@@ -141,6 +141,11 @@ class Archive:
         finally:
             self._in_hand.pop(image.id).set()
 
+    @property
+    def is_storage_reachable(self) -> bool:
+        """Whether the store worked when it was last used."""
+        return self._blobs.is_reachable
+
     async def release_all(self) -> None:
         """Put back what anybody has in hand; to be called at the start of the only process that there is."""
 

@@ -70,6 +70,11 @@ class Blobs:
         with self.watching():
             return await self._store.open(key, start, end)
 
+    async def check(self, key: str) -> None:
+        """See that a file is there; raises `Missing` and `StorageUnavailable`."""
+        with self.watching():
+            await self._store.size(key)
+
     async def collect(self) -> int:
         """Delete one batch of files that nothing refers to any more; returns how many were looked at.
 

@@ -50,6 +50,13 @@ class Files:
         except Missing:
             raise _missing(file) from None
 
+    async def check(self, file: ServedFile) -> None:
+        """See that a picture is there; raises as `open` does."""
+        try:
+            await self._blobs.check(original_key(file.sha256))
+        except Missing:
+            raise _missing(file) from None
+
     async def thumbnail(self, file: ServedFile, width: int) -> bytes:
         """Return a WebP of at most that width: the one that is kept, or a new one. Raises as `open` does."""
         key = thumbnail_key(file.sha256, width)

@@ -13,6 +13,7 @@ from app.db.engine import Database
 from app.db.migrate import head_revision
 from app.domain.account import AccountState
 from app.errors import ServiceUnavailable
+from app.services.writer import Writer
 
 _CHECK_SECONDS = 3
 _log = structlog.get_logger(__name__)
@@ -49,11 +50,13 @@ class HealthCheck:
         self,
         *,
         database: Database,
+        writer: Writer,
         is_sandbox: bool,
         is_storage_reachable: Callable[[], bool],
         stuck_loops: Callable[[], list[str]],
     ) -> None:
         self._database = database
+        self._writer = writer
         self._is_storage_reachable = is_storage_reachable
         self._is_sandbox = is_sandbox
         self._stuck_loops = stuck_loops
@@ -63,10 +66,14 @@ class HealthCheck:
         """Look now; never raises and takes at most a few seconds."""
         state, reason = "ok", None
         try:
-            async with asyncio.timeout(_CHECK_SECONDS), self._database.reading() as connection:
-                revision = await facts.revision(connection)
-                account = await account_row.get(connection)
-            database = "ok" if revision == self._revision else f"at revision {revision}, not {self._revision}"
+            async with asyncio.timeout(_CHECK_SECONDS):
+                async with self._database.reading() as connection:
+                    revision = await facts.revision(connection)
+                    account = await account_row.get(connection)
+                is_writable = await self._writer.is_able()
+            database = "ok" if is_writable else "unwritable"
+            if revision != self._revision:
+                database = f"at revision {revision}, not {self._revision}"
             if account.state is AccountState.HELD:
                 state, reason = "held", account.error.code.value if account.error else None
         except (ServiceUnavailable, TimeoutError):

@@ -8,7 +8,7 @@ from app.db.engine import Database
 from app.domain import image as rules
 from app.domain.blob import EXTENSIONS
 from app.domain.image import Image, ImageState
-from app.errors import ImageNotFound, ImagePending, ImageUnavailable, ServiceUnavailable
+from app.errors import ImageNotFound, ImagePending, ImageUnavailable, ServiceUnavailable, StorageUnavailable
 from app.services.archive import Archive
 from app.services.files import ServedFile
 
@@ -38,7 +38,8 @@ class Images:
     async def find(self, image_id: str, leaving: "asyncio.Future[None] | None" = None) -> ServedFile:
         """Return an image's stored copy, fetching it if need be; `leaving` is done when nobody waits any more.
 
-        Raises `ImageNotFound`, `ImageUnavailable` or, if it could not be fetched yet, `ImagePending`.
+        Raises `ImageNotFound`, `ImageUnavailable` or, if it could not be fetched or stored yet, `ImagePending` or
+        `StorageUnavailable`.
         """
         image = await self._read(image_id)
         if image is not None and image.is_pending:
@@ -49,6 +50,8 @@ class Images:
         if image.state is ImageState.UNAVAILABLE:
             raise ImageUnavailable(f"There is no copy of this image: {image.reason}")
         if image.hash is None or image.content_type is None or image.bytes is None:
+            if not self._archive.is_storage_reachable:
+                raise StorageUnavailable("The store of image bytes can't be used now.")
             raise ImagePending("The image could not be fetched yet.", retry_after=self._wait_of(image))
         name = f"{image.id}.{EXTENSIONS.get(image.content_type, 'bin')}"
         return ServedFile(image.hash, image.content_type, image.bytes, name)

@@ -17,6 +17,7 @@ from app.clock import Clock
 from app.db import callbacks as callback_rows
 from app.db import deliveries as delivery_rows
 from app.db import events as event_rows
+from app.db import facts
 from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
 from app.db.bulk import BulkWrite
@@ -93,6 +94,7 @@ class Writer:
         self._reserving: set[IdempotencyKey] = set()
         self._closing = False
         self._began: float | None = None
+        self._has_failed = False
 
     def start(self) -> None:
         """Start committing."""
@@ -112,6 +114,17 @@ class Writer:
             return False
         began = self._began
         return self._worker.done() or (began is not None and time.monotonic() - began > _STUCK_AFTER_SECONDS)
+
+    async def is_able(self) -> bool:
+        """Whether changes can be committed: if the last commits failed, by trying; a full disk can still be read."""
+        if not self._has_failed:
+            return True
+        try:
+            await self.run(_leave_a_mark)
+        except ServiceUnavailable:
+            return False
+        self._has_failed = False
+        return True
 
     def is_reserving(self, key: IdempotencyKey) -> bool:
         """Whether a request with this key is on its way to its commit in this process."""
@@ -176,6 +189,7 @@ class Writer:
         except ServiceUnavailable as error:
             # Those who wait behind would each wait as long for the same answer; nothing of theirs was tried.
             batch, self._waiting = batch + self._waiting, []
+            self._has_failed = True
             _log.warning("commit_failed", changes=len(batch), cause=repr(error.__cause__))
             for item in batch:
                 _settle(item, ServiceUnavailable(error.detail))
@@ -219,6 +233,11 @@ class Writer:
                     results.append((item, error))
         await _append_all(unit)
         return results, unit
+
+
+async def _leave_a_mark(unit: Unit) -> None:
+    """Change something, whatever it is."""
+    await facts.put(unit.connection, "written_at", str(unit.now))
 
 
 async def _append_all(unit: Unit) -> None:

@@ -6,7 +6,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
+from app.errors import StorageUnavailable
+
 _ABANDONED_SECONDS = 24 * 3600
+_log = structlog.get_logger(__name__)
 
 
 class Spool:
@@ -17,14 +22,21 @@ class Spool:
 
     @contextlib.contextmanager
     def file(self) -> Iterator[Path]:
-        """Make an empty file and remove it in the end, whatever happens."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._directory, prefix="picture-", delete=False) as made:
-            path = Path(made.name)
+        """Make an empty file and remove it in the end, whatever happens.
+
+        Raises `StorageUnavailable` if there is no room for it, or for what is written to it.
+        """
         try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._directory, prefix="picture-", delete=False) as made:
+                path = Path(made.name)
+            try:
+                yield path
+            finally:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("spool_unusable", directory=str(self._directory), error=str(error))
+            raise StorageUnavailable("There is no room for pictures on their way.") from error
 
     def clear(self) -> int:
         """Remove what a process that was killed left behind a day ago or earlier; returns how many files."""

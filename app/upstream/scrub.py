@@ -5,17 +5,17 @@ from dataclasses import replace
 from app.domain.verdict import Failed, Report, TaskError, Unreadable
 
 _BLOT = "***"
-# A shorter secret may be part of anything; in a body it is left alone, lest what hides it breaks the body.
+# A shorter one is a stand-in, such as the sandbox's "sandbox", and part of words that people are to read.
 _LONG = 8
 MAX_TEXT = 2000
 """How much of the vendor's words is kept; cut after blotting out, so that no half of a secret remains."""
 
 
 class Scrubber:
-    """Blots out one secret; an empty one stands for nothing to hide."""
+    """Blots out one secret; one of less than 8 characters stands for nothing to hide."""
 
     def __init__(self, secret: str) -> None:
-        self._secret = secret
+        self._secret = secret if len(secret) >= _LONG else ""
 
     def text(self, text: str) -> str:
         """Blot it out of a text, and cut that to a bound."""
@@ -23,7 +23,7 @@ class Scrubber:
 
     def raw(self, body: bytes) -> bytes:
         """Blot it out of a body as it arrived."""
-        return body.replace(self._secret.encode(), _BLOT.encode()) if len(self._secret) >= _LONG else body
+        return body.replace(self._secret.encode(), _BLOT.encode()) if self._secret else body
 
     def error(self, error: TaskError) -> TaskError:
         """Blot it out of the vendor's words."""

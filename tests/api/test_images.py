@@ -274,8 +274,27 @@ def test_a_file_that_is_missing_is_told_and_comes_back(served: Served, source: S
     path.rename(path.with_suffix(".away"))
     answer = served.client.get(image["url"])
     assert (answer.status_code, answer.json()["code"]) == (404, "image_unavailable")
+    assert served.client.head(image["url"]).status_code == 404
     path.with_suffix(".away").rename(path)
+    assert served.client.head(image["url"]).status_code == 200
     assert served.client.get(image["url"]).content == content
+
+
+def test_without_room_for_files_on_their_way_the_store_is_said_to_be_away(served: Served, source: Source) -> None:
+    content = drawn(seed=10)
+    task = succeeded(served, source.on("/room.png", reply(content)))
+    (image,) = settled(served, task["id"])
+    room = Path(served.gateway.settings.data_dir) / "tmp"
+    room.rename(room.with_suffix(".away"))
+    room.write_text("in the way")
+    try:
+        answer = served.client.get(f"{image['url']}?w=512")
+        assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+        assert answer.headers["Retry-After"]
+    finally:
+        room.unlink()
+        room.with_suffix(".away").rename(room)
+    assert served.client.get(f"{image['url']}?w=512").status_code == 200
 
 
 def test_a_client_that_leaves_in_the_middle_frees_all(served: Served, source: Source) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.db.engine import Database
+from tests.support.databases import PostgresServer
 from tests.support.gateway import GatewayProcess, LiveGateway, run_app
 from tests.support.vendor import Vendor
 from tests.support.waiting import until
@@ -33,6 +34,29 @@ def test_an_unusable_database_is_told_and_not_a_500(gateway: LiveGateway, databa
     asyncio.run(execute(database_url, "DELETE FROM account"))
     answer = gateway.client.get("/readyz")
     assert (answer.status_code, answer.json()["database"]) == (503, "unusable")
+
+
+def test_a_database_that_takes_nothing_more_is_not_ready(
+    postgres: PostgresServer, vendor: Vendor, tmp_path: Path
+) -> None:
+    url = postgres.create_database()
+    tables = ("facts", "tasks")
+    full = (
+        (
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ "
+            "BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$"
+        ),
+        *(f"CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON {t} EXECUTE FUNCTION full_disk()" for t in tables),
+    )
+    with LiveGateway(data_dir=tmp_path, upstream_url=vendor.url, database_url=url, secret_key="s") as gateway:
+        asyncio.run(execute(url, *full))
+        assert gateway.client.get("/readyz").json()["database"] == "ok"  # nothing has failed yet
+        assert gateway.client.post("/v1/tasks", json={"prompt": "x"}).status_code == 503
+        answer = gateway.client.get("/readyz")
+        assert (answer.status_code, answer.json()["database"]) == (503, "unwritable")
+        asyncio.run(execute(url, *(f"DROP TRIGGER full_disk ON {table}" for table in tables)))
+        assert gateway.client.get("/readyz").status_code == 200
+        gateway.client.submit()
 
 
 def test_no_database_error_makes_us_forget_the_upstream_id(tmp_path: Path, vendor: Vendor) -> None:

@@ -247,6 +247,19 @@ def test_only_pictures_make_a_large_body(tmp_path: Path) -> None:
             assert problem(served.client.post("/v1/tasks", content=chunks, headers=headers)) == (413, "body_too_large")
 
 
+def test_without_room_for_files_on_their_way_nothing_is_taken_in(tmp_path: Path) -> None:
+    with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, public_base_url=PUBLIC) as served:
+        room = Path(served.gateway.settings.data_dir) / "tmp"
+        assert send(served, PNG).status_code == 201
+        room.rename(room.with_suffix(".away"))
+        room.write_text("in the way")
+        answer = send(served, PNG)
+        assert problem(answer) == (503, "storage_unavailable")
+        assert answer.headers["Retry-After"]
+        room.unlink()
+        assert send(served, PNG).status_code == 201
+
+
 def expire_all(served: Served) -> None:
     async def write() -> None:
         database = Database(served.database_url)

@@ -14,6 +14,7 @@ from app.domain.models import Model
 from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, Failed, Generating, Unreadable
 from app.upstream.client import UpstreamClient
+from app.upstream.scrub import Scrubber
 
 KEY = "sk-very-secret-key"
 ID = "0123456789abcdef0123456789abcdef"
@@ -318,6 +319,11 @@ async def test_a_question_names_the_task() -> None:
 @pytest.mark.parametrize("how", BROKEN)
 async def test_a_question_without_an_answer_is_no_verdict(how: str) -> None:
     assert isinstance(await ask(BROKEN[how], patience=0.5), Unreadable)
+
+
+def test_a_stand_in_for_a_key_leaves_words_as_they_are() -> None:
+    assert Scrubber("sandbox").text("Unknown sandbox directive") == "Unknown sandbox directive"
+    assert Scrubber(KEY).text(f"key {KEY} is wrong") == "key *** is wrong"
 
 
 async def test_the_key_is_blotted_out_of_records() -> None:
