@@ -55,7 +55,7 @@ class Blobs:
         async def reserve(unit: Unit) -> bool:
             return await blob_rows.reserve(unit.connection, blob, now=unit.now, until=unit.now + RESERVED)
 
-        if not await self._writer.run(reserve):
+        if not await self._writer.run(reserve, blob=sha256):
             raise BlobGoing("The same picture is being deleted right now.", retry_after=1)
         with self.watching():
             await self._store.put(original_key(sha256), path)
@@ -122,6 +122,7 @@ class Blobs:
 async def refer(unit: Unit, sha256: str) -> bool:
     """Lock a kept file's row, so that a row that refers to it can be written in this transaction.
 
-    False if the file was collected meanwhile, because more than `RESERVED` ms passed: keep it again.
+    False if the file was collected meanwhile, because more than `RESERVED` ms passed: keep it again. The writer is to be
+    told which `blob` it is.
     """
     return await blob_rows.lock(unit.connection, sha256)

@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app.db import blobs as blob_rows
 from app.db import images as image_rows
@@ -28,6 +29,7 @@ from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.store import ImageStore, open_store
 from tests.support.clock import HandClock
+from tests.support.databases import PostgresServer
 from tests.support.tasks import make_task
 
 CONTENT = b"not really a picture"
@@ -251,3 +253,38 @@ async def test_of_two_who_keep_and_collect_at_once_no_row_loses_its_file(s: Shel
             s.clock.advance(RESERVED + 1)
             await s.blobs.collect()
         assert await s.rows() == []
+
+
+@pytest.fixture
+def postgresql_url(postgres: PostgresServer) -> str:
+    return postgres.create_database()
+
+
+async def test_two_processes_that_keep_the_same_pictures_never_deadlock(postgresql_url: str, tmp_path: Path) -> None:
+    contents = [bytes((number,)) * 10 for number in range(8)]
+    for content in contents:
+        (tmp_path / hashlib.sha256(content).hexdigest()).write_bytes(content)
+
+    async def keep(blobs: Blobs, writer: Writer, content: bytes) -> None:
+        hash_ = hashlib.sha256(content).hexdigest()
+        await blobs.keep(hash_, tmp_path / hash_, len(content), PICTURE)
+        assert await writer.run(lambda unit: refer(unit, hash_), blob=hash_)
+
+    async def work(seed: int) -> None:
+        order = random.Random(seed)
+        database, clock = Database(postgresql_url), HandClock()
+        writer = Writer(database, clock, lambda _: None)
+        writer.start()
+        blobs = Blobs(database=database, writer=writer, store=open_store(None, tmp_path), clock=clock)
+        for _ in range(15):
+            some = order.sample(contents, len(contents))
+            await asyncio.gather(*(keep(blobs, writer, content) for content in some))
+        await writer.aclose()
+        await database.aclose()
+
+    await asyncio.gather(work(1), work(2))
+    database = Database(postgresql_url)
+    count = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    async with database.reading() as connection:
+        assert (await connection.execute(text(count))).scalar_one() == 0
+    await database.aclose()
