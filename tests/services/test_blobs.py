@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +176,35 @@ async def test_a_file_that_is_being_deleted_can_not_be_kept_until_it_is_gone(s: 
     assert not s.path.exists()
     await s.keep()
     await s.show()
+
+
+class _SlowStore(ImageStore):
+    """A store in which something happens while the first file is deleted."""
+
+    def __init__(self, store: ImageStore, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._inner = store
+        self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
+
+    async def delete(self, key: str) -> None:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        await self._inner.delete(key)
+
+
+async def test_a_deleter_that_is_too_slow_leaves_alone_what_was_kept_again(s: Shelf, rival: Blobs) -> None:
+    async def meanwhile() -> None:
+        s.clock.advance(3_600_000)
+        assert await rival.collect() == 1
+        await s.keep()
+        await s.show()
+
+    await s.keep()
+    s.clock.advance(RESERVED + 1)
+    slow = Blobs(database=s.database, writer=s.writer, store=_SlowStore(s.store, meanwhile), clock=s.clock)
+    await slow.collect()
+    assert s.path.exists()
+    assert await s.rows() == [(True, False)]
 
 
 async def test_a_file_whose_deleter_was_killed_before_the_row_went_is_no_trouble(s: Shelf) -> None:
