@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
@@ -19,6 +20,7 @@ from app.domain.key import ApiKey
 from app.serve import prepare_database
 from app.services import access
 from app.settings import Settings
+from tests.support.databases import PostgresServer
 from tests.support.gateway import run_app
 
 T = TypeVar("T")
@@ -103,6 +105,25 @@ def test_images_of_before_get_one_try_each_over_some_time(bare_database_url: str
     assert min(planned) >= before
     assert 200 < max(planned) - min(planned) <= 2000
     assert [row[:3] for row in rows if row[3] == "img_new"] == [("pending", 0, 0)]
+
+
+def test_a_migration_may_take_longer_than_other_statements(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.db.engine._STATEMENT_TIMEOUT_SECONDS", 0.5)
+
+    async def work(database: Database) -> None:
+        await migrate(database, "0004")
+        async with database.writing() as connection:
+            await connection.execute(text("LOCK TABLE images"))
+            waiting = asyncio.create_task(migrate(database))
+            await asyncio.sleep(1)
+            assert not waiting.done()
+        await waiting
+
+    url = postgres.create_database(migrated=False)
+    on(url, work)
+    assert set(metadata.tables) <= tables(url)
 
 
 def test_many_at_once_migrate_one_database(bare_database_url: str) -> None:

@@ -68,11 +68,12 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.is_postgresql = url.startswith("postgres")
+        self._url = url
         self._threads: _SqliteThreads | None = None
         if self.is_postgresql:
             # Apart, so that a commit never waits behind those who read.
-            self._writer = _postgresql_engine(url, _WRITERS)
-            self._reader = _postgresql_engine(url, _READERS)
+            self._writer = _postgresql_engine(url, _WRITERS, _STATEMENT_TIMEOUT_SECONDS)
+            self._reader = _postgresql_engine(url, _READERS, _STATEMENT_TIMEOUT_SECONDS)
         else:
             parsed = make_url(url)
             path = Path(parsed.database or "")
@@ -113,6 +114,20 @@ class Database:
         with_errors = _unavailable_as_503()
         async with with_errors, self._reader.begin() as connection:
             yield connection
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction for writing whose statements may take as long as they do, or wait for another's."""
+        if not self.is_postgresql:
+            async with self.writing() as connection:
+                yield connection
+            return
+        engine = _postgresql_engine(self._url, 1, None)
+        try:
+            async with _unavailable_as_503(), engine.begin() as connection:
+                yield connection
+        finally:
+            await engine.dispose()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -198,7 +213,7 @@ def _dumps(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _postgresql_engine(url: str, connections: int) -> AsyncEngine:
+def _postgresql_engine(url: str, connections: int, statement_seconds: float | None) -> AsyncEngine:
     engine = create_async_engine(
         "postgresql+asyncpg://",
         pool_size=connections,
@@ -211,7 +226,7 @@ def _postgresql_engine(url: str, connections: int) -> AsyncEngine:
             # The driver reads the URL as libpq does, `sslmode` and a socket's directory as `host` included.
             "dsn": url,
             "timeout": _CONNECT_TIMEOUT_SECONDS,
-            "command_timeout": _STATEMENT_TIMEOUT_SECONDS,
+            "command_timeout": statement_seconds,
             "server_settings": {"application_name": "nanobanana-gateway"},
         },
     )

@@ -19,9 +19,10 @@ _MIGRATION_LOCK = 0x6D696772
 async def migrate(database: Database, revision: str = "head") -> None:
     """Run the migrations up to `revision`; raises `ConfigurationError` for a database of a newer version.
 
-    All happens in one transaction under a lock, so that whoever comes second finds nothing left to do.
+    All happens in one transaction under a lock, so that whoever comes second finds nothing left to do. With millions of
+    rows it takes minutes, which both have.
     """
-    async with database.writing() as connection:
+    async with database.migrating() as connection:
         if connection.dialect.name == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         await connection.run_sync(_upgrade, revision)
@@ -29,7 +30,7 @@ async def migrate(database: Database, revision: str = "head") -> None:
 
 async def rewind(database: Database, revision: str = "base") -> None:
     """Take migrations back down to `revision`."""
-    async with database.writing() as connection:
+    async with database.migrating() as connection:
         await connection.run_sync(lambda sync: command.downgrade(_config(sync), revision))
 
 

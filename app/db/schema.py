@@ -137,7 +137,9 @@ uploads = Table(
     Column("height", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    Index("ix_uploads_expires_at", "expires_at"),
+    # Those to be emptied, and apart from them those only remembered: of these there are a week's.
+    _partial("ix_uploads_expires_at", "expires_at", where="hash IS NOT NULL"),
+    _partial("ix_uploads_remembered", "expires_at", where="hash IS NULL"),
     _partial("ix_uploads_hash", "hash", where="hash IS NOT NULL"),
 )
 

@@ -52,7 +52,7 @@ def inspect(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
         kind, layout = read_layout(data)
     if layout.width * layout.height > max_pixels:
         raise BadPicture(f"has more than {max_pixels:,} pixels ({layout.width} x {layout.height})")
-    _decode(path, kind)
+    _decode(path, kind, layout)
     width, height = (layout.height, layout.width) if layout.is_turned else (layout.width, layout.height)
     return Picture(f"image/{kind.lower()}", width, height)
 
@@ -86,15 +86,21 @@ def open_picture(path: Path, kind: str | None = None) -> Image.Image:
     return Image.open(path, formats=FORMATS if kind is None else (kind,))
 
 
-def _decode(path: Path, kind: str) -> None:
+def _decode(path: Path, kind: str, layout: Layout) -> None:
     """Decode the first frame, a JPEG at an eighth of its size: all of it is read, little of it is kept."""
+    size = layout.width, layout.height
     try:
         with open_picture(path, kind) as image:
-            if kind == "JPEG":
-                image.draft(None, (max(image.width // _JPEG_SCALE, 1), max(image.height // _JPEG_SCALE, 1)))
-            image.load()
+            # The decoder may believe another part of the file than we do, such as a second head.
+            found = image.size
+            if found == size:
+                if kind == "JPEG":
+                    image.draft(None, (max(image.width // _JPEG_SCALE, 1), max(image.height // _JPEG_SCALE, 1)))
+                image.load()
     except Exception as error:  # what decoders raise for bytes of strangers is listed nowhere
         raise BadPicture(f"can't be decoded as {kind}") from error
+    if found != size:
+        raise BadPicture("states more than one size")
 
 
 def _name_of(head: bytes) -> str:

@@ -207,7 +207,11 @@ class Archive:
 
     async def _settle(self, image: Image, outcome: _Outcome, planned: int | None) -> Image | None:
         # With the task's row locked, whoever settles the last of its images sees that it is the last.
-        return await self._writer.run(lambda unit: self._apply(unit, image.id, outcome, planned), locking=image.task_id)
+        return await self._writer.run(
+            lambda unit: self._apply(unit, image.id, outcome, planned),
+            locking=image.task_id,
+            blob=outcome.hash if isinstance(outcome, Stored) else "",
+        )
 
     async def _apply(self, unit: Unit, image_id: str, outcome: _Outcome, planned: int | None) -> Image | None:
         image = await image_rows.lock(unit.connection, image_id)

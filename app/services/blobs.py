@@ -24,6 +24,8 @@ from app.storage.store import ImageStore, Missing
 RESERVED = 10 * 60_000
 """For how many milliseconds a file may be on its way to the store and its row unreferenced."""
 _LEASE = 10 * 60_000
+# Longer than the store takes to delete one file, with all its tries.
+_LEASE_MARGIN = 60_000
 _COLLECTED_AT_ONCE = 50
 _NO_KEY = "incoming/none"
 _log = structlog.get_logger(__name__)
@@ -55,7 +57,7 @@ class Blobs:
         async def reserve(unit: Unit) -> bool:
             return await blob_rows.reserve(unit.connection, blob, now=unit.now, until=unit.now + RESERVED)
 
-        if not await self._writer.run(reserve):
+        if not await self._writer.run(reserve, blob=sha256):
             raise BlobGoing("The same picture is being deleted right now.", retry_after=1)
         with self.watching():
             await self._store.put(original_key(sha256), path)
@@ -86,24 +88,35 @@ class Blobs:
         if not await self._database.read(lambda connection: blob_rows.is_any_due(connection, now=now)):
             return 0
 
+        until = now + _LEASE
+
         async def take(unit: Unit) -> tuple[int, list[str]]:
             return await blob_rows.take_unreferenced(
-                unit.connection, now=unit.now, until=unit.now + _LEASE, limit=_COLLECTED_AT_ONCE
+                unit.connection, now=unit.now, until=until, limit=_COLLECTED_AT_ONCE
             )
 
         looked_at, going = await self._writer.run(take)
         if going:
             try:
-                with self.watching():
-                    for sha256 in going:
-                        for key in keys_of(sha256):
-                            await self._store.delete(key)
+                deleted = await self._delete(going, until - _LEASE_MARGIN)
             except StorageUnavailable as error:
                 _log.warning("files_wait", files=len(going), reason=error.detail)
                 return 0
-            await self._writer.run(lambda unit: blob_rows.remove(unit.connection, going))
-            _log.info("files_deleted", files=len(going))
+            await self._writer.run(lambda unit: blob_rows.remove(unit.connection, deleted))
+            _log.info("files_deleted", files=len(deleted))
         return looked_at
+
+    async def _delete(self, hashes: list[str], before: int) -> list[str]:
+        """Delete files until a moment past which others may have done so, and kept them again; returns which are gone."""
+        deleted: list[str] = []
+        for sha256 in hashes:
+            for key in keys_of(sha256):
+                if self._clock.now() >= before:
+                    return deleted
+                with self.watching():
+                    await self._store.delete(key)
+            deleted.append(sha256)
+        return deleted
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -127,6 +140,7 @@ class Blobs:
 async def refer(unit: Unit, sha256: str) -> bool:
     """Lock a kept file's row, so that a row that refers to it can be written in this transaction.
 
-    False if the file was collected meanwhile, because more than `RESERVED` ms passed: keep it again.
+    False if the file was collected meanwhile, because more than `RESERVED` ms passed: keep it again. The writer is to be
+    told which `blob` it is.
     """
     return await blob_rows.lock(unit.connection, sha256)

@@ -214,7 +214,7 @@ class Uploads:
         for is_last in (*[False] * (_KEEP_TRIES - 1), True):
             try:
                 await self._blobs.keep(clean.sha256, clean.path, clean.bytes, clean.picture)
-                if await self._writer.run(partial(_insert, upload)):
+                if await self._writer.run(partial(_insert, upload), blob=clean.sha256):
                     break
             except BlobGoing:
                 # The same picture's last owner has just gone; its file is away in a moment.

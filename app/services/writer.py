@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import structlog
@@ -64,6 +65,7 @@ class _Run:
     work: Callable[[Unit], Awaitable[Any]]
     done: asyncio.Future[Any]
     locking: str | None = None
+    blob: str = ""
 
 
 _Item = _Create | _Move | _Run
@@ -149,12 +151,13 @@ class Writer:
         result: T = await self._put(_Move(task_id, decide, self._future()))
         return result
 
-    async def run(self, work: Callable[[Unit], Awaitable[T]], *, locking: str | None = None) -> T:
+    async def run(self, work: Callable[[Unit], Awaitable[T]], *, locking: str | None = None, blob: str = "") -> T:
         """Do `work` in the next transaction. A `GatewayError` is to be raised before anything is written.
 
         With the id of a task as `locking` its row is locked before; with those of all others, so that none deadlock.
+        For the same reason work that locks a `blob` names its hash: such works are done in the order of these.
         """
-        result: T = await self._put(_Run(work, self._future(), locking))
+        result: T = await self._put(_Run(work, self._future(), locking, blob))
         return result
 
     @staticmethod
@@ -225,12 +228,11 @@ class Writer:
             results += await _move_all(unit, moves, locked)
         elif locked:
             await task_rows.lock(connection, locked)
-        for item in batch:
-            if isinstance(item, _Run):
-                try:
-                    results.append((item, await item.work(unit)))
-                except GatewayError as error:
-                    results.append((item, error))
+        for run in sorted((item for item in batch if isinstance(item, _Run)), key=attrgetter("blob")):
+            try:
+                results.append((run, await run.work(unit)))
+            except GatewayError as error:
+                results.append((run, error))
         await _append_all(unit)
         return results, unit
 

@@ -27,8 +27,10 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_uploads"),
     )
-    op.create_index("ix_uploads_expires_at", "uploads", ["expires_at"])
+    where = sa.text("hash IS NULL")
+    op.create_index("ix_uploads_remembered", "uploads", ["expires_at"], postgresql_where=where, sqlite_where=where)
     where = sa.text("hash IS NOT NULL")
+    op.create_index("ix_uploads_expires_at", "uploads", ["expires_at"], postgresql_where=where, sqlite_where=where)
     op.create_index("ix_uploads_hash", "uploads", ["hash"], postgresql_where=where, sqlite_where=where)
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app.db import blobs as blob_rows
 from app.db import images as image_rows
@@ -28,6 +29,7 @@ from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.store import ImageStore, open_store
 from tests.support.clock import HandClock
+from tests.support.databases import PostgresServer
 from tests.support.tasks import make_task
 
 CONTENT = b"not really a picture"
@@ -176,6 +178,35 @@ async def test_a_file_that_is_being_deleted_can_not_be_kept_until_it_is_gone(s: 
     await s.show()
 
 
+class _SlowStore(ImageStore):
+    """A store in which something happens while the first file is deleted."""
+
+    def __init__(self, store: ImageStore, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        self._inner = store
+        self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
+
+    async def delete(self, key: str) -> None:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        await self._inner.delete(key)
+
+
+async def test_a_deleter_that_is_too_slow_leaves_alone_what_was_kept_again(s: Shelf, rival: Blobs) -> None:
+    async def meanwhile() -> None:
+        s.clock.advance(3_600_000)
+        assert await rival.collect() == 1
+        await s.keep()
+        await s.show()
+
+    await s.keep()
+    s.clock.advance(RESERVED + 1)
+    slow = Blobs(database=s.database, writer=s.writer, store=_SlowStore(s.store, meanwhile), clock=s.clock)
+    await slow.collect()
+    assert s.path.exists()
+    assert await s.rows() == [(True, False)]
+
+
 async def test_a_file_whose_deleter_was_killed_before_the_row_went_is_no_trouble(s: Shelf) -> None:
     await s.keep()
     s.path.unlink()
@@ -251,3 +282,38 @@ async def test_of_two_who_keep_and_collect_at_once_no_row_loses_its_file(s: Shel
             s.clock.advance(RESERVED + 1)
             await s.blobs.collect()
         assert await s.rows() == []
+
+
+@pytest.fixture
+def postgresql_url(postgres: PostgresServer) -> str:
+    return postgres.create_database()
+
+
+async def test_two_processes_that_keep_the_same_pictures_never_deadlock(postgresql_url: str, tmp_path: Path) -> None:
+    contents = [bytes((number,)) * 10 for number in range(8)]
+    for content in contents:
+        (tmp_path / hashlib.sha256(content).hexdigest()).write_bytes(content)
+
+    async def keep(blobs: Blobs, writer: Writer, content: bytes) -> None:
+        hash_ = hashlib.sha256(content).hexdigest()
+        await blobs.keep(hash_, tmp_path / hash_, len(content), PICTURE)
+        assert await writer.run(lambda unit: refer(unit, hash_), blob=hash_)
+
+    async def work(seed: int) -> None:
+        order = random.Random(seed)
+        database, clock = Database(postgresql_url), HandClock()
+        writer = Writer(database, clock, lambda _: None)
+        writer.start()
+        blobs = Blobs(database=database, writer=writer, store=open_store(None, tmp_path), clock=clock)
+        for _ in range(15):
+            some = order.sample(contents, len(contents))
+            await asyncio.gather(*(keep(blobs, writer, content) for content in some))
+        await writer.aclose()
+        await database.aclose()
+
+    await asyncio.gather(work(1), work(2))
+    database = Database(postgresql_url)
+    count = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    async with database.reading() as connection:
+        assert (await connection.execute(text(count))).scalar_one() == 0
+    await database.aclose()
