@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.api.answer import JsonAnswer
-from app.api.dependencies import CurrentCaller, Services, bearer, problems
+from app.api.dependencies import CurrentCaller, Services, bearer, get_caller, problems
 from app.api.file_body import read_file
 from app.api.images import BYTES_RESPONSES, Width, check_width
 from app.api.picture_response import picture_response
@@ -61,6 +61,8 @@ async def upload(request: Request, caller: CurrentCaller, services: Services) ->
     services.uploads.check_public()
     with services.uploads.place(), services.spool.file() as path:
         await read_file(request, path, services.uploads.max_bytes)
+        # Again: the body may have taken long, in which a key is revoked and a token expires.
+        caller = await get_caller(request)
         kept = await services.uploads.add(caller, path)
     url = services.uploads.url_of(kept)
     return JsonAnswer(_view(kept, url), status_code=201, headers={"Location": f"{UPLOAD_PATH}/{kept.id}"})

@@ -2,7 +2,8 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from app.services.projects import set_daily_budget
 from tests.support.databases import PostgresServer, create_sqlite
 from tests.support.gateway import LiveGateway
 from tests.support.keyed import KEY, V1, bearer, create_key, failed, make, problem, revoke_key, submit
+from tests.support.line import Line
 from tests.support.served import Served, serve
 from tests.support.streams import EventReader
 from tests.support.vendor import Vendor
@@ -49,6 +51,32 @@ def test_a_token_expires_and_ends_what_is_open(keyed_sqlite: Served) -> None:
     response = keyed_sqlite.client.get(path, headers=bearer(token))
     assert problem(response) == (401, "unauthorized")
     assert "expired" in response.json()["detail"]
+
+
+def test_a_slow_body_brings_nothing_once_its_key_is_revoked_or_its_token_expired(tmp_path: Path) -> None:
+    given = {"bootstrap_api_key": KEY, "public_base_url": "http://localhost"}
+    with serve(create_sqlite(tmp_path / "test.db"), tmp_path, **given) as served, ExitStack() as stack:
+        key_id, secret = create_key(served.database_url, "leaked")
+        token = make(served, ttl_seconds=1)
+        body = b'{"prompt":"a lake"}'
+        lines = []
+        for path, kind in ((V1, "application/json"), ("/v1/uploads", "image/png")):
+            for credential in (secret, token):
+                line = stack.enter_context(closing(Line(served.gateway)))
+                head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {credential}\r\n"
+                head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+                line.send(head.encode() + body[:5])
+                lines.append(line)
+        revoke_key(served.database_url, key_id)
+        for gone in (bearer(secret), bearer(token)):
+            until(partial(_is_out, served, gone), what="the end of a key or token")
+        for line in lines:
+            line.send(body[5:])
+            assert line.answer().problem == (401, "unauthorized")
+
+
+def _is_out(served: Served, credential: dict[str, str]) -> bool:
+    return served.client.get(V1, headers=credential).status_code == 401
 
 
 # --- in the query
