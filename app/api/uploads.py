@@ -53,12 +53,13 @@ class UploadView(BaseModel):
     status_code=201,
     response_model=UploadView,
     dependencies=[Depends(bearer)],
-    responses=problems(400, 401, 403, 413, 415, 422, 503),
+    responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": _BODY},
 )
 async def upload(request: Request, caller: CurrentCaller, services: Services) -> Response:
     """Hand over an input picture: as the body itself, or as the one part of a form."""
     services.uploads.check_public()
+    await services.uploads.check_quota(caller)
     with services.uploads.place(), services.spool.file() as path:
         await read_file(request, path, services.uploads.max_bytes)
         # Again: the body may have taken long, in which a key is revoked and a token expires.

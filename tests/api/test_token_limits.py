@@ -1,6 +1,8 @@
 """Browser tokens over HTTP: where they stand, and how they end."""
 
 import asyncio
+import base64
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
@@ -18,6 +20,7 @@ from tests.support.databases import PostgresServer, create_sqlite
 from tests.support.gateway import LiveGateway
 from tests.support.keyed import KEY, V1, bearer, create_key, failed, make, problem, revoke_key, submit
 from tests.support.line import Line
+from tests.support.pictures import encode, noise
 from tests.support.served import Served, serve
 from tests.support.streams import EventReader
 from tests.support.vendor import Vendor
@@ -143,6 +146,38 @@ def test_a_token_made_without_keys_ends_when_keys_are_required(vendor: Vendor, t
         response = gateway.client.get(V1, headers=bearer(token))
         assert problem(response) == (401, "unauthorized")
         assert "before keys were required" in response.json()["detail"]
+
+
+# --- uploads
+
+
+def test_a_token_uploads_no_more_than_its_tasks_can_take(tmp_path: Path) -> None:
+    picture = encode(noise(), "PNG")
+    inline = {"prompt": "x", "image_urls": [f"data:image/png;base64,{base64.b64encode(picture).decode()}"]}
+    given = {"bootstrap_api_key": KEY, "public_base_url": "http://localhost"}
+    with serve(create_sqlite(tmp_path / "test.db"), tmp_path, **given) as served, ThreadPoolExecutor(8) as pool:
+
+        def upload(secret: str) -> httpx.Response:
+            return served.client.post(
+                "/v1/uploads", content=picture, headers=bearer(secret) | {"Content-Type": "image/png"}
+            )
+
+        def submit_with_picture(secret: str) -> httpx.Response:
+            return served.client.post(V1, json=inline, headers=bearer(secret))
+
+        reader, token = make(served, max_tasks=0), make(served, max_tasks=1)
+        assert problem(upload(reader)) == problem(submit_with_picture(reader)) == (429, "token_exhausted")
+        assert submit_with_picture(token).status_code == 202
+        # What is refused for another reason has been uploaded nevertheless.
+        assert problem(submit_with_picture(token)) == (429, "token_exhausted")
+        answers = list(pool.map(upload, [token] * 16))
+        assert sorted(r.status_code for r in answers) == [201] * 12 + [429] * 4
+        refused = next(r for r in answers if r.status_code == 429)
+        assert problem(refused) == problem(submit_with_picture(token)) == (429, "token_exhausted")
+        assert "14 uploads" in refused.json()["detail"]
+        assert upload(KEY).status_code == 201
+        with closing(sqlite3.connect(tmp_path / "test.db")) as database:
+            assert database.execute("SELECT count(*) FROM uploads").fetchone() == (15,)
 
 
 # --- revoked keys and rates
