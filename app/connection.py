@@ -5,6 +5,8 @@ What is refused here never reaches the application; the answer is a problem like
 
 import asyncio
 import json
+import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,13 +14,15 @@ from typing import Any, cast
 import httptools
 import structlog
 import uuid_utils
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.event_stream import ABORT
 from app.api.problems import MEDIA_TYPE, problem_body
 from app.errors import GatewayError, HeadersTooLarge, MalformedRequest, RequestTimeout, UriTooLong
 
 _ABSOLUTE_SCHEMES = frozenset({b"http", b"https"})
+# Linux has it; elsewhere who reads nothing may keep a connection.
+_UNREAD_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 _log = structlog.get_logger("app.request")
 
 
@@ -30,6 +34,7 @@ class ConnectionLimits:
     line and headers) has `head_seconds` to arrive, all of it `body_seconds` and a second for each `body_pace` bytes.
     `unread_bytes` of a body may follow its answer: most clients read no answer before they have sent everything, and
     one that is cut off while it sends loses the answer. The refusal of a request has `farewell_seconds` to be read.
+    A client that takes nothing of what is sent to it for `unread_seconds` is dropped (on Linux, by the system).
     All times are looked at every `look_seconds`.
     """
 
@@ -43,6 +48,7 @@ class ConnectionLimits:
     body_pace: int = 4 * 1024
     unread_bytes: int = 64 * 1024 * 1024
     farewell_seconds: float = 2.0
+    unread_seconds: float = 60.0
     look_seconds: float = 1.0
 
 
@@ -106,6 +112,8 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
         self._is_ending = False
         """Whether all is answered, and the connection ends with what still arrives."""
+        self._earlier: deque[RequestResponseCycle] = deque()
+        """Requests that were not answered when the next came; the server remembers only the last."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin: a first request is due."""
@@ -116,11 +124,18 @@ class Connection(HttpToolsProtocol):
             return
         if excess > 0:
             self.app = self._busy
+        if _UNREAD_TIMEOUT is not None:
+            wire = transport.get_extra_info("socket")
+            wire.setsockopt(socket.IPPROTO_TCP, _UNREAD_TIMEOUT, round(self._limits.unread_seconds * 1000))
         self._begin_watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """End, and tell all whose requests are still being answered."""
         self._end_watch()
+        for cycle in self._earlier:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._earlier.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -175,6 +190,10 @@ class Connection(HttpToolsProtocol):
             raise MalformedRequest("A request has exactly one Host header.")
         if not self.url.startswith(b"/"):
             self._take_absolute_target()
+        if self.cycle is not None and not self.cycle.response_complete:
+            while self._earlier and self._earlier[0].response_complete:
+                self._earlier.popleft()
+            self._earlier.append(self.cycle)
         super().on_headers_complete()
         if not self.cycle.keep_alive:
             self.cycle.transport = cast("asyncio.Transport", _LastAnswer(self))  # has what a cycle uses of one

@@ -1,6 +1,7 @@
 """What strangers may send on a connection, how much, and how slowly."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,7 +14,9 @@ from tests.support.served import Served, serve
 from tests.support.vendor import envelope
 from tests.support.waiting import until
 
-HASTE = ConnectionLimits(head_seconds=0.4, body_seconds=0.6, body_pace=1024, farewell_seconds=0.3, look_seconds=0.05)
+HASTE = ConnectionLimits(
+    head_seconds=0.4, body_seconds=0.6, body_pace=1024, farewell_seconds=0.3, unread_seconds=0.5, look_seconds=0.05
+)
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
 
@@ -144,6 +147,28 @@ def test_half_requests_are_not_waited_for(hasty: Served) -> None:
             if halves[sent] is not None:
                 assert line.answer().problem == halves[sent]
             assert line.rest() == b""
+
+
+def test_who_reads_nothing_of_the_answers_is_dropped(hasty: Served) -> None:
+    with closing(socket.socket()) as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", hasty.gateway.settings.port))
+        reader.sendall((b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 100)
+        until(lambda: hasty.gateway.unsent_bytes > 65_536, what="an answer that does not get away")
+        until(lambda: hasty.gateway.unsent_bytes == 0, what="the end of the connection")
+    assert hasty.client.get("/healthz").status_code == 200
+
+
+def test_a_client_that_leaves_ends_all_its_requests(served: Served) -> None:
+    task = served.client.submit()
+    path = f"/v1/tasks/{task['id']}".encode()
+    waiting, streams = served.gateway.factory.waiting, served.gateway.factory.streams
+    with closing(Line(served.gateway)) as line, closing(Line(served.gateway)) as other:
+        for one, query in ((line, b"?wait=60"), (other, b"/events")):
+            one.send(b"GET " + path + query + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+            one.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
+        until(lambda: (waiting.count, streams.count) == (1, 1), what="both to be under way")
+    until(lambda: (waiting.count, streams.count) == (0, 0), seconds=5, what="both to end")
 
 
 def test_a_kept_connection_gets_no_longer_for_its_next_request(hasty: Served) -> None:

@@ -128,6 +128,8 @@ async def submit(request: Request) -> Response:
         submission = body.submission()
         if body.has_data_uris:
             submission = await _with_uploads(services, caller, submission)
+    # Again: the body may have taken minutes, in which a key is revoked and a token expires.
+    caller = await get_caller(request)
     state, is_replay = await services.tasks.submit(caller, submission, idempotency_key)
     return await _accepted(request, caller, services, state, is_replay=is_replay)
 

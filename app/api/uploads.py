@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.api.answer import JsonAnswer
-from app.api.dependencies import CurrentCaller, Services, bearer, problems
+from app.api.dependencies import CurrentCaller, Services, bearer, get_caller, problems
 from app.api.file_body import read_file
 from app.api.images import BYTES_RESPONSES, Width, check_width
 from app.api.picture_response import picture_response
@@ -53,14 +53,17 @@ class UploadView(BaseModel):
     status_code=201,
     response_model=UploadView,
     dependencies=[Depends(bearer)],
-    responses=problems(400, 401, 403, 413, 415, 422, 503),
+    responses=problems(400, 401, 403, 413, 415, 422, 429, 503),
     openapi_extra={"requestBody": _BODY},
 )
 async def upload(request: Request, caller: CurrentCaller, services: Services) -> Response:
     """Hand over an input picture: as the body itself, or as the one part of a form."""
     services.uploads.check_public()
+    await services.uploads.check_quota(caller)
     with services.uploads.place(), services.spool.file() as path:
         await read_file(request, path, services.uploads.max_bytes)
+        # Again: the body may have taken long, in which a key is revoked and a token expires.
+        caller = await get_caller(request)
         kept = await services.uploads.add(caller, path)
     url = services.uploads.url_of(kept)
     return JsonAnswer(_view(kept, url), status_code=201, headers={"Location": f"{UPLOAD_PATH}/{kept.id}"})

@@ -1,6 +1,5 @@
 """Who may call: by API key or browser token, and the rules for running without any key."""
 
-import asyncio
 import re
 
 import structlog
@@ -13,10 +12,10 @@ from app.domain.key import DEFAULT_PROJECT, ApiKey, hash_secret, new_key_id, new
 from app.errors import ConfigurationError, Unauthorized
 from app.services.grant import TokenGrant
 from app.services.keyring import Keyring
+from app.services.refresh import Refresh
 from app.services.tasks import Caller
 from app.settings import Settings
 
-_RECHECK_AFTER = 1_000
 _KEY = re.compile(r"[\x21-\x7e]{8,200}")
 _ANYBODY = Caller(DEFAULT_PROJECT)
 _log = structlog.get_logger(__name__)
@@ -34,8 +33,8 @@ class Access:
         self._tokens = tokens
         self._auth = settings.auth
         self._keys_exist = False
-        self._checked_at: int | None = None
-        self._checking = asyncio.Lock()
+        self._is_checked = False
+        self._checked = Refresh(self._check, lambda: clock.now() / 1000)
 
     async def is_open(self) -> bool:
         """Whether no key is needed: by `AUTH=none`, or as long as no key ever existed."""
@@ -43,22 +42,14 @@ class Access:
             return self._auth == "none"
         # Keys never un-exist; while there is none, somebody may create the first in another process.
         if not self._keys_exist:
-            if self._checked_at is None:
-                async with self._checking:
-                    if self._checked_at is None:
-                        await self._check()
-            elif self._clock.now() - self._checked_at >= _RECHECK_AFTER and not self._checking.locked():
-                # One request looks; the others go by what was so a moment ago instead of all looking at once.
-                async with self._checking:
-                    await self._check()
+            await self._checked.refresh()
         return not self._keys_exist
 
     async def _check(self) -> None:
-        now = self._clock.now()
         self._keys_exist = await self._database.read(key_rows.exist)
-        if self._keys_exist and self._checked_at is not None:
+        if self._keys_exist and self._is_checked:
             _log.warning("keys_required", note="An API key was created: from now on every call needs one.")
-        self._checked_at = now
+        self._is_checked = True
 
     async def authenticate(self, authorization: str | None) -> Caller:
         """Tell who calls, by the `Authorization` header; raises `Unauthorized`.

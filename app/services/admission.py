@@ -1,6 +1,5 @@
 """Whether one more task is let in: by the rate of its key, and by the quotas that are counted where it is committed."""
 
-import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -14,9 +13,7 @@ from app.domain.browser_token import BrowserToken
 from app.domain.quota import Quota
 from app.domain.rate import RateWindow
 from app.errors import RateLimited
-
-_FRESH_SECONDS = 0.5
-_STALE_SECONDS = 0.9
+from app.services.refresh import Refresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +42,14 @@ class Admission:
         self._rate = rate
         self._window = RateWindow(*rate) if rate is not None else None
         self._budgets: dict[str, int] = {}
-        self._read_at = -math.inf
-        self._reading: asyncio.Task[None] | None = None
+        self._budgets_read = Refresh(self._read_budgets, monotonic)
 
     async def admit(self, *, project: str, key_id: str | None, token: BrowserToken | None) -> Place:
         """Let a submit in: it counts for its key, unless what was taken is given back.
 
         Raises `RateLimited`, and `ServiceUnavailable` if the budgets can't be read.
         """
-        await self._refresh_budgets()
+        await self._budgets_read.refresh()
         quotas: tuple[Quota, ...] = () if token is None else (quota.of_token(token),)
         budget = self._budgets.get(project)
         if budget is not None:
@@ -75,28 +71,5 @@ class Admission:
         if self._window is not None and place.key_id is not None:
             self._window.give_back(place.key_id, place.taken_at)
 
-    async def _refresh_budgets(self) -> None:
-        """Read the budgets if they are not fresh.
-
-        One request does; the others go by what was so a moment ago instead of waiting, as long as it is no more than that.
-        """
-        age = self._monotonic() - self._read_at
-        if age < _FRESH_SECONDS:
-            return
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read_budgets(), name="budgets")
-            self._reading.add_done_callback(self._end_reading)
-        elif age < _STALE_SECONDS:
-            return
-        # Shielded: whoever goes away must not take the answer from others.
-        await asyncio.shield(self._reading)
-
     async def _read_budgets(self) -> None:
-        began = self._monotonic()
         self._budgets = await self._database.read(quota_rows.daily_budgets)
-        self._read_at = began
-
-    def _end_reading(self, reading: asyncio.Task[None]) -> None:
-        self._reading = None
-        if not reading.cancelled():
-            reading.exception()  # fetched, lest asyncio complain where everybody has gone away

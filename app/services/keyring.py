@@ -21,6 +21,7 @@ _KEPT_SECONDS = 300.0
 UNKNOWN_REMEMBERED = 4_096
 _AT_ONCE = 256
 _NOTED_APART = 60_000
+_NOTING_SECONDS = 0.2
 
 
 class Keyring:
@@ -49,6 +50,7 @@ class Keyring:
         """What no key has as hash or id and when that was read, oldest first: strangers decide how many there are."""
         self._wanted: dict[str, asyncio.Future[None]] = {}
         self._worker: asyncio.Task[None] | None = None
+        self._noting: asyncio.Task[None] | None = None
 
     async def by_secret(self, secret: str) -> KeyGrant | None:
         """Find the key with this secret and note that it was used; None for none or a revoked one."""
@@ -72,7 +74,7 @@ class Keyring:
         ]
         for start in range(0, len(in_use), _AT_ONCE):
             await self._read(in_use[start : start + _AT_ONCE])
-        await self._note_uses(list(grants.values()))
+        await self._begin_to_note_uses(list(grants.values()))
         for grant in grants.values():
             if not grant.is_followed and now - grant.asked_at > _KEPT_SECONDS:
                 del self._grants[grant.key.id], self._grants[grant.digest]
@@ -139,6 +141,15 @@ class Keyring:
             self._unknown[name] = began
             if len(self._unknown) > UNKNOWN_REMEMBERED:
                 del self._unknown[next(iter(self._unknown))]
+
+    async def _begin_to_note_uses(self, grants: Sequence[KeyGrant]) -> None:
+        """Note uses, but hold up no look for long: a writer that waits for a lock must not keep revoked keys alive."""
+        if self._noting is None:
+            self._noting = asyncio.create_task(self._note_uses(grants), name="key uses")
+        await asyncio.wait([self._noting], timeout=_NOTING_SECONDS)
+        if self._noting.done():
+            noting, self._noting = self._noting, None
+            await noting
 
     async def _note_uses(self, grants: Sequence[KeyGrant]) -> None:
         """Write when keys were last used, each at most once a minute."""

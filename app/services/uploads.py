@@ -11,11 +11,14 @@ from pathlib import Path
 import structlog
 
 from app.clock import Clock
+from app.db import quotas as quota_rows
 from app.db import uploads as upload_rows
 from app.db.engine import Database
 from app.domain.blob import EXTENSIONS
+from app.domain.browser_token import BrowserToken
 from app.domain.data_uri import BadDataUri, decode, is_data_uri
 from app.domain.policy import Policy
+from app.domain.quota import of_uploads
 from app.domain.upload import REMEMBERED, Upload, named_in, new_upload_id, url_of
 from app.errors import (
     BodyTooLarge,
@@ -30,6 +33,7 @@ from app.imaging.inspect import BadPicture, Picture
 from app.imaging.workshop import Workshop
 from app.services.blobs import BlobGoing, Blobs, refer
 from app.services.files import ServedFile
+from app.services.quotas import charge
 from app.services.tasks import Caller
 from app.services.unit import Unit
 from app.services.writer import Writer
@@ -110,10 +114,19 @@ class Uploads:
         finally:
             self._busy -= 1
 
+    async def check_quota(self, caller: Caller) -> None:
+        """Raise `TokenExhausted` if nothing is left of what a token may upload, before any work is done for it."""
+        if caller.token is None:
+            return
+        wanted = of_uploads(caller.token)
+        used = await self._database.read(lambda connection: quota_rows.used(connection, [wanted.name]))
+        if used.get(wanted.name, 0) >= wanted.limit:
+            raise wanted.refusal(self._clock.now())
+
     async def add(self, caller: Caller, source: Path) -> Upload:
         """Keep the picture in a file, without what it tells about its maker.
 
-        Raises `PublicUrlRequired`, `InvalidImage`, `StorageUnavailable` and `ServiceUnavailable`.
+        Raises `PublicUrlRequired`, `InvalidImage`, `TokenExhausted`, `StorageUnavailable` and `ServiceUnavailable`.
         """
         self.check_public()
         with self.spool.file() as path:
@@ -130,6 +143,7 @@ class Uploads:
         those that are wrong.
         """
         self.check_public()
+        await self.check_quota(caller)
         result, identity, room = list(urls), list(urls), self.max_bytes
         with contextlib.ExitStack() as files:
             ready: list[tuple[int, _Clean]] = []
@@ -214,7 +228,7 @@ class Uploads:
         for is_last in (*[False] * (_KEEP_TRIES - 1), True):
             try:
                 await self._blobs.keep(clean.sha256, clean.path, clean.bytes, clean.picture)
-                if await self._writer.run(partial(_insert, upload), blob=clean.sha256):
+                if await self._writer.run(partial(_insert, upload, caller.token), blob=clean.sha256):
                     break
             except BlobGoing:
                 # The same picture's last owner has just gone; its file is away in a moment.
@@ -227,10 +241,12 @@ class Uploads:
         return upload
 
 
-async def _insert(upload: Upload, unit: Unit) -> bool:
-    """Add the row; False if the file was collected meanwhile."""
+async def _insert(upload: Upload, token: BrowserToken | None, unit: Unit) -> bool:
+    """Add the row, and count it for the token that brought it; False if the file was collected meanwhile."""
     if upload.hash is None or not await refer(unit, upload.hash):
         return False
+    if token is not None and (refused := await charge(unit, {upload.id: [of_uploads(token)]})):
+        raise refused[upload.id]
     await upload_rows.add(unit.connection, upload)
     return True
 

@@ -1,8 +1,11 @@
 """Browser tokens over HTTP: where they stand, and how they end."""
 
 import asyncio
+import base64
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,6 +19,8 @@ from app.services.projects import set_daily_budget
 from tests.support.databases import PostgresServer, create_sqlite
 from tests.support.gateway import LiveGateway
 from tests.support.keyed import KEY, V1, bearer, create_key, failed, make, problem, revoke_key, submit
+from tests.support.line import Line
+from tests.support.pictures import encode, noise
 from tests.support.served import Served, serve
 from tests.support.streams import EventReader
 from tests.support.vendor import Vendor
@@ -49,6 +54,32 @@ def test_a_token_expires_and_ends_what_is_open(keyed_sqlite: Served) -> None:
     response = keyed_sqlite.client.get(path, headers=bearer(token))
     assert problem(response) == (401, "unauthorized")
     assert "expired" in response.json()["detail"]
+
+
+def test_a_slow_body_brings_nothing_once_its_key_is_revoked_or_its_token_expired(tmp_path: Path) -> None:
+    given = {"bootstrap_api_key": KEY, "public_base_url": "http://localhost"}
+    with serve(create_sqlite(tmp_path / "test.db"), tmp_path, **given) as served, ExitStack() as stack:
+        key_id, secret = create_key(served.database_url, "leaked")
+        token = make(served, ttl_seconds=1)
+        body = b'{"prompt":"a lake"}'
+        lines = []
+        for path, kind in ((V1, "application/json"), ("/v1/uploads", "image/png")):
+            for credential in (secret, token):
+                line = stack.enter_context(closing(Line(served.gateway)))
+                head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {credential}\r\n"
+                head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+                line.send(head.encode() + body[:5])
+                lines.append(line)
+        revoke_key(served.database_url, key_id)
+        for gone in (bearer(secret), bearer(token)):
+            until(partial(_is_out, served, gone), what="the end of a key or token")
+        for line in lines:
+            line.send(body[5:])
+            assert line.answer().problem == (401, "unauthorized")
+
+
+def _is_out(served: Served, credential: dict[str, str]) -> bool:
+    return served.client.get(V1, headers=credential).status_code == 401
 
 
 # --- in the query
@@ -115,6 +146,38 @@ def test_a_token_made_without_keys_ends_when_keys_are_required(vendor: Vendor, t
         response = gateway.client.get(V1, headers=bearer(token))
         assert problem(response) == (401, "unauthorized")
         assert "before keys were required" in response.json()["detail"]
+
+
+# --- uploads
+
+
+def test_a_token_uploads_no_more_than_its_tasks_can_take(tmp_path: Path) -> None:
+    picture = encode(noise(), "PNG")
+    inline = {"prompt": "x", "image_urls": [f"data:image/png;base64,{base64.b64encode(picture).decode()}"]}
+    given = {"bootstrap_api_key": KEY, "public_base_url": "http://localhost"}
+    with serve(create_sqlite(tmp_path / "test.db"), tmp_path, **given) as served, ThreadPoolExecutor(8) as pool:
+
+        def upload(secret: str) -> httpx.Response:
+            return served.client.post(
+                "/v1/uploads", content=picture, headers=bearer(secret) | {"Content-Type": "image/png"}
+            )
+
+        def submit_with_picture(secret: str) -> httpx.Response:
+            return served.client.post(V1, json=inline, headers=bearer(secret))
+
+        reader, token = make(served, max_tasks=0), make(served, max_tasks=1)
+        assert problem(upload(reader)) == problem(submit_with_picture(reader)) == (429, "token_exhausted")
+        assert submit_with_picture(token).status_code == 202
+        # What is refused for another reason has been uploaded nevertheless.
+        assert problem(submit_with_picture(token)) == (429, "token_exhausted")
+        answers = list(pool.map(upload, [token] * 16))
+        assert sorted(r.status_code for r in answers) == [201] * 12 + [429] * 4
+        refused = next(r for r in answers if r.status_code == 429)
+        assert problem(refused) == problem(submit_with_picture(token)) == (429, "token_exhausted")
+        assert "14 uploads" in refused.json()["detail"]
+        assert upload(KEY).status_code == 201
+        with closing(sqlite3.connect(tmp_path / "test.db")) as database:
+            assert database.execute("SELECT count(*) FROM uploads").fetchone() == (15,)
 
 
 # --- revoked keys and rates

@@ -27,6 +27,7 @@ class Parts:
     clock: HandClock
     keyring: Keyring
     monotonic: Hand
+    writer: Writer
     reads: list[str] = field(default_factory=list)
 
     async def create(self) -> tuple[ApiKey, str]:
@@ -59,7 +60,7 @@ async def parts_on(url: str) -> AsyncIterator[Parts]:
     writer.start()
     hand = Hand()
     keyring = Keyring(database=database, writer=writer, clock=clock, monotonic=hand)
-    parts = Parts(database, clock, keyring, hand)
+    parts = Parts(database, clock, keyring, hand, writer)
     with counting(parts.reads):
         yield parts
     await writer.aclose()
@@ -192,4 +193,25 @@ async def test_two_replicas_note_a_use_once(parts: Parts) -> None:
     parts.clock.time = NOON + 10_000
     await other.by_secret(secret)
     await other.look()
+    assert await parts.last_used() == NOON
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_writer_that_waits_keeps_no_revoked_key_alive(parts: Parts) -> None:
+    key, secret = await parts.create()
+    grant = await parts.keyring.by_secret(secret)
+    assert grant is not None
+    go_on = asyncio.Event()
+    ended: list[GatewayError] = []
+    writing = asyncio.create_task(parts.writer.run(lambda _: go_on.wait()))
+    try:
+        with grant.until_over(ended.append):
+            await asyncio.wait_for(parts.keyring.look(), 5)
+            await parts.revoke(key)
+            await asyncio.wait_for(parts.keyring.look(), 5)
+            assert len(ended) == 1
+    finally:
+        go_on.set()
+    await writing
+    await parts.keyring.look()
     assert await parts.last_used() == NOON

@@ -103,6 +103,12 @@ class LiveGateway:
         factory: Factory = self._server.config.app.state.factory  # type: ignore[union-attr]
         return factory
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits to be taken by all clients."""
+        connections = list(self._server.server_state.connections)
+        return sum(c.transport.get_write_buffer_size() for c in connections if c.transport is not None)
+
     def begin_to_stop(self) -> None:
         """Do what a signal does."""
         self._server.should_exit = True
