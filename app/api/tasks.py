@@ -198,7 +198,7 @@ async def list_callbacks(task_id: TaskId, caller: CurrentCaller, services: Servi
 
 async def _with_uploads(services: Services, caller: Caller, submission: Submission) -> Submission:
     """Replace the pictures that came with a request by addresses of uploads."""
-    with services.uploads.place():
+    with services.uploads.place(caller):
         images = await services.uploads.take_in(caller, submission.input["image_urls"])
     return replace(submission, input={**submission.input, "image_urls": images.urls}, identity=images.identity)
 

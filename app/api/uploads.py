@@ -60,7 +60,7 @@ async def upload(request: Request, caller: CurrentCaller, services: Services) ->
     """Hand over an input picture: as the body itself, or as the one part of a form."""
     services.uploads.check_public()
     await services.uploads.check_quota(caller)
-    with services.uploads.place(), services.spool.file() as path:
+    with services.uploads.place(caller), services.spool.file() as path:
         await read_file(request, path, services.uploads.max_bytes)
         # Again: the body may have taken long, in which a key is revoked and a token expires.
         caller = await get_caller(request)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,7 @@ from app.storage.spool import Spool
 
 # Each has a file or some, and waits for one of the few threads that pictures are worked on.
 _MOST_AT_ONCE = 64
+_MOST_OF_A_SUBJECT = 8
 _SWEPT_AT_ONCE = 100
 _KEEP_TRIES = 5
 _KEEP_PAUSE_SECONDS = 0.5
@@ -96,7 +98,7 @@ class Uploads:
         self._base_url = base_url
         self._is_public = is_public
         self._lifetime = lifetime
-        self._busy = 0
+        self._busy: Counter[tuple[str, str | None]] = Counter()
 
     def check_public(self) -> None:
         """Raise `PublicUrlRequired` if the upstream could not fetch what is uploaded."""
@@ -104,15 +106,22 @@ class Uploads:
             raise PublicUrlRequired("The upstream can't fetch pictures from here: PUBLIC_BASE_URL is not set.")
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """Take in a picture, or those of one request, in this block; raises `ServiceUnavailable` if too many do."""
-        if self._busy >= _MOST_AT_ONCE:
+    def place(self, caller: Caller) -> Iterator[None]:
+        """Take in a picture, or those of one request, in this block; raises `ServiceUnavailable` if too many do.
+
+        Who sends slowly holds a place for long: a subject gets only some, so that one page can't hold up all.
+        """
+        subject = (caller.project, caller.subject)
+        most = _MOST_AT_ONCE if caller.subject is None else _MOST_OF_A_SUBJECT
+        if self._busy.total() >= _MOST_AT_ONCE or self._busy[subject] >= most:
             raise ServiceUnavailable("Many pictures are being taken in right now.")
-        self._busy += 1
+        self._busy[subject] += 1
         try:
             yield
         finally:
-            self._busy -= 1
+            self._busy[subject] -= 1
+            if not self._busy[subject]:
+                del self._busy[subject]
 
     async def check_quota(self, caller: Caller) -> None:
         """Raise `TokenExhausted` if nothing is left of what a token may upload, before any work is done for it."""

@@ -205,9 +205,13 @@ async def test_without_a_public_address_nothing_is_taken(desk: Desk) -> None:
 
 async def test_only_so_many_are_taken_in_at_once(desk: Desk) -> None:
     with ExitStack() as places:
-        for _ in range(64):
-            places.enter_context(desk.uploads.place())
-        with pytest.raises(ServiceUnavailable), desk.uploads.place():
+        for _ in range(8):
+            places.enter_context(desk.uploads.place(OWNER))
+        with pytest.raises(ServiceUnavailable), desk.uploads.place(OWNER):
             pass
-    with desk.uploads.place():
+        for _ in range(56):  # who sends slowly holds up nobody else
+            places.enter_context(desk.uploads.place(Caller("shop")))
+        with pytest.raises(ServiceUnavailable), desk.uploads.place(Caller("another")):
+            pass
+    with desk.uploads.place(OWNER):
         pass
