@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Integer, String, bindparam, func, literal_col
 
 from app.db import bulk
 from app.db.engine import Connection
-from app.db.schema import events, tasks
+from app.db.schema import events
 from app.domain.event import StoredEvent, TaskEvent
 
 CHANNEL = "nanobanana_events"
@@ -19,7 +19,7 @@ _LOCK_AND_NOTIFY = select(
     func.pg_notify(literal_column(f"'{CHANNEL}'"), literal_column("''")),
 ).subquery("locked")
 APPEND = bulk.insert(
-    events, ["task_id", "project", "type", "snapshot", "created_at"], postgresql_first=_LOCK_AND_NOTIFY
+    events, ["task_id", "project", "type", "snapshot", "created_at", "subject"], postgresql_first=_LOCK_AND_NOTIFY
 )
 """Appends events. To be called last in a transaction: until it ends, no other transaction can append.
 
@@ -35,9 +35,7 @@ _AFTER = (
     .limit(bindparam("at_most", type_=Integer))
 )
 _OF_PROJECT = _AFTER.where(events.c.project == bindparam("in_project", type_=String))
-_OF_SUBJECT = _OF_PROJECT.join(tasks, tasks.c.id == events.c.task_id).where(
-    tasks.c.project == bindparam("in_project", type_=String), tasks.c.subject == bindparam("of_subject", type_=String)
-)
+_OF_SUBJECT = _OF_PROJECT.where(events.c.subject == bindparam("of_subject", type_=String))
 _OF_TASK = _AFTER.where(events.c.task_id == bindparam("of_task", type_=String))
 
 

@@ -153,8 +153,10 @@ events = Table(
     # What of the task varies, as it was at that moment; the rest stands in the task's row.
     Column("snapshot", JSON, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("subject", String(255)),
     Index("ix_events_task_id", "task_id", "id"),
     Index("ix_events_project_id", "project", "id"),
+    _partial("ix_events_project_subject_id", "project", "subject", "id", where="subject IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 

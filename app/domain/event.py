@@ -28,6 +28,8 @@ class TaskEvent(msgspec.Struct, frozen=True):
     snapshot: dict[str, Any]
     created_at: int
     webhook_url: str | None = None
+    subject: str | None = None
+    """The task's, so that a subject's events are found without looking at those of others."""
 
     @property
     def is_for_webhook(self) -> bool:
@@ -64,7 +66,7 @@ def _event(event_type: str, task: Task, *, images_follow: bool = False) -> TaskE
     }
     if images_follow:
         snapshot[_IMAGES_FOLLOW] = True
-    return TaskEvent(task.id, task.project, event_type, snapshot, task.updated_at, task.webhook_url)
+    return TaskEvent(task.id, task.project, event_type, snapshot, task.updated_at, task.webhook_url, task.subject)
 
 
 def task_at(task: Task, snapshot: dict[str, Any]) -> Task:

@@ -1,4 +1,4 @@
-"""Access: when a key was last used, daily budgets of projects, and counts of what quotas allow.
+"""Access: when a key was last used, daily budgets, counts of what quotas allow, and whose subject's an event is.
 
 Revision: 0004, after 0003. Created 2026-11-22.
 """
@@ -28,9 +28,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_quota_counts"),
     )
     op.create_index("ix_quota_counts_kept_until", "quota_counts", ["kept_until"])
+    # Tasks of before have no subject.
+    op.add_column("events", sa.Column("subject", sa.String(length=255), nullable=True))
+    has_subject = sa.text("subject IS NOT NULL")
+    op.create_index(
+        "ix_events_project_subject_id",
+        "events",
+        ["project", "subject", "id"],
+        postgresql_where=has_subject,
+        sqlite_where=has_subject,
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_events_project_subject_id", table_name="events")
+    op.drop_column("events", "subject")
     op.drop_index("ix_quota_counts_kept_until", table_name="quota_counts")
     op.drop_table("quota_counts")
     op.drop_table("project_budgets")
