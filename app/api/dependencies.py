@@ -1,6 +1,7 @@
 """What route functions are handed: the services, and who calls."""
 
 import re
+import time
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -14,6 +15,7 @@ from app.errors import TaskNotFound, Unauthorized
 from app.factory import Factory
 from app.services.tasks import Caller
 
+_A_MOMENT_SECONDS = 0.3
 TASK_ID = re.compile(r"task_[0-9a-f]{32}")
 # Only for the API's document; the header itself is judged by `Access`, which knows when no key is needed.
 bearer = HTTPBearer(auto_error=False, description="An API key, or a browser token.")
@@ -32,6 +34,14 @@ async def get_caller(request: Request) -> Caller:
     caller = await (access.by_token(token) if token else access.authenticate(authorization))
     check_token_route(caller, request.scope)
     return caller
+
+
+async def ask_again(request: Request, caller: Caller, asked_at: float) -> Caller:
+    """Tell who calls once a body has arrived, which may have taken minutes; `asked_at` by `time.monotonic()`.
+
+    Meanwhile a key may be revoked and a token expire; what was so a moment ago holds, as it does for everybody.
+    """
+    return caller if time.monotonic() - asked_at < _A_MOMENT_SECONDS else await get_caller(request)
 
 
 CurrentCaller = Annotated[Caller, Depends(get_caller)]

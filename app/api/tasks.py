@@ -1,6 +1,7 @@
 """Routes of tasks: submit, look, list, cancel, retry, delete."""
 
 import re
+import time
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from app.api.dependencies import (
     CurrentCaller,
     Services,
     TaskId,
+    ask_again,
     bearer,
     factory_of,
     get_caller,
@@ -118,7 +120,7 @@ class _ListQuery(BaseModel):
 )
 async def submit(request: Request) -> Response:
     """Accept a task. Once this answers 202 the task is durable and ends in a verdict, whatever happens."""
-    caller = await get_caller(request)
+    caller, asked_at = await get_caller(request), time.monotonic()
     idempotency_key = _idempotency_key(request)
     services = factory_of(request)
     with room_of(request) as room:
@@ -128,8 +130,7 @@ async def submit(request: Request) -> Response:
         submission = body.submission()
         if body.has_data_uris:
             submission = await _with_uploads(services, caller, submission)
-    # Again: the body may have taken minutes, in which a key is revoked and a token expires.
-    caller = await get_caller(request)
+    caller = await ask_again(request, caller, asked_at)
     state, is_replay = await services.tasks.submit(caller, submission, idempotency_key)
     return await _accepted(request, caller, services, state, is_replay=is_replay)
 

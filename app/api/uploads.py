@@ -1,5 +1,6 @@
 """Routes of uploads: hand a picture over, and show it. The id in the address is all that is needed to see it."""
 
+import time
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -7,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.api.answer import JsonAnswer
-from app.api.dependencies import CurrentCaller, Services, bearer, get_caller, problems
+from app.api.dependencies import CurrentCaller, Services, ask_again, bearer, problems
 from app.api.file_body import read_file
 from app.api.images import BYTES_RESPONSES, Width, check_width
 from app.api.picture_response import picture_response
@@ -58,12 +59,12 @@ class UploadView(BaseModel):
 )
 async def upload(request: Request, caller: CurrentCaller, services: Services) -> Response:
     """Hand over an input picture: as the body itself, or as the one part of a form."""
+    asked_at = time.monotonic()
     services.uploads.check_public()
     await services.uploads.check_quota(caller)
     with services.uploads.place(caller), services.spool.file() as path:
         await read_file(request, path, services.uploads.max_bytes)
-        # Again: the body may have taken long, in which a key is revoked and a token expires.
-        caller = await get_caller(request)
+        caller = await ask_again(request, caller, asked_at)
         kept = await services.uploads.add(caller, path)
     url = services.uploads.url_of(kept)
     return JsonAnswer(_view(kept, url), status_code=201, headers={"Location": f"{UPLOAD_PATH}/{kept.id}"})
