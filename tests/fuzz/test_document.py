@@ -20,9 +20,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.parametrize(
     ("caller", "phases", "examples", "least"),
     [
-        ("key", ALL_PHASES, 3, 850),
-        ("anonymous", "coverage", 1, 700),
-        ("token", "fuzzing,stateful", 4, 60),
+        ("key", ALL_PHASES, 3, 950),
+        ("anonymous", "coverage,fuzzing", 10, 1_000),
+        ("token", "fuzzing,stateful", 4, 75),
     ],
 )
 def test_what_the_document_allows_and_forbids_is_what_is_done(
