@@ -23,15 +23,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.api.middleware import answer_busy
 from app.clock import SystemClock
-from app.connection import Connection, ConnectionLimits, Watch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.errors import ConfigurationError, ServiceUnavailable, StorageUnavailable
 from app.factory import database_url
+from app.http.connection import Connection
+from app.http.limits import ConnectionLimits
+from app.http.server import Server
+from app.http.watch import Watch
 from app.logs import configure_logs
 from app.main import create_app, surround
 from app.sandbox.server import SandboxServer
-from app.server import Server
 from app.services.access import check_start, ensure_bootstrap_key
 from app.services.secret import check_fingerprint, load_secrets
 from app.services.streams import StreamLimits

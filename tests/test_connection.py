@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.connection import ConnectionLimits
+from app.http.limits import ConnectionLimits
 from tests.support.line import Line
 from tests.support.served import Served, serve
 from tests.support.vendor import envelope

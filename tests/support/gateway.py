@@ -15,8 +15,8 @@ from typing import IO, Any, Self
 
 import httpx
 
-from app.connection import ConnectionLimits
 from app.factory import Factory
+from app.http.limits import ConnectionLimits
 from app.serve import listen, make_server, prepare, prepare_data_dir
 from app.services.secret import load_secrets
 from app.services.streams import StreamLimits

@@ -1,86 +1,31 @@
-"""One client's connection: HTTP/1.1 of uvicorn, with limits to what strangers may send and how slowly.
+"""One client's connection: uvicorn's HTTP/1.1, with limits to what strangers may send and how slowly.
 
 What is refused here never reaches the application; the answer is a problem like all others, and the connection ends.
 """
 
 import asyncio
-import json
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
+from urllib.parse import unquote
 
 import httptools
 import structlog
-import uuid_utils
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.event_stream import ABORT
-from app.api.problems import MEDIA_TYPE, problem_body
 from app.errors import GatewayError, HeadersTooLarge, MalformedRequest, RequestTimeout, UriTooLong
+from app.http.exchange import Exchange
+from app.http.limits import ConnectionLimits
+from app.http.refusal import refusal
+from app.http.watch import Watch
 
 _ABSOLUTE_SCHEMES = frozenset({b"http", b"https"})
 # Linux has it; elsewhere who reads nothing may keep a connection.
 _UNREAD_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 _log = structlog.get_logger("app.request")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLimits:
-    """What one connection may take, and how many there may be.
-
-    Beyond `most` connections requests are answered 503, beyond `spare` more not at all. The head of a request (its
-    line and headers) has `head_seconds` to arrive, all of it `body_seconds` and a second for each `body_pace` bytes.
-    `unread_bytes` of a body may follow its answer: most clients read no answer before they have sent everything, and
-    one that is cut off while it sends loses the answer. The refusal of a request has `farewell_seconds` to be read.
-    A client that takes nothing of what is sent to it for `unread_seconds` is dropped (on Linux, by the system).
-    All times are looked at every `look_seconds`.
-    """
-
-    most: int = 16_384
-    spare: int = 256
-    url_bytes: int = 8 * 1024
-    head_bytes: int = 32 * 1024
-    headers: int = 100
-    head_seconds: float = 15.0
-    body_seconds: float = 30.0
-    body_pace: int = 4 * 1024
-    unread_bytes: int = 64 * 1024 * 1024
-    farewell_seconds: float = 2.0
-    unread_seconds: float = 60.0
-    look_seconds: float = 1.0
-
-
-class Watch:
-    """Looks now and then at the connections on which a request is on its way.
-
-    Requests that come in one piece, as nearly all do, never get here: a timer for each would cost every one of them.
-    """
-
-    def __init__(self, look_seconds: float) -> None:
-        self._look_seconds = look_seconds
-        self._connections: set[Connection] = set()
-        self._is_looking = False
-
-    def add(self, connection: "Connection") -> None:
-        """Look at a connection from now on."""
-        self._connections.add(connection)
-        if not self._is_looking:
-            self._is_looking = True
-            connection.loop.call_later(self._look_seconds, self._look, connection.loop)
-
-    def discard(self, connection: "Connection") -> None:
-        """Look at it no more."""
-        self._connections.discard(connection)
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        for connection in list(self._connections):
-            connection.look(now)
-        self._is_looking = bool(self._connections)
-        if self._is_looking:
-            loop.call_later(self._look_seconds, self._look, loop)
 
 
 class Connection(HttpToolsProtocol):
@@ -90,9 +35,10 @@ class Connection(HttpToolsProtocol):
     closes connections, which waits for a client that reads nothing as long as it likes.
     """
 
-    def __init__(
-        self, *args: Any, limits: ConnectionLimits, watch: Watch, busy: Callable[..., Awaitable[None]], **kwargs: Any
-    ) -> None:
+    cycle: Exchange  # type: ignore[assignment]  # has what the server uses of a cycle
+    """The newest request; None before the first."""
+
+    def __init__(self, *args: Any, limits: ConnectionLimits, watch: Watch, busy: ASGIApp, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.url = b""
         self._limits = limits
@@ -112,8 +58,18 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
         self._is_ending = False
         """Whether all is answered, and the connection ends with what still arrives."""
-        self._earlier: deque[RequestResponseCycle] = deque()
-        """Requests that were not answered when the next came; the server remembers only the last."""
+        self._waiting: deque[Exchange] = deque()
+        """Requests that came before those before them were answered; the first of them is next."""
+        self._current: Exchange | None = None
+        """The request that is being answered, or was the last."""
+        self._answered_at = 0.0
+        self._scope_of_all: Scope = {}
+        """What the scopes of all requests on this connection have in common."""
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers of every answer: its date."""
+        return self.server_state.default_headers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin: a first request is due."""
@@ -124,6 +80,15 @@ class Connection(HttpToolsProtocol):
             return
         if excess > 0:
             self.app = self._busy
+        self._scope_of_all = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "extensions": {ABORT: {ABORT: transport.abort}},
+        }
         if _UNREAD_TIMEOUT is not None:
             wire = transport.get_extra_info("socket")
             wire.setsockopt(socket.IPPROTO_TCP, _UNREAD_TIMEOUT, round(self._limits.unread_seconds * 1000))
@@ -131,18 +96,21 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, and tell all whose requests are still being answered."""
+        self.connections.discard(self)
         self._end_watch()
-        for cycle in self._earlier:
-            cycle.disconnected = True
-            cycle.message_event.set()
-        self._earlier.clear()
-        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        if self._current is not None:
+            self._current.leave()
+        self._waiting.clear()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self.parser = None  # type: ignore[assignment]  # they refer to each other
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
         if self._is_refused:
             return
-        self._unset_keepalive_if_required()
         self._unparsed += len(data)
         try:
             self.parser.feed_data(data)
@@ -164,10 +132,11 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._is_receiving = True
         self._body_bytes = self._hosts = 0
-        self.scope["extensions"] = {ABORT: {ABORT: self.transport.abort}}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
@@ -190,13 +159,18 @@ class Connection(HttpToolsProtocol):
             raise MalformedRequest("A request has exactly one Host header.")
         if not self.url.startswith(b"/"):
             self._take_absolute_target()
-        if self.cycle is not None and not self.cycle.response_complete:
-            while self._earlier and self._earlier[0].response_complete:
-                self._earlier.popleft()
-            self._earlier.append(self.cycle)
-        super().on_headers_complete()
-        if not self.cycle.keep_alive:
-            self.cycle.transport = cast("asyncio.Transport", _LastAnswer(self))  # has what a cycle uses of one
+        exchange = Exchange(
+            self,
+            self._scope(),
+            keep_alive=self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0",
+            expects_continue=self.expect_100_continue,
+        )
+        self.cycle = exchange
+        if self._current is None or self._current.response_complete:
+            self._answer(exchange)
+        else:
+            self._waiting.append(exchange)
+            self.flow.pause_reading()
         self._in_head = False
         self._unparsed = 0
         # The parser takes what follows a body for headers; it must not get among those that were checked.
@@ -206,20 +180,54 @@ class Connection(HttpToolsProtocol):
         """Take a part of the body."""
         self._unparsed = 0
         self._body_bytes += len(body)
-        if self.cycle.response_complete:
+        exchange = self.cycle
+        if exchange.response_complete:
             self._unread += len(body)
             if self._unread > self._limits.unread_bytes:
                 self.transport.close()
-        super().on_body(body)
+            return
+        exchange.add_body(body)
+        if len(exchange.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """End a request; its answer may still be under way."""
-        super().on_message_complete()
+        self.cycle.end_body()
         self._is_receiving = False
         self._in_head = True
         if self._is_watched:
             self._end_watch()
         if self._is_ending:
+            self.transport.close()
+
+    # --- what exchanges tell
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._waiting:
+            self._answer(self._waiting.popleft())
+            return
+        self._answered_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_whether_idle()
+
+    def _answer(self, exchange: Exchange) -> None:
+        self._current = exchange
+        task = self.loop.create_task(exchange.run(self.app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _look_whether_idle(self) -> None:
+        """Close the connection if nothing was asked for long; one timer looks at many requests, as each costs."""
+        is_idle = not self._is_receiving and self.cycle.response_complete
+        left = self._answered_at + self.timeout_keep_alive - self.loop.time() if is_idle else self.timeout_keep_alive
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self._look_whether_idle)
+        else:
             self.transport.close()
 
     def end(self) -> None:
@@ -268,6 +276,20 @@ class Connection(HttpToolsProtocol):
             return UriTooLong(f"Path and query may have at most {limits.url_bytes} bytes.")
         return HeadersTooLarge(f"There may be at most {limits.headers} headers, of {limits.head_bytes} bytes together.")
 
+    def _scope(self) -> Scope:
+        target = httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        return {
+            **self._scope_of_all,
+            "http_version": self.parser.get_http_version(),
+            "method": self.parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
+
     def _take_absolute_target(self) -> None:
         """Read a target that was written for a proxy: the host in it counts, not that of the header (RFC 9112, 3.2.2)."""
         target = httptools.parse_url(self.url)
@@ -292,35 +314,9 @@ class Connection(HttpToolsProtocol):
             self._end_watch()
             return
         if not self._in_head:
-            cycle.disconnected = True
-            cycle.message_event.set()
-            if cycle.response_started or self.pipeline:
+            cycle.leave()
+            if cycle.response_started or self._waiting:
                 self.transport.close()
                 return
-        self.transport.write(_answer(error))
+        self.transport.write(refusal(error))
         self.transport.write_eof()
-
-
-class _LastAnswer:
-    """What the last answer of a connection is written to, in place of its transport."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.write = connection.transport.write
-        self.is_closing = connection.transport.is_closing
-        self.close = connection.end
-
-
-def _answer(error: GatewayError) -> bytes:
-    request_id = uuid_utils.uuid4().hex
-    body = problem_body(error.status, error.code, error.title, error.detail) | {"request_id": request_id}
-    content = json.dumps(body, separators=(",", ":")).encode()
-    headers = {
-        "content-type": MEDIA_TYPE,
-        "content-length": len(content),
-        "x-request-id": request_id,
-        "x-content-type-options": "nosniff",
-        "cache-control": "no-store",
-        "connection": "close",
-    }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return STATUS_LINE[error.status] + lines.encode() + b"\r\n" + content
