@@ -21,6 +21,7 @@ import structlog
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.api.callback_lane import CallbackLane
 from app.api.middleware import answer_busy
 from app.clock import SystemClock
 from app.db.engine import Database
@@ -255,6 +256,7 @@ def make_server(
         limits=limits,
         watch=Watch(limits.look_seconds),
         busy=surround(settings, answer_busy),
+        lane=CallbackLane(app.state.factory.callbacks, trusted_proxies=settings.trusted_proxies),
     )
     config = uvicorn.Config(
         app,

@@ -56,7 +56,13 @@ async def read_body(request: Request, limit: int, room: Room | None = None) -> b
 
 def check_declared_length(content_length: str | None, limit: int) -> None:
     """Raise `BodyTooLarge` if a `Content-Length` announces more than `limit` bytes."""
-    if content_length is not None and content_length.isdigit() and int(content_length) > limit:
+    if content_length is not None and content_length.isdigit():
+        check_length(int(content_length), limit)
+
+
+def check_length(length: int, limit: int) -> None:
+    """Raise `BodyTooLarge` for a body of more than `limit` bytes."""
+    if length > limit:
         raise _too_large(limit)
 
 

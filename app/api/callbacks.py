@@ -9,10 +9,10 @@ from app.api.dependencies import factory_of, problems
 from app.factory import CALLBACK_PATH
 from app.services.callbacks import Answer
 
-_MAX_BODY_BYTES = 256 * 1024
+MAX_BODY_BYTES = 256 * 1024
 
 # Written once: there is nothing in them that differs from callback to callback.
-_ANSWERS = {answer: JsonAnswer({"status": answer.value}) for answer in Answer}
+ANSWERS = {answer: JsonAnswer({"status": answer.value}) for answer in Answer}
 
 router = APIRouter(prefix=CALLBACK_PATH, tags=["callbacks"])
 
@@ -26,5 +26,5 @@ async def receive(request: Request, token: str) -> Response:
     """Receive the upstream's notice about a task. 200 means that it is committed."""
     callbacks = factory_of(request).callbacks
     task_id = callbacks.check_token(token)
-    body = await read_body(request, _MAX_BODY_BYTES)
-    return _ANSWERS[await callbacks.receive(task_id, body)]
+    body = await read_body(request, MAX_BODY_BYTES)
+    return ANSWERS[await callbacks.receive(task_id, body)]

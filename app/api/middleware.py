@@ -42,10 +42,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = header(scope, b"x-request-id") or ""
-        request_id = given if _SANE_ID.fullmatch(given) else uuid_utils.uuid4().hex
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        id_header = (b"x-request-id", request_id.encode())
+        id_header = begin_request(scope)
         began = time.perf_counter()
         status = 0
 
@@ -69,13 +66,27 @@ class RequestContext:
             if status == 0:
                 await self._fault(scope, receive, send_with_id)
         finally:
-            # What went well is told by the service that did it, as far as it changed anything.
-            elapsed = round((time.perf_counter() - began) * 1000, 1)
-            if status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS:
-                line, client = _log.info, {"client": client_address(scope, self._trusted_proxies)}
-            else:
-                line, client = _log.debug, {}
-            line("request", method=scope["method"], path=scope["path"], status=status, milliseconds=elapsed, **client)
+            end_request(scope, status, began, self._trusted_proxies)
+
+
+def begin_request(scope: Scope) -> tuple[bytes, bytes]:
+    """Give a request its id (the caller's, if sane) in all that is logged; returns the header that tells it."""
+    given = header(scope, b"x-request-id")
+    request_id = given if given and _SANE_ID.fullmatch(given) else uuid_utils.uuid4().hex
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    return (b"x-request-id", request_id.encode())
+
+
+def end_request(scope: Scope, status: int, began: float, trusted_proxies: Networks) -> None:
+    """Log a request that was answered; `began` by `time.perf_counter()`.
+
+    What went well is told by the service that did it, as far as it changed anything.
+    """
+    line, client = _log.debug, {}
+    if status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS:
+        line, client = _log.info, {"client": client_address(scope, trusted_proxies)}
+    elapsed = round((time.perf_counter() - began) * 1000, 1)
+    line("request", method=scope["method"], path=scope["path"], status=status, milliseconds=elapsed, **client)
 
 
 async def answer_fault(scope: Scope, receive: Receive, send: Send) -> None:

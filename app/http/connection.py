@@ -6,6 +6,7 @@ What is refused here never reaches the application; the answer is a problem like
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.api.event_stream import ABORT
 from app.errors import GatewayError, HeadersTooLarge, MalformedRequest, RequestTimeout, UriTooLong
 from app.http.exchange import Exchange
+from app.http.lane import Headers, Lane
 from app.http.limits import ConnectionLimits
 from app.http.refusal import refusal
 from app.http.watch import Watch
@@ -38,12 +40,23 @@ class Connection(HttpToolsProtocol):
     cycle: Exchange  # type: ignore[assignment]  # has what the server uses of a cycle
     """The newest request; None before the first."""
 
-    def __init__(self, *args: Any, limits: ConnectionLimits, watch: Watch, busy: ASGIApp, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        limits: ConnectionLimits,
+        watch: Watch,
+        busy: ASGIApp,
+        lane: Lane | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.url = b""
         self._limits = limits
         self._watch = watch
         self._busy = busy
+        self._lane = lane
+        self._for_lane: Headers | None = None
+        """The headers of a request that takes the lane if it comes in one piece."""
         self._is_receiving = False
         """Whether a request has begun that has not ended."""
         self._in_head = True
@@ -58,7 +71,7 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
         self._is_ending = False
         """Whether all is answered, and the connection ends with what still arrives."""
-        self._waiting: deque[Exchange] = deque()
+        self._waiting: deque[tuple[Exchange, Scope]] = deque()
         """Requests that came before those before them were answered; the first of them is next."""
         self._current: Exchange | None = None
         """The request that is being answered, or was the last."""
@@ -120,6 +133,10 @@ class Connection(HttpToolsProtocol):
             cause = error.__context__
             self._refuse(cause if isinstance(cause, GatewayError) else MalformedRequest("This is not valid HTTP/1.1."))
             return
+        if self._for_lane is not None:
+            # It did not come in one piece.
+            self._run(self.cycle, self._scope(self._for_lane))
+            self._for_lane = None
         if self._is_receiving or self.cycle is None or self.cycle.response_complete:
             if self._unparsed > self._limits.head_bytes:
                 self._refuse(self._too_large())
@@ -159,22 +176,25 @@ class Connection(HttpToolsProtocol):
             raise MalformedRequest("A request has exactly one Host header.")
         if not self.url.startswith(b"/"):
             self._take_absolute_target()
-        exchange = Exchange(
+        # The parser takes what follows a body for headers; it must not get among those that were checked.
+        headers, self.headers = self.headers, []
+        method = self.parser.get_method()
+        self.cycle = exchange = Exchange(
             self,
-            self._scope(),
+            is_head=method == b"HEAD",
             keep_alive=self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0",
             expects_continue=self.expect_100_continue,
         )
-        self.cycle = exchange
-        if self._current is None or self._current.response_complete:
-            self._answer(exchange)
-        else:
-            self._waiting.append(exchange)
+        if self._current is not None and not self._current.response_complete:
+            self._waiting.append((exchange, self._scope(headers)))
             self.flow.pause_reading()
+        elif self._lane is not None and method == b"POST" and self._lane.takes(self.url):
+            self._for_lane = headers
+            self._current = exchange
+        else:
+            self._run(exchange, self._scope(headers))
         self._in_head = False
         self._unparsed = 0
-        # The parser takes what follows a body for headers; it must not get among those that were checked.
-        self.headers = []
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -192,6 +212,9 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request; its answer may still be under way."""
+        if self._lane is not None and self._for_lane is not None:
+            self._start_task(self._take_lane(self._lane, self.cycle, self.url, self._for_lane))
+            self._for_lane = None
         self.cycle.end_body()
         self._is_receiving = False
         self._in_head = True
@@ -209,15 +232,21 @@ class Connection(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self._waiting:
-            self._answer(self._waiting.popleft())
+            self._run(*self._waiting.popleft())
             return
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_whether_idle()
 
-    def _answer(self, exchange: Exchange) -> None:
+    def _run(self, exchange: Exchange, scope: Scope) -> None:
         self._current = exchange
-        task = self.loop.create_task(exchange.run(self.app))
+        self._start_task(exchange.run(self.app, scope))
+
+    async def _take_lane(self, lane: Lane, exchange: Exchange, target: bytes, headers: Headers) -> None:
+        exchange.answer(await lane.answer(target, headers, bytes(exchange.body), self.client))
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -276,7 +305,7 @@ class Connection(HttpToolsProtocol):
             return UriTooLong(f"Path and query may have at most {limits.url_bytes} bytes.")
         return HeadersTooLarge(f"There may be at most {limits.headers} headers, of {limits.head_bytes} bytes together.")
 
-    def _scope(self) -> Scope:
+    def _scope(self, headers: Headers) -> Scope:
         target = httptools.parse_url(self.url)
         path = target.path.decode("ascii")
         return {
@@ -286,7 +315,7 @@ class Connection(HttpToolsProtocol):
             "path": unquote(path) if "%" in path else path,
             "raw_path": target.path,
             "query_string": target.query or b"",
-            "headers": self.headers,
+            "headers": headers,
             "state": self.app_state.copy(),
         }
 

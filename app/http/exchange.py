@@ -9,13 +9,13 @@ from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from app.http.lane import Answer
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODYLESS = frozenset({204, 304})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _DISCONNECT: Message = {"type": "http.disconnect"}
 _log = structlog.get_logger(__name__)
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Answerer(Protocol):
@@ -50,7 +50,7 @@ class Exchange:
         "_chunked",
         "_connection",
         "_head",
-        "_is_head_request",
+        "_is_head",
         "_left",
         "_news",
         "_news_event",
@@ -61,11 +61,9 @@ class Exchange:
         "more_body",
         "response_complete",
         "response_started",
-        "scope",
     )
 
-    def __init__(self, connection: Answerer, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
-        self.scope = scope
+    def __init__(self, connection: Answerer, *, is_head: bool, keep_alive: bool, expects_continue: bool) -> None:
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
         self.body: bytes | bytearray = b""
@@ -75,7 +73,7 @@ class Exchange:
         self.response_started = False
         self.response_complete = False
         self._connection = connection
-        self._is_head_request = scope["method"] == "HEAD"
+        self._is_head = is_head
         self._head = b""
         """The head of the answer while it waits for the body's first part."""
         self._left = 0
@@ -105,20 +103,27 @@ class Exchange:
             self.body += part
         self._tell()
 
-    async def run(self, app: ASGIApp) -> None:
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
         """Let the application answer."""
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(scope, self.receive, self.send)
             if not self.response_complete and not self.disconnected:
-                _log.error("answer_incomplete", path=self.scope["path"])
+                _log.error("answer_incomplete", path=scope["path"])
                 self._connection.transport.close()
         except Exception:  # noqa: BLE001 -- the application has a net of its own; what gets here fell through it
-            _log.exception("application_failed", path=self.scope["path"])
+            _log.exception("application_failed", path=scope["path"])
             self._connection.transport.close()
         except asyncio.CancelledError:
             # The server stops and has waited long enough.
             self._connection.transport.close()
             raise
+
+    def answer(self, answer: Answer) -> None:
+        """Send a whole answer, unless the client has left."""
+        if not self.disconnected:
+            status, headers, body = answer
+            self._start(status, headers)
+            self._go_on(body, is_last=True)
 
     async def receive(self) -> Message:
         """Wait for the next part of the request's body, or for the client to leave or to have its answer."""
@@ -159,7 +164,7 @@ class Exchange:
         if self._news_event is not None:
             self._news_event.set()
 
-    def _start(self, status: int, headers: Headers) -> None:
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.response_started = True
         self.expects_continue = False
         length: int | None = None
@@ -178,7 +183,7 @@ class Exchange:
             self.keep_alive = False
         elif not self.keep_alive:
             lines.append(b"connection: close")
-        is_bodyless = self._is_head_request or status in _BODYLESS
+        is_bodyless = self._is_head or status in _BODYLESS
         self._chunked = length is None and not is_bodyless
         if self._chunked:
             lines.append(b"transfer-encoding: chunked")
@@ -194,7 +199,7 @@ class Exchange:
             self._head = head
 
     def _go_on(self, body: bytes, *, is_last: bool) -> None:
-        if self._is_head_request:
+        if self._is_head:
             body = b""
         elif self._chunked:
             body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"0\r\n\r\n" if is_last else b"")

@@ -1,0 +1,20 @@
+"""The lane: a way past the application for requests that come in crowds, whole and small."""
+
+from typing import Protocol
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case."""
+Answer = tuple[int, Headers, bytes]
+"""Status, headers, body."""
+
+
+class Lane(Protocol):
+    """Answers POST requests that came in one piece; what doesn't goes to the application, which answers alike."""
+
+    def takes(self, target: bytes) -> bool:
+        """Whether requests to this target (path and query as they came) may take the lane."""
+        ...
+
+    async def answer(self, target: bytes, headers: Headers, body: bytes, client: tuple[str, int] | None) -> Answer:
+        """Answer a request; whatever happens, there is an answer."""
+        ...
