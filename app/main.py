@@ -1,11 +1,11 @@
 """The application: routes and middleware around the services, and the loops beside them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
 from app.api import callbacks, docs, document, events, health, images, problems, tasks, tokens, uploads, webhooks
@@ -26,6 +26,17 @@ _LARGE_BODIES_BYTES = 256 * 1024 * 1024
 _log = structlog.get_logger(__name__)
 
 
+class Application(FastAPI):
+    """FastAPI without what it does before each request, as none of that is used: telemetry, mounting under a path."""
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+        """Serve one request, or the process's life."""
+        if scope["type"] == "http" and self.middleware_stack is not None:
+            scope["app"] = self
+            return self.middleware_stack(scope, receive, send)
+        return super().__call__(scope, receive, send)
+
+
 def create_app(
     settings: Settings, *, upstream_url: str, upstream_key: str, stream_limits: StreamLimits | None = None
 ) -> FastAPI:
@@ -44,7 +55,7 @@ def create_app(
     factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
     background = Background(factory, settings)
 
-    app = FastAPI(
+    app = Application(
         title="nanobanana-gateway",
         version=__version__,
         summary="Submit image tasks to the NanoBanana API and follow them to their verdict.",

@@ -260,6 +260,7 @@ def make_server(
     )
     config = uvicorn.Config(
         app,
+        interface="asgi3",
         http=cast("type[Connection]", connection),  # it is only ever called
         log_config=None,
         access_log=False,

@@ -46,7 +46,7 @@ class RequestContext:
         began = time.perf_counter()
         status = 0
 
-        async def send_with_id(message: Message) -> None:
+        def send_with_id(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
@@ -55,7 +55,7 @@ class RequestContext:
                 is_callback = scope["path"].startswith(_CALLBACKS)
                 message["headers"] = [*headers, NO_SNIFF] if is_callback else self._complete(headers)
                 message["headers"].append(id_header)
-            await send(message)
+            return send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
@@ -124,14 +124,18 @@ class Gate:
         self._allowed_domains = tuple(host[1:] for host in allowed_hosts if host.startswith("*."))
         self._origins = frozenset(origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve or turn away one request."""
         if scope["type"] == "http" and not scope["path"].startswith(_UNGATED):
-            try:
-                await self._check(scope)
-            except GatewayError as error:
-                await from_error(error)(scope, receive, send)
-                return
+            return self._guard(scope, receive, send)
+        return self._app(scope, receive, send)
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._check(scope)
+        except GatewayError as error:
+            await from_error(error)(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
     async def _check(self, scope: Scope) -> None:

@@ -32,16 +32,19 @@ class Shortcut:
                 for method in route.methods or ():
                     self._routes.setdefault(method, []).append((route.path_regex, route))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         if scope["type"] == "http":
             for pattern, route in self._routes.get(scope["method"], ()):
                 if match := pattern.match(scope["path"]):
                     scope["route"] = route
-                    try:
-                        answer = await route.endpoint(Request(scope, receive), **match.groupdict())
-                    except GatewayError as error:
-                        answer = from_error(error)
-                    await answer(scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
+                    return _call(route.endpoint, match.groupdict(), scope, receive, send)
+        return self._app(scope, receive, send)
+
+
+async def _call(endpoint: Endpoint, parameters: dict[str, str], scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        answer = await endpoint(Request(scope, receive), **parameters)
+    except GatewayError as error:
+        answer = from_error(error)
+    await answer(scope, receive, send)
