@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -43,17 +44,25 @@ def create_app(
     """Build the application. The database must have been migrated."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await factory.start()
         background.start()
         _log.info("started", version=__version__, address=settings.local_url, docs=f"{settings.local_url}/docs")
-        yield
+        yield {"factory": factory, "large_bodies": large_bodies, "health": health_check}
         await background.stop()
         await factory.aclose()
         _log.info("stopped")
 
     factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
     background = Background(factory, settings)
+    large_bodies = LargeBodies(max(_LARGE_BODIES_BYTES, 6 * settings.max_image_bytes))
+    health_check = HealthCheck(
+        database=factory.database,
+        writer=factory.writer,
+        is_sandbox=settings.is_sandbox,
+        is_storage_reachable=lambda: factory.blobs.is_reachable,
+        stuck_loops=lambda: [*background.stuck, *(["writer"] if factory.writer.is_stuck else [])],
+    )
 
     app = Application(
         title="nanobanana-gateway",
@@ -68,14 +77,6 @@ def create_app(
         redoc_url=None,
     )
     app.state.factory = factory
-    app.state.large_bodies = LargeBodies(max(_LARGE_BODIES_BYTES, 6 * settings.max_image_bytes))
-    app.state.health = HealthCheck(
-        database=factory.database,
-        writer=factory.writer,
-        is_sandbox=settings.is_sandbox,
-        is_storage_reachable=lambda: factory.blobs.is_reachable,
-        stuck_loops=lambda: [*background.stuck, *(["writer"] if factory.writer.is_stuck else [])],
-    )
     problems.install(app)
     document.install(app)
     apis = (tasks, events, images, uploads, webhooks, tokens, callbacks, health, docs)
@@ -84,8 +85,8 @@ def create_app(
     # Around the framework's own layers, so that what takes the shortcut passes none of them.
     shortcut = Shortcut(
         SmallBodies(app.build_middleware_stack()),
-        routes=[*tasks.router.routes, *callbacks.router.routes],
-        endpoints=[tasks.submit, tasks.get_task, callbacks.receive],
+        routes=tasks.router.routes,
+        endpoints=[tasks.submit, tasks.get_task],
     )
     served: ASGIApp = Gate(
         shortcut,

@@ -56,13 +56,7 @@ async def read_body(request: Request, limit: int, room: Room | None = None) -> b
 
 def check_declared_length(content_length: str | None, limit: int) -> None:
     """Raise `BodyTooLarge` if a `Content-Length` announces more than `limit` bytes."""
-    if content_length is not None and content_length.isdigit():
-        check_length(int(content_length), limit)
-
-
-def check_length(length: int, limit: int) -> None:
-    """Raise `BodyTooLarge` for a body of more than `limit` bytes."""
-    if length > limit:
+    if content_length is not None and content_length.isdigit() and int(content_length) > limit:
         raise _too_large(limit)
 
 
@@ -88,7 +82,7 @@ async def read_model(request: Request, model: type[M], limit: int, room: Room | 
 
     JSON must be declared: a web page can send undeclared bodies anywhere without asking first.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = (header(request.scope, b"content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType("Send the body as JSON, with the header 'Content-Type: application/json'.")
     body = await read_body(request, limit, room)

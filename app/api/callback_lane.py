@@ -1,6 +1,6 @@
 """The lane of callbacks: the upstream sends them in crowds, and none of the application's layers is for it.
 
-Callbacks that do not come in one piece go to the route, `callbacks.receive`, which answers alike.
+Large callbacks, and those that do not say how large they are, go to the route, `callbacks.receive`, which answers alike.
 """
 
 import re
@@ -9,8 +9,7 @@ import time
 import structlog
 from starlette.responses import Response
 
-from app.api.body import check_length
-from app.api.callbacks import ANSWERS, MAX_BODY_BYTES
+from app.api.callbacks import ANSWERS
 from app.api.headers import NO_SNIFF, Headers, Networks
 from app.api.middleware import begin_request, end_request
 from app.api.problems import from_error, internal_error
@@ -45,7 +44,6 @@ class CallbackLane:
         answer: Response
         try:
             task_id = self._callbacks.check_token(path.rpartition("/")[2])
-            check_length(len(body), MAX_BODY_BYTES)
             answer = ANSWERS[await self._callbacks.receive(task_id, body)]
         except GatewayError as error:
             answer = from_error(error)

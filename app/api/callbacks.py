@@ -9,7 +9,7 @@ from app.api.dependencies import factory_of, problems
 from app.factory import CALLBACK_PATH
 from app.services.callbacks import Answer
 
-MAX_BODY_BYTES = 256 * 1024
+_MAX_BODY_BYTES = 256 * 1024
 
 # Written once: there is nothing in them that differs from callback to callback.
 ANSWERS = {answer: JsonAnswer({"status": answer.value}) for answer in Answer}
@@ -26,5 +26,5 @@ async def receive(request: Request, token: str) -> Response:
     """Receive the upstream's notice about a task. 200 means that it is committed."""
     callbacks = factory_of(request).callbacks
     task_id = callbacks.check_token(token)
-    body = await read_body(request, MAX_BODY_BYTES)
+    body = await read_body(request, _MAX_BODY_BYTES)
     return ANSWERS[await callbacks.receive(task_id, body)]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from app.api.headers import header
 from app.api.large_bodies import LargeBodies, Room
 from app.api.permissions import ACCESS_TOKEN, QUERY_TOKEN_ROUTES, check_token_route, route_of
 from app.api.problems import Problem
@@ -29,7 +30,7 @@ async def get_factory(request: Request) -> Factory:
 async def get_caller(request: Request) -> Caller:
     """Tell who calls; raises `Unauthorized`, and `Forbidden` for what a browser token can't be used for."""
     access = factory_of(request).access
-    authorization = request.headers.get("authorization")
+    authorization = header(request.scope, b"authorization")
     token = _token_in_query(request) if authorization is None and request.scope["query_string"] else ""
     caller = await (access.by_token(token) if token else access.authenticate(authorization))
     check_token_route(caller, request.scope)
@@ -65,13 +66,13 @@ async def get_task_id(task_id: str, _caller: CurrentCaller) -> str:
 
 def factory_of(request: Request) -> Factory:
     """Return the process's services."""
-    factory: Factory = request.app.state.factory
+    factory: Factory = request.scope["state"]["factory"]
     return factory
 
 
 def room_of(request: Request) -> Room:
     """Return what a body with pictures in it may take; base64 is a third longer, JSON's escapes a little more."""
-    bodies: LargeBodies = request.app.state.large_bodies
+    bodies: LargeBodies = request.scope["state"]["large_bodies"]
     return bodies.room(factory_of(request).settings.max_image_bytes * 3 // 2)
 
 

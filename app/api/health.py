@@ -43,7 +43,7 @@ async def healthz() -> dict[str, str]:
 )
 async def readyz(request: Request) -> Response:
     """Tell whether this replica can do its work, and which upstream it speaks to."""
-    check: HealthCheck = request.app.state.health
+    check: HealthCheck = request.scope["state"]["health"]
     health = await check.check()
     upstream: dict[str, Any] = {"mode": health.upstream_mode, "state": health.upstream_state}
     if health.upstream_reason:

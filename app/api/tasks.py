@@ -27,6 +27,7 @@ from app.api.dependencies import (
     room_of,
 )
 from app.api.document import header_refs
+from app.api.headers import header
 from app.api.task_request import TaskRequest
 from app.api.task_schema import task_request_schema
 from app.api.task_view import CallbackList, TaskPage, TaskView, callback_view
@@ -223,7 +224,7 @@ async def _accepted(
 
 
 def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
+    key = header(request.scope, b"idempotency-key")
     if key is None or 0 < len(key) <= _MAX_IDEMPOTENCY_KEY:
         return key
     message = f"must have 1 to {_MAX_IDEMPOTENCY_KEY} characters"

@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.types import Receive
 
 from app.api.body import SMALL_BODY_BYTES
+from app.api.headers import header
 from app.errors import InvalidRequest
 
 MAX_SECONDS = 60
@@ -36,11 +37,12 @@ WAIT_PARAMETER: dict[str, Any] = {
 
 def preferred_wait(request: Request) -> int | None:
     """Return for how many seconds the `Prefer` header asks to wait, 60 for more; None if it doesn't, or not rightly."""
-    values = request.headers.getlist("prefer")
-    if not values:
+    # Looked at first: this is on the way of every submit and every look at a task, and few of them have it.
+    if header(request.scope, b"prefer") is None:
         return None
-    header = ",".join(values)
-    return _wait_of(header) if len(header) <= _LONGEST_HEADER else None
+    values = request.headers.getlist("prefer")
+    preferences = ",".join(values)
+    return _wait_of(preferences) if len(preferences) <= _LONGEST_HEADER else None
 
 
 def requested_wait(request: Request) -> int | None:

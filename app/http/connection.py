@@ -56,7 +56,7 @@ class Connection(HttpToolsProtocol):
         self._busy = busy
         self._lane = lane
         self._for_lane: Headers | None = None
-        """The headers of a request that takes the lane if it comes in one piece."""
+        """The headers of the request that is arriving if it takes the lane, once it is here."""
         self._is_receiving = False
         """Whether a request has begun that has not ended."""
         self._in_head = True
@@ -65,6 +65,8 @@ class Connection(HttpToolsProtocol):
         """Bytes that came since the parser last told of something whole; they are kept, whatever they are."""
         self._body_bytes = 0
         self._hosts = 0
+        self._announced = b""
+        """How long the body is said to be."""
         self._unread = 0
         self._since = 0.0
         self._is_watched = False
@@ -133,10 +135,6 @@ class Connection(HttpToolsProtocol):
             cause = error.__context__
             self._refuse(cause if isinstance(cause, GatewayError) else MalformedRequest("This is not valid HTTP/1.1."))
             return
-        if self._for_lane is not None:
-            # It did not come in one piece.
-            self._run(self.cycle, self._scope(self._for_lane))
-            self._for_lane = None
         if self._is_receiving or self.cycle is None or self.cycle.response_complete:
             if self._unparsed > self._limits.head_bytes:
                 self._refuse(self._too_large())
@@ -154,12 +152,15 @@ class Connection(HttpToolsProtocol):
         self.expect_100_continue = False
         self._is_receiving = True
         self._body_bytes = self._hosts = 0
+        self._announced = b""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
         name = name.lower()
         if name == b"host":
             self._hosts += 1
+        elif name == b"content-length":
+            self._announced = value
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
@@ -188,7 +189,7 @@ class Connection(HttpToolsProtocol):
         if self._current is not None and not self._current.response_complete:
             self._waiting.append((exchange, self._scope(headers)))
             self.flow.pause_reading()
-        elif self._lane is not None and method == b"POST" and self._lane.takes(self.url):
+        elif self._lane is not None and self._has_small_body() and method == b"POST" and self._lane.takes(self.url):
             self._for_lane = headers
             self._current = exchange
         else:
@@ -295,6 +296,10 @@ class Connection(HttpToolsProtocol):
     def _end_watch(self) -> None:
         self._is_watched = False
         self._watch.discard(self)
+
+    def _has_small_body(self) -> bool:
+        """Whether a body is announced that may be waited for whole, without a word before it."""
+        return self._announced.isdigit() and int(self._announced) <= HIGH_WATER_LIMIT and not self.expect_100_continue
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)

@@ -1,4 +1,4 @@
-"""The lane: a way past the application for requests that come in crowds, whole and small."""
+"""The lane: a way past the application for requests that come in crowds and have small bodies."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ Answer = tuple[int, Headers, bytes]
 
 
 class Lane(Protocol):
-    """Answers POST requests that came in one piece; what doesn't goes to the application, which answers alike."""
+    """Answers POST requests with small bodies of announced length; others go to the application, which answers alike."""
 
     def takes(self, target: bytes) -> bool:
         """Whether requests to this target (path and query as they came) may take the lane."""
