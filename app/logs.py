@@ -20,9 +20,7 @@ import structlog
 
 from app.redaction import Redactor
 
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Set while a request is served: it stands in each line that is told meanwhile."""
-
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 _is_plain = re.compile(r"[\w.:/+@~-]+").fullmatch
 _to_json = msgspec.json.Encoder(enc_hook=repr).encode
 _in_colors = structlog.dev.ConsoleRenderer(colors=True)
@@ -63,16 +61,21 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
     logging.getLogger("uvicorn.access").disabled = True
 
 
+def bind_request_id(request_id: str) -> None:
+    """Say which request is being served from here on: each line that is told meanwhile has its id."""
+    _request_id.set(request_id)
+
+
 def current_request_id() -> str:
     """Return the id of the request that is being served, "" outside of one."""
-    return request_id.get() or str(structlog.contextvars.get_contextvars().get("request_id", ""))
+    return _request_id.get() or str(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
 class LineWriter:
     """Makes and writes the lines of what a few turns of the event loop told; warnings, and where no loop runs, at once.
 
-    Lines of many events made together take less than half the time, as the machine still knows how. And each write lets
-    another thread take the interpreter, and getting it back costs a busy service more than the write.
+    Lines are cheaper made together, while all that it takes is in the processor's caches. And each write lets another
+    thread take the interpreter, and getting it back costs a busy service more than the write.
     """
 
     def __init__(self, file: TextIO, render: _Render, redact: Redactor) -> None:
@@ -80,15 +83,16 @@ class LineWriter:
         self._render = render
         self._redact = redact
         self._events: list[_Event] = []
-        self._lock = threading.Lock()
+        # Whatever is collected while a line is made may tell of that itself, as tasks of the event loop do.
+        self._lock = threading.RLock()
         self._flushing_on: asyncio.AbstractEventLoop | None = None
 
     def tell(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """Write a line soon, or now, after those that wait. Values are kept as they are: they must not change."""
         if "exc_info" in fields:
             structlog.processors.format_exc_info(None, level, fields)
-        if request := current_request_id():
-            fields["request_id"] = request
+        if request_id := current_request_id():
+            fields["request_id"] = request_id
         self._events.append((time.time_ns(), level, event, fields))
         if level not in _CAN_WAIT:
             self.flush()
@@ -138,6 +142,10 @@ class _LibraryHandler(logging.Handler):
     def __init__(self, lines: LineWriter) -> None:
         super().__init__()
         self._lines = lines
+
+    def createLock(self) -> None:  # noqa: N802 -- the standard library's name
+        """Have no lock: the writer has one, and two might be taken in either order."""
+        self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell it like an event of ours."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from app.logs import LineWriter, configure_logs, render_json, render_line, request_id
+from app.logs import LineWriter, bind_request_id, configure_logs, render_colored, render_json, render_line
 from app.redaction import Redactor
 
 
@@ -68,7 +68,7 @@ def test_a_log_that_cannot_be_written_costs_no_work() -> None:
     assert failures == []
 
 
-@pytest.mark.parametrize("render", [render_line, render_json])
+@pytest.mark.parametrize("render", [render_line, render_json, render_colored])
 def test_a_value_that_cannot_be_written_costs_its_line_alone(render: Any) -> None:
     file = io.StringIO()
     lines = LineWriter(file, render, Redactor([]))
@@ -77,6 +77,18 @@ def test_a_value_that_cannot_be_written_costs_its_line_alone(render: Any) -> Non
     written = file.getvalue().splitlines()
     assert ["counted" in line for line in written] == [True] * 4
     assert ["RuntimeError" in line for line in written] == [False, True, False, False]
+
+
+def test_a_value_may_tell_of_itself_while_its_line_is_made() -> None:
+    class Talkative:
+        def __repr__(self) -> str:
+            lines.tell("warning", "I", {})
+            return "self"
+
+    file = io.StringIO()
+    lines = LineWriter(file, render_line, Redactor([]))
+    lines.tell("info", "counted", {"value": Talkative()})
+    assert [line.split()[3:] for line in file.getvalue().splitlines()] == [["I"], ["counted", "value=self"]]
 
 
 async def test_lines_are_gathered_until_a_warning_and_stay_in_order() -> None:
@@ -91,7 +103,7 @@ async def test_lines_are_gathered_until_a_warning_and_stay_in_order() -> None:
 
 async def test_a_line_keeps_the_request_it_was_told_in(monkeypatch: pytest.MonkeyPatch) -> None:
     async def serve(name: str) -> None:
-        request_id.set(name)
+        bind_request_id(name)
         structlog.get_logger("ours").info("ours")
         logging.getLogger("theirs").warning("theirs, of %s", name)
 
