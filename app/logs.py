@@ -8,26 +8,31 @@ import re
 import sys
 import threading
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
+import msgspec
 import structlog
 
-# What stands behind these, in an address or anywhere, lets its bearer in: API keys and browser tokens are the last two.
-_BEARER_MARKS = ("/callbacks/nanobanana/", "access_token=", "nbg_", "nbt_")
-_BEARERS = re.compile(rf"({'|'.join(_BEARER_MARKS)})[^/?&\s\"']+")
-# Blotting out a shorter one would make the log unreadable and tell what it is.
-_SHORTEST_SECRET = 6
-_SECRET_NAMES = re.compile(r"authorization|api_key|secret|password|token", re.IGNORECASE)
+from app.redaction import Redactor
+
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 _is_plain = re.compile(r"[\w.:/+@~-]+").fullmatch
+_to_json = msgspec.json.Encoder(enc_hook=repr).encode
+_in_colors = structlog.dev.ConsoleRenderer(colors=True)
 _EVENT_WIDTH = 16
+_CAN_WAIT = frozenset({"debug", "info"})
 # Nobody reads faster. What a killed process told within it is lost.
 _GATHER_SECONDS = 0.02
-# Of fields that were looked at once; names come from the code, so there are never so many.
-_MOST_NAMES = 1_000
+
+_Render = Callable[[str, str, str, dict[str, Any]], str]
+"""Makes a line of time, level, what happened, and the fields."""
+_Event = tuple[int, str, str, dict[str, Any]]
+"""Nanoseconds since the epoch, level, what happened, and its fields."""
 
 
 def configure_logs(log_format: Literal["console", "json"], level: str, secrets: list[str]) -> None:
@@ -35,37 +40,15 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
 
     Our own lines are written without the standard library's loggers, which take four times as long.
     """
-    redact = Redactor(secrets)
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        stamp_time,
-    ]
-    last: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, redact.hide_named]
-    if log_format == "json":
-        last.append(structlog.processors.JSONRenderer(ensure_ascii=False))
-    elif sys.stderr.isatty():
-        last.append(structlog.dev.ConsoleRenderer(colors=True))
-    else:
-        last.append(render_line)
-    last.append(redact.clean_line)  # type: ignore[arg-type]  # after the renderer, which makes a line of the fields
-    lines = LineWriter(sys.stderr)
+    lines = LineWriter(sys.stderr, _renderer(log_format), Redactor(secrets))
     atexit.register(lines.flush)
     structlog.configure(
-        processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=type("Logger", (_Telling, structlog.make_filtering_bound_logger(level)), {}),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
-        )
-    )
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = [_LibraryHandler(lines)]
     root.setLevel(level.upper())
     for chatty in ("httpx", "httpcore", "aiosqlite", "sqlalchemy.engine", "alembic", "asyncio", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -78,21 +61,42 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
     logging.getLogger("uvicorn.access").disabled = True
 
 
-class LineWriter:
-    """A logger that writes what a few turns of the event loop told at once; warnings, and where no loop runs, at once.
+def bind_request_id(request_id: str) -> None:
+    """Say which request is being served from here on: each line that is told meanwhile has its id."""
+    _request_id.set(request_id)
 
-    Each write lets another thread take the interpreter, and getting it back costs a busy service more than the write.
+
+def current_request_id() -> str:
+    """Return the id of the request that is being served, "" outside of one."""
+    return _request_id.get() or str(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
+class LineWriter:
+    """Makes and writes the lines of what a few turns of the event loop told; warnings, and where no loop runs, at once.
+
+    Lines are cheaper made together, while all that it takes is in the processor's caches. And each write lets another
+    thread take the interpreter, and getting it back costs a busy service more than the write.
     """
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, render: _Render, redact: Redactor) -> None:
         self._file = file
-        self._lines: list[str] = []
-        self._lock = threading.Lock()
+        self._render = render
+        self._redact = redact
+        self._events: list[_Event] = []
+        # Whatever is collected while a line is made may tell of that itself, as tasks of the event loop do.
+        self._lock = threading.RLock()
         self._flushing_on: asyncio.AbstractEventLoop | None = None
 
-    def info(self, line: str) -> None:
-        """Write a line soon."""
-        self._lines.append(line)
+    def tell(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        """Write a line soon, or now, after those that wait. Values are kept as they are: they must not change."""
+        if "exc_info" in fields:
+            structlog.processors.format_exc_info(None, level, fields)
+        if request_id := current_request_id():
+            fields["request_id"] = request_id
+        self._events.append((time.time_ns(), level, event, fields))
+        if level not in _CAN_WAIT:
+            self.flush()
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -102,70 +106,55 @@ class LineWriter:
             self._flushing_on = loop
             loop.call_later(_GATHER_SECONDS, self.flush)
 
-    def error(self, line: str) -> None:
-        """Write a line now, after those that wait."""
-        self._lines.append(line)
-        self.flush()
-
-    debug = msg = info
-    warning = critical = exception = error
-
     def flush(self) -> None:
         """Write what waits."""
         with self._lock:
             self._flushing_on = None
-            lines, self._lines = self._lines, []
-            if lines:
+            events, self._events = self._events, []
+            if events:
+                lines = [self._line(*event) for event in events]
                 # A full disk or a reader that has gone must cost the log alone, not the work that it tells of.
                 with suppress(OSError):
-                    self._file.write("\n".join([*lines, ""]))
+                    self._file.write(self._redact.clean("\n".join([*lines, ""])))
                     self._file.flush()
 
-
-class Redactor:
-    """Blots out known secrets, bearer parts of addresses, and fields named like secrets."""
-
-    def __init__(self, secrets: list[str]) -> None:
-        # As they are and as renderers spell them. The longest first: one may be part of another.
-        spelled = {form for s in secrets if len(s) >= _SHORTEST_SECRET for form in _spellings(s)}
-        self._known = sorted(spelled, key=len, reverse=True)
-        self._harmless: set[str] = set()
-
-    def hide_named(self, _logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Blot out the values of fields named like secrets."""
-        if not self._harmless.issuperset(fields):
-            for name in fields:
-                if _SECRET_NAMES.search(name):
-                    fields[name] = "***"
-                elif len(self._harmless) < _MOST_NAMES:
-                    self._harmless.add(name)
-        return fields
-
-    def clean_line(self, _logger: Any, _method: str, line: str) -> str:
-        """Blot out secrets in a line as it will be written."""
-        return self.clean(line)
-
-    def clean(self, text: str) -> str:
-        """Blot out secrets in a text."""
-        # A look for plain parts costs far less than a pattern, and hardly any line has one.
-        if any(mark in text for mark in _BEARER_MARKS):
-            text = _BEARERS.sub(r"\1***", text)
-        for secret in self._known:
-            text = text.replace(secret, "***")
-        return text
+    def _line(self, nanoseconds: int, level: str, event: str, fields: dict[str, Any]) -> str:
+        timestamp = _isoformat(nanoseconds)
+        self._redact.hide_named(fields)
+        try:
+            return self._render(timestamp, level, event, fields)
+        except Exception as error:  # noqa: BLE001 -- a value that can't be written costs its line, not those beside it
+            return self._render(timestamp, level, event, {"line_failed": type(error).__name__})
 
 
-def _spellings(secret: str) -> set[str]:
-    """Return a secret as it is and as it stands inside of a JSON string, of a representation, and of one in the other."""
-    plain = {secret, repr(secret)[1:-1]}
-    return plain | {json.dumps(text, ensure_ascii=False)[1:-1] for text in plain} | {repr(text)[1:-1] for text in plain}
+class _Telling(structlog.BoundLoggerBase):
+    """What all levels of a bound logger come to: handing the event over, without a chain of processors."""
+
+    _logger: LineWriter
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, **event_kw: Any) -> None:
+        self._logger.tell(method_name, event or "", {**self._context, **event_kw})
 
 
-def stamp_time(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Add the time, UTC, to the microsecond."""
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    fields["timestamp"] = f"{_to_the_second(seconds)}.{nanoseconds // 1000:06d}Z"
-    return fields
+class _LibraryHandler(logging.Handler):
+    """Where the lines of libraries come in, which use the standard library's loggers."""
+
+    def __init__(self, lines: LineWriter) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def createLock(self) -> None:  # noqa: N802 -- the standard library's name
+        """Have no lock: the writer has one, and two might be taken in either order."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell it like an event of ours."""
+        try:
+            fields = {"exc_info": record.exc_info, "stack_info": record.stack_info}
+            given = {name: value for name, value in fields.items() if value}
+            self._lines.tell(record.levelname.lower(), record.getMessage(), given)
+        except Exception:  # noqa: BLE001 -- as every handler does: the fault of a line is not its caller's
+            self.handleError(record)
 
 
 @lru_cache(maxsize=1)
@@ -173,12 +162,41 @@ def _to_the_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def render_line(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> str:
+def _isoformat(nanoseconds: int) -> str:
+    """Write a time, UTC, to the microsecond."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return f"{_to_the_second(seconds)}.{rest // 1000:06d}Z"
+
+
+def _renderer(log_format: Literal["console", "json"]) -> _Render:
+    if log_format == "json":
+        return render_json
+    return render_colored if sys.stderr.isatty() else render_line
+
+
+def render_json(timestamp: str, level: str, event: str, fields: dict[str, Any]) -> str:
+    """Write a log line for machines."""
+    line = {"timestamp": timestamp, "level": level, "event": event, **fields}
+    try:
+        return _to_json(line).decode()
+    except UnicodeEncodeError:
+        # Slower, and lets lone surrogates through, which the file escapes.
+        return json.dumps(line, ensure_ascii=False, default=repr)
+
+
+def render_colored(timestamp: str, level: str, event: str, fields: dict[str, Any]) -> str:
+    """Write a log line for people at a terminal."""
+    return _in_colors(None, level, {"timestamp": timestamp, "level": level, "event": event, **fields})
+
+
+def render_line(timestamp: str, level: str, event: str, fields: dict[str, Any]) -> str:
     """Write a log line for people who read a file: time, level, event, then the fields, a traceback below."""
     traceback = fields.pop("exception", None)
-    line = f"{fields.pop('timestamp')} [{fields.pop('level'):<8}] {fields.pop('event'):<{_EVENT_WIDTH}}"
+    line = f"{timestamp} [{level:<8}] {event:<{_EVENT_WIDTH}}"
     for name, value in fields.items():
-        line += f" {name}={value if type(value) is str and _is_plain(value) else _quote(value)}"
+        # Most are a word or an id, which is seen in a fraction of the time that the pattern takes.
+        is_word = type(value) is str and (value.isalnum() or value.isidentifier())
+        line = f"{line} {name}={value if is_word else _quote(value)}"
     return f"{line}\n{traceback}" if traceback else line
 
 

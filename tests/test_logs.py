@@ -1,15 +1,11 @@
 """What a running service writes down, and what it never does."""
 
 import json
-import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
-from app.logs import LineWriter, Redactor, render_line
 from tests.support.gateway import GatewayProcess, run_app
 from tests.support.receiver import Receiver
 from tests.support.vendor import Reply, Vendor, envelope, success_a
@@ -105,30 +101,3 @@ def test_logs_keep_keys_and_tokens_however_they_come(tmp_path: Path, vendor: Ven
     for secret in (key, token, token.partition(".")[2]):
         assert secret not in gateway.log
         assert secret not in "".join([*refused, followed.text])
-
-
-@pytest.mark.parametrize("secret", ['with"quote', "with'both\"quotes", "back\\slash", "tab\tinside", "plain-secret"])
-def test_a_secret_is_blotted_out_however_a_renderer_spells_it(secret: str) -> None:
-    redact = Redactor([secret])
-    for render in (render_line, structlog.processors.JSONRenderer(ensure_ascii=False)):
-        for told in (f"key {secret} is odd", repr(ValueError(f"key {secret}"))):
-            line = render(None, "info", {"timestamp": "t", "level": "info", "event": "said", "reason": told})
-            assert isinstance(line, str)
-            assert "***" in redact.clean_line(None, "info", line)
-
-
-def test_a_log_that_cannot_be_written_costs_no_work() -> None:
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            lines.msg("told from a thread, as transactions on SQLite do")
-        except BaseException as error:  # noqa: BLE001 -- it is what is tested
-            failures.append(error)
-
-    with suppress(OSError), Path("/dev/full").open("w", encoding="utf-8") as full:
-        lines = LineWriter(full)
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-    assert failures == []

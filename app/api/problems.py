@@ -3,7 +3,6 @@
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
@@ -12,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from app.errors import GatewayError, InvalidRequest, RangeNotSatisfiable
+from app.logs import current_request_id
 
 _PLAIN_WORDS = {"extra_forbidden": "is no known field", "missing": "is required"}
 MEDIA_TYPE = "application/problem+json"
@@ -46,7 +46,7 @@ def problem_body(status: int, code: str, title: str, detail: str) -> dict[str, A
         "status": status,
         "detail": detail,
         "code": code,
-        "request_id": structlog.contextvars.get_contextvars().get("request_id", ""),
+        "request_id": current_request_id(),
     }
 
 

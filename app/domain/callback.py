@@ -3,12 +3,12 @@
 import base64
 import hashlib
 import hmac
-import re
 from collections.abc import Sequence
 
 import msgspec
 
-_TOKEN = re.compile(r"([0-9a-f]{32})-([A-Za-z0-9_-]{27})")
+# 32 hex digits, a dash, and the MAC in URL-safe base64.
+_TOKEN_LENGTH = 32 + 1 + 27
 _MAC_BYTES = 20
 _PURPOSE = b"nanobanana-callback:"
 
@@ -40,10 +40,10 @@ class CallbackTokens:
 
     def verify(self, token: str) -> str | None:
         """Return the id of the task a token names; None for a token that is not one of ours."""
-        match = _TOKEN.fullmatch(token)
-        if match is None:
+        if len(token) != _TOKEN_LENGTH or not token.isascii():
             return None
-        bare, mac = match.groups()
+        # What stands before the MAC needs no look: we sign nothing but ids of tasks.
+        bare, _, mac = token.partition("-")
         # No early exit: how long this takes tells nothing about which key, if any, fits.
         fits = [hmac.compare_digest(_mac(keyed, bare), mac) for keyed in self._macs]
         return f"task_{bare}" if any(fits) else None

@@ -97,14 +97,15 @@ def conclude(task: Task, verdict: Verdict, now: int) -> Step | None:
     """Apply the upstream's verdict. It is final, and replaces nothing but our own guesses."""
     if task.is_final:
         return None
-    named = replace(task, upstream_task_id=task.upstream_task_id or verdict.upstream_task_id)
+    upstream_task_id = task.upstream_task_id or verdict.upstream_task_id
     if not isinstance(verdict, Succeeded):
-        return _fail(named, verdict.error, now)
+        return _fail(replace(task, upstream_task_id=upstream_task_id), verdict.error, now)
     succeeded = replace(
-        named,
+        task,
         status=Status.SUCCEEDED,
+        upstream_task_id=upstream_task_id,
         error=None,
-        submitted_at=named.submitted_at or named.claimed_at,
+        submitted_at=task.submitted_at or task.claimed_at,
         completed_at=now,
         ask_at=None,
         deadline_at=None,

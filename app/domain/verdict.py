@@ -1,7 +1,8 @@
 """What the upstream says about a task: the words of the vendor, translated once."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class ErrorCode(StrEnum):
@@ -21,8 +22,7 @@ GUESSES = frozenset({ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.TIMEOUT})
 """Failures that are our own conclusion from silence, and so yield to a later verdict."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskError:
+class TaskError(msgspec.Struct, frozen=True):
     """A failure: our code, the vendor's words, the vendor's own code."""
 
     code: ErrorCode
@@ -30,31 +30,27 @@ class TaskError:
     upstream_code: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(msgspec.Struct, frozen=True):
     """The upstream made at least one image."""
 
     upstream_task_id: str
     image_urls: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The upstream gave up on the task. The id is not always repeated in the notice."""
 
     upstream_task_id: str | None
     error: TaskError
 
 
-@dataclass(frozen=True, slots=True)
-class Generating:
+class Generating(msgspec.Struct, frozen=True):
     """The upstream knows the task and has no verdict yet."""
 
     upstream_task_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(msgspec.Struct, frozen=True):
     """A message that states no verdict we can act on; `reason` says what is wrong with it."""
 
     reason: str

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import msgspec
+
 from app.db import tasks as task_rows
 from app.db.engine import Connection
 from app.domain.callback import ReceivedCallback
@@ -15,8 +17,7 @@ from app.domain.task import Task
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Decision(Generic[T]):
+class Decision(msgspec.Struct, Generic[T], frozen=True):
     """What is decided about a task.
 
     The result for the caller, the change to write, a callback to keep, or that the task is to be deleted with all

@@ -1,6 +1,6 @@
 """Keeping our own key out of what the upstream says: vendors have been seen to repeat it in their messages."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from app.domain.verdict import Failed, Report, TaskError, Unreadable
 
@@ -16,6 +16,7 @@ class Scrubber:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret if len(secret) >= _LONG else ""
+        self._encoded = self._secret.encode()
 
     def text(self, text: str) -> str:
         """Blot it out of a text, and cut that to a bound."""
@@ -23,7 +24,7 @@ class Scrubber:
 
     def raw(self, body: bytes) -> bytes:
         """Blot it out of a body as it arrived."""
-        return body.replace(self._secret.encode(), _BLOT.encode()) if self._secret else body
+        return body.replace(self._encoded, _BLOT.encode()) if self._encoded else body
 
     def error(self, error: TaskError) -> TaskError:
         """Blot it out of the vendor's words."""
