@@ -1,5 +1,6 @@
 """What surrounds every request: its id, its log line, the last net for errors, and the gate of an open service."""
 
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.headers import NO_SNIFF, AnswerHeaders, Networks, client_address, header
 from app.api.problems import from_error, internal_error
 from app.errors import GatewayError, HostNotAllowed, OriginNotAllowed, TooManyConnections
+from app.logs import bind_request_id
 from app.settings import is_loopback
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -73,7 +75,7 @@ def begin_request(scope: Scope) -> tuple[bytes, bytes]:
     """Give a request its id (the caller's, if sane) in all that is logged; returns the header that tells it."""
     given = header(scope, b"x-request-id")
     request_id = given if given and _SANE_ID.fullmatch(given) else uuid_utils.uuid4().hex
-    structlog.contextvars.bind_contextvars(request_id=request_id)
+    bind_request_id(request_id)
     return (b"x-request-id", request_id.encode())
 
 
@@ -82,11 +84,12 @@ def end_request(scope: Scope, status: int, began: float, trusted_proxies: Networ
 
     What went well is told by the service that did it, as far as it changed anything.
     """
-    line, client = _log.debug, {}
-    if status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS:
-        line, client = _log.info, {"client": client_address(scope, trusted_proxies)}
-    elapsed = round((time.perf_counter() - began) * 1000, 1)
-    line("request", method=scope["method"], path=scope["path"], status=status, milliseconds=elapsed, **client)
+    is_worth_a_line = status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS
+    if is_worth_a_line or _log.is_enabled_for(logging.DEBUG):
+        tell = _log.info if is_worth_a_line else _log.debug
+        elapsed = round((time.perf_counter() - began) * 1000, 1)
+        client = client_address(scope, trusted_proxies)
+        tell("request", method=scope["method"], path=scope["path"], status=status, milliseconds=elapsed, client=client)
 
 
 async def answer_fault(scope: Scope, receive: Receive, send: Send) -> None:
