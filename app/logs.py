@@ -68,7 +68,7 @@ def bind_request_id(request_id: str) -> None:
 
 def current_request_id() -> str:
     """Return the id of the request that is being served, "" outside of one."""
-    return _request_id.get() or str(structlog.contextvars.get_contextvars().get("request_id", ""))
+    return _request_id.get()
 
 
 class LineWriter:
