@@ -279,6 +279,8 @@ def _prepare_sqlite(engine: Engine, begin: str) -> Engine:
         cursor.execute("PRAGMA foreign_keys = ON")
         if begin == _BEGIN_WRITING:
             cursor.execute(f"PRAGMA cache_size = -{_SQLITE_WRITER_CACHE_KIB}")
+            # What a statement on many rows would take back if one failed: a third of all writes if it goes to a file.
+            cursor.execute("PRAGMA temp_store = MEMORY")
             cursor.execute(f"PRAGMA wal_autocheckpoint = {_SQLITE_CHECKPOINT_PAGES}")
         cursor.close()
 
