@@ -7,6 +7,7 @@ interpreter to another thread and has to win it back.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import starmap
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -61,6 +62,7 @@ class BulkWrite:
         self._fields = fields
         self._has_bytes = has_bytes
         self._values_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*fields)
+        self._record: Callable[..., msgspec.Struct] = msgspec.defstruct("Record", map(str, fields))
         self._postgresql = _text_of(postgresql, _POSTGRESQL)
         self._sqlite = _text_of(sqlite, _SQLITE)
 
@@ -76,7 +78,7 @@ class BulkWrite:
         if self._has_bytes:
             rows = [[v.decode() if isinstance(v, bytes) else v for v in row] for row in rows]
         if is_postgresql:
-            rows = [dict(zip(self._fields, row, strict=True)) for row in rows]
+            rows = list(starmap(self._record, rows))
         return msgspec.json.encode(rows).decode()
 
     @staticmethod
