@@ -82,24 +82,31 @@ class BulkWrite:
         return msgspec.json.encode(rows).decode()
 
     @staticmethod
-    async def execute_all(connection: Connection, writes: Iterable[tuple["BulkWrite", Sequence[Any]]]) -> None:
-        """Write objects of several kinds, in one trip where trips cost: they must not depend on each other."""
+    async def execute_all(connection: Connection, writes: Iterable[tuple["BulkWrite", Sequence[Any]]]) -> int:
+        """Write objects of several kinds, in one trip where trips cost; returns how many rows were written.
+
+        Kinds must not depend on each other but by foreign keys, which must point to earlier ones.
+        """
         wanted = [(write, objects) for write, objects in writes if objects]
         if connection.dialect.name != "postgresql":
-            for write, objects in wanted:
-                await write.execute(connection, objects)
-        elif wanted:
-            statement = _in_one(tuple(write._postgresql for write, _ in wanted))  # noqa: SLF001 -- our own
-            documents = tuple(write._document(objects, is_postgresql=True) for write, objects in wanted)  # noqa: SLF001
-            await connection.exec_driver_sql(statement, documents)
+            return sum([await write.execute(connection, objects) for write, objects in wanted])
+        if not wanted:
+            return 0
+        statement = _in_one(tuple(write._postgresql for write, _ in wanted))  # noqa: SLF001 -- our own
+        documents = tuple(write._document(objects, is_postgresql=True) for write, objects in wanted)  # noqa: SLF001
+        return int((await connection.exec_driver_sql(statement, documents)).scalar_one())
 
 
 @lru_cache(maxsize=64)
 def _in_one(statements: tuple[str, ...]) -> str:
-    """Put statements of PostgreSQL with a parameter each into one, whose parameters are theirs in the same order."""
+    """Put statements of PostgreSQL with a parameter each into one, whose parameters are theirs in the same order.
+
+    It reads how many rows they wrote.
+    """
     numbered = [text.replace(_PARAMETER, f"${number}") for number, text in enumerate(statements, start=1)]
-    parts = [f"part_{number} AS ({text})" for number, text in enumerate(numbered[:-1])]
-    return f"WITH {', '.join(parts)} {numbered[-1]}" if parts else numbered[-1]
+    parts = [f"part_{number} AS ({text} RETURNING 1)" for number, text in enumerate(numbered)]
+    counts = [f"(SELECT count(*) FROM part_{number})" for number in range(len(parts))]  # noqa: S608 -- our own names
+    return f"WITH {', '.join(parts)} SELECT {' + '.join(counts)}"
 
 
 def insert(

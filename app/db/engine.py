@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -99,11 +100,14 @@ class Database:
             self._reader = _sqlite_engine(parsed, begin="BEGIN", connections=_READERS)
             self._threads = _SqliteThreads(parsed)
 
-    async def write(self, work: Work[T]) -> T:
-        """Do a piece of work in a transaction and commit it; rolls back on an exception."""
+    async def write(self, work: Work[T], *, is_one_statement: bool = False) -> T:
+        """Do a piece of work in a transaction and commit it; rolls back on an exception.
+
+        `is_one_statement` promises that the work is no more than that: PostgreSQL needs no `BEGIN` and `COMMIT` for it.
+        """
         async with _unavailable_as_503():
             if self._threads is None:
-                return await _transact_by_driver(self._without_transactions, work)
+                return await _transact_by_driver(self._without_transactions, work, is_one_statement)
             return await self._threads.write(work)
 
     async def read(self, work: Work[T]) -> T:
@@ -199,11 +203,13 @@ def _transact(engine: Engine, work: Work[T]) -> T:
         raise RuntimeError("A transaction waits for something else than its connection.")
 
 
-async def _transact_by_driver(engine: AsyncEngine, work: Work[T]) -> T:
+async def _transact_by_driver(engine: AsyncEngine, work: Work[T], is_one_statement: bool) -> T:
     """Do work in a transaction of the driver's: SQLAlchemy's own costs more Python than all that is done in it."""
     async with engine.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         try:
+            if is_one_statement:
+                return await work(_DriverConnection(connection, driver, 1))
             async with driver.transaction():
                 return await work(_DriverConnection(connection, driver))
         finally:
@@ -212,22 +218,33 @@ async def _transact_by_driver(engine: AsyncEngine, work: Work[T]) -> T:
 
 
 class _DriverConnection:
-    """A connection to PostgreSQL whose statements in the driver's own words go past SQLAlchemy."""
+    """A connection to PostgreSQL whose statements in the driver's own words go past SQLAlchemy.
 
-    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection) -> None:
+    Runs no more statements than `at_most`.
+    """
+
+    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection, at_most: float = inf) -> None:
         self._connection = connection
+        self._left = at_most
         self._driver = driver
         self._prepared: dict[str, Any] = connection.info.setdefault("prepared", {})
         self.dialect = connection.dialect
 
     async def execute(self, statement: Executable, parameters: Any = None, /) -> CursorResult[Any]:
+        self._count()
         return await self._connection.execute(statement, parameters)
 
     async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Outcome:
+        self._count()
         prepared = self._prepared.get(statement)
         if prepared is None:
             prepared = self._prepared[statement] = await self._driver.prepare(statement)
         return _PostgresqlOutcome(await prepared.fetch(*(parameters or ())), prepared.get_statusmsg())
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise RuntimeError("Work that promised to be one statement is more than that.")
 
 
 class _PostgresqlOutcome:
