@@ -49,7 +49,7 @@ class Databases:
         if kind == SQLITE:
             return EmptyDatabase(kind, f"sqlite:///{self._directory / f'{uuid.uuid4().hex}.db'}")
         if self._postgres is None:
-            self._postgres = self._exits.enter_context(PostgresServer(self._postgres_directory))
+            self._postgres = self._exits.enter_context(PostgresServer(self._postgres_directory, is_hasty=False))
         return EmptyDatabase(kind, self._postgres.create_database(), self._server_pid())
 
     def server_cpu_seconds(self) -> float:

@@ -138,6 +138,10 @@ async def _insert(database: Database, new: list[Task]) -> None:
         ]
         async with database.writing() as connection:
             await task_rows.add(connection, part)
+            moved = [task for task in part if task.status is not Status.QUEUED]
+            if moved:
+                # An insert writes only what a new task has.
+                await task_rows.save(connection, moved)
             if images:
                 await task_rows.add_images(connection, images)
             await event_rows.append(connection, [event_of(task) for task in part])

@@ -7,6 +7,7 @@ interpreter to another thread and has to win it back.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import starmap
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -61,6 +62,7 @@ class BulkWrite:
         self._fields = fields
         self._has_bytes = has_bytes
         self._values_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*fields)
+        self._record: Callable[..., msgspec.Struct] = msgspec.defstruct("Record", map(str, fields))
         self._postgresql = _text_of(postgresql, _POSTGRESQL)
         self._sqlite = _text_of(sqlite, _SQLITE)
 
@@ -76,28 +78,35 @@ class BulkWrite:
         if self._has_bytes:
             rows = [[v.decode() if isinstance(v, bytes) else v for v in row] for row in rows]
         if is_postgresql:
-            rows = [dict(zip(self._fields, row, strict=True)) for row in rows]
+            rows = list(starmap(self._record, rows))
         return msgspec.json.encode(rows).decode()
 
     @staticmethod
-    async def execute_all(connection: Connection, writes: Iterable[tuple["BulkWrite", Sequence[Any]]]) -> None:
-        """Write objects of several kinds, in one trip where trips cost: they must not depend on each other."""
+    async def execute_all(connection: Connection, writes: Iterable[tuple["BulkWrite", Sequence[Any]]]) -> int:
+        """Write objects of several kinds, in one trip where trips cost; returns how many rows were written.
+
+        Kinds must not depend on each other but by foreign keys, which must point to earlier ones.
+        """
         wanted = [(write, objects) for write, objects in writes if objects]
         if connection.dialect.name != "postgresql":
-            for write, objects in wanted:
-                await write.execute(connection, objects)
-        elif wanted:
-            statement = _in_one(tuple(write._postgresql for write, _ in wanted))  # noqa: SLF001 -- our own
-            documents = tuple(write._document(objects, is_postgresql=True) for write, objects in wanted)  # noqa: SLF001
-            await connection.exec_driver_sql(statement, documents)
+            return sum([await write.execute(connection, objects) for write, objects in wanted])
+        if not wanted:
+            return 0
+        statement = _in_one(tuple(write._postgresql for write, _ in wanted))  # noqa: SLF001 -- our own
+        documents = tuple(write._document(objects, is_postgresql=True) for write, objects in wanted)  # noqa: SLF001
+        return int((await connection.exec_driver_sql(statement, documents)).scalar_one())
 
 
 @lru_cache(maxsize=64)
 def _in_one(statements: tuple[str, ...]) -> str:
-    """Put statements of PostgreSQL with a parameter each into one, whose parameters are theirs in the same order."""
+    """Put statements of PostgreSQL with a parameter each into one, whose parameters are theirs in the same order.
+
+    It reads how many rows they wrote.
+    """
     numbered = [text.replace(_PARAMETER, f"${number}") for number, text in enumerate(statements, start=1)]
-    parts = [f"part_{number} AS ({text})" for number, text in enumerate(numbered[:-1])]
-    return f"WITH {', '.join(parts)} {numbered[-1]}" if parts else numbered[-1]
+    parts = [f"part_{number} AS ({text} RETURNING 1)" for number, text in enumerate(numbered)]
+    counts = [f"(SELECT count(*) FROM part_{number})" for number in range(len(parts))]  # noqa: S608 -- our own names
+    return f"WITH {', '.join(parts)} SELECT {' + '.join(counts)}"
 
 
 def insert(

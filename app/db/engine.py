@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -38,6 +39,19 @@ _READING_THREADS = 4
 _AWAY_STATES = ("08", "53", "57", "58", "25006")
 
 
+class Outcome(Protocol):
+    """What came of a statement in the driver's own words."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were written."""
+        ...
+
+    def scalar_one(self) -> Any:
+        """Return the one value that was read."""
+        ...
+
+
 class Connection(Protocol):
     """What statements need of a connection: to be run, and to know on which database."""
 
@@ -50,7 +64,7 @@ class Connection(Protocol):
         """Run a statement, once or once for each set of parameters."""
         ...
 
-    async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> CursorResult[Any]:
+    async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Outcome:
         """Run a statement in the driver's own words."""
         ...
 
@@ -74,6 +88,7 @@ class Database:
             # Apart, so that a commit never waits behind those who read.
             self._writer = _postgresql_engine(url, _WRITERS, _STATEMENT_TIMEOUT_SECONDS)
             self._reader = _postgresql_engine(url, _READERS, _STATEMENT_TIMEOUT_SECONDS)
+            self._without_transactions = self._writer.execution_options(isolation_level="AUTOCOMMIT")
         else:
             parsed = make_url(url)
             path = Path(parsed.database or "")
@@ -85,12 +100,14 @@ class Database:
             self._reader = _sqlite_engine(parsed, begin="BEGIN", connections=_READERS)
             self._threads = _SqliteThreads(parsed)
 
-    async def write(self, work: Work[T]) -> T:
-        """Do a piece of work in a transaction and commit it; rolls back on an exception."""
-        if self._threads is None:
-            async with self.writing() as connection:
-                return await work(connection)
+    async def write(self, work: Work[T], *, is_one_statement: bool = False) -> T:
+        """Do a piece of work in a transaction and commit it; rolls back on an exception.
+
+        `is_one_statement` promises that the work is no more than that: PostgreSQL needs no `BEGIN` and `COMMIT` for it.
+        """
         async with _unavailable_as_503():
+            if self._threads is None:
+                return await _transact_by_driver(self._without_transactions, work, is_one_statement)
             return await self._threads.write(work)
 
     async def read(self, work: Work[T]) -> T:
@@ -171,7 +188,7 @@ class _InlineConnection:
     async def execute(self, statement: Executable, parameters: Any = None, /) -> CursorResult[Any]:
         return self._connection.execute(statement, parameters)
 
-    async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> CursorResult[Any]:
+    async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Outcome:
         return self._connection.exec_driver_sql(statement, parameters)
 
 
@@ -186,12 +203,69 @@ def _transact(engine: Engine, work: Work[T]) -> T:
         raise RuntimeError("A transaction waits for something else than its connection.")
 
 
+async def _transact_by_driver(engine: AsyncEngine, work: Work[T], is_one_statement: bool) -> T:
+    """Do work in a transaction of the driver's: SQLAlchemy's own costs more Python than all that is done in it."""
+    async with engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        try:
+            if is_one_statement:
+                return await work(_DriverConnection(connection, driver, 1))
+            async with driver.transaction():
+                return await work(_DriverConnection(connection, driver))
+        finally:
+            if driver.is_closed():
+                await connection.invalidate()
+
+
+class _DriverConnection:
+    """A connection to PostgreSQL whose statements in the driver's own words go past SQLAlchemy.
+
+    Runs no more statements than `at_most`.
+    """
+
+    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection, at_most: float = inf) -> None:
+        self._connection = connection
+        self._left = at_most
+        self._driver = driver
+        self._prepared: dict[str, Any] = connection.info.setdefault("prepared", {})
+        self.dialect = connection.dialect
+
+    async def execute(self, statement: Executable, parameters: Any = None, /) -> CursorResult[Any]:
+        self._count()
+        return await self._connection.execute(statement, parameters)
+
+    async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Outcome:
+        self._count()
+        prepared = self._prepared.get(statement)
+        if prepared is None:
+            prepared = self._prepared[statement] = await self._driver.prepare(statement)
+        return _PostgresqlOutcome(await prepared.fetch(*(parameters or ())), prepared.get_statusmsg())
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise RuntimeError("Work that promised to be one statement is more than that.")
+
+
+class _PostgresqlOutcome:
+    def __init__(self, rows: list[Any], status: str) -> None:
+        self._rows = rows
+        self._status = status
+
+    @property
+    def rowcount(self) -> int:
+        return int(self._status.rpartition(" ")[2])
+
+    def scalar_one(self) -> Any:
+        return self._rows[0][0]
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether an error means that the database is away, rather than that a statement was wrong."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     # For SQLite an OperationalError says locked, disk full, I/O error.
-    if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError)):
+    if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError, asyncpg.InterfaceError)):
         return True
     # Whether SQLAlchemy has wrapped PostgreSQL's error depends on whether it came while connecting.
     origin = error.orig if isinstance(error, DBAPIError) else error
@@ -203,7 +277,7 @@ def is_unreachable(error: BaseException) -> bool:
 async def _unavailable_as_503() -> AsyncIterator[None]:
     try:
         yield
-    except (SQLAlchemyError, OSError, asyncpg.PostgresError) as error:
+    except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if is_unreachable(error):
             raise ServiceUnavailable("The database can't be reached right now.") from error
         raise

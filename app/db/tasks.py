@@ -52,7 +52,8 @@ _AT_MOST = bindparam("at_most", type_=Integer)
 _NOW = bindparam("now", type_=BigInteger)
 
 # Statements are built once: building one takes longer than running it.
-_INSERT = bulk.insert(tasks, _NEW, constants=_NOT_YET)
+ADD = bulk.insert(tasks, _NEW, constants=_NOT_YET)
+"""Adds new tasks."""
 _UPDATE = bulk.update(tasks, _MUTABLE, version="version", paths=_ERROR_PATHS)
 _UPDATE_SUCCEEDED = bulk.update(tasks, _SUCCEEDED, version="version")
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
@@ -157,7 +158,7 @@ def to_task(row: Row[Any]) -> Task:
 
 async def add(connection: Connection, new: Sequence[Task]) -> None:
     """Insert new tasks."""
-    await _INSERT.execute(connection, new)
+    await ADD.execute(connection, new)
 
 
 async def get(connection: Connection, task_id: str) -> Task | None:
@@ -190,8 +191,17 @@ async def save(
     Knowing how they were `before`, it may write less of them. Raises `StaleTask` if one has another version (their
     rows are locked, so none should).
     """
+    check_saved(await saving(changed, before).execute(connection, changed), changed)
+
+
+def saving(changed: Sequence[Task], before: Mapping[str, Task | None] | None = None) -> bulk.BulkWrite:
+    """Choose the statement that writes changed tasks, for `check_saved` to be called with what it wrote."""
     is_success = before is not None and all(_has_succeeded(before.get(task.id), task) for task in changed)
-    written = await (_UPDATE_SUCCEEDED if is_success else _UPDATE).execute(connection, changed)
+    return _UPDATE_SUCCEEDED if is_success else _UPDATE
+
+
+def check_saved(written: int, changed: Sequence[Task]) -> None:
+    """Raise `StaleTask` if fewer tasks were written than changed."""
     if written < len(changed):
         raise StaleTask(f"{len(changed) - written} of {len(changed)} tasks changed under their lock")
 

@@ -17,6 +17,7 @@ NOT_KEPT = "not_kept"
 """The reason of an image of which no copy was wanted."""
 _MAX_RETRY_AFTER = 3_600_000
 _MAX_REASON = 300
+_TIME_IN_ID = (1 << 32) - 1
 
 
 class ImageState(StrEnum):
@@ -75,11 +76,10 @@ class NotFetched(msgspec.Struct, frozen=True):
 
 
 def new_images(task_id: str, urls: Sequence[str], *, is_kept: bool, now: int) -> list[Image]:
-    """Create the images of a task in the upstream's order, with ids that nobody can guess (122 random bits)."""
-    # Asking the system for each would give the interpreter away, and a busy event loop gives it back late.
+    """Create the images of a task in the upstream's order, with ids that nobody can guess (96 random bits)."""
     return [
         Image(
-            id=f"img_{uuid_utils.uuid4().hex}",
+            id=_new_id(now),
             task_id=task_id,
             position=position,
             source_url=url,
@@ -89,6 +89,14 @@ def new_images(task_id: str, urls: Sequence[str], *, is_kept: bool, now: int) ->
         )
         for position, url in enumerate(urls)
     ]
+
+
+def _new_id(now: int) -> str:
+    """Make an id that begins with the time, modulo 50 days: what is made together stands together in the index."""
+    # Asking the system for bits would give the interpreter away, and a busy event loop gives it back late. Of a
+    # version 4 UUID the digits 12 to 19 are left out, among them the six bits that are not random.
+    digits = uuid_utils.uuid4().hex
+    return f"img_{now & _TIME_IN_ID:08x}{digits[:12]}{digits[20:]}"
 
 
 def claim(image: Image, by: str, now: int) -> Image:

@@ -45,6 +45,10 @@ class Unit:
     connection: Connection
     now: int
     keeps_images: bool = False
+    created: list[Task] = field(default_factory=list)
+    changed: list[Task] = field(default_factory=list)
+    before: dict[str, Task | None] = field(default_factory=dict)
+    """How the changed tasks were."""
     events: list[TaskEvent] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
     callbacks: list[ReceivedCallback] = field(default_factory=list)

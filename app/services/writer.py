@@ -188,7 +188,9 @@ class Writer:
     async def _commit(self, batch: list[_Item]) -> None:
         """Commit a batch; if it fails for one item's sake, commit its items one by one."""
         try:
-            results, unit = await self._database.write(lambda connection: self._apply(batch, connection))
+            results, unit = await self._database.write(
+                lambda connection: self._apply(batch, connection), is_one_statement=all(map(_only_creates, batch))
+            )
         except ServiceUnavailable as error:
             # Those who wait behind would each wait as long for the same answer; nothing of theirs was tried.
             batch, self._waiting = batch + self._waiting, []
@@ -223,17 +225,22 @@ class Writer:
         if creations:
             results += await _create_all(unit, creations)
         moves = [item for item in batch if isinstance(item, _Move)]
-        locked = {item.locking for item in batch if isinstance(item, _Run) and item.locking is not None}
+        runs = sorted((item for item in batch if isinstance(item, _Run)), key=attrgetter("blob"))
+        locked = {item.locking for item in runs if item.locking is not None}
+        if moves or runs:
+            await _write_tasks(unit)
         if moves:
             results += await _move_all(unit, moves, locked)
         elif locked:
             await task_rows.lock(connection, locked)
-        for run in sorted((item for item in batch if isinstance(item, _Run)), key=attrgetter("blob")):
+        if runs:
+            await _write_tasks(unit)
+        for run in runs:
             try:
                 results.append((run, await run.work(unit)))
             except GatewayError as error:
                 results.append((run, error))
-        await _append_all(unit)
+        await _write_all(unit)
         return results, unit
 
 
@@ -242,19 +249,34 @@ async def _leave_a_mark(unit: Unit) -> None:
     await facts.put(unit.connection, "written_at", str(unit.now))
 
 
-async def _append_all(unit: Unit) -> None:
-    """Write what only grows, in one go; events with the lock on their numbers last."""
+def _only_creates(item: _Item) -> bool:
+    return isinstance(item, _Create) and item.reservation is None and not item.quotas
+
+
+async def _write_tasks(unit: Unit) -> None:
+    """Write the tasks decided about so far, for those who come next to find them."""
+    if unit.created:
+        await task_rows.add(unit.connection, unit.created)
+    if unit.changed:
+        await task_rows.save(unit.connection, unit.changed, unit.before)
+    unit.created, unit.changed = [], []
+
+
+async def _write_all(unit: Unit) -> None:
+    """Write what was decided, in one go; events with the lock on their numbers last."""
     texts = await callback_rows.add_others(unit.connection, unit.callbacks)
     planned = [delivery for delivery in map(plan, unit.events) if delivery is not None]
-    await BulkWrite.execute_all(
-        unit.connection,
-        [
-            (callback_rows.ADD_TEXTS, texts),
-            (task_rows.ADD_IMAGES, unit.images),
-            (delivery_rows.ADD, planned),
-            (event_rows.APPEND, unit.events),
-        ],
-    )
+    writes: list[tuple[BulkWrite, Sequence[Any]]] = [
+        (task_rows.ADD, unit.created),
+        (task_rows.saving(unit.changed, unit.before), unit.changed),
+        (callback_rows.ADD_TEXTS, texts),
+        (task_rows.ADD_IMAGES, unit.images),
+        (delivery_rows.ADD, planned),
+        (event_rows.APPEND, unit.events),
+    ]
+    # Inserts write all or fail: what is missing are tasks that were not as they had been read.
+    missing = sum(len(objects) for _, objects in writes) - await BulkWrite.execute_all(unit.connection, writes)
+    task_rows.check_saved(len(unit.changed) - missing, unit.changed)
     for task_id in unit.overfull:
         await callback_rows.trim(unit.connection, task_id)
 
@@ -279,7 +301,7 @@ async def _create_all(unit: Unit, items: list[_Create]) -> _Results:
         else:
             results.append((item, holder.task_id))
     if new:
-        await task_rows.add(unit.connection, new)
+        unit.created.extend(new)
         unit.events.extend(map(event_of, new))
     return results
 
@@ -343,8 +365,8 @@ async def _write_moved(
         if step.task.id not in removed:
             unit.note(step)
     changed = [task for task_id, task in tasks.items() if task is not None and task is not original[task_id]]
-    if changed:
-        await task_rows.save(unit.connection, changed, original)
+    unit.changed.extend(changed)
+    unit.before.update(original)
     unit.callbacks.extend(callback for callback in kept if callback.task_id not in removed)
     if kept:
         unit.overfull.extend(task.id for task in changed if task.callbacks > callback_rows.KEPT_PER_TASK)

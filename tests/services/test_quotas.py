@@ -121,7 +121,7 @@ async def test_without_a_quota_nothing_is_counted(replicas: list[Replica]) -> No
         await asyncio.gather(*(first.submit(Caller("default"), f"key-{n}") for n in range(5)))
     finally:
         event.remove(Engine, "before_cursor_execute", note)
-    assert any("INTO tasks" in statement for statement in statements)
+    assert any("idempotency_keys" in statement for statement in statements)
     assert [one for one in statements if "quota_counts" in one or "project_budgets" in one] == []
 
 

@@ -117,6 +117,34 @@ async def test_all_that_a_decision_changes_is_stored(database: Database, writer:
         assert replace(stored, version=0) == wanted
 
 
+async def test_a_task_can_be_changed_and_read_in_the_commit_that_creates_it(writer: Writer) -> None:
+    async def look(unit: Unit) -> dict[str, int]:
+        found = await task_rows.get_all(unit.connection, [named(1).id, named(2).id])
+        return {task_id: task.attempts for task_id, task in found.items()}
+
+    ends = [writer.create(named(1)), writer.create(named(2)), writer.move(named(1).id, counting), writer.run(look)]
+    *_, count, seen = await asyncio.gather(*ends, return_exceptions=True)
+    assert (count, seen) == (1, {named(1).id: 1, named(2).id: 0})
+
+
+async def test_a_task_that_is_not_as_it_was_read_is_not_written(database: Database, writer: Writer) -> None:
+    ids = await asyncio.gather(*(writer.create(named(number)) for number in range(3)))
+
+    def straying(task: Task | None) -> Decision[int]:
+        assert task is not None
+        return Decision(0, Step(replace(task, attempts=9, version=task.version + 1)))
+
+    deciders = [counting, straying, counting]
+    moves = [writer.move(task_id, decide) for task_id, decide in zip(ids, deciders, strict=True)]
+    first, stale, last = await asyncio.gather(*moves, return_exceptions=True)
+    assert isinstance(stale, task_rows.StaleTask)
+    assert (first, last) == (1, 1)
+    tasks = [await read(database, task_id) for task_id in ids]
+    assert [task.attempts for task in tasks if task] == [1, 0, 1]
+    async with database.reading() as connection:
+        assert [len(await of_task(connection, task_id)) for task_id in ids] == [2, 1, 2]
+
+
 @pytest.mark.parametrize("fault", ["exception", "gateway error", "unstorable", "run"])
 async def test_a_bad_change_fails_alone(database: Database, writer: Writer, fault: str) -> None:
     ids = await asyncio.gather(*(writer.create(named(number)) for number in range(9)))

@@ -87,7 +87,7 @@ class PluggedDatabase(Database):
         if pull is Plug.LOST_ANSWER:
             raise ServiceUnavailable("The connection broke.")
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, is_one_statement: bool = False) -> T:
         async with self.writing() as connection:
             return await work(connection)
 

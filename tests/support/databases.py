@@ -21,9 +21,9 @@ _HASTE = ("fsync = off", "full_page_writes = off", "autovacuum = off")
 
 
 class PostgresServer:
-    """The server named by TEST_DATABASE_URL, or one of our own in a directory."""
+    """The server named by TEST_DATABASE_URL, or one of our own in a directory, which makes haste unless told not to."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_hasty: bool = True) -> None:
         self._own: Any = None
         self._template: str | None = None
         given = os.environ.get("TEST_DATABASE_URL")
@@ -32,9 +32,10 @@ class PostgresServer:
         else:
             self._own = get_server(directory, cleanup_mode="stop")
             self._url = make_url(self._own.get_uri())
-            asyncio.run(
-                self._execute(*(f"ALTER SYSTEM SET {setting}" for setting in _HASTE), "SELECT pg_reload_conf()")
-            )
+            if is_hasty:
+                asyncio.run(
+                    self._execute(*(f"ALTER SYSTEM SET {setting}" for setting in _HASTE), "SELECT pg_reload_conf()")
+                )
 
     def __enter__(self) -> Self:
         return self

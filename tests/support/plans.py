@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import CursorResult, Dialect, Executable, text
 from sqlalchemy.sql import Select
 
-from app.db.engine import Connection
+from app.db.engine import Connection, Outcome
 
 
 class Explained:
@@ -26,5 +26,5 @@ class Explained:
         self.plans += [row.detail for row in plan]
         return await self._connection.execute(statement, parameters)
 
-    async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> CursorResult[Any]:
+    async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Outcome:
         return await self._connection.exec_driver_sql(statement, parameters)
