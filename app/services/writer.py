@@ -6,6 +6,7 @@ commits are the scarce thing (each waits for the disk), and this is the only pla
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -40,6 +41,8 @@ _MAX_BATCH = 256
 # What waits when the database is away waits in memory; past this the answer is 503 at once.
 _MAX_WAITING = 5_000
 _STUCK_AFTER_SECONDS = 90.0
+# Whoever is told goes on at once; with a whole batch of them, what the database says to the next one would wait.
+_TOLD_AT_ONCE = 8
 _KEY_REUSED = "This Idempotency-Key was already used for a request with another content."
 _log = structlog.get_logger(__name__)
 
@@ -91,6 +94,8 @@ class Writer:
         self._on_commit = on_commit
         self._keeps_images = keeps_images
         self._waiting: list[_Item] = []
+        self._committed: deque[tuple[_Item, Any]] = deque()
+        """What came of changes whose callers are still to be told."""
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._reserving: set[IdempotencyKey] = set()
@@ -108,6 +113,8 @@ class Writer:
         self._wake.set()
         if self._worker is not None:
             await self._worker
+        while self._committed:
+            await asyncio.sleep(0)
 
     @property
     def is_stuck(self) -> bool:
@@ -205,9 +212,17 @@ class Writer:
             for item in batch:
                 await self._commit([item])
         else:
-            for item, result in results:
-                _settle(item, result)
             self._tell(unit)
+            if not self._committed:
+                asyncio.get_running_loop().call_soon(self._settle_some)
+            self._committed.extend(results)
+
+    def _settle_some(self) -> None:
+        """Tell a few callers at each turn of the event loop, while the next batch is under way."""
+        for _ in range(min(_TOLD_AT_ONCE, len(self._committed))):
+            _settle(*self._committed.popleft())
+        if self._committed:
+            asyncio.get_running_loop().call_soon(self._settle_some)
 
     def _tell(self, unit: Unit) -> None:
         try:
