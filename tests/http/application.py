@@ -117,7 +117,7 @@ class Application:
 
     async def wait_to_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        waiting = asyncio.create_task(receive())
+        waiting = asyncio.ensure_future(receive())
         await self._wait_for_gate()
         self._notes.put(waiting.done())
         await send(start(content_length=0))
@@ -125,7 +125,7 @@ class Application:
         self._notes.put(await waiting)
 
     async def two_receive(self, scope: Scope, receive: Receive, send: Send) -> None:
-        waiting = [asyncio.create_task(receive()) for _ in range(2)]
+        waiting = [asyncio.ensure_future(receive()) for _ in range(2)]
         self._notes.put("waiting")
         messages = await asyncio.gather(*waiting)
         self._notes.put(messages)

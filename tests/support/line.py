@@ -33,18 +33,14 @@ class Line:
         self._socket.connect(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._socket.makefile("rb")
+        self.address: tuple[str, int] = self._socket.getsockname()
+        """Where the service sees this come from."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where the service sees this come from."""
-        host, port = self._socket.getsockname()
-        return host, port
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
