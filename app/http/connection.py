@@ -233,10 +233,12 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self._waiting:
             self._run(*self._waiting.popleft())
+            if not self._waiting:
+                self.flow.resume_reading()
             return
+        self.flow.resume_reading()
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_whether_idle()

@@ -254,6 +254,10 @@ def test_too_many_connections_are_told_and_the_rest_not_even_that(tmp_path: Path
         assert refused.problem == (503, "too_many_connections")
         assert (refused.headers["retry-after"], refused.headers["connection"]) == ("5", "close")
         assert third.rest() == b""
+        callback = stack.enter_context(closing(Line(served.gateway.settings.port)))
+        callback.send(b"POST /callbacks/nanobanana/x HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}")
+        assert callback.answer().problem == (503, "too_many_connections")
+        assert callback.rest() == b""
         second.close()
         again = stack.enter_context(closing(Line(served.gateway.settings.port)))
         again.send(request)

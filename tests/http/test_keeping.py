@@ -63,6 +63,18 @@ def test_more_requests_than_are_read_at_once_are_answered_in_turn(line: Line) ->
     assert [line.answer().body for _ in range(9000)] == [b"%d" % number for number in range(3000) for _ in range(3)]
 
 
+def test_nothing_more_is_read_while_requests_wait_for_their_turn(
+    application: Application, server: BareServer, line: Line
+) -> None:
+    """Else they would pile up: a piece of a quarter of a megabyte may be thousands of them."""
+    line.send(request("/slow") * 3)
+    for is_paused in (True, True, False):
+        until(application.has_noted, what="the next request")
+        assert server.connection(line.address).flow.read_paused is is_paused
+        application.let_go()
+        assert line.answer().body == b"slow"
+
+
 @pytest.mark.parametrize("more", [request("/slow"), request("/slow")[:9], request("/slow")[:-1]])
 def test_nothing_is_asked_of_the_application_after_the_last_answer(
     application: Application, server: BareServer, line: Line, more: bytes
