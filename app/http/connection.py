@@ -72,7 +72,7 @@ class Connection(HttpToolsProtocol):
         self._is_watched = False
         self._is_refused = False
         self._is_ending = False
-        """Whether all is answered, and the connection ends with what still arrives."""
+        """Whether the last answer is given, and the connection ends with the request that is still arriving."""
         self._waiting: deque[tuple[Exchange, Scope]] = deque()
         """Requests that came before those before them were answered; the first of them is next."""
         self._current: Exchange | None = None
@@ -94,7 +94,7 @@ class Connection(HttpToolsProtocol):
             transport.abort()
             return
         if excess > 0:
-            self.app = self._busy
+            self.app, self._lane = self._busy, None
         self._scope_of_all = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
@@ -167,6 +167,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Check the head, and start the application."""
+        if self._is_ending:
+            return
         limits = self._limits
         if len(self.url) > limits.url_bytes or len(self.headers) > limits.headers:
             raise self._too_large()
@@ -231,10 +233,12 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self._waiting:
             self._run(*self._waiting.popleft())
+            if not self._waiting:
+                self.flow.resume_reading()
             return
+        self.flow.resume_reading()
         self._answered_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_whether_idle()
@@ -261,10 +265,15 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def end(self) -> None:
-        """Close the connection, once its request has arrived: a client that is cut off while it sends reads no answer."""
+        """Close the connection, once its request has arrived: a client that is cut off while it sends reads no answer.
+
+        What is asked after the last answer is not done, as nobody would hear of it.
+        """
+        self._is_ending = True
+        self._waiting.clear()
         if self._is_receiving:
-            self._is_ending = True
             self.transport.write_eof()
+            self._begin_watch()
         else:
             self.transport.close()
 
@@ -337,6 +346,9 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer an error instead of the application, and end the connection once the client can have read it."""
+        if self._is_ending:
+            self.transport.close()
+            return
         cycle = self.cycle
         address = f"{self.client[0]}:{self.client[1]}" if self.client else None
         _log.info("request_refused", status=error.status, code=error.code, client=address)

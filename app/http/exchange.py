@@ -88,6 +88,7 @@ class Exchange:
     def leave(self) -> None:
         """Note that the client is gone."""
         self.disconnected = True
+        self.expects_continue = False
         self._tell()
 
     def end_body(self) -> None:
@@ -167,8 +168,6 @@ class Exchange:
             self._news_event.set()
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        self.response_started = True
-        self.expects_continue = False
         length: int | None = None
         says_close = False
         pieces = [STATUS_LINE[status]]
@@ -196,6 +195,8 @@ class Exchange:
         if head.count(b"\n") != lines or head.count(b"\r") != lines:
             raise RuntimeError("a header has more than one line")
         self._left = 0 if is_bodyless else length or 0
+        self.response_started = True
+        self.expects_continue = False
         if self._chunked:
             # Nobody knows when the first part comes; that there will be some is news already.
             self._connection.transport.write(head)

@@ -65,7 +65,7 @@ def test_a_slow_body_brings_nothing_once_its_key_is_revoked_or_its_token_expired
         lines = []
         for path, kind in ((V1, "application/json"), ("/v1/uploads", "image/png")):
             for credential in (secret, token):
-                line = stack.enter_context(closing(Line(served.gateway)))
+                line = stack.enter_context(closing(Line(served.gateway.settings.port)))
                 head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {credential}\r\n"
                 head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
                 line.send(head.encode() + body[:5])

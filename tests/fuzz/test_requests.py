@@ -56,7 +56,7 @@ def test_any_request_is_answered_properly(served: Served) -> None:
         lines = [f"{method} {path}?{query} HTTP/1.1".encode(), b"Host: localhost"]
         lines += [name.encode() + b": " + value for name, value in headers]
         lines += [b"Content-Length: %d" % len(body), b"Connection: close"]
-        with closing(Line(served.gateway)) as line:
+        with closing(Line(served.gateway.settings.port)) as line:
             line.send(b"\r\n".join(lines) + b"\r\n\r\n" + body)
             answer = line.answer(without_body=method == "HEAD")
         assert 200 <= answer.status < 500, path

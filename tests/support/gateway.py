@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 import httpx
 
 from app.factory import Factory
+from app.http.connection import Connection
 from app.http.limits import ConnectionLimits
 from app.serve import listen, make_server, prepare, prepare_data_dir
 from app.services.secret import load_secrets
@@ -108,6 +109,12 @@ class LiveGateway:
         """What waits to be taken by all clients."""
         connections = list(self._server.server_state.connections)
         return sum(c.transport.get_write_buffer_size() for c in connections if c.transport is not None)
+
+    @property
+    def clients(self) -> set[tuple[str, int] | None]:
+        """Who is connected."""
+        connections = cast("set[Connection]", self._server.server_state.connections)
+        return {connection.client for connection in list(connections)}
 
     def begin_to_stop(self) -> None:
         """Do what a signal does."""

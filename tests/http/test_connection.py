@@ -38,7 +38,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def line(served: Served) -> Iterator[Line]:
-    with closing(Line(served.gateway)) as line:
+    with closing(Line(served.gateway.settings.port)) as line:
         yield line
 
 
@@ -140,7 +140,7 @@ def test_half_requests_are_not_waited_for(hasty: Served) -> None:
         ),
     }
     with ExitStack() as stack:
-        lines = {sent: stack.enter_context(closing(Line(hasty.gateway))) for sent in halves}
+        lines = {sent: stack.enter_context(closing(Line(hasty.gateway.settings.port))) for sent in halves}
         for sent, line in lines.items():
             line.send(sent)
         for sent, line in lines.items():
@@ -163,7 +163,7 @@ def test_a_client_that_leaves_ends_all_its_requests(served: Served) -> None:
     task = served.client.submit()
     path = f"/v1/tasks/{task['id']}".encode()
     waiting, streams = served.gateway.factory.waiting, served.gateway.factory.streams
-    with closing(Line(served.gateway)) as line, closing(Line(served.gateway)) as other:
+    with closing(Line(served.gateway.settings.port)) as line, closing(Line(served.gateway.settings.port)) as other:
         for one, query in ((line, b"?wait=60"), (other, b"/events")):
             one.send(b"GET " + path + query + b" HTTP/1.1\r\n" + HOST + b"\r\n")
             one.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -172,7 +172,7 @@ def test_a_client_that_leaves_ends_all_its_requests(served: Served) -> None:
 
 
 def test_a_kept_connection_gets_no_longer_for_its_next_request(hasty: Served) -> None:
-    with closing(Line(hasty.gateway)) as line:
+    with closing(Line(hasty.gateway.settings.port)) as line:
         line.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
         assert line.answer().status == 200
         line.send(b"\r\n")
@@ -183,7 +183,7 @@ def test_waits_streams_and_steady_bodies_take_their_time(hasty: Served) -> None:
     task, _ = hasty.processing()
     path = f"/v1/tasks/{task['id']}".encode()
     with ExitStack() as stack:
-        wait, slow = (stack.enter_context(closing(Line(hasty.gateway))) for _ in range(2))
+        wait, slow = (stack.enter_context(closing(Line(hasty.gateway.settings.port))) for _ in range(2))
         stream = stack.enter_context(hasty.follow(path.decode() + "/events"))
         wait.send(b"GET " + path + b"?wait=2 HTTP/1.1\r\n" + HOST + b"\r\n")
         body = b'{"prompt":"x"' + b" " * 4_000 + b"}"
@@ -205,7 +205,7 @@ def test_garbage_after_a_request_does_not_touch_its_answer(served: Served, line:
 
 
 def test_a_refused_client_that_stays_is_dropped(hasty: Served) -> None:
-    with closing(Line(hasty.gateway)) as line:
+    with closing(Line(hasty.gateway.settings.port)) as line:
         line.send(b"nonsense\r\n\r\n")
         assert line.answer().status == 400
         with pytest.raises(OSError, match=r"reset|pipe|abort"):
@@ -243,7 +243,9 @@ def test_too_many_connections_are_told_and_the_rest_not_even_that(tmp_path: Path
     with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, connection_limits=limits) as served, ExitStack() as stack:
         served.vendor.on_submit = lambda _: envelope(400, "no")
         request = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"
-        first, second, third, fourth = (stack.enter_context(closing(Line(served.gateway))) for _ in range(4))
+        first, second, third, fourth = (
+            stack.enter_context(closing(Line(served.gateway.settings.port))) for _ in range(4)
+        )
         fourth.rest()
         first.send(request)
         assert first.answer().status == 200
@@ -252,7 +254,11 @@ def test_too_many_connections_are_told_and_the_rest_not_even_that(tmp_path: Path
         assert refused.problem == (503, "too_many_connections")
         assert (refused.headers["retry-after"], refused.headers["connection"]) == ("5", "close")
         assert third.rest() == b""
+        callback = stack.enter_context(closing(Line(served.gateway.settings.port)))
+        callback.send(b"POST /callbacks/nanobanana/x HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}")
+        assert callback.answer().problem == (503, "too_many_connections")
+        assert callback.rest() == b""
         second.close()
-        again = stack.enter_context(closing(Line(served.gateway)))
+        again = stack.enter_context(closing(Line(served.gateway.settings.port)))
         again.send(request)
         assert again.answer().status == 200

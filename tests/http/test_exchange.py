@@ -1,0 +1,176 @@
+"""What becomes of an application's answer on the wire, and what it receives."""
+
+from typing import Any
+
+import pytest
+
+from tests.http.application import PIECE, PIECES, Application
+from tests.support.bare import BareServer
+from tests.support.line import Line, request
+from tests.support.waiting import until
+
+LEFT = {"type": "http.disconnect"}
+
+
+# --- answers
+
+
+def test_an_answer_of_known_length_goes_out_as_it_is_made(application: Application, line: Line) -> None:
+    line.ask("/parts")
+    head = line.answer(without_body=True)
+    assert (head.status, head.headers["content-length"], head.headers["content-type"]) == (200, "11", "text/plain")
+    assert "date" in head.headers
+    assert not {"connection", "transfer-encoding"} & set(head.headers)
+    assert line.read(5) == b"hello"
+    application.let_go()
+    assert line.read(6) == b" world"
+    line.ask("/short")
+    assert line.answer().body == b"ok"
+
+
+def test_the_head_of_an_answer_in_chunks_does_not_wait(application: Application, line: Line) -> None:
+    line.ask("/chunks")
+    head = line.answer()
+    assert head.headers["transfer-encoding"] == "chunked"
+    assert "content-length" not in head.headers
+    application.let_go()
+    assert [line.chunk() for _ in range(3)] == [b"one", b"two" * 100, b""]
+    line.ask("/empty-chunks")
+    assert line.answer().headers["transfer-encoding"] == "chunked"
+    assert line.chunk() == b""
+    line.ask("/short")
+    assert line.answer().body == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "length"),
+    [
+        ("HEAD", "/short", 200, "2"),
+        ("HEAD", "/empty-chunks", 200, None),
+        ("GET", "/no-content", 204, None),
+        ("HEAD", "/no-content", 204, None),
+        ("GET", "/unchanged", 304, None),
+        ("GET", "/unchanged-of-length", 304, "100"),
+    ],
+)
+def test_answers_without_a_body_end_with_their_head(
+    line: Line, method: str, path: str, status: int, length: str | None
+) -> None:
+    line.send(request(path, method=method) + request("/short"))
+    head = line.answer(without_body=True)
+    assert (head.status, head.headers.get("content-length")) == (status, length)
+    assert "transfer-encoding" not in head.headers
+    assert line.answer().body == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("too-short", b"short"),
+        ("too-long", b"hello"),
+        ("fail-amid", b"5\r\nhello\r\n"),
+        ("half-answer", b"5\r\nhello\r\n"),
+        ("two-ends", b"hello"),
+    ],
+)
+def test_an_answer_that_goes_wrong_ends_the_connection(line: Line, path: str, body: bytes) -> None:
+    line.ask(f"/{path}")
+    assert line.answer(without_body=True).status == 200
+    assert line.rest() == body
+
+
+@pytest.mark.parametrize(
+    "path", ["fail-first", "fail-after-start", "no-answer", "body-first", "two-starts", "own-transfer"]
+)
+def test_what_is_no_answer_does_not_reach_the_wire(line: Line, path: str) -> None:
+    line.ask(f"/{path}")
+    assert line.rest() == b""
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\r", b"\n"])
+@pytest.mark.parametrize("bent", [b"x-a: 1%bx-b=2", b"x-a=1%bx-b: 2", b"x-a=1%b", b"%bx-a=1", b"x-a=%b\r\nbody"])
+def test_a_header_of_more_than_one_line_is_not_sent(
+    application: Application, line: Line, bent: bytes, end: bytes
+) -> None:
+    line.ask("/split", method="POST", body=bent % end)
+    assert application.noted() == "refused"
+    assert line.rest() == b""
+
+
+def test_a_slow_reader_is_waited_for(application: Application, server: BareServer) -> None:
+    with Line(server.port, window=4096) as line:
+        line.ask("/flood")
+        connection = until(lambda: server.connection(line.address), what="the connection")
+        until(lambda: connection.flow.write_paused, what="the application having to wait")
+        assert connection.transport.get_write_buffer_size() < 4 * len(PIECE)
+        assert line.answer(without_body=True).status == 200
+        for _ in range(PIECES):
+            assert line.read(len(PIECE)) == PIECE
+    assert [application.noted() for _ in range(PIECES + 1)] == [*range(PIECES), "sent"]
+
+
+def test_who_leaves_amid_an_answer_costs_the_application_nothing(application: Application, server: BareServer) -> None:
+    with Line(server.port, window=4096) as line:
+        line.ask("/flood")
+        assert line.answer(without_body=True).status == 200
+    assert [application.noted() for _ in range(PIECES + 1)] == [*range(PIECES), "sent"]
+
+
+# --- requests
+
+
+def test_a_body_is_waited_for_with_a_word(line: Line) -> None:
+    line.send(request("/echo", method="POST", headers=b"Expect: 100-continue\r\nContent-Length: 5\r\n"))
+    assert line.read(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    line.send(b"hello")
+    assert line.answer().body == b"hello"
+    line.send(request("/echo", method="POST", headers=b"Expect: 100-Continue\r\n", body=b"hello"))
+    assert line.read(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert line.answer().body == b"hello"
+
+
+def test_no_word_is_said_for_a_body_that_nobody_wants(line: Line) -> None:
+    line.send(request("/short", method="POST", headers=b"Expect: 100-continue\r\nContent-Length: 5\r\n"))
+    assert line.answer().body == b"ok"
+    line.send(b"hello" + request("/short"))
+    assert line.answer().body == b"ok"
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 1_000_000])
+def test_bodies_arrive_whole(line: Line, size: int) -> None:
+    body = bytes(range(251)) * (size // 251 + 1)
+    line.ask("/echo", method="POST", body=body[:size])
+    assert line.answer().body == body[:size]
+
+
+def test_a_body_that_comes_byte_by_byte(line: Line) -> None:
+    line.send(request("/echo", method="POST", headers=b"Transfer-Encoding: chunked\r\n"))
+    for byte in b"3\r\nabc\r\n2;more=x\r\nde\r\n0\r\n\r\n":
+        line.send(bytes([byte]))
+    assert line.answer().body == b"abcde"
+
+
+def test_after_the_body_comes_word_of_the_client_leaving(application: Application, server: BareServer) -> None:
+    with Line(server.port) as line:
+        line.ask("/wait-to-leave")
+        assert application.noted() == "waiting"
+        assert not application.has_noted()
+    assert [application.noted(), application.noted()] == [LEFT, LEFT]
+
+
+def test_after_the_body_comes_word_of_the_answer(application: Application, line: Line) -> None:
+    line.ask("/wait-to-answer")
+    application.let_go()
+    assert application.noted() is False
+    assert application.noted() == LEFT
+    assert line.answer().status == 200
+
+
+def test_two_tasks_that_receive_lose_nothing(application: Application, line: Line) -> None:
+    line.send(request("/two-receive", method="POST", headers=b"Content-Length: 10\r\n"))
+    assert application.noted() == "waiting"
+    line.send(b"hello")
+    messages: list[dict[str, Any]] = application.noted()
+    assert sorted(message["body"] for message in messages) == [b"", b"hello"]
+    line.send(b"world")
+    assert line.answer().body == b"helloworld"

@@ -1,0 +1,174 @@
+"""How long a connection is kept, for which requests, and how it ends."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.http.limits import ConnectionLimits
+from tests.http.application import Application
+from tests.support.bare import BareServer
+from tests.support.line import Line, request
+from tests.support.waiting import until
+
+HASTE = ConnectionLimits(head_seconds=0.4, body_seconds=0.4, farewell_seconds=0.2, look_seconds=0.05)
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[BareServer]:
+    """A server that waits for nobody."""
+    with BareServer(Application(), limits=HASTE, keep_alive=0.3) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /short HTTP/1.0\r\n\r\n",
+        b"GET /short HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n",
+        request("/short", headers=b"Connection: close\r\n"),
+        request("/short", headers=b"Connection: Keep-Alive, Close\r\n"),
+    ],
+)
+def test_a_client_can_ask_to_close(line: Line, sent: bytes) -> None:
+    line.send(sent)
+    answer = line.answer()
+    assert (answer.body, answer.headers["connection"]) == (b"ok", "close")
+    assert line.rest() == b""
+
+
+def test_an_application_can_ask_to_close(application: Application, line: Line) -> None:
+    line.ask("/last")
+    application.let_go()
+    assert (answer := line.answer()).body == b"last"
+    assert answer.headers["connection"] == "close"
+    assert line.rest() == b""
+
+
+def test_requests_in_one_piece_are_answered_in_turn(application: Application, line: Line) -> None:
+    echo = request("/echo", method="POST", body=b"hello")
+    line.send(request("/slow") + echo + request("/chunks", method="HEAD") + request("/short") + echo)
+    application.let_go()
+    assert line.answer().body == b"slow"
+    assert line.answer().body == b"hello"
+    application.let_go()
+    assert line.answer().status == 200
+    assert line.answer().body == b"ok"
+    assert line.answer().body == b"hello"
+    assert not application.has_noted()
+
+
+def test_more_requests_than_are_read_at_once_are_answered_in_turn(line: Line) -> None:
+    """The server stops reading while a request waits for the one before it."""
+    line.send(b"".join(request("/echo", method="POST", body=b"%d" % number) * 3 for number in range(3000)))
+    assert [line.answer().body for _ in range(9000)] == [b"%d" % number for number in range(3000) for _ in range(3)]
+
+
+def test_nothing_more_is_read_while_requests_wait_for_their_turn(
+    application: Application, server: BareServer, line: Line
+) -> None:
+    """Else they would pile up: a piece of a quarter of a megabyte may be thousands of them."""
+    line.send(request("/slow") * 3)
+    for is_paused in (True, True, False):
+        until(application.has_noted, what="the next request")
+        assert server.connection(line.address).flow.read_paused is is_paused
+        application.let_go()
+        assert line.answer().body == b"slow"
+
+
+@pytest.mark.parametrize("more", [request("/slow"), request("/slow")[:9], request("/slow")[:-1]])
+def test_nothing_is_asked_of_the_application_after_the_last_answer(
+    application: Application, server: BareServer, line: Line, more: bytes
+) -> None:
+    line.send(request("/last") + more)
+    application.let_go()
+    assert line.answer().body == b"last"
+    line.send(request("/slow")[len(more) :])
+    assert line.rest() == b""
+    until(lambda: server.connection(line.address) is None, what="the end of the connection")
+    assert not application.has_noted()
+
+
+def test_an_idle_connection_is_closed(hasty: BareServer) -> None:
+    with Line(hasty.port) as line:
+        for _ in range(3):
+            line.ask("/short")
+            assert line.answer().body == b"ok"
+        assert line.rest() == b""
+
+
+def test_a_connection_is_not_idle_while_it_is_answered_or_used() -> None:
+    application = Application()
+    with BareServer(application, keep_alive=0.2) as server, Line(server.port) as line:
+        line.ask("/short")
+        assert line.answer().body == b"ok"
+        line.ask("/slow")
+        with Line(server.port) as idle:
+            for _ in range(2):
+                idle.ask("/short")
+                assert idle.answer().body == b"ok"
+            # Three times as long as idle connections are kept.
+            for _ in range(3):
+                with Line(server.port) as idler:
+                    idler.ask("/short")
+                    assert idler.answer().body == b"ok"
+                    assert idler.rest() == b""
+            assert idle.rest() == b""
+        application.let_go()
+        assert line.answer().body == b"slow"
+        # A request of which a part is there is no longer idleness either.
+        line.send(request("/short")[:10])
+        with Line(server.port) as idler:
+            idler.ask("/short")
+            assert idler.answer().body == b"ok"
+            assert idler.rest() == b""
+        line.send(request("/short")[10:])
+        assert line.answer().body == b"ok"
+
+
+def test_a_client_that_does_not_leave_after_the_last_answer_is_dropped(hasty: BareServer) -> None:
+    sent = [b"nonsense\r\n\r\n", b"GET", b"GET /", b"POST /short HTTP/1.1\r\nContent-Length: 5\r\nHost: a\r\n\r\na"]
+    lines = [Line(hasty.port) for _ in sent]
+    for line, more in zip(lines, sent, strict=True):
+        line.send(request("/closing") + more)
+        assert line.answer().body == b"ok"
+        assert line.rest() == b""
+    until(lambda: not hasty.connections, what="the end of all connections")
+    for line in lines:
+        line.close()
+    # It looks after others as before.
+    with Line(hasty.port) as line:
+        line.send(b"GET")
+        assert line.answer().status == 408
+
+
+def test_nonsense_behind_a_request_does_not_keep_the_connection() -> None:
+    application = Application()
+    with BareServer(application, limits=HASTE) as server, Line(server.port) as line:
+        line.send(request("/slow") + b"nonsense\r\n\r\n")
+        application.let_go()
+        assert line.answer().body == b"slow"
+        assert line.rest() == b""
+        until(lambda: not server.connections, what="the end of the connection")
+
+
+def test_a_stop_closes_idle_connections_and_waits_for_answers() -> None:
+    application = Application()
+    with BareServer(application) as server:
+        new, idle, busy, busier = (Line(server.port) for _ in range(4))
+        idle.ask("/short")
+        assert idle.answer().body == b"ok"
+        busy.ask("/slow")
+        busier.send(request("/echo", method="POST", headers=b"Content-Length: 5\r\n") + b"hel")
+        until(lambda: len(server.connections) == 4 and len(server.tasks) == 2, what="all to be there")
+        server.begin_to_stop()
+        assert new.rest() == idle.rest() == b""
+        busier.send(b"lo" + request("/short"))
+        answer = busier.answer()
+        assert (answer.body, answer.headers["connection"]) == (b"hello", "close")
+        assert busier.rest() == b""
+        application.let_go()
+        answer = busy.answer()
+        assert (answer.body, answer.headers["connection"]) == (b"slow", "close")
+        assert busy.rest() == b""
+        for line in (new, idle, busy, busier):
+            line.close()
