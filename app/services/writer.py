@@ -114,7 +114,7 @@ class Writer:
         if self._worker is not None:
             await self._worker
         while self._committed:
-            await asyncio.sleep(0)
+            _settle(*self._committed.popleft())
 
     @property
     def is_stuck(self) -> bool:
