@@ -126,6 +126,7 @@ class Application:
 
     async def two_receive(self, scope: Scope, receive: Receive, send: Send) -> None:
         waiting = [asyncio.ensure_future(receive()) for _ in range(2)]
+        await asyncio.sleep(0)  # so that both have begun to
         self._notes.put("waiting")
         messages = await asyncio.gather(*waiting)
         self._notes.put(messages)
