@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import httptools
 import structlog
+import uuid_utils
 from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -181,11 +182,12 @@ class Connection(HttpToolsProtocol):
             self._take_absolute_target()
         # The parser takes what follows a body for headers; it must not get among those that were checked.
         headers, self.headers = self.headers, []
-        method = self.parser.get_method()
+        method, version = self.parser.get_method(), self.parser.get_http_version()
         self.cycle = exchange = Exchange(
             self,
             is_head=method == b"HEAD",
-            keep_alive=self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0",
+            knows_chunks=version != "1.0",
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             expects_continue=self.expect_100_continue,
         )
         if self._current is not None and not self._current.response_complete:
@@ -350,8 +352,9 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             return
         cycle = self.cycle
+        request_id = uuid_utils.uuid4().hex
         address = f"{self.client[0]}:{self.client[1]}" if self.client else None
-        _log.info("request_refused", status=error.status, code=error.code, client=address)
+        _log.info("request_refused", status=error.status, code=error.code, client=address, request_id=request_id)
         self._is_refused = True
         self._begin_watch()
         if self._in_head and cycle is not None and not cycle.response_complete:
@@ -364,5 +367,5 @@ class Connection(HttpToolsProtocol):
             if cycle.response_started or self._waiting:
                 self.transport.close()
                 return
-        self.transport.write(refusal(error))
+        self.transport.write(refusal(error, request_id))
         self.transport.write_eof()

@@ -53,6 +53,7 @@ class Exchange:
         "_connection",
         "_head",
         "_is_head",
+        "_knows_chunks",
         "_left",
         "_news",
         "_news_event",
@@ -65,7 +66,9 @@ class Exchange:
         "response_started",
     )
 
-    def __init__(self, connection: Answerer, *, is_head: bool, keep_alive: bool, expects_continue: bool) -> None:
+    def __init__(
+        self, connection: Answerer, *, is_head: bool, knows_chunks: bool, keep_alive: bool, expects_continue: bool
+    ) -> None:
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
         self.body: bytes | bytearray = b""
@@ -76,10 +79,11 @@ class Exchange:
         self.response_complete = False
         self._connection = connection
         self._is_head = is_head
+        self._knows_chunks = knows_chunks
         self._head = b""
         """The head of the answer while it waits for the body's first part."""
-        self._left = 0
-        """How much of the announced body is still to be sent."""
+        self._left: int | None = 0
+        """How much of the announced body is still to be sent; None if it goes on until the end of the connection."""
         self._chunked = False
         self._news = False
         """Whether something has happened that `receive` is to tell."""
@@ -168,24 +172,21 @@ class Exchange:
             self._news_event.set()
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        length: int | None = None
-        says_close = False
+        stated: dict[bytes, bytes] = {}
         pieces = [STATUS_LINE[status]]
         for name, value in (*self._connection.default_headers, *headers):
             pieces += (name, b": ", value, b"\r\n")
             if name in _FRAMING:
-                if name == b"content-length":
-                    length = int(value)
-                elif name == b"connection":
-                    says_close = b"close" in value.lower()
-                else:
-                    raise RuntimeError("how an answer is transferred is ours to say")
-        if says_close:
+                stated[name] = value
+        if b"transfer-encoding" in stated:
+            raise RuntimeError("how an answer is transferred is ours to say")
+        if b"close" in stated.get(b"connection", b"").lower():
             self.keep_alive = False
         elif not self.keep_alive:
             pieces += _CLOSE
         is_bodyless = self._is_head or status in _BODYLESS
-        self._chunked = length is None and not is_bodyless
+        length = 0 if is_bodyless else _length(stated.get(b"content-length"))
+        self._chunked = length is None and self._knows_chunks
         if self._chunked:
             pieces += _CHUNKED
         pieces.append(b"\r\n")
@@ -194,10 +195,10 @@ class Exchange:
         lines = len(pieces) // 4 + 2
         if head.count(b"\n") != lines or head.count(b"\r") != lines:
             raise RuntimeError("a header has more than one line")
-        self._left = 0 if is_bodyless else length or 0
+        self._left = 0 if self._chunked else length
         self.response_started = True
         self.expects_continue = False
-        if self._chunked:
+        if length is None:
             # Nobody knows when the first part comes; that there will be some is news already.
             self._connection.transport.write(head)
         else:
@@ -208,7 +209,7 @@ class Exchange:
             body = b""
         elif self._chunked:
             body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"0\r\n\r\n" if is_last else b"")
-        else:
+        elif self._left is not None:
             self._left -= len(body)
             if self._left < 0:
                 raise RuntimeError("the answer is longer than announced")
@@ -224,3 +225,7 @@ class Exchange:
             if not self.keep_alive:
                 self._connection.end()
             self._connection.on_response_complete()
+
+
+def _length(stated: bytes | None) -> int | None:
+    return None if stated is None else int(stated)

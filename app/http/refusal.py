@@ -2,16 +2,14 @@
 
 import json
 
-import uuid_utils
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.api.problems import MEDIA_TYPE, problem_body
 from app.errors import GatewayError
 
 
-def refusal(error: GatewayError) -> bytes:
+def refusal(error: GatewayError, request_id: str) -> bytes:
     """Write a problem as the last answer on a connection."""
-    request_id = uuid_utils.uuid4().hex
     body = problem_body(error.status, error.code, error.title, error.detail) | {"request_id": request_id}
     content = json.dumps(body, separators=(",", ":")).encode()
     headers = {

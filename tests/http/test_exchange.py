@@ -42,6 +42,15 @@ def test_the_head_of_an_answer_in_chunks_does_not_wait(application: Application,
     assert line.answer().body == b"ok"
 
 
+def test_a_client_of_before_chunks_reads_to_the_end_of_the_connection(application: Application, line: Line) -> None:
+    line.send(b"GET /chunks HTTP/1.0\r\n\r\n")
+    head = line.answer()
+    assert {"transfer-encoding", "content-length"}.isdisjoint(head.headers)
+    assert head.headers["connection"] == "close"
+    application.let_go()
+    assert line.rest() == b"one" + b"two" * 100
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "length"),
     [
