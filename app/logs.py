@@ -93,7 +93,9 @@ class LineWriter:
             structlog.processors.format_exc_info(None, level, fields)
         if request_id := current_request_id():
             fields["request_id"] = request_id
-        self._events.append((time.time_ns(), level, event, fields))
+        # Made first: between finding the list and adding to it no other thread may get to write and leave that list.
+        told = (time.time_ns(), level, event, fields)
+        self._events.append(told)
         if level not in _CAN_WAIT:
             self.flush()
             return
@@ -143,9 +145,10 @@ class _LibraryHandler(logging.Handler):
         super().__init__()
         self._lines = lines
 
-    def createLock(self) -> None:  # noqa: N802 -- the standard library's name
-        """Have no lock: the writer has one, and two might be taken in either order."""
-        self.lock = None
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take no lock: the writer has one, and two might be taken in either order."""
+        self.emit(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell it like an event of ours."""

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,6 +90,32 @@ def test_a_value_may_tell_of_itself_while_its_line_is_made() -> None:
     lines = LineWriter(file, render_line, Redactor([]))
     lines.tell("info", "counted", {"value": Talkative()})
     assert [line.split()[3:] for line in file.getvalue().splitlines()] == [["I"], ["counted", "value=self"]]
+
+
+def test_no_line_is_lost_to_another_thread_that_writes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    lines = LineWriter(file, render_line, Redactor([]))
+
+    def look_at_clock() -> int:
+        lines.flush()
+        return 0
+
+    monkeypatch.setattr(time, "time_ns", look_at_clock)
+    lines.tell("info", "first", {})
+    assert file.getvalue().split()[-1] == "first"
+
+
+def test_lines_of_libraries_take_no_lock_but_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is there none where the standard library expects one: from Python 3.13 on it would take that itself."""
+    with told(monkeypatch, "console") as file:
+        handler = logging.getLogger().handlers[0]
+        assert handler.lock is not None
+        with handler.lock:
+            thread = threading.Thread(target=logging.getLogger("theirs").warning, args=["told"])
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive()
+    assert file.getvalue().split()[-1] == "told"
 
 
 async def test_lines_are_gathered_until_a_warning_and_stay_in_order() -> None:
