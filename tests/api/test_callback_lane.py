@@ -240,3 +240,9 @@ def test_the_log_tells_of_refused_callbacks_and_not_their_address(tmp_path: Path
     for secret in (path.rpartition("/")[2], path[:-1].rpartition("/")[2]):
         assert secret not in gateway.log
     assert [line["task_id"] for line in by_lane if line["event"] == "callback"] == [task["id"]]
+
+
+def test_however_a_length_is_written_there_is_an_answer(line: Line) -> None:
+    zeros = b"Content-Length: " + b"0" * 5000 + b"2\r\n"
+    line.send(request("/callbacks/nanobanana/nonsense", method="POST", headers=zeros) + b"{}")
+    assert line.answer().problem == (404, "unknown_callback")
