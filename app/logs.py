@@ -13,6 +13,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import NoneType
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -25,6 +26,7 @@ _is_plain = re.compile(r"[\w.:/+@~-]+").fullmatch
 _to_json = msgspec.json.Encoder(enc_hook=repr).encode
 _in_colors = structlog.dev.ConsoleRenderer(colors=True)
 _EVENT_WIDTH = 16
+_PLAIN_VALUES = (str, int, float, list, tuple, dict, NoneType)
 _CAN_WAIT = frozenset({"debug", "info"})
 # Nobody reads faster. What a killed process told within it is lost.
 _GATHER_SECONDS = 0.02
@@ -93,7 +95,9 @@ class LineWriter:
             structlog.processors.format_exc_info(None, level, fields)
         if request_id := current_request_id():
             fields["request_id"] = request_id
-        self._events.append((time.time_ns(), level, event, fields))
+        # Made first: between finding the list and adding to it no other thread may get to write and leave that list.
+        told = (time.time_ns(), level, event, fields)
+        self._events.append(told)
         if level not in _CAN_WAIT:
             self.flush()
             return
@@ -143,9 +147,10 @@ class _LibraryHandler(logging.Handler):
         super().__init__()
         self._lines = lines
 
-    def createLock(self) -> None:  # noqa: N802 -- the standard library's name
-        """Have no lock: the writer has one, and two might be taken in either order."""
-        self.lock = None
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take no lock: the writer has one, and two might be taken in either order."""
+        self.emit(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell it like an event of ours."""
@@ -176,7 +181,9 @@ def _renderer(log_format: Literal["console", "json"]) -> _Render:
 
 def render_json(timestamp: str, level: str, event: str, fields: dict[str, Any]) -> str:
     """Write a log line for machines."""
-    line = {"timestamp": timestamp, "level": level, "event": event, **fields}
+    line: dict[str, Any] = {"timestamp": timestamp, "level": level, "event": event}
+    # Bytes would come as base64, in which nobody finds what is to be blotted out, and objects with all their fields.
+    line |= {name: value if isinstance(value, _PLAIN_VALUES) else repr(value) for name, value in fields.items()}
     try:
         return _to_json(line).decode()
     except UnicodeEncodeError:

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,6 +92,32 @@ def test_a_value_may_tell_of_itself_while_its_line_is_made() -> None:
     assert [line.split()[3:] for line in file.getvalue().splitlines()] == [["I"], ["counted", "value=self"]]
 
 
+def test_no_line_is_lost_to_another_thread_that_writes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    lines = LineWriter(file, render_line, Redactor([]))
+
+    def look_at_clock() -> int:
+        lines.flush()
+        return 0
+
+    monkeypatch.setattr(time, "time_ns", look_at_clock)
+    lines.tell("info", "first", {})
+    assert file.getvalue().split()[-1] == "first"
+
+
+def test_lines_of_libraries_take_no_lock_but_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is there none where the standard library expects one: from Python 3.13 on it would take that itself."""
+    with told(monkeypatch, "console") as file:
+        handler = logging.getLogger().handlers[0]
+        assert handler.lock is not None
+        with handler.lock:
+            thread = threading.Thread(target=logging.getLogger("theirs").warning, args=["told"])
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive()
+    assert file.getvalue().split()[-1] == "told"
+
+
 async def test_lines_are_gathered_until_a_warning_and_stay_in_order() -> None:
     file = io.StringIO()
     lines = LineWriter(file, render_line, Redactor([]))
@@ -143,3 +170,12 @@ def test_tracebacks_are_told_whoever_tells_them(monkeypatch: pytest.MonkeyPatch,
         assert {"part": "x", "password": "***", "reason": "two words"}.items() <= lines[3].items()
     else:
         assert "part=x password='***' reason='two words'" in text.splitlines()[-1]
+
+
+def test_values_that_are_not_json_are_written_as_they_look() -> None:
+    """What is to be blotted out must be found in them."""
+    fields = {"body": b"the key", "where": Path("/tmp"), "several": ["a", 1], "nothing": None}  # noqa: S108 -- a name
+    line = json.loads(render_json("now", "info", "event", fields))
+    assert line["body"] == "b'the key'"
+    assert line["where"] == repr(Path("/tmp"))  # noqa: S108 -- as above
+    assert (line["several"], line["nothing"]) == (["a", 1], None)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.problems import from_error
 from app.errors import OriginNotAllowed
+from app.factory import CALLBACK_PATH
 
 # What a page may read of an answer besides its body. `Content-Type` and a few more it may read anyway.
 _EXPOSED = [
@@ -45,6 +46,13 @@ class Cors(CORSMiddleware):
             expose_headers=_EXPOSED,
             max_age=_PREFLIGHT_SECONDS,
         )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request. No page sends callbacks, nor reads what they are answered, whichever way they take."""
+        if scope["type"] == "http" and scope["path"].startswith(CALLBACK_PATH):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Answer a browser that asks whether a page may send a request."""

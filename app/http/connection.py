@@ -28,6 +28,8 @@ from app.http.watch import Watch
 _ABSOLUTE_SCHEMES = frozenset({b"http", b"https"})
 # Linux has it; elsewhere who reads nothing may keep a connection.
 _UNREAD_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+# Enough for any body that is small.
+_LENGTH_DIGITS = 9
 _log = structlog.get_logger("app.request")
 
 
@@ -56,8 +58,8 @@ class Connection(HttpToolsProtocol):
         self._watch = watch
         self._busy = busy
         self._lane = lane
-        self._for_lane: Headers | None = None
-        """The headers of the request that is arriving if it takes the lane, once it is here."""
+        self._for_lane: tuple[str, Headers] | None = None
+        """Whom the request that is arriving is for, and its headers, if it takes the lane."""
         self._is_receiving = False
         """Whether a request has begun that has not ended."""
         self._in_head = True
@@ -183,6 +185,12 @@ class Connection(HttpToolsProtocol):
         # The parser takes what follows a body for headers; it must not get among those that were checked.
         headers, self.headers = self.headers, []
         method, version = self.parser.get_method(), self.parser.get_http_version()
+        is_next = self._current is None or self._current.response_complete
+        addressee = None
+        if self._lane is not None and is_next and method == b"POST" and self._has_small_body():
+            addressee = self._lane.recognize(self.url)
+        scope = {} if addressee else self._scope(headers)
+        # From here on nothing can be wrong with the head: a request that is refused leaves the newest one as it was.
         self.cycle = exchange = Exchange(
             self,
             is_head=method == b"HEAD",
@@ -190,14 +198,14 @@ class Connection(HttpToolsProtocol):
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             expects_continue=self.expect_100_continue,
         )
-        if self._current is not None and not self._current.response_complete:
-            self._waiting.append((exchange, self._scope(headers)))
-            self.flow.pause_reading()
-        elif self._lane is not None and self._has_small_body() and method == b"POST" and self._lane.takes(self.url):
-            self._for_lane = headers
+        if addressee:
+            self._for_lane = (addressee, headers)
             self._current = exchange
+        elif is_next:
+            self._run(exchange, scope)
         else:
-            self._run(exchange, self._scope(headers))
+            self._waiting.append((exchange, scope))
+            self.flow.pause_reading()
         self._in_head = False
         self._unparsed = 0
 
@@ -206,7 +214,8 @@ class Connection(HttpToolsProtocol):
         self._unparsed = 0
         self._body_bytes += len(body)
         exchange = self.cycle
-        if exchange.response_complete:
+        # A request behind the last answer is read as what follows an answer is, and nobody takes it.
+        if exchange.response_complete or self._is_ending:
             self._unread += len(body)
             if self._unread > self._limits.unread_bytes:
                 self.transport.close()
@@ -218,7 +227,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request; its answer may still be under way."""
         if self._lane is not None and self._for_lane is not None:
-            self._start_task(self._take_lane(self._lane, self.cycle, self.url, self._for_lane))
+            self._start_task(self._take_lane(self._lane, self.cycle, *self._for_lane))
             self._for_lane = None
         self.cycle.end_body()
         self._is_receiving = False
@@ -245,12 +254,20 @@ class Connection(HttpToolsProtocol):
         if self.timeout_keep_alive_task is None:
             self._look_whether_idle()
 
+    def read_on(self) -> None:
+        """Read on for an application that waits to be told more, unless so many requests wait that they would pile up."""
+        if len(self._waiting) <= self._limits.waiting:
+            self.flow.resume_reading()
+
     def _run(self, exchange: Exchange, scope: Scope) -> None:
         self._current = exchange
         self._start_task(exchange.run(self.app, scope))
 
-    async def _take_lane(self, lane: Lane, exchange: Exchange, target: bytes, headers: Headers) -> None:
-        exchange.answer(await lane.answer(target, headers, bytes(exchange.body), self.client))
+    async def _take_lane(self, lane: Lane, exchange: Exchange, addressee: str, headers: Headers) -> None:
+        answer = await lane.answer(addressee, headers, bytes(exchange.body), self.client)
+        if self.flow.write_paused:
+            await self.flow.drain()  # a client that reads no answers gets no more of them
+        exchange.answer(answer)
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
@@ -310,7 +327,9 @@ class Connection(HttpToolsProtocol):
 
     def _has_small_body(self) -> bool:
         """Whether a body is announced that may be waited for whole, without a word before it."""
-        return self._announced.isdigit() and int(self._announced) <= HIGH_WATER_LIMIT and not self.expect_100_continue
+        # What is announced by more digits, zeros in front of them, goes the usual way.
+        is_short = len(self._announced) <= _LENGTH_DIGITS and self._announced.isdigit()
+        return is_short and int(self._announced) <= HIGH_WATER_LIMIT and not self.expect_100_continue
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)

@@ -31,6 +31,10 @@ class Answerer(Protocol):
         """Headers of every answer."""
         ...
 
+    def read_on(self) -> None:
+        """Read on, as the application waits for what comes."""
+        ...
+
     def on_response_complete(self) -> None:
         """Go on to the next request."""
         ...
@@ -138,7 +142,7 @@ class Exchange:
             self._connection.transport.write(_CONTINUE)
             self.expects_continue = False
         if not self.disconnected and not self.response_complete:
-            self._connection.flow.resume_reading()
+            self._connection.read_on()
             if not self._news:
                 self._news_event = self._news_event or asyncio.Event()
                 await self._news_event.wait()

@@ -11,10 +11,10 @@ Answer = tuple[int, Headers, bytes]
 class Lane(Protocol):
     """Answers POST requests with small bodies of announced length; others go to the application, which answers alike."""
 
-    def takes(self, target: bytes) -> bool:
-        """Whether requests to this target (path and query as they came) may take the lane."""
+    def recognize(self, target: bytes) -> str | None:
+        """Tell whom a request to this target (path and query as they came) is for; None if it doesn't take the lane."""
         ...
 
-    async def answer(self, target: bytes, headers: Headers, body: bytes, client: tuple[str, int] | None) -> Answer:
+    async def answer(self, addressee: str, headers: Headers, body: bytes, client: tuple[str, int] | None) -> Answer:
         """Answer a request; whatever happens, there is an answer."""
         ...

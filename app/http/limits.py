@@ -11,7 +11,8 @@ class ConnectionLimits:
     line and headers) has `head_seconds` to arrive, all of it `body_seconds` and a second for each `body_pace` bytes.
     `unread_bytes` of a body may follow its answer: most clients read no answer before they have sent everything, and
     one that is cut off while it sends loses the answer. The refusal of a request has `farewell_seconds` to be read.
-    A client that takes nothing of what is sent to it for `unread_seconds` is dropped (on Linux, by the system).
+    While more than `waiting` requests wait for the answers before theirs nothing more is read, not even that the client
+    has left. A client that takes nothing of what is sent to it for `unread_seconds` is dropped (on Linux, by the system).
     All times are looked at every `look_seconds`.
     """
 
@@ -23,6 +24,7 @@ class ConnectionLimits:
     head_seconds: float = 15.0
     body_seconds: float = 30.0
     body_pace: int = 4 * 1024
+    waiting: int = 16
     unread_bytes: int = 64 * 1024 * 1024
     farewell_seconds: float = 2.0
     unread_seconds: float = 60.0

@@ -1,6 +1,7 @@
 """Looking after requests that are on their way for long."""
 
 import asyncio
+from contextvars import Context
 from typing import Protocol
 
 
@@ -30,7 +31,8 @@ class Watch:
         self._connections.add(connection)
         if not self._is_looking:
             self._is_looking = True
-            connection.loop.call_later(self._look_seconds, self._look, connection.loop)
+            # Not in the context of whoever happens to be first: what is told of others would have its request's id.
+            connection.loop.call_later(self._look_seconds, self._look, connection.loop, context=Context())
 
     def discard(self, connection: Watched) -> None:
         """Look at it no more."""

@@ -56,9 +56,13 @@ class Callbacks:
         self._question_due = question_due
         self._scrub = scrubber
 
+    def task_of(self, token: str) -> str | None:
+        """Return the id of the task that a callback URL names, None for a token that is not one of ours."""
+        return self._tokens.verify(token)
+
     def check_token(self, token: str) -> str:
         """Return the id of the task that a callback URL names; raises `UnknownCallback` without asking the database."""
-        task_id = self._tokens.verify(token)
+        task_id = self.task_of(token)
         if task_id is None:
             raise UnknownCallback("This callback address is not one of ours.")
         return task_id

@@ -60,14 +60,23 @@ def word(answer: Answer) -> tuple[int, str]:
     return answer.status, body["status"] if answer.status == 200 else body["code"]
 
 
-def test_what_takes_the_lane() -> None:
-    token = CallbackTokens(["secret"]).sign(f"task_{uuid.uuid4().hex}").encode()
-    for target in (b"/callbacks/nanobanana/" + token, b"/callbacks/nanobanana/nonsense"):
-        assert CallbackLane.takes(target)
+def test_what_takes_the_lane(on_sqlite: Served) -> None:
+    lane = CallbackLane(on_sqlite.gateway.factory.callbacks, trusted_proxies=[])
+    task_id = f"task_{uuid.uuid4().hex}"
+    token = CallbackTokens(["test-secret"]).sign(task_id).encode()
+    assert lane.recognize(b"/callbacks/nanobanana/" + token) == task_id
+    for bad in (b"nonsense", b"", b"\xff", CallbackTokens(["another secret"]).sign(task_id).encode()):
+        assert lane.recognize(b"/callbacks/nanobanana/" + bad) is None
     for more in (b"/", b"?", b"?a=b", b"%41", b"\n", b"#a", b"/../a"):
-        assert not CallbackLane.takes(b"/callbacks/nanobanana/" + token + more)
-    for other in (b"/callbacks/nanobanana/", b"/callbacks/other/" + token, b"/v1/tasks", b"x/callbacks/nanobanana/a"):
-        assert not CallbackLane.takes(other)
+        assert lane.recognize(b"/callbacks/nanobanana/" + token + more) is None
+    for other in (b"/callbacks/other/" + token, b"/v1/tasks", b"x/callbacks/nanobanana/a"):
+        assert lane.recognize(other) is None
+
+
+def test_a_bad_address_is_told_before_the_body_comes(on_sqlite: Served) -> None:
+    with Line(on_sqlite.gateway.settings.port) as line:
+        line.send(b"POST /callbacks/nanobanana/nonsense HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n{")
+        assert line.answer().problem == (404, "unknown_callback")
 
 
 @pytest.mark.parametrize(
@@ -240,3 +249,9 @@ def test_the_log_tells_of_refused_callbacks_and_not_their_address(tmp_path: Path
     for secret in (path.rpartition("/")[2], path[:-1].rpartition("/")[2]):
         assert secret not in gateway.log
     assert [line["task_id"] for line in by_lane if line["event"] == "callback"] == [task["id"]]
+
+
+def test_however_a_length_is_written_there_is_an_answer(line: Line) -> None:
+    zeros = b"Content-Length: " + b"0" * 5000 + b"2\r\n"
+    line.send(request("/callbacks/nanobanana/nonsense", method="POST", headers=zeros) + b"{}")
+    assert line.answer().problem == (404, "unknown_callback")

@@ -103,3 +103,12 @@ def test_without_the_setting_there_is_no_such_header(on_sqlite: Served) -> None:
     assert answer.status_code == 200
     assert [name for name in answer.headers if name.startswith("access-") or name == "vary"] == []
     assert preflight(on_sqlite, "/v1/tasks", "POST", own).status_code == 405
+
+
+def test_callbacks_are_not_for_pages_whichever_way_they_take(served: Served) -> None:
+    path = "/callbacks/nanobanana/nonsense"
+    assert preflight(served, path, "POST").status_code == 405
+    for body in (b"{}", iter([b"{}"])):
+        answer = served.client.post(path, content=body, headers={"Origin": SHOP})
+        assert answer.status_code == 404
+        assert not any(name.startswith("access-control-") for name in answer.headers)

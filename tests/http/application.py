@@ -99,6 +99,10 @@ class Application:
         await send(start(content_length=4))
         await send(part(b"slow"))
 
+    async def slow_to_receive(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await self.slow(scope, receive, send)
+
     async def closing(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(start(content_length=2, connection="close"))
         await send(part(b"ok"))

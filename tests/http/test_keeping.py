@@ -75,6 +75,32 @@ def test_nothing_more_is_read_while_requests_wait_for_their_turn(
         assert line.answer().body == b"slow"
 
 
+def test_nothing_more_is_read_for_an_application_that_receives_while_requests_wait(
+    application: Application, server: BareServer, line: Line
+) -> None:
+    """A few may wait, so that it learns when its client leaves."""
+    few = ConnectionLimits().waiting
+    line.send(request("/slow-to-receive") * (few + 3))
+    for left in range(few + 2, -1, -1):
+        until(application.has_noted, what="the next request")
+        assert server.connection(line.address).flow.read_paused is (left > few)
+        application.let_go()
+        assert line.answer().body == b"slow"
+
+
+def test_a_large_body_behind_the_last_answer_does_not_keep_the_connection(
+    application: Application, server: BareServer, line: Line
+) -> None:
+    """It is read and dropped: left unread, nobody would see the client leave."""
+    body = b"x" * 1_000_000
+    announced = request("/echo", method="POST", headers=b"Content-Length: %d\r\n" % len(body))
+    line.send(request("/last") + announced + body[:10])
+    application.let_go()
+    assert line.answer().body == b"last"
+    line.send(body[10:])
+    until(lambda: server.connection(line.address) is None, what="the end of the connection")
+
+
 @pytest.mark.parametrize("more", [request("/slow"), request("/slow")[:9], request("/slow")[:-1]])
 def test_nothing_is_asked_of_the_application_after_the_last_answer(
     application: Application, server: BareServer, line: Line, more: bytes

@@ -10,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from app.http.connection import Connection
+from app.http.lane import Lane
 from app.http.limits import ConnectionLimits
 from app.http.watch import Watch
 from tests.support.waiting import until
@@ -18,16 +19,22 @@ from tests.support.waiting import until
 class BareServer:
     """The HTTP server on a thread; `keep_alive` in seconds."""
 
-    def __init__(self, app: ASGIApp, *, limits: ConnectionLimits | None = None, keep_alive: float = 75) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: ConnectionLimits | None = None,
+        keep_alive: float = 75,
+        lane: Lane | None = None,
+    ) -> None:
         limits = limits or ConnectionLimits()
+        connection = partial(Connection, limits=limits, watch=Watch(limits.look_seconds), busy=app, lane=lane)
         listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = listener.getsockname()[1]
         config = uvicorn.Config(
             app,
             interface="asgi3",
-            http=cast(
-                "type[Connection]", partial(Connection, limits=limits, watch=Watch(limits.look_seconds), busy=app)
-            ),
+            http=cast("type[Connection]", connection),
             log_config=None,
             access_log=False,
             server_header=False,
