@@ -37,6 +37,8 @@ _READING_THREADS = 4
 # Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; and a server that
 # became a standby (PostgreSQL's documentation, appendix A).
 _AWAY_STATES = ("08", "53", "57", "58", "25006")
+# The last: a connection to which the server has said good-bye, but that isn't closed yet.
+_DRIVERS_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class Outcome(Protocol):
@@ -212,6 +214,12 @@ async def _transact_by_driver(engine: AsyncEngine, work: Work[T], is_one_stateme
                 return await work(_DriverConnection(connection, driver, 1))
             async with driver.transaction():
                 return await work(_DriverConnection(connection, driver))
+        except BaseException as error:
+            # A `BEGIN` whose answer never came may have been obeyed, and the driver would take the next one for a
+            # savepoint: all that follows would be told as committed, and never be.
+            if not isinstance(error, Exception) or is_unreachable(error):
+                await connection.invalidate()
+            raise
         finally:
             if driver.is_closed():
                 await connection.invalidate()
@@ -265,7 +273,7 @@ def is_unreachable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     # For SQLite an OperationalError says locked, disk full, I/O error.
-    if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError, asyncpg.InterfaceError)):
+    if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError, *_DRIVERS_ERRORS)):
         return True
     # Whether SQLAlchemy has wrapped PostgreSQL's error depends on whether it came while connecting.
     origin = error.orig if isinstance(error, DBAPIError) else error
@@ -277,7 +285,7 @@ def is_unreachable(error: BaseException) -> bool:
 async def _unavailable_as_503() -> AsyncIterator[None]:
     try:
         yield
-    except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (SQLAlchemyError, OSError, asyncpg.PostgresError, *_DRIVERS_ERRORS) as error:
         if is_unreachable(error):
             raise ServiceUnavailable("The database can't be reached right now.") from error
         raise
