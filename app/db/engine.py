@@ -162,7 +162,9 @@ class _SqliteThreads:
     def __init__(self, url: URL) -> None:
         self._writing = ThreadPoolExecutor(1, "sqlite-write")
         self._reading = ThreadPoolExecutor(_READING_THREADS, "sqlite-read")
-        self._writer = _prepare_sqlite(sqlalchemy.create_engine(url, **_SQLITE_OPTIONS), _BEGIN_WRITING)
+        self._writer = _prepare_sqlite(
+            sqlalchemy.create_engine(url, **_SQLITE_OPTIONS), _BEGIN_WRITING, is_for_batches=True
+        )
         self._reader = _prepare_sqlite(
             sqlalchemy.create_engine(url, pool_size=_READING_THREADS, **_SQLITE_OPTIONS), "BEGIN"
         )
@@ -351,7 +353,7 @@ def _sqlite_engine(url: URL, *, begin: str, connections: int) -> AsyncEngine:
     return engine
 
 
-def _prepare_sqlite(engine: Engine, begin: str) -> Engine:
+def _prepare_sqlite(engine: Engine, begin: str, *, is_for_batches: bool = False) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
@@ -361,9 +363,11 @@ def _prepare_sqlite(engine: Engine, begin: str) -> Engine:
         cursor.execute("PRAGMA foreign_keys = ON")
         if begin == _BEGIN_WRITING:
             cursor.execute(f"PRAGMA cache_size = -{_SQLITE_WRITER_CACHE_KIB}")
-            # What a statement on many rows would take back if one failed: a third of all writes if it goes to a file.
-            cursor.execute("PRAGMA temp_store = MEMORY")
             cursor.execute(f"PRAGMA wal_autocheckpoint = {_SQLITE_CHECKPOINT_PAGES}")
+        if is_for_batches:
+            # What a statement on many rows would take back if one failed: a third of all writes if it goes to a file.
+            # A migration, though, would sort a whole index in memory.
+            cursor.execute("PRAGMA temp_store = MEMORY")
         cursor.close()
 
     @event.listens_for(engine, "begin")

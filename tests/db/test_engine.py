@@ -1,9 +1,10 @@
-"""Connections to PostgreSQL that were cut, or whose server fell silent."""
+"""Connections: to PostgreSQL that were cut, or whose server fell silent; to SQLite as they are set."""
 
 import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -144,5 +145,19 @@ async def test_a_connection_that_was_cut_right_after_use_costs_one_transaction(
         with pytest.raises(ServiceUnavailable):
             await database.write(look)
         assert await database.write(look) == 1
+    finally:
+        await database.aclose()
+
+
+async def test_sqlite_keeps_in_memory_what_a_batch_needs_and_not_what_a_migration_sorts(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'gateway.db'}")
+
+    async def place(connection: Connection) -> int:
+        return int((await connection.exec_driver_sql("PRAGMA temp_store")).scalar_one())
+
+    try:
+        async with database.migrating() as connection:
+            assert await place(connection) == 0
+        assert await database.write(place) == 2
     finally:
         await database.aclose()
