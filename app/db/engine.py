@@ -214,8 +214,7 @@ async def _transact_by_driver(engine: AsyncEngine, work: Work[T], is_one_stateme
         try:
             if is_one_statement:
                 return await work(_DriverConnection(connection, driver, 1))
-            async with driver.transaction():
-                return await work(_DriverConnection(connection, driver))
+            return await _begin_and_commit(driver, _DriverConnection(connection, driver), work)
         except BaseException as error:
             # A `BEGIN` whose answer never came may have been obeyed, and the driver would take the next one for a
             # savepoint: all that follows would be told as committed, and never be.
@@ -225,6 +224,20 @@ async def _transact_by_driver(engine: AsyncEngine, work: Work[T], is_one_stateme
         finally:
             if driver.is_closed():
                 await connection.invalidate()
+
+
+async def _begin_and_commit(driver: Any, connection: Connection, work: Work[T]) -> T:
+    transaction = driver.transaction()
+    await transaction.start()
+    try:
+        result = await work(connection)
+    except Exception as error:
+        # A server that didn't answer is not waited for once more.
+        if not is_unreachable(error):
+            await transaction.rollback()
+        raise
+    await transaction.commit()
+    return result
 
 
 class _DriverConnection:
