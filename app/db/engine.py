@@ -37,6 +37,8 @@ _READING_THREADS = 4
 # Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; and a server that
 # became a standby (PostgreSQL's documentation, appendix A).
 _AWAY_STATES = ("08", "53", "57", "58", "25006")
+# The last: a connection to which the server has said good-bye, but that isn't closed yet.
+_DRIVERS_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class Outcome(Protocol):
@@ -160,7 +162,9 @@ class _SqliteThreads:
     def __init__(self, url: URL) -> None:
         self._writing = ThreadPoolExecutor(1, "sqlite-write")
         self._reading = ThreadPoolExecutor(_READING_THREADS, "sqlite-read")
-        self._writer = _prepare_sqlite(sqlalchemy.create_engine(url, **_SQLITE_OPTIONS), _BEGIN_WRITING)
+        self._writer = _prepare_sqlite(
+            sqlalchemy.create_engine(url, **_SQLITE_OPTIONS), _BEGIN_WRITING, is_for_batches=True
+        )
         self._reader = _prepare_sqlite(
             sqlalchemy.create_engine(url, pool_size=_READING_THREADS, **_SQLITE_OPTIONS), "BEGIN"
         )
@@ -210,11 +214,30 @@ async def _transact_by_driver(engine: AsyncEngine, work: Work[T], is_one_stateme
         try:
             if is_one_statement:
                 return await work(_DriverConnection(connection, driver, 1))
-            async with driver.transaction():
-                return await work(_DriverConnection(connection, driver))
+            return await _begin_and_commit(driver, _DriverConnection(connection, driver), work)
+        except BaseException as error:
+            # A `BEGIN` whose answer never came may have been obeyed, and the driver would take the next one for a
+            # savepoint: all that follows would be told as committed, and never be.
+            if not isinstance(error, Exception) or is_unreachable(error):
+                await connection.invalidate()
+            raise
         finally:
             if driver.is_closed():
                 await connection.invalidate()
+
+
+async def _begin_and_commit(driver: Any, connection: Connection, work: Work[T]) -> T:
+    transaction = driver.transaction()
+    await transaction.start()
+    try:
+        result = await work(connection)
+    except Exception as error:
+        # A server that didn't answer is not waited for once more.
+        if not is_unreachable(error):
+            await transaction.rollback()
+        raise
+    await transaction.commit()
+    return result
 
 
 class _DriverConnection:
@@ -265,7 +288,7 @@ def is_unreachable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     # For SQLite an OperationalError says locked, disk full, I/O error.
-    if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError, asyncpg.InterfaceError)):
+    if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError, *_DRIVERS_ERRORS)):
         return True
     # Whether SQLAlchemy has wrapped PostgreSQL's error depends on whether it came while connecting.
     origin = error.orig if isinstance(error, DBAPIError) else error
@@ -277,7 +300,7 @@ def is_unreachable(error: BaseException) -> bool:
 async def _unavailable_as_503() -> AsyncIterator[None]:
     try:
         yield
-    except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (SQLAlchemyError, OSError, asyncpg.PostgresError, *_DRIVERS_ERRORS) as error:
         if is_unreachable(error):
             raise ServiceUnavailable("The database can't be reached right now.") from error
         raise
@@ -343,7 +366,7 @@ def _sqlite_engine(url: URL, *, begin: str, connections: int) -> AsyncEngine:
     return engine
 
 
-def _prepare_sqlite(engine: Engine, begin: str) -> Engine:
+def _prepare_sqlite(engine: Engine, begin: str, *, is_for_batches: bool = False) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
@@ -353,9 +376,11 @@ def _prepare_sqlite(engine: Engine, begin: str) -> Engine:
         cursor.execute("PRAGMA foreign_keys = ON")
         if begin == _BEGIN_WRITING:
             cursor.execute(f"PRAGMA cache_size = -{_SQLITE_WRITER_CACHE_KIB}")
-            # What a statement on many rows would take back if one failed: a third of all writes if it goes to a file.
-            cursor.execute("PRAGMA temp_store = MEMORY")
             cursor.execute(f"PRAGMA wal_autocheckpoint = {_SQLITE_CHECKPOINT_PAGES}")
+        if is_for_batches:
+            # What a statement on many rows would take back if one failed: a third of all writes if it goes to a file.
+            # A migration, though, would sort a whole index in memory.
+            cursor.execute("PRAGMA temp_store = MEMORY")
         cursor.close()
 
     @event.listens_for(engine, "begin")

@@ -145,6 +145,27 @@ async def test_a_task_that_is_not_as_it_was_read_is_not_written(database: Databa
         assert [len(await of_task(connection, task_id)) for task_id in ids] == [2, 1, 2]
 
 
+async def test_a_creation_that_fails_fails_alone(database: Database, writer: Writer) -> None:
+    await writer.create(named(3))
+    ends = await asyncio.gather(*(writer.create(named(number)) for number in range(9)), return_exceptions=True)
+    assert [number for number, end in enumerate(ends) if end != named(number).id] == [3]
+    assert isinstance(ends[3], Exception)
+    async with database.reading() as connection:
+        assert [len(await of_task(connection, named(number).id)) for number in range(9)] == [1] * 9
+
+
+async def test_who_waits_is_told_when_the_writer_has_stopped_and_who_left_is_passed_over(database: Database) -> None:
+    async with writing(database) as writer:
+        waiting = [asyncio.create_task(writer.create(named(number))) for number in range(40)]
+        await asyncio.sleep(0)
+        for left in waiting[::2]:
+            left.cancel()
+        await writer.aclose()
+        await asyncio.sleep(0)
+        assert [task.result() for task in waiting[1::2]] == [named(number).id for number in range(1, 40, 2)]
+        assert all(task.cancelled() for task in waiting[::2])
+
+
 @pytest.mark.parametrize("fault", ["exception", "gateway error", "unstorable", "run"])
 async def test_a_bad_change_fails_alone(database: Database, writer: Writer, fault: str) -> None:
     ids = await asyncio.gather(*(writer.create(named(number)) for number in range(9)))
