@@ -264,10 +264,15 @@ class Connection(HttpToolsProtocol):
         self._start_task(exchange.run(self.app, scope))
 
     async def _take_lane(self, lane: Lane, exchange: Exchange, addressee: str, headers: Headers) -> None:
-        answer = await lane.answer(addressee, headers, bytes(exchange.body), self.client)
-        if self.flow.write_paused:
-            await self.flow.drain()  # a client that reads no answers gets no more of them
-        exchange.answer(answer)
+        try:
+            answer = await lane.answer(addressee, headers, bytes(exchange.body), self.client)
+            if self.flow.write_paused:
+                await self.flow.drain()  # a client that reads no answers gets no more of them
+            exchange.answer(answer)
+        except BaseException:
+            # A fault, or the server stops and has waited long enough: there will be no answer.
+            self.transport.close()
+            raise
 
     def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)

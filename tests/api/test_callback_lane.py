@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.api.callback_lane import CallbackLane
 from app.domain.callback import CallbackTokens
 from tests.support.gateway import GatewayProcess
 from tests.support.line import Answer, Line, request
@@ -61,7 +60,7 @@ def word(answer: Answer) -> tuple[int, str]:
 
 
 def test_what_takes_the_lane(on_sqlite: Served) -> None:
-    lane = CallbackLane(on_sqlite.gateway.factory.callbacks, trusted_proxies=[])
+    lane = on_sqlite.gateway.lane
     task_id = f"task_{uuid.uuid4().hex}"
     token = CallbackTokens(["test-secret"]).sign(task_id).encode()
     assert lane.recognize(b"/callbacks/nanobanana/" + token) == task_id

@@ -47,3 +47,16 @@ def test_who_leaves_without_reading_is_let_go() -> None:
             line.send(POST)
             assert lane.notes.get(timeout=10) == b"{}"
         line.close()
+
+
+class BrokenLane(LargeLane):
+    """Has no answer."""
+
+    async def answer(self, addressee: str, headers: Headers, body: bytes, client: tuple[str, int] | None) -> Answer:
+        raise RuntimeError("there is no answer")
+
+
+def test_who_gets_no_answer_is_not_kept_waiting() -> None:
+    with BareServer(Application(), lane=BrokenLane()) as server, Line(server.port) as line:
+        line.send(POST)
+        assert line.rest() == b""

@@ -17,6 +17,7 @@ import httpx
 
 from app.factory import Factory
 from app.http.connection import Connection
+from app.http.lane import Lane
 from app.http.limits import ConnectionLimits
 from app.serve import listen, make_server, prepare, prepare_data_dir
 from app.services.secret import load_secrets
@@ -103,6 +104,12 @@ class LiveGateway:
         """The parts of the service, to look at; they live on another thread."""
         factory: Factory = self._server.config.app.state.factory  # type: ignore[union-attr]
         return factory
+
+    @property
+    def lane(self) -> Lane:
+        """What the server's connections take callbacks by."""
+        lane: Lane = self._server.config.http.keywords["lane"]  # type: ignore[union-attr]
+        return lane
 
     @property
     def unsent_bytes(self) -> int:
