@@ -23,7 +23,6 @@ from app.services import reconcile as reconciling
 from app.services.access import Access
 from app.services.admission import Admission
 from app.services.archive import Archive
-from app.services.bell import Bell
 from app.services.blobs import Blobs
 from app.services.callbacks import Callbacks
 from app.services.deliver import Deliver
@@ -50,6 +49,7 @@ from app.storage.spool import Spool
 from app.storage.store import open_store
 from app.upstream.client import UpstreamClient
 from app.upstream.scrub import Scrubber
+from app.writing.wake_up import WakeUp
 
 _QUEUED = "task.queued"
 _SUCCEEDED = "task.succeeded"
@@ -73,9 +73,9 @@ class Factory:
         self.policy = make_policy(settings)
         self.database = Database(database_url(settings))
         self.base_url = settings.base_url
-        self.queue_bell, self.question_bell, self.delivery_bell = Bell(), Bell(), Bell()
-        self.archive_bell, self.collect_bell = Bell(), Bell()
-        self.writer = Writer(self.database, self.clock, self._ring, keeps_images=settings.keep_images)
+        self.queue_wake_up, self.poll_wake_up, self.delivery_wake_up = WakeUp(), WakeUp(), WakeUp()
+        self.archive_wake_up, self.collect_wake_up = WakeUp(), WakeUp()
+        self.writer = Writer(self.database, self.clock, self._wake, keeps_images=settings.keep_images)
         # Reading the list of authorities takes longer than all the rest here: once is enough.
         tls = httpx.create_ssl_context()
         self.client = UpstreamClient(
@@ -106,7 +106,7 @@ class Factory:
         )
         self.feed = Feed(self.database, base_url=self.base_url)
         # SQLite has one process, which knows of all its commits.
-        self._notices = Notices(database_url(settings), self.feed.ring) if settings.is_postgresql else None
+        self._notices = Notices(database_url(settings), self.feed.wake) if settings.is_postgresql else None
         limits = stream_limits or StreamLimits()
         self.streams = Streams(database=self.database, feed=self.feed, limits=limits)
         self.waiting = Waiting(feed=self.feed, tasks=self.tasks, most_waiting=limits.most_waits)
@@ -115,7 +115,7 @@ class Factory:
             tokens=tokens,
             clock=self.clock,
             policy=self.policy,
-            question_due=self.question_bell,
+            poll_due=self.poll_wake_up,
             # The sandbox's key is a word that its addresses may well contain, and no secret.
             scrubber=Scrubber("" if settings.is_sandbox else upstream_key),
         )
@@ -128,13 +128,13 @@ class Factory:
             policy=self.policy,
             rate_limit=self._rate_limit,
             callback_url=lambda task_id: f"{callback_base}/{tokens.sign(task_id)}",
-            bell=self.queue_bell,
+            wake_up=self.queue_wake_up,
         )
         self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
         self.webhook_client = WebhookClient(destinations, tls=tls)
         self.webhook_secrets = WebhookSecrets(database=self.database, writer=self.writer, clock=self.clock)
         self.deliveries = Deliveries(
-            database=self.database, writer=self.writer, destinations=destinations, bell=self.delivery_bell
+            database=self.database, writer=self.writer, destinations=destinations, wake_up=self.delivery_wake_up
         )
         self.deliver = Deliver(
             database=self.database,
@@ -144,7 +144,7 @@ class Factory:
             clock=self.clock,
             schedule=[round(seconds * 1000) for seconds in settings.webhook_retry_schedule],
             base_url=self.base_url,
-            bell=self.delivery_bell,
+            wake_up=self.delivery_wake_up,
         )
         self.retention = Retention(
             database=self.database, writer=self.writer, clock=self.clock, days=settings.retention_days
@@ -173,7 +173,7 @@ class Factory:
             clock=self.clock,
             is_on=settings.keep_images,
             max_bytes=settings.max_image_bytes,
-            bell=self.archive_bell,
+            wake_up=self.archive_wake_up,
         )
         self.images = Images(database=self.database, archive=self.archive, clock=self.clock)
         self.files = Files(blobs=self.blobs, workshop=self.workshop, spool=self.spool)
@@ -225,14 +225,14 @@ class Factory:
         await self.webhook_client.aclose()
         await self.database.aclose()
 
-    def _ring(self, events: Sequence[TaskEvent]) -> None:
-        self.feed.ring()
+    def _wake(self, events: Sequence[TaskEvent]) -> None:
+        self.feed.wake()
         if any(event.type == _QUEUED for event in events):
-            self.queue_bell.ring()
+            self.queue_wake_up.wake()
         if self.settings.keep_images and any(event.type == _SUCCEEDED for event in events):
-            self.archive_bell.ring()
+            self.archive_wake_up.wake()
         if any(event.is_for_webhook for event in events):
-            self.delivery_bell.ring()
+            self.delivery_wake_up.wake()
 
 
 def database_url(settings: Settings) -> str:

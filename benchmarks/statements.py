@@ -12,13 +12,13 @@ from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
 from app.domain.models import Model, TaskType
 from app.domain.policy import Policy
 from app.domain.task import Status, TaskFilter
-from app.services.bell import Bell
 from app.services.dispatch import Dispatch
 from app.services.reconcile import Reconcile
 from app.services.sweep import Sweep
 from app.services.unit import Unit
 from app.services.writer import Writer
 from app.upstream.client import UpstreamClient
+from app.writing.wake_up import WakeUp
 from benchmarks.bulk import CLAIMED_BY, IN_FLIGHT, History
 
 _PAGE = 51
@@ -149,7 +149,7 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
             policy=_POLICY,
             rate_limit=None,
             callback_url=lambda task_id: task_id,
-            bell=Bell(),
+            wake_up=WakeUp(),
         )
 
     def reconcile(connection: AsyncConnection) -> Reconcile:

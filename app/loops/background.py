@@ -10,9 +10,9 @@ from app.loops.crew import Crew
 from app.loops.expire import ExpireLoop
 from app.loops.loop import Loop
 from app.loops.sweep import SweepLoop
-from app.services.bell import Bell
 from app.services.keyring import LOOK_SECONDS
 from app.settings import Settings
+from app.writing.wake_up import WakeUp
 
 _QUESTIONS_AT_ONCE = 16
 _WEBHOOKS_AT_ONCE = 64
@@ -37,10 +37,10 @@ class Background:
 
     def __init__(self, factory: Factory, settings: Settings) -> None:
         self._upstream_seconds = settings.upstream_timeout_seconds + _RECORD_SECONDS
-        self._submits = Crew(settings.upstream_concurrency, factory.queue_bell)
-        self._questions = Crew(_QUESTIONS_AT_ONCE, factory.question_bell)
-        self._posts = Crew(_WEBHOOKS_AT_ONCE, factory.delivery_bell)
-        self._copies = Crew(_COPIES_AT_ONCE, factory.archive_bell)
+        self._submits = Crew(settings.upstream_concurrency, factory.queue_wake_up)
+        self._questions = Crew(_QUESTIONS_AT_ONCE, factory.poll_wake_up)
+        self._posts = Crew(_WEBHOOKS_AT_ONCE, factory.delivery_wake_up)
+        self._copies = Crew(_COPIES_AT_ONCE, factory.archive_wake_up)
         dispatch, reconcile, deliver, archive = factory.dispatch, factory.reconcile, factory.deliver, factory.archive
         send = ClaimLoop(dispatch.claim, dispatch.send, self._submits, gather_seconds=_GATHER_SECONDS)
         ask = ClaimLoop(reconcile.claim, reconcile.ask, self._questions)
@@ -57,21 +57,21 @@ class Background:
             ]
         )
         self._loops = [
-            Loop("dispatch", send.run_once, bell=factory.queue_bell),
-            Loop("ask", ask.run_once, bell=factory.question_bell),
-            Loop("deliver", post.run_once, bell=factory.delivery_bell),
-            Loop("archive", fetch.run_once, bell=factory.archive_bell),
-            Loop("feed", factory.feed.look, bell=factory.feed.bell, longest_pause=_FEED_PAUSE_SECONDS),
+            Loop("dispatch", send.run_once, wake_up=factory.queue_wake_up),
+            Loop("ask", ask.run_once, wake_up=factory.poll_wake_up),
+            Loop("deliver", post.run_once, wake_up=factory.delivery_wake_up),
+            Loop("archive", fetch.run_once, wake_up=factory.archive_wake_up),
+            Loop("feed", factory.feed.look, wake_up=factory.feed.wake_up, longest_pause=_FEED_PAUSE_SECONDS),
             Loop(
                 "keyring",
                 factory.keyring.look,
-                bell=Bell(),
+                wake_up=WakeUp(),
                 interval=LOOK_SECONDS,
                 longest_pause=_KEYRING_PAUSE_SECONDS,
             ),
-            Loop("expire", expire.run_once, bell=Bell()),
-            Loop("sweep", sweep.run_once, bell=Bell(), interval=_SWEEP_SECONDS),
-            Loop("collect", factory.blobs.collect, bell=factory.collect_bell, interval=_SWEEP_SECONDS),
+            Loop("expire", expire.run_once, wake_up=WakeUp()),
+            Loop("sweep", sweep.run_once, wake_up=WakeUp(), interval=_SWEEP_SECONDS),
+            Loop("collect", factory.blobs.collect, wake_up=factory.collect_wake_up, interval=_SWEEP_SECONDS),
         ]
 
     @property

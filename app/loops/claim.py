@@ -1,4 +1,4 @@
-"""When what waits in the database is taken in hand: on a bell, as places get free, and at least every second."""
+"""When what waits in the database is taken in hand: on a wake-up, as places get free, and at least every second."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence

@@ -6,17 +6,17 @@ from typing import Any
 
 import structlog
 
-from app.services.bell import Bell
+from app.writing.wake_up import WakeUp
 
 _log = structlog.get_logger(__name__)
 
 
 class Crew:
-    """Runs at most `size` coroutines at once; `bell` is rung whenever one ends and a place is free again."""
+    """Runs at most `size` coroutines at once; `wake_up` wakes whenever one ends."""
 
-    def __init__(self, size: int, bell: Bell) -> None:
+    def __init__(self, size: int, wake_up: WakeUp) -> None:
         self._size = size
-        self._bell = bell
+        self._wake_up = wake_up
         self._working: set[asyncio.Task[Any]] = set()
 
     @property
@@ -49,4 +49,4 @@ class Crew:
         self._working.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("background_work_failed", exc_info=error)
-        self._bell.ring()
+        self._wake_up.wake()

@@ -19,11 +19,11 @@ from app.errors import ServiceUnavailable, StorageUnavailable
 from app.imaging.layout import BadPicture
 from app.imaging.workshop import Workshop
 from app.outbound.downloads import DownloadFailed, Downloads
-from app.services.bell import Bell
 from app.services.blobs import BlobGoing, Blobs, refer
 from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.spool import Spool
+from app.writing.wake_up import WakeUp
 
 _STORAGE_PAUSE = 30_000
 _SHORT_PAUSE = 1_000
@@ -43,7 +43,7 @@ _Outcome = Stored | NotFetched | _Postponed
 
 
 class Archive:
-    """Makes copies of images, or with `is_on` False settles that none are made. `bell` is rung when one is due.
+    """Makes copies of images, or with `is_on` False settles that none are made. `wake_up` wakes when one is due.
 
     A process that dies leaves what it has in hand to others when its lease is over. Two that work on the same image
     store the same file; the first to record it settles the image.
@@ -61,7 +61,7 @@ class Archive:
         clock: Clock,
         is_on: bool,
         max_bytes: int,
-        bell: Bell,
+        wake_up: WakeUp,
     ) -> None:
         self._database = database
         self._writer = writer
@@ -72,7 +72,7 @@ class Archive:
         self._clock = clock
         self._is_on = is_on
         self._max_bytes = max_bytes
-        self._bell = bell
+        self._wake_up = wake_up
         self._name = secrets.token_hex(8)
         """Names this process in the claims it makes."""
         self._in_hand: dict[str, asyncio.Event] = {}
@@ -89,7 +89,7 @@ class Archive:
             return []
         now = self._clock.now()
         if due_at > now:
-            self._bell.ring_after((due_at - now) / 1000)
+            self._wake_up.wake_after((due_at - now) / 1000)
             return []
 
         async def take(unit: Unit) -> list[Image]:
@@ -202,7 +202,7 @@ class Archive:
                 await asyncio.sleep(_RECORD_PAUSE_SECONDS)
             else:
                 if after is not None and after.next_try_at is not None:
-                    self._bell.ring_after(max(after.next_try_at - self._clock.now(), 0) / 1000)
+                    self._wake_up.wake_after(max(after.next_try_at - self._clock.now(), 0) / 1000)
                 return after
 
     async def _settle(self, image: Image, outcome: _Outcome, planned: int | None) -> Image | None:

@@ -12,11 +12,11 @@ from app.domain.policy import Policy
 from app.domain.task import Task
 from app.domain.verdict import Generating, Report, Unreadable
 from app.errors import GatewayError, TaskMismatch, UnknownCallback, UnreadableCallback
-from app.services.bell import Bell
 from app.services.unit import Decision
 from app.services.writer import Writer
 from app.upstream.reports import read_callback
 from app.upstream.scrub import Scrubber
+from app.writing.wake_up import WakeUp
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ _REFUSALS: dict[Answer, Callable[[str], GatewayError]] = {
 
 
 class Callbacks:
-    """Applies callbacks to tasks. `question_due` is rung when one can't be understood."""
+    """Applies callbacks to tasks. `poll_due` wakes when one can't be understood."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Callbacks:
         tokens: CallbackTokens,
         clock: Clock,
         policy: Policy,
-        question_due: Bell,
+        poll_due: WakeUp,
         scrubber: Scrubber,
     ) -> None:
         self._writer = writer
         self._tokens = tokens
         self._clock = clock
         self._policy = policy
-        self._question_due = question_due
+        self._poll_due = poll_due
         self._scrub = scrubber
 
     def task_of(self, token: str) -> str | None:
@@ -89,7 +89,7 @@ class Callbacks:
         answer, has_moved = await self._writer.move(task_id, decide)
         _log.info("callback", task_id=task_id, answer=answer.value, report=type(report).__name__)
         if answer is Answer.UNREADABLE:
-            self._question_due.ring()
+            self._poll_due.wake()
             reason = report.reason if isinstance(report, Unreadable) else ""
             asked = " and the upstream is asked about the task" if has_moved else ""
             raise UnreadableCallback(f"{reason} The body was kept{asked}.")

@@ -19,10 +19,10 @@ from app.domain import webhook
 from app.domain.delivery import Answer, Attempt, Delivery
 from app.errors import ServiceUnavailable
 from app.outbound.webhooks import WebhookClient
-from app.services.bell import Bell
 from app.services.unit import Unit
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.writer import Writer
+from app.writing.wake_up import WakeUp
 
 _HOSTS_AT_ONCE = 500
 _PER_HOST = 4
@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Deliver:
-    """Claims and posts deliveries. `schedule` has the pauses between tries in ms; `bell` is rung when one is due.
+    """Claims and posts deliveries. `schedule` has the pauses between tries in ms; `wake_up` wakes when one is due.
 
     Each is delivered at least once: a process that dies leaves what it has in hand to others when its lease is over,
     and nobody can tell whether its last try arrived.
@@ -50,7 +50,7 @@ class Deliver:
         clock: Clock,
         schedule: Sequence[int],
         base_url: str,
-        bell: Bell,
+        wake_up: WakeUp,
     ) -> None:
         self._database = database
         self._writer = writer
@@ -59,7 +59,7 @@ class Deliver:
         self._clock = clock
         self._schedule = tuple(schedule)
         self._base_url = base_url
-        self._bell = bell
+        self._wake_up = wake_up
         self._random = random.Random()  # noqa: S311 -- spreads retries, guards nothing
         self._name = secrets.token_hex(8)
         """Names this process in the claims it makes."""
@@ -182,7 +182,7 @@ class Deliver:
                 await asyncio.sleep(_RECORD_PAUSE_SECONDS)
             else:
                 if after is not None and after.due_at is not None:
-                    self._bell.ring_after(max(after.due_at - self._clock.now(), 0) / 1000)
+                    self._wake_up.wake_after(max(after.due_at - self._clock.now(), 0) / 1000)
                 return after
 
     async def _settle(self, unit: Unit, attempt: Attempt, answer: Answer) -> Delivery | None:

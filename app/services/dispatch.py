@@ -21,9 +21,9 @@ from app.domain.submission import Accepted, Refused, SubmitOutcome
 from app.domain.task import Status, Task
 from app.domain.upstream import Upstream
 from app.errors import ServiceUnavailable
-from app.services.bell import Bell
 from app.services.unit import Decision, Unit
 from app.services.writer import Writer
+from app.writing.wake_up import WakeUp
 
 SCOPE = "submit"
 """The rate slots that submits take."""
@@ -68,7 +68,7 @@ class RateLimit:
 class Dispatch:
     """Claims and sends tasks.
 
-    `callback_url` makes the address that the upstream is given for a task; `bell` is rung when sending may go on.
+    `callback_url` makes the address that the upstream is given for a task; `wake_up` wakes when sending may go on.
     `record_pause` is how many seconds to wait before an outcome that could not be recorded is written again.
     """
 
@@ -82,7 +82,7 @@ class Dispatch:
         policy: Policy,
         rate_limit: RateLimit | None,
         callback_url: Callable[[str], str],
-        bell: Bell,
+        wake_up: WakeUp,
         record_pause: float = 0.5,
     ) -> None:
         self._database = database
@@ -92,7 +92,7 @@ class Dispatch:
         self._policy = policy
         self._rate_limit = rate_limit
         self._callback_url = callback_url
-        self._bell = bell
+        self._wake_up = wake_up
         self._record_pause = record_pause
         self._random = random.Random()  # noqa: S311 -- spreads retries, guards nothing
         self._served_last = ""
@@ -176,7 +176,7 @@ class Dispatch:
             # A move overtakes what waits in the same batch: a claim would find the task before the account is settled.
             step = await self._writer.run(in_turn, locking=claimed.task.id)
         if step is not None and step.task.status is Status.QUEUED:
-            self._bell.ring_after(max(step.task.not_before - self._clock.now(), 0) / 1000)
+            self._wake_up.wake_after(max(step.task.not_before - self._clock.now(), 0) / 1000)
 
     async def _release(self, task_id: str) -> bool:
         def decide(task: Task | None) -> Decision[bool]:
@@ -236,7 +236,7 @@ class Dispatch:
         if len(numbers) < wanted:
             next_free = await rates.next_free(unit.connection, SCOPE, limit.count, after=now)
             if next_free is not None:
-                unit.after.append(partial(self._bell.ring_after, (next_free - now) / 1000))
+                unit.after.append(partial(self._wake_up.wake_after, (next_free - now) / 1000))
             if not numbers:
                 unit.after.append(partial(self._close, next_free - now if next_free is not None else _LOOK_AGAIN))
         return [Slot(number, now + limit.longest(self._policy)) for number in numbers]
@@ -249,7 +249,7 @@ class Dispatch:
         """Look no more for a while; not for long at once, as others may free what we wait for earlier."""
         pause = min(max(milliseconds, 1), _LOOK_AGAIN)
         self._closed_until = self._clock.now() + pause
-        self._bell.ring_after(pause / 1000)
+        self._wake_up.wake_after(pause / 1000)
 
     async def _settle_account(self, unit: Unit, slot: Slot | None, outcome: SubmitOutcome) -> None:
         """Free the slot a window from now, and note what the outcome says about the account."""
@@ -269,4 +269,4 @@ class Dispatch:
 
     def _open(self) -> None:
         self._closed_until = 0
-        self._bell.ring()
+        self._wake_up.wake()

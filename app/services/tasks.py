@@ -36,8 +36,8 @@ from app.errors import (
 )
 from app.services.admission import Admission
 from app.services.grant import Grant, OnEnd
-from app.services.lookup import Lookup
 from app.services.positions import QueuePositions
+from app.services.task_loader import TaskLoader
 from app.services.unit import Decision
 from app.services.writer import Writer
 
@@ -108,7 +108,7 @@ class Tasks:
         self._policy = policy
         self._admission = admission
         self._positions = QueuePositions(database)
-        self._lookup = Lookup(database)
+        self._loader = TaskLoader(database)
 
     async def submit(
         self, caller: Caller, submission: Submission, idempotency_key: str | None = None
@@ -266,7 +266,7 @@ class Tasks:
             return await callback_rows.of_task(connection, task_id)
 
     async def _state(self, task_id: str) -> TaskState | None:
-        found = await self._lookup.get(task_id)
+        found = await self._loader.load(task_id)
         if found is None:
             return None
         task, images = found

@@ -30,7 +30,6 @@ from app.errors import ImagePending, ServiceUnavailable
 from app.imaging.workshop import Workshop
 from app.outbound.downloads import Downloads
 from app.services.archive import Archive
-from app.services.bell import Bell
 from app.services.blobs import Blobs
 from app.services.files import Files
 from app.services.images import Images
@@ -40,6 +39,7 @@ from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.spool import Spool
 from app.storage.store import open_store
+from app.writing.wake_up import WakeUp
 from tests.support.buckets import run_buckets
 from tests.support.drawn import drawn
 from tests.support.source import Send, Source, reply
@@ -108,7 +108,7 @@ async def process(
         clock=clock,
         is_on=is_on,
         max_bytes=1_000_000,
-        bell=Bell(),
+        wake_up=WakeUp(),
     )
     try:
         yield Process(database, writer, blobs, archive, directory / "tmp", directory / "images")

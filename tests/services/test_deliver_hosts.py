@@ -16,10 +16,10 @@ from app.domain.delivery import LEASE, Delivery, plan
 from app.domain.destination import DestinationRules
 from app.domain.event import event_of
 from app.outbound.webhooks import WebhookClient
-from app.services.bell import Bell
 from app.services.deliver import Deliver
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.writer import Writer
+from app.writing.wake_up import WakeUp
 from tests.support.tasks import NOW, STATES
 
 
@@ -72,7 +72,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
         clock=clock,
         schedule=[1000],
         base_url="",
-        bell=Bell(),
+        wake_up=WakeUp(),
     )
     writer.start()
     try:

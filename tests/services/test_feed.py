@@ -61,7 +61,7 @@ class Parts:
     async def looking(self) -> AsyncIterator[None]:
         """Look whenever something was committed, as the service does."""
 
-        loop = Loop("feed", self.feed.look, bell=self.feed.bell)
+        loop = Loop("feed", self.feed.look, wake_up=self.feed.wake_up)
         loop.start()
         yield
         await loop.stop()
@@ -81,7 +81,7 @@ async def parts_on(url: str) -> AsyncIterator[Parts]:
     database = Database(url)
     await migrate(database)
     feed = Feed(database, base_url="", census_seconds=0)
-    writer = Writer(database, SystemClock(), lambda _: feed.ring())
+    writer = Writer(database, SystemClock(), lambda _: feed.wake())
     writer.start()
     streams = Streams(database=database, feed=feed, limits=StreamLimits())
     all_tasks = Tasks(database=database, writer=writer, clock=SystemClock(), policy=POLICY)
@@ -186,7 +186,7 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
     draw = random.Random(1)
     async with parts_on(database_url) as parts, parts.looking():
         others = [Database(database_url) for _ in range(2 if parts.database.is_postgresql else 0)]
-        writers = [parts.writer, *(Writer(other, SystemClock(), lambda _: parts.feed.ring()) for other in others)]
+        writers = [parts.writer, *(Writer(other, SystemClock(), lambda _: parts.feed.wake()) for other in others)]
         for writer in writers[1:]:
             writer.start()
         count = 120
@@ -225,7 +225,7 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
 async def test_nothing_is_read_while_nobody_listens() -> None:
     away = Database("postgresql://nobody@127.0.0.1:9/none")
     feed = Feed(away, base_url="")
-    feed.ring()
+    feed.wake()
     assert await feed.look() == 0
     with pytest.raises(ServiceUnavailable):
         async with Streams(database=away, feed=feed, limits=StreamLimits()).of_project(CALLER, after=None):

@@ -18,13 +18,13 @@ from app.domain.models import Model
 from app.domain.policy import Policy
 from app.domain.verdict import Failed, Succeeded
 from app.errors import GatewayError, ServiceUnavailable, TaskGone
-from app.services.bell import Bell
 from app.services.callbacks import Answer, Callbacks
 from app.services.dispatch import Claimed, Dispatch
 from app.services.reconcile import QUESTIONS_PER_SECOND, SCOPE, Reconcile
 from app.services.tasks import Caller, Submission, Tasks
 from app.services.writer import Writer
 from app.upstream.scrub import Scrubber
+from app.writing.wake_up import WakeUp
 from tests.simulation.books import Books
 from tests.simulation.inline import work_inline
 from tests.simulation.vendor import Fate, Order, SimulatedVendor
@@ -135,11 +135,11 @@ class World:
             client=self.vendor,
             rate_limit=None,
             callback_url=lambda task_id: f"http://gateway/{self.tokens.sign(task_id)}",
-            bell=Bell(),
+            wake_up=WakeUp(),
             record_pause=0,
         )
         self.reconcile = Reconcile(**parts, client=self.vendor)
-        self.callbacks = Callbacks(**parts, tokens=self.tokens, scrubber=Scrubber(""), question_due=Bell())
+        self.callbacks = Callbacks(**parts, tokens=self.tokens, scrubber=Scrubber(""), poll_due=WakeUp())
         self.tasks = Tasks(**parts, database=self.database)
         self.in_hand: list[Claimed] = []
         self.writer.start()
