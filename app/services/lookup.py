@@ -55,7 +55,7 @@ class Lookup:
                 future.set_result(found.get(task_id))
 
 
-async def _read(connection: Connection, task_ids: Sequence[str]) -> dict[str, Found]:
-    tasks = await task_rows.get_all(connection, task_ids)
-    images = await task_rows.images_of(connection, [t.id for t in tasks.values() if t.status is Status.SUCCEEDED])
+def _read(connection: Connection, task_ids: Sequence[str]) -> dict[str, Found]:
+    tasks = task_rows.get_all(connection, task_ids)
+    images = task_rows.images_of(connection, [t.id for t in tasks.values() if t.status is Status.SUCCEEDED])
     return {task.id: (task, images.get(task.id, [])) for task in tasks.values()}
