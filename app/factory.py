@@ -8,7 +8,7 @@ import httpx
 
 from app.clock import Clock, SystemClock
 from app.db import facts, rates
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.db.notices import Notices
 from app.domain.browser_token import BrowserTokens
 from app.domain.callback import CallbackTokens
@@ -198,14 +198,16 @@ class Factory:
         if not self.settings.is_postgresql:
             # Whoever had them in hand was a process before this one.
             await self.archive.release_all()
-        async with self.database.writing() as connection:
-            await rates.ensure(connection, reconciling.SCOPE, reconciling.QUESTIONS_PER_SECOND)
-            if self._rate_limit is not None:
-                await rates.ensure(connection, dispatching.SCOPE, self._rate_limit.count)
-                now = await facts.shared_now(connection, self.clock.now())
-                await rates.cap(connection, dispatching.SCOPE, now + self._rate_limit.longest(self.policy))
+        await self.database.write(self._prepare_rate_slots)
         if self._notices is not None:
             self._notices.start()
+
+    def _prepare_rate_slots(self, connection: Connection) -> None:
+        rates.ensure(connection, reconciling.SCOPE, reconciling.QUESTIONS_PER_SECOND)
+        if self._rate_limit is not None:
+            rates.ensure(connection, dispatching.SCOPE, self._rate_limit.count)
+            now = facts.shared_now(connection, self.clock.now())
+            rates.cap(connection, dispatching.SCOPE, now + self._rate_limit.longest(self.policy))
 
     def stop_waiting(self) -> None:
         """Answer those who wait and follow: open connections are not to hold up the end of the process."""

@@ -66,12 +66,12 @@ class BulkWrite:
         self._postgresql = _text_of(postgresql, _POSTGRESQL)
         self._sqlite = _text_of(sqlite, _SQLITE)
 
-    async def execute(self, connection: Connection, objects: Sequence[Any]) -> int:
+    def execute(self, connection: Connection, objects: Sequence[Any]) -> int:
         """Write objects by their attributes; returns how many rows were written."""
         is_postgresql = connection.dialect.name == "postgresql"
         statement = self._postgresql if is_postgresql else self._sqlite
         document = self._document(objects, is_postgresql=is_postgresql)
-        return int((await connection.exec_driver_sql(statement, (document,))).rowcount)
+        return int((connection.exec_driver_sql(statement, (document,))).rowcount)
 
     def _document(self, objects: Sequence[Any], *, is_postgresql: bool) -> str:
         rows: Sequence[Any] = list(map(self._values_of, objects))
@@ -82,19 +82,19 @@ class BulkWrite:
         return msgspec.json.encode(rows).decode()
 
     @staticmethod
-    async def execute_all(connection: Connection, writes: Iterable[tuple["BulkWrite", Sequence[Any]]]) -> int:
+    def execute_all(connection: Connection, writes: Iterable[tuple["BulkWrite", Sequence[Any]]]) -> int:
         """Write objects of several kinds, in one trip where trips cost; returns how many rows were written.
 
         Kinds must not depend on each other but by foreign keys, which must point to earlier ones.
         """
         wanted = [(write, objects) for write, objects in writes if objects]
         if connection.dialect.name != "postgresql":
-            return sum([await write.execute(connection, objects) for write, objects in wanted])
+            return sum([write.execute(connection, objects) for write, objects in wanted])
         if not wanted:
             return 0
         statement = _in_one(tuple(write._postgresql for write, _ in wanted))  # noqa: SLF001 -- our own
         documents = tuple(write._document(objects, is_postgresql=True) for write, objects in wanted)  # noqa: SLF001
-        return int((await connection.exec_driver_sql(statement, documents)).scalar_one())
+        return int((connection.exec_driver_sql(statement, documents)).scalar_one())
 
 
 @lru_cache(maxsize=64)
@@ -154,13 +154,13 @@ class BulkRead(Generic[S]):
         self._postgresql = _text_of(postgresql, _POSTGRESQL)
         self._sqlite = _text_of(sqlite, _SQLITE)
 
-    async def execute(self, connection: Connection, keys: Sequence[str]) -> list[S]:
+    def execute(self, connection: Connection, keys: Sequence[str]) -> list[S]:
         """Read the rows with these keys."""
         if connection.dialect.name == "postgresql":
-            document = (await connection.exec_driver_sql(self._postgresql, (keys,))).scalar_one()
+            document = (connection.exec_driver_sql(self._postgresql, (keys,))).scalar_one()
         else:
             given = msgspec.json.encode(keys).decode()
-            document = (await connection.exec_driver_sql(self._sqlite, (given,))).scalar_one()
+            document = (connection.exec_driver_sql(self._sqlite, (given,))).scalar_one()
         return self._decode(document) if document else []
 
 

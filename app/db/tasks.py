@@ -156,42 +156,40 @@ def to_task(row: Row[Any]) -> Task:
     return Task(**values)
 
 
-async def add(connection: Connection, new: Sequence[Task]) -> None:
+def add(connection: Connection, new: Sequence[Task]) -> None:
     """Insert new tasks."""
-    await ADD.execute(connection, new)
+    ADD.execute(connection, new)
 
 
-async def get(connection: Connection, task_id: str) -> Task | None:
+def get(connection: Connection, task_id: str) -> Task | None:
     """Read one task."""
-    row = (await connection.execute(_GET, {"task_id": task_id})).one_or_none()
+    row = connection.execute(_GET, {"task_id": task_id}).one_or_none()
     return to_task(row) if row else None
 
 
-async def get_all(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
+def get_all(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Read tasks by their ids; those that don't exist are left out."""
-    return {task.id: task for task in await _GET_ALL.execute(connection, list(task_ids))}
+    return {task.id: task for task in _GET_ALL.execute(connection, list(task_ids))}
 
 
-async def missing(connection: Connection, task_ids: Iterable[str]) -> set[str]:
+def missing(connection: Connection, task_ids: Iterable[str]) -> set[str]:
     """Tell which of these ids no task has (any more)."""
     wanted = set(task_ids)
-    return wanted - {row.id for row in await connection.execute(_EXISTING, {"task_ids": sorted(wanted)})}
+    return wanted - {row.id for row in connection.execute(_EXISTING, {"task_ids": sorted(wanted)})}
 
 
-async def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
+def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Read tasks and lock them until the transaction ends, in one order for everybody, so that none deadlock."""
-    return {task.id: task for task in await _LOCK.execute(connection, list(task_ids))}
+    return {task.id: task for task in _LOCK.execute(connection, list(task_ids))}
 
 
-async def save(
-    connection: Connection, changed: Sequence[Task], before: Mapping[str, Task | None] | None = None
-) -> None:
+def save(connection: Connection, changed: Sequence[Task], before: Mapping[str, Task | None] | None = None) -> None:
     """Write changed tasks by compare-and-set: each must still have the version it was read with.
 
     Knowing how they were `before`, it may write less of them. Raises `StaleTask` if one has another version (their
     rows are locked, so none should).
     """
-    check_saved(await saving(changed, before).execute(connection, changed), changed)
+    check_saved(saving(changed, before).execute(connection, changed), changed)
 
 
 def saving(changed: Sequence[Task], before: Mapping[str, Task | None] | None = None) -> bulk.BulkWrite:
@@ -214,27 +212,27 @@ class StaleTask(Exception):
     """A task was not as it had been read, although its row was locked."""
 
 
-async def made_before(connection: Connection, moment: int, *, after: str, limit: int) -> list[Row[Any]]:
+def made_before(connection: Connection, moment: int, *, after: str, limit: int) -> list[Row[Any]]:
     """Read up to `limit` tasks made before a moment, oldest first, above an id: `id`, `completed_at`, `is_over`.
 
     Over is what nothing may change any more.
     """
-    rows = await connection.execute(_MADE_BEFORE, {"after": after, "bound": id_at(moment), "at_most": limit})
+    rows = connection.execute(_MADE_BEFORE, {"after": after, "bound": id_at(moment), "at_most": limit})
     return list(rows.all())
 
 
-async def lock_removable(connection: Connection, task_ids: Sequence[str], *, before: int) -> list[str]:
+def lock_removable(connection: Connection, task_ids: Sequence[str], *, before: int) -> list[str]:
     """Lock those of these tasks that ended before then and have nothing more to tell, unless others have them."""
-    rows = await connection.execute(_REMOVABLE, {"task_ids": list(task_ids), "before": before})
+    rows = connection.execute(_REMOVABLE, {"task_ids": list(task_ids), "before": before})
     return [row.id for row in rows]
 
 
-async def remove(connection: Connection, task_ids: Iterable[str]) -> None:
+def remove(connection: Connection, task_ids: Iterable[str]) -> None:
     """Delete tasks with all that hangs on them."""
-    await connection.execute(_REMOVE, {"task_ids": sorted(task_ids)})
+    connection.execute(_REMOVE, {"task_ids": sorted(task_ids)})
 
 
-async def page(
+def page(
     connection: Connection,
     project: str,
     subject: str | None,
@@ -259,61 +257,61 @@ async def page(
     ]
     given = [condition for condition in conditions if condition is not None]
     statement = select(tasks).where(*given).order_by(tasks.c.id.desc()).limit(limit)
-    return [to_task(row) for row in await connection.execute(statement)]
+    return [to_task(row) for row in connection.execute(statement)]
 
 
-async def queued_projects(connection: Connection) -> list[str]:
+def queued_projects(connection: Connection) -> list[str]:
     """List the projects that have queued tasks, by hopping through the index, not by reading the queue."""
-    return [row.project for row in await connection.execute(_QUEUED_PROJECTS)]
+    return [row.project for row in connection.execute(_QUEUED_PROJECTS)]
 
 
-async def claimable(connection: Connection, project: str, *, now: int, limit: int) -> list[Task]:
+def claimable(connection: Connection, project: str, *, now: int, limit: int) -> list[Task]:
     """Lock up to `limit` of a project's queued tasks that are due, oldest first, passing over those locked by others."""
-    rows = await connection.execute(_CLAIMABLE, {"in_project": project, "now": now, "at_most": limit})
+    rows = connection.execute(_CLAIMABLE, {"in_project": project, "now": now, "at_most": limit})
     return [to_task(row) for row in rows]
 
 
-async def claimed_by(connection: Connection, name: str, *, before: int) -> list[str]:
+def claimed_by(connection: Connection, name: str, *, before: int) -> list[str]:
     """List the ids of tasks still being submitted that this process claimed before then."""
-    return [row.id for row in await connection.execute(_CLAIMED_BY, {"name": name, "before": before})]
+    return [row.id for row in connection.execute(_CLAIMED_BY, {"name": name, "before": before})]
 
 
-async def to_ask(connection: Connection, *, now: int, limit: int) -> list[Task]:
+def to_ask(connection: Connection, *, now: int, limit: int) -> list[Task]:
     """Lock up to `limit` tasks about which the upstream is to be asked now, the most overdue first."""
-    return [to_task(row) for row in await connection.execute(_TO_ASK, {"now": now, "at_most": limit})]
+    return [to_task(row) for row in connection.execute(_TO_ASK, {"now": now, "at_most": limit})]
 
 
-async def lease_question(connection: Connection, task_ids: Sequence[str], *, now: int, until: int) -> None:
+def lease_question(connection: Connection, task_ids: Sequence[str], *, now: int, until: int) -> None:
     """Keep others from asking about these tasks until then; no movement, so no version and no event.
 
     What hastens questions keeps its distance to this one from now on, not only from its answer. Past the deadline
     only an answer counts as asked (see `overdue`).
     """
     asked_at = case((tasks.c.deadline_at <= now, tasks.c.asked_at), else_=now)
-    await connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
+    connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
 
 
-async def overdue(connection: Connection, *, now: int, limit: int) -> list[Task]:
+def overdue(connection: Connection, *, now: int, limit: int) -> list[Task]:
     """Lock up to `limit` tasks past their deadline, without those that still wait for their last question."""
-    return [to_task(row) for row in await connection.execute(_OVERDUE, {"now": now, "at_most": limit})]
+    return [to_task(row) for row in connection.execute(_OVERDUE, {"now": now, "at_most": limit})]
 
 
-async def queue_marks(connection: Connection, at_most: int) -> list[tuple[str, int]]:
+def queue_marks(connection: Connection, at_most: int) -> list[tuple[str, int]]:
     """Read ids of queued tasks with their positions, oldest first: all, or evenly spread ones if there are more."""
-    depth = int((await connection.execute(_DEPTH)).scalar_one())
-    rows = await connection.execute(_MARKS, {"step": depth // at_most + 1})
+    depth = int(connection.execute(_DEPTH).scalar_one())
+    rows = connection.execute(_MARKS, {"step": depth // at_most + 1})
     return [(row.id, row.position) for row in rows]
 
 
-async def add_images(connection: Connection, new: Sequence[Image]) -> None:
+def add_images(connection: Connection, new: Sequence[Image]) -> None:
     """Insert the images of tasks that succeeded."""
-    await ADD_IMAGES.execute(connection, new)
+    ADD_IMAGES.execute(connection, new)
 
 
-async def images_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list[Image]]:
+def images_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list[Image]]:
     """Read the images of tasks, each task's in the upstream's order, without what only copying needs to know."""
     found: dict[str, list[Image]] = {task_id: [] for task_id in task_ids}
     if task_ids:
-        for image in sorted(await _IMAGES.execute(connection, task_ids), key=lambda image: image.position):
+        for image in sorted(_IMAGES.execute(connection, task_ids), key=lambda image: image.position):
             found[image.task_id].append(image)
     return found

@@ -83,8 +83,7 @@ class Archive:
 
     async def claim(self, limit: int) -> list[Image]:
         """Claim up to `limit` images that are due."""
-        async with self._database.reading() as connection:
-            due_at = await image_rows.next_due(connection)
+        due_at = await self._database.read(image_rows.next_due)
         if due_at is None:
             return []
         now = self._clock.now()
@@ -92,12 +91,12 @@ class Archive:
             self._wake_up.wake_after((due_at - now) / 1000)
             return []
 
-        async def take(unit: Unit) -> list[Image]:
-            due = await image_rows.due(unit.connection, now=unit.now, limit=limit)
+        def take(unit: Unit) -> list[Image]:
+            due = image_rows.due(unit.connection, now=unit.now, limit=limit)
             # One still in hand here is past its lease because its outcome can't be recorded.
             claimed = [rules.claim(image, self._name, unit.now) for image in due if image.id not in self._in_hand]
             if claimed:
-                await image_rows.save(unit.connection, claimed)
+                image_rows.save(unit.connection, claimed)
             return claimed
 
         return self._take_in_hand(await self._writer.run(take))
@@ -108,13 +107,13 @@ class Archive:
         Returns it with the time of its next try by the schedule, which is not used up; None for the time if it is due.
         """
 
-        async def take(unit: Unit) -> tuple[Image, int | None] | None:
-            image = await image_rows.lock(unit.connection, image_id, skip_locked=True)
+        def take(unit: Unit) -> tuple[Image, int | None] | None:
+            image = image_rows.lock(unit.connection, image_id, skip_locked=True)
             if image is None or not rules.may_demand(image, unit.now) or image.id in self._in_hand:
                 return None
             planned = image.next_try_at
             claimed = rules.claim(image, self._name, unit.now)
-            await image_rows.save(unit.connection, [claimed])
+            image_rows.save(unit.connection, [claimed])
             return claimed, planned if planned is not None and planned > unit.now else None
 
         taken = await self._writer.run(take)
@@ -149,8 +148,8 @@ class Archive:
     async def release_all(self) -> None:
         """Put back what anybody has in hand; to be called at the start of the only process that there is."""
 
-        async def work(unit: Unit) -> None:
-            await image_rows.release_all(unit.connection, now=unit.now)
+        def work(unit: Unit) -> None:
+            image_rows.release_all(unit.connection, now=unit.now)
 
         await self._writer.run(work)
 
@@ -213,22 +212,22 @@ class Archive:
             blob=outcome.hash if isinstance(outcome, Stored) else "",
         )
 
-    async def _apply(self, unit: Unit, image_id: str, outcome: _Outcome, planned: int | None) -> Image | None:
-        image = await image_rows.lock(unit.connection, image_id)
+    def _apply(self, unit: Unit, image_id: str, outcome: _Outcome, planned: int | None) -> Image | None:
+        image = image_rows.lock(unit.connection, image_id)
         if image is None or not image.is_pending:
             return image
-        after = await self._judge(unit, image, outcome, planned)
-        await image_rows.save(unit.connection, [after])
-        if not after.is_pending and not await image_rows.count_pending(unit.connection, image.task_id):
-            task = await task_rows.get(unit.connection, image.task_id)
+        after = self._judge(unit, image, outcome, planned)
+        image_rows.save(unit.connection, [after])
+        if not after.is_pending and not image_rows.count_pending(unit.connection, image.task_id):
+            task = task_rows.get(unit.connection, image.task_id)
             if task is not None:
                 unit.events.append(images_settled(task, unit.now))
         return after
 
-    async def _judge(self, unit: Unit, image: Image, outcome: _Outcome, planned: int | None) -> Image:
+    def _judge(self, unit: Unit, image: Image, outcome: _Outcome, planned: int | None) -> Image:
         if isinstance(outcome, Stored):
             # True whoever has it in hand by now; unless it took so long that the file was collected.
-            is_kept = await refer(unit, outcome.hash)
+            is_kept = refer(unit, outcome.hash)
             return rules.store(image, outcome) if is_kept else rules.put_back(image, unit.now)
         if image.claimed_by != self._name:
             return image

@@ -54,8 +54,8 @@ class Blobs:
             hash=sha256, content_type=picture.content_type, bytes=size, width=picture.width, height=picture.height
         )
 
-        async def reserve(unit: Unit) -> bool:
-            return await blob_rows.reserve(unit.connection, blob, now=unit.now, until=unit.now + RESERVED)
+        def reserve(unit: Unit) -> bool:
+            return blob_rows.reserve(unit.connection, blob, now=unit.now, until=unit.now + RESERVED)
 
         if not await self._writer.run(reserve, blob=sha256):
             raise BlobGoing("The same picture is being deleted right now.", retry_after=1)
@@ -90,10 +90,8 @@ class Blobs:
 
         until = now + _LEASE
 
-        async def take(unit: Unit) -> tuple[int, list[str]]:
-            return await blob_rows.take_unreferenced(
-                unit.connection, now=unit.now, until=until, limit=_COLLECTED_AT_ONCE
-            )
+        def take(unit: Unit) -> tuple[int, list[str]]:
+            return blob_rows.take_unreferenced(unit.connection, now=unit.now, until=until, limit=_COLLECTED_AT_ONCE)
 
         looked_at, going = await self._writer.run(take)
         if going:
@@ -137,10 +135,10 @@ class Blobs:
             await self._store.size(_NO_KEY)
 
 
-async def refer(unit: Unit, sha256: str) -> bool:
+def refer(unit: Unit, sha256: str) -> bool:
     """Lock a kept file's row, so that a row that refers to it can be written in this transaction.
 
     False if the file was collected meanwhile, because more than `RESERVED` ms passed: keep it again. The writer is to be
     told which `blob` it is.
     """
-    return await blob_rows.lock(unit.connection, sha256)
+    return blob_rows.lock(unit.connection, sha256)

@@ -13,10 +13,12 @@ import structlog
 from app.clock import Clock
 from app.db import deliveries as delivery_rows
 from app.db import tasks as task_rows
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.domain import delivery as rules
 from app.domain import webhook
 from app.domain.delivery import Answer, Attempt, Delivery
+from app.domain.image import Image
+from app.domain.task import Task
 from app.errors import ServiceUnavailable
 from app.outbound.webhooks import WebhookClient
 from app.services.unit import Unit
@@ -107,43 +109,49 @@ class Deliver:
         busy = Counter(delivery.host for delivery in self._in_hand.values())
         seen: set[str] = set()
         due: list[str] = []
-        async with self._database.reading() as connection:
+
+        def work(connection: Connection) -> None:
             for beginning in dict.fromkeys((self._served_last, "")):
                 after: str | None = beginning
                 while after is not None and len(due) < limit:
-                    hosts = await delivery_rows.hosts(connection, after=after, at_most=_HOSTS_AT_ONCE)
+                    hosts = delivery_rows.hosts(connection, after=after, at_most=_HOSTS_AT_ONCE)
                     new = [(host, due_at) for host, due_at in hosts if host not in seen]
                     seen.update(host for host, _ in new)
-                    due += [host for host, at in new if at <= now and busy[host] < self._most_at_once(host)]
+                    due.extend(host for host, at in new if at <= now and busy[host] < self._most_at_once(host))
                     after = hosts[-1][0] if new and len(hosts) == _HOSTS_AT_ONCE else None
+
+        await self._database.read(work)
         return due[:limit]
 
     def _most_at_once(self, host: str) -> int:
         return _PER_SILENT_HOST if host in self._silent else _PER_HOST
 
-    async def _claim(self, unit: Unit, places: Mapping[str, int]) -> list[Delivery]:
+    def _claim(self, unit: Unit, places: Mapping[str, int]) -> list[Delivery]:
         claimed: list[Delivery] = []
         for host, count in places.items():
-            due = await delivery_rows.claimable(unit.connection, host, now=unit.now, limit=count)
+            due = delivery_rows.claimable(unit.connection, host, now=unit.now, limit=count)
             # One still in hand here is past its lease because its outcome can't be recorded.
             claimed += [rules.claim(d, self._name, unit.now) for d in due if d.id not in self._in_hand]
         if claimed:
-            await delivery_rows.save(unit.connection, claimed)
+            delivery_rows.save(unit.connection, claimed)
         return claimed
 
-    async def _put_back(self, unit: Unit, delivery_id: str) -> None:
-        delivery = await delivery_rows.lock(unit.connection, delivery_id)
+    def _put_back(self, unit: Unit, delivery_id: str) -> None:
+        delivery = delivery_rows.lock(unit.connection, delivery_id)
         if delivery is not None:
-            await delivery_rows.save(unit.connection, [rules.release(delivery, self._name, unit.now)])
+            delivery_rows.save(unit.connection, [rules.release(delivery, self._name, unit.now)])
 
     async def _send(self, delivery: Delivery) -> None:
-        async with self._database.reading() as connection:
-            task = await task_rows.get(connection, delivery.task_id)
-            images = await task_rows.images_of(connection, [delivery.task_id])
+
+        def work(connection: Connection) -> tuple[Task | None, list[Image]]:
+            images = task_rows.images_of(connection, [delivery.task_id])[delivery.task_id]
+            return task_rows.get(connection, delivery.task_id), images
+
+        task, images = await self._database.read(work)
         if task is None:
             return
         signing = await self._signing_secrets.signing(delivery.project)
-        body = webhook.message(delivery, task, images[task.id], self._base_url)
+        body = webhook.message(delivery, task, images, self._base_url)
         at, began = self._clock.now(), time.monotonic()
         answer = await self._client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
         latency = round((time.monotonic() - began) * 1000)
@@ -185,15 +193,15 @@ class Deliver:
                     self._wake_up.wake_after(max(after.due_at - self._clock.now(), 0) / 1000)
                 return after
 
-    async def _settle(self, unit: Unit, attempt: Attempt, answer: Answer) -> Delivery | None:
-        delivery = await delivery_rows.lock(unit.connection, attempt.delivery_id)
+    def _settle(self, unit: Unit, attempt: Attempt, answer: Answer) -> Delivery | None:
+        delivery = delivery_rows.lock(unit.connection, attempt.delivery_id)
         if delivery is None:
             return None
         after = rules.settle(
             delivery, answer, by=self._name, now=unit.now, schedule=self._schedule, jitter=self._random.random()
         )
-        await delivery_rows.save(unit.connection, [after])
-        await delivery_rows.add_attempt(unit.connection, attempt, number=after.attempts)
+        delivery_rows.save(unit.connection, [after])
+        delivery_rows.add_attempt(unit.connection, attempt, number=after.attempts)
         return after
 
     def _note_silence(self, host: str, answer: Answer) -> None:

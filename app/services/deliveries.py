@@ -6,7 +6,7 @@ import structlog
 
 from app.db import deliveries as delivery_rows
 from app.db import tasks as task_rows
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.domain import delivery as rules
 from app.domain.delivery import Attempt, Delivery, DeliveryState
 from app.domain.destination import DestinationRules
@@ -58,28 +58,31 @@ class Deliveries:
         limit: int,
     ) -> tuple[list[DeliveryLog], str | None]:
         """Read a page of deliveries, newest first, and the id after which the next page begins, if there is one."""
-        async with self._database.reading() as connection:
-            if task_id is not None and not caller.owns(await task_rows.get(connection, task_id)):
+
+        def work(connection: Connection) -> tuple[list[DeliveryLog], str | None]:
+            if task_id is not None and not caller.owns(task_rows.get(connection, task_id)):
                 return [], None
             project = caller.project if task_id is None else None
-            found = await delivery_rows.page(
+            found = delivery_rows.page(
                 connection, project=project, task_id=task_id, state=state, before_id=before_id, limit=limit + 1
             )
             shown = found[:limit]
-            attempts = await delivery_rows.attempts_of(connection, [delivery.id for delivery in shown])
-        logs = [DeliveryLog(delivery, attempts[delivery.id]) for delivery in shown]
-        return logs, shown[-1].id if len(found) > limit else None
+            attempts = delivery_rows.attempts_of(connection, [delivery.id for delivery in shown])
+            logs = [DeliveryLog(delivery, attempts[delivery.id]) for delivery in shown]
+            return logs, shown[-1].id if len(found) > limit else None
+
+        return await self._database.read(work)
 
     async def redeliver(self, caller: Caller, delivery_id: str) -> DeliveryLog:
         """Begin a delivery anew, whatever came of it; raises `DeliveryNotFound` for one of somebody else."""
 
-        async def work(unit: Unit) -> DeliveryLog:
-            delivery = await delivery_rows.lock(unit.connection, delivery_id)
+        def work(unit: Unit) -> DeliveryLog:
+            delivery = delivery_rows.lock(unit.connection, delivery_id)
             if delivery is None or delivery.project != caller.project:
                 raise DeliveryNotFound(f"There is no webhook delivery {delivery_id[:64]}.")
             again = rules.redeliver(delivery, unit.now)
-            await delivery_rows.save(unit.connection, [again])
-            attempts = await delivery_rows.attempts_of(unit.connection, [delivery_id])
+            delivery_rows.save(unit.connection, [again])
+            attempts = delivery_rows.attempts_of(unit.connection, [delivery_id])
             return DeliveryLog(again, attempts[delivery_id])
 
         log = await self._writer.run(work)

@@ -125,8 +125,9 @@ class Dispatch:
         tell such a claim from one that was sent; this process knows all that it has sent.
         """
         before = self._clock.now() - _STRAY_AFTER
-        async with self._database.reading() as connection:
-            claimed = await task_rows.claimed_by(connection, self._name, before=before)
+        claimed = await self._database.read(
+            lambda connection: task_rows.claimed_by(connection, self._name, before=before)
+        )
         strays = [task_id for task_id in claimed if task_id not in self._in_hand]
         return sum([await self._release(task_id) for task_id in strays])
 
@@ -165,9 +166,9 @@ class Dispatch:
             step = moves.settle_submit(task, attempt, outcome, now, self._policy, jitter) if task else None
             return Decision(step, step)
 
-        async def in_turn(unit: Unit) -> moves.Step | None:
-            step = decide((await task_rows.lock(unit.connection, [claimed.task.id])).get(claimed.task.id)).step
-            await unit.write([step] if step else [])
+        def in_turn(unit: Unit) -> moves.Step | None:
+            step = decide(task_rows.lock(unit.connection, [claimed.task.id]).get(claimed.task.id)).step
+            unit.write([step] if step else [])
             return step
 
         if isinstance(outcome, Accepted | Refused):
@@ -186,42 +187,42 @@ class Dispatch:
 
         return await self._writer.move(task_id, decide)
 
-    async def _claim(self, unit: Unit, limit: int) -> list[Claimed]:
-        account = await account_row.get(unit.connection)
+    def _claim(self, unit: Unit, limit: int) -> list[Claimed]:
+        account = account_row.get(unit.connection)
         if not account.is_open:
-            account = await account_row.get(unit.connection, lock=True)
+            account = account_row.get(unit.connection, lock=True)
         allowed = account.allowance(unit.now, limit)
         if not allowed:
             unit.after.append(partial(self._close, account.until - unit.now))
-        slots = await self._free_slots(unit, allowed)
-        due = await self._due(unit, len(slots)) if slots else []
+        slots = self._free_slots(unit, allowed)
+        due = self._due(unit, len(slots)) if slots else []
         steps = [step for step in (moves.claim(task, self._name, unit.now, self._policy) for task in due) if step]
         if not steps:
             return []
-        await unit.write(steps)
+        unit.write(steps)
         used = slots[: len(steps)]
-        await self._occupy(unit, [slot for slot in used if slot is not None])
+        self._occupy(unit, [slot for slot in used if slot is not None])
         if not account.is_open:
-            await account_row.save(unit.connection, account.with_probe(unit.now, self._policy))
+            account_row.save(unit.connection, account.with_probe(unit.now, self._policy))
         return [Claimed(step.task, slot, not account.is_open) for step, slot in zip(steps, used, strict=True)]
 
-    async def _due(self, unit: Unit, limit: int) -> list[Task]:
+    def _due(self, unit: Unit, limit: int) -> list[Task]:
         """Take the oldest due task of each project in turn, going on after the project served last."""
-        projects = await task_rows.queued_projects(unit.connection)
+        projects = task_rows.queued_projects(unit.connection)
         in_turn = [p for p in projects if p > self._served_last] + [p for p in projects if p <= self._served_last]
         share = -(-limit // max(len(projects), 1))
         lines: dict[str, list[Task]] = {}
         for project in in_turn:
             if sum(map(len, lines.values())) < limit:
-                lines[project] = await task_rows.claimable(unit.connection, project, now=unit.now, limit=share)
+                lines[project] = task_rows.claimable(unit.connection, project, now=unit.now, limit=share)
         # If some had less than their share, others may have more than theirs.
         for project, line in lines.items():
             if sum(map(len, lines.values())) < limit and len(line) == share:
-                lines[project] = await task_rows.claimable(unit.connection, project, now=unit.now, limit=limit)
+                lines[project] = task_rows.claimable(unit.connection, project, now=unit.now, limit=limit)
         taken = [task for rank in zip_longest(*lines.values()) for task in rank if task is not None]
         return taken[:limit]
 
-    async def _free_slots(self, unit: Unit, wanted: int) -> Sequence[Slot | None]:
+    def _free_slots(self, unit: Unit, wanted: int) -> Sequence[Slot | None]:
         """Find rate slots for as many tasks as may be sent now; None stands for a slot where there is no limit.
 
         A slot stays taken until a full window after the upstream's reply, so two calls that use the same slot
@@ -231,19 +232,19 @@ class Dispatch:
         limit = self._rate_limit
         if limit is None or not wanted:
             return [None] * wanted
-        now = await facts.shared_now(unit.connection, unit.now)
-        numbers = await rates.find_free(unit.connection, SCOPE, slots=limit.count, wanted=wanted, now=now)
+        now = facts.shared_now(unit.connection, unit.now)
+        numbers = rates.find_free(unit.connection, SCOPE, slots=limit.count, wanted=wanted, now=now)
         if len(numbers) < wanted:
-            next_free = await rates.next_free(unit.connection, SCOPE, limit.count, after=now)
+            next_free = rates.next_free(unit.connection, SCOPE, limit.count, after=now)
             if next_free is not None:
                 unit.after.append(partial(self._wake_up.wake_after, (next_free - now) / 1000))
             if not numbers:
                 unit.after.append(partial(self._close, next_free - now if next_free is not None else _LOOK_AGAIN))
         return [Slot(number, now + limit.longest(self._policy)) for number in numbers]
 
-    async def _occupy(self, unit: Unit, slots: Sequence[Slot]) -> None:
+    def _occupy(self, unit: Unit, slots: Sequence[Slot]) -> None:
         if slots:
-            await rates.occupy(unit.connection, SCOPE, [slot.number for slot in slots], slots[0].held_until)
+            rates.occupy(unit.connection, SCOPE, [slot.number for slot in slots], slots[0].held_until)
 
     def _close(self, milliseconds: int) -> None:
         """Look no more for a while; not for long at once, as others may free what we wait for earlier."""
@@ -251,18 +252,18 @@ class Dispatch:
         self._closed_until = self._clock.now() + pause
         self._wake_up.wake_after(pause / 1000)
 
-    async def _settle_account(self, unit: Unit, slot: Slot | None, outcome: SubmitOutcome) -> None:
+    def _settle_account(self, unit: Unit, slot: Slot | None, outcome: SubmitOutcome) -> None:
         """Free the slot a window from now, and note what the outcome says about the account."""
         if slot is not None and self._rate_limit is not None:
-            now = await facts.shared_now(unit.connection, unit.now)
+            now = facts.shared_now(unit.connection, unit.now)
             free_at = now + self._rate_limit.window + _WINDOW_MARGIN
-            await rates.release(unit.connection, SCOPE, slot.number, held_until=slot.held_until, free_at=free_at)
-        before = await account_row.get(unit.connection)
+            rates.release(unit.connection, SCOPE, slot.number, held_until=slot.held_until, free_at=free_at)
+        before = account_row.get(unit.connection)
         if before.after(outcome, unit.now, self._policy) == before:
             return
-        before = await account_row.get(unit.connection, lock=True)
+        before = account_row.get(unit.connection, lock=True)
         after = before.after(outcome, unit.now, self._policy)
-        await account_row.save(unit.connection, after)
+        account_row.save(unit.connection, after)
         if after.state is not before.state:
             _log.warning("account", state=after.state.value, reason=after.error.message if after.error else None)
         unit.after.append(self._open if after.is_open else partial(self._close, after.until - unit.now))

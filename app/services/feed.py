@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from app.db import events as event_rows
 from app.db import tasks as task_rows
@@ -88,8 +89,7 @@ class Feed:
         if self._last is None:
             async with self._beginning:
                 if self._last is None:
-                    async with self._database.reading() as connection:
-                        self._last = await event_rows.newest_id(connection)
+                    self._last = await self._database.read(event_rows.newest_id)
 
     async def look(self) -> int:
         """Read what is new and hand it out; returns 1 if there may be more right now. Raises `ServiceUnavailable`."""
@@ -97,10 +97,11 @@ class Feed:
             return 0
         before = self._last
         try:
-            async with self._database.reading() as connection:
-                page = await event_rows.after(connection, before, limit=_EVENTS_AT_ONCE)
-                wanted = self._choose(page)
-                told = await self.complete(connection, wanted) if wanted else []
+            page = await self._database.read(
+                lambda connection: event_rows.after(connection, before, limit=_EVENTS_AT_ONCE)
+            )
+            wanted = self._choose(page)
+            told = await self._database.read(lambda connection: self.complete(connection, wanted)) if wanted else []
         except BaseException:
             self._last = None if self._last is None else min(self._last, before)
             raise
@@ -108,11 +109,11 @@ class Feed:
         await self._take_census()
         return int(len(page) == _EVENTS_AT_ONCE)
 
-    async def complete(self, connection: Connection, events: Sequence[StoredEvent]) -> list[FeedEvent]:
+    def complete(self, connection: Connection, events: Sequence[StoredEvent]) -> list[FeedEvent]:
         """Read what belongs to events; those whose task was deleted meanwhile are left out."""
-        tasks = await task_rows.get_all(connection, {event.task_id for event in events})
+        tasks = task_rows.get_all(connection, {event.task_id for event in events})
         done = sorted(task.id for task in tasks.values() if task.status is Status.SUCCEEDED)
-        images = await task_rows.images_of(connection, done)
+        images = task_rows.images_of(connection, done)
         return [
             feed_event(event, tasks[event.task_id], images.get(event.task_id, []), self._base_url)
             for event in events
@@ -161,8 +162,8 @@ class Feed:
         self._next_census = time.monotonic() + self._census_seconds
         watched = list(self._of_tasks)
         for start in range(0, len(watched), _CENSUS_AT_ONCE):
-            async with self._database.reading() as connection:
-                gone = await task_rows.missing(connection, watched[start : start + _CENSUS_AT_ONCE])
+            some = watched[start : start + _CENSUS_AT_ONCE]
+            gone = await self._database.read(partial(task_rows.missing, task_ids=some))
             for task_id in gone:
                 for listener in self._of_tasks.get(task_id, ()):
                     listener.close()

@@ -9,9 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import account as account_row
 from app.db import facts
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.db.migrate import head_revision
-from app.domain.account import AccountState
+from app.domain.account import Account, AccountState
 from app.errors import ServiceUnavailable
 from app.services.writer import Writer
 
@@ -67,9 +67,7 @@ class HealthCheck:
         state, reason = "ok", None
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                async with self._database.reading() as connection:
-                    revision = await facts.revision(connection)
-                    account = await account_row.get(connection)
+                revision, account = await self._database.read(_revision_and_account)
                 is_writable = await self._writer.is_able()
             database = "ok" if is_writable else "unwritable"
             if revision != self._revision:
@@ -90,3 +88,7 @@ class HealthCheck:
             upstream_state=state,
             upstream_reason=reason,
         )
+
+
+def _revision_and_account(connection: Connection) -> tuple[str | None, Account]:
+    return facts.revision(connection), account_row.get(connection)

@@ -134,8 +134,8 @@ class Keyring:
             return
         uses = {grant.key.id: grant.used_at for grant in due}
 
-        async def work(unit: Unit) -> None:
-            await key_rows.note_uses(unit.connection, uses, apart=_NOTED_APART)
+        def work(unit: Unit) -> None:
+            key_rows.note_uses(unit.connection, uses, apart=_NOTED_APART)
 
         await self._writer.run(work)
         for grant in due:

@@ -8,13 +8,13 @@ from app.errors import GatewayError
 from app.services.unit import Unit
 
 
-async def charge(unit: Unit, wanted: Mapping[str, Sequence[Quota]]) -> dict[str, GatewayError]:
+def charge(unit: Unit, wanted: Mapping[str, Sequence[Quota]]) -> dict[str, GatewayError]:
     """Count tasks (by id, in the order of arrival) against their quotas; returns why those that don't fit are refused.
 
     A task counts against all of its quotas or against none.
     """
     quotas = {quota.name: quota for of_task in wanted.values() for quota in of_task}
-    before = await quota_rows.lock(unit.connection, list(quotas.values()))
+    before = quota_rows.lock(unit.connection, list(quotas.values()))
     used = dict(before)
     refused: dict[str, GatewayError] = {}
     for task_id, of_task in wanted.items():
@@ -26,5 +26,5 @@ async def charge(unit: Unit, wanted: Mapping[str, Sequence[Quota]]) -> dict[str,
             used[quota.name] += 1
     changed = {name: count for name, count in used.items() if count != before[name]}
     if changed:
-        await quota_rows.save(unit.connection, changed)
+        quota_rows.save(unit.connection, changed)
     return refused

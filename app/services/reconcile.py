@@ -55,15 +55,15 @@ class Reconcile:
         """End tasks past their deadline; returns how many."""
         return await self._writer.run(self._expire)
 
-    async def _claim(self, unit: Unit, limit: int) -> list[Task]:
-        now = await facts.shared_now(unit.connection, unit.now)
-        free = await rates.find_free(unit.connection, SCOPE, slots=QUESTIONS_PER_SECOND, wanted=limit, now=now)
-        due = await task_rows.to_ask(unit.connection, now=unit.now, limit=len(free)) if free else []
-        await rates.occupy(unit.connection, SCOPE, free[: len(due)], now + _SECOND)
+    def _claim(self, unit: Unit, limit: int) -> list[Task]:
+        now = facts.shared_now(unit.connection, unit.now)
+        free = rates.find_free(unit.connection, SCOPE, slots=QUESTIONS_PER_SECOND, wanted=limit, now=now)
+        due = task_rows.to_ask(unit.connection, now=unit.now, limit=len(free)) if free else []
+        rates.occupy(unit.connection, SCOPE, free[: len(due)], now + _SECOND)
         if due:
             # If this process dies while it asks, somebody else asks after this.
             lease = unit.now + 2 * self._policy.upstream_timeout
-            await task_rows.lease_question(unit.connection, [task.id for task in due], now=unit.now, until=lease)
+            task_rows.lease_question(unit.connection, [task.id for task in due], now=unit.now, until=lease)
         return due
 
     def _decide(self, task: Task | None, report: Report) -> Decision[Report | None]:
@@ -82,15 +82,15 @@ class Reconcile:
                 return Decision(None, accepted)
         return Decision(None, moves.note_question(task, now, self._policy))
 
-    async def _expire(self, unit: Unit) -> int:
-        overdue = await task_rows.overdue(unit.connection, now=unit.now, limit=_EXPIRED_AT_ONCE)
+    def _expire(self, unit: Unit) -> int:
+        overdue = task_rows.overdue(unit.connection, now=unit.now, limit=_EXPIRED_AT_ONCE)
         if not overdue:
             return 0
-        account = await account_row.get(unit.connection)
+        account = account_row.get(unit.connection)
         held_for = account.error if account.state is AccountState.HELD else None
         steps = [moves.expire(task, unit.now, self._policy, held_for) for task in overdue]
         ended = [step for step in steps if step]
-        await unit.write(ended)
+        unit.write(ended)
         for step in ended:
             code = step.task.error.code.value if step.task.error else None
             _log.warning("gave_up", task_id=step.task.id, error=code)

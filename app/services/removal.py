@@ -8,8 +8,8 @@ from app.db import tasks as task_rows
 from app.services.unit import Unit
 
 
-async def remove_tasks(unit: Unit, task_ids: Collection[str]) -> None:
+def remove_tasks(unit: Unit, task_ids: Collection[str]) -> None:
     """Delete tasks that this transaction has locked; the files that nothing refers to then are collected soon."""
-    hashes = await image_rows.hashes_of(unit.connection, task_ids)
-    await blob_rows.release(unit.connection, hashes, now=unit.now)
-    await task_rows.remove(unit.connection, task_ids)
+    hashes = image_rows.hashes_of(unit.connection, task_ids)
+    blob_rows.release(unit.connection, hashes, now=unit.now)
+    task_rows.remove(unit.connection, task_ids)

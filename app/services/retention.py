@@ -53,10 +53,10 @@ class Retention:
         return 0 if is_all else len(looked_at)
 
     async def _remove(self, task_ids: list[str], before: int) -> int:
-        async def work(unit: Unit) -> int:
-            ended = await task_rows.lock_removable(unit.connection, task_ids, before=before)
+        def work(unit: Unit) -> int:
+            ended = task_rows.lock_removable(unit.connection, task_ids, before=before)
             if ended:
-                await remove_tasks(unit, ended)
+                remove_tasks(unit, ended)
             return len(ended)
 
         return await self._writer.run(work)

@@ -67,8 +67,8 @@ class Strays:
     async def _is_ours(self) -> bool:
         """Compare the mark in the store with ours, and leave ours where there is none."""
 
-        async def write(connection: Connection) -> str:
-            return await facts.put_first(connection, _OWNER_FACT, secrets.token_hex(16))
+        def write(connection: Connection) -> str:
+            return facts.put_first(connection, _OWNER_FACT, secrets.token_hex(16))
 
         ours = (await self._database.write(write)).encode()
         try:
@@ -95,8 +95,8 @@ class Strays:
             for hash_ in sorted(unknown)
         ]
 
-        async def write(unit: Unit) -> None:
-            await blob_rows.adopt(unit.connection, strays, now=unit.now)
+        def write(unit: Unit) -> None:
+            blob_rows.adopt(unit.connection, strays, now=unit.now)
 
         if strays:
             await self._writer.run(write)

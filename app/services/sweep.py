@@ -21,8 +21,8 @@ class Sweep:
         """Delete one batch of keys past their lifetime; returns how many."""
         before = self._clock.now() - LIFETIME
 
-        async def work(unit: Unit) -> int:
-            return await idempotency_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
+        def work(unit: Unit) -> int:
+            return idempotency_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
 
         return await self._writer.run(work)
 
@@ -30,7 +30,7 @@ class Sweep:
         """Delete one batch of what was counted for quotas that are over; returns how many."""
         before = self._clock.now()
 
-        async def work(unit: Unit) -> int:
-            return await quota_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
+        def work(unit: Unit) -> int:
+            return quota_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
 
         return await self._writer.run(work)

@@ -26,7 +26,7 @@ class TaskLoader:
         return await self._database.read(lambda connection: _read(connection, task_ids))
 
 
-async def _read(connection: Connection, task_ids: Sequence[str]) -> dict[str, TaskWithImages]:
-    tasks = await task_rows.get_all(connection, task_ids)
-    images = await task_rows.images_of(connection, [t.id for t in tasks.values() if t.status is Status.SUCCEEDED])
+def _read(connection: Connection, task_ids: Sequence[str]) -> dict[str, TaskWithImages]:
+    tasks = task_rows.get_all(connection, task_ids)
+    images = task_rows.images_of(connection, [t.id for t in tasks.values() if t.status is Status.SUCCEEDED])
     return {task.id: (task, images.get(task.id, [])) for task in tasks.values()}

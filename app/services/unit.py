@@ -64,9 +64,9 @@ class Unit:
         if step.image_urls:
             self.images.extend(new_images(step.task.id, step.image_urls, is_kept=has_images_to_keep, now=self.now))
 
-    async def write(self, steps: Sequence[Step]) -> None:
+    def write(self, steps: Sequence[Step]) -> None:
         """Write movements of tasks that this transaction has locked, at most one for each."""
         if steps:
-            await task_rows.save(self.connection, [step.task for step in steps])
+            task_rows.save(self.connection, [step.task for step in steps])
             for step in steps:
                 self.note(step)

@@ -192,9 +192,9 @@ class Uploads:
         if not named:
             return
 
-        async def work(unit: Unit) -> set[str]:
+        def work(unit: Unit) -> set[str]:
             until = unit.now + self._hold_for
-            return await upload_rows.hold(unit.connection, named.values(), now=unit.now, until=until)
+            return upload_rows.hold(unit.connection, named.values(), now=unit.now, until=until)
 
         held = await self._writer.run(work)
         late = [position for position, upload_id in named.items() if upload_id not in held]
@@ -206,10 +206,10 @@ class Uploads:
     async def sweep(self) -> int:
         """Take away one batch of what expired; returns how many there were."""
 
-        async def work(unit: Unit) -> int:
-            expired = await upload_rows.give_up_expired(unit.connection, now=unit.now, limit=_SWEPT_AT_ONCE)
+        def work(unit: Unit) -> int:
+            expired = upload_rows.give_up_expired(unit.connection, now=unit.now, limit=_SWEPT_AT_ONCE)
             before = unit.now - REMEMBERED
-            return expired + await upload_rows.forget(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
+            return expired + upload_rows.forget(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
 
         return await self._writer.run(work)
 
@@ -250,13 +250,13 @@ class Uploads:
         return upload
 
 
-async def _insert(upload: Upload, token: BrowserToken | None, unit: Unit) -> bool:
+def _insert(upload: Upload, token: BrowserToken | None, unit: Unit) -> bool:
     """Add the row, and count it for the token that brought it; False if the file was collected meanwhile."""
-    if upload.hash is None or not await refer(unit, upload.hash):
+    if upload.hash is None or not refer(unit, upload.hash):
         return False
-    if token is not None and (refused := await charge(unit, {upload.id: [of_uploads(token)]})):
+    if token is not None and (refused := charge(unit, {upload.id: [of_uploads(token)]})):
         raise refused[upload.id]
-    await upload_rows.add(unit.connection, upload)
+    upload_rows.add(unit.connection, upload)
     return True
 
 

@@ -7,7 +7,7 @@ commits are the scarce thing (each waits for the disk), and this is the only pla
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -65,7 +65,7 @@ class _Move:
 
 @dataclass(slots=True)
 class _Run:
-    work: Callable[[Unit], Awaitable[Any]]
+    work: Callable[[Unit], Any]
     done: asyncio.Future[Any]
     locking: str | None = None
     blob: str = ""
@@ -158,7 +158,7 @@ class Writer:
         result: T = await self._put(_Move(task_id, decide, self._future()))
         return result
 
-    async def run(self, work: Callable[[Unit], Awaitable[T]], *, locking: str | None = None, blob: str = "") -> T:
+    async def run(self, work: Callable[[Unit], T], *, locking: str | None = None, blob: str = "") -> T:
         """Do `work` in the next transaction. A `GatewayError` is to be raised before anything is written.
 
         With the id of a task as `locking` its row is locked before; with those of all others, so that none deadlock.
@@ -195,9 +195,7 @@ class Writer:
     async def _commit(self, batch: list[_Item]) -> None:
         """Commit a batch; if it fails for one item's sake, commit its items one by one."""
         try:
-            results, unit = await self._database.write(
-                lambda connection: self._apply(batch, connection), is_one_statement=all(map(_only_creates, batch))
-            )
+            results, unit = await self._database.write(lambda connection: self._apply(batch, connection))
         except ServiceUnavailable as error:
             # Those who wait behind would each wait as long for the same answer; nothing of theirs was tried.
             batch, self._waiting = batch + self._waiting, []
@@ -233,53 +231,49 @@ class Writer:
         except Exception:  # noqa: BLE001 -- logged; whoever listens must not be able to stop all writing
             _log.exception("listener_failed")
 
-    async def _apply(self, batch: list[_Item], connection: Connection) -> tuple[_Results, Unit]:
+    def _apply(self, batch: list[_Item], connection: Connection) -> tuple[_Results, Unit]:
         results: _Results = []
         unit = Unit(connection, self._clock.now(), self._keeps_images)
         creations = [item for item in batch if isinstance(item, _Create)]
         if creations:
-            results += await _create_all(unit, creations)
+            results += _create_all(unit, creations)
         moves = [item for item in batch if isinstance(item, _Move)]
         runs = sorted((item for item in batch if isinstance(item, _Run)), key=attrgetter("blob"))
         locked = {item.locking for item in runs if item.locking is not None}
         if moves or runs:
-            await _write_tasks(unit)
+            _write_tasks(unit)
         if moves:
-            results += await _move_all(unit, moves, locked)
+            results += _move_all(unit, moves, locked)
         elif locked:
-            await task_rows.lock(connection, locked)
+            task_rows.lock(connection, locked)
         if runs:
-            await _write_tasks(unit)
+            _write_tasks(unit)
         for run in runs:
             try:
-                results.append((run, await run.work(unit)))
+                results.append((run, run.work(unit)))
             except GatewayError as error:
                 results.append((run, error))
-        await _write_all(unit)
+        _write_all(unit)
         return results, unit
 
 
-async def _leave_a_mark(unit: Unit) -> None:
+def _leave_a_mark(unit: Unit) -> None:
     """Change something, whatever it is."""
-    await facts.put(unit.connection, "written_at", str(unit.now))
+    facts.put(unit.connection, "written_at", str(unit.now))
 
 
-def _only_creates(item: _Item) -> bool:
-    return isinstance(item, _Create) and item.reservation is None and not item.quotas
-
-
-async def _write_tasks(unit: Unit) -> None:
+def _write_tasks(unit: Unit) -> None:
     """Write the tasks decided about so far, for those who come next to find them."""
     if unit.created:
-        await task_rows.add(unit.connection, unit.created)
+        task_rows.add(unit.connection, unit.created)
     if unit.changed:
-        await task_rows.save(unit.connection, unit.changed, unit.before)
+        task_rows.save(unit.connection, unit.changed, unit.before)
     unit.created, unit.changed = [], []
 
 
-async def _write_all(unit: Unit) -> None:
+def _write_all(unit: Unit) -> None:
     """Write what was decided, in one go; events with the lock on their numbers last."""
-    texts = await callback_rows.add_others(unit.connection, unit.callbacks)
+    texts = callback_rows.add_others(unit.connection, unit.callbacks)
     planned = [delivery for delivery in map(plan, unit.events) if delivery is not None]
     writes: list[tuple[BulkWrite, Sequence[Any]]] = [
         (task_rows.ADD, unit.created),
@@ -290,19 +284,19 @@ async def _write_all(unit: Unit) -> None:
         (event_rows.APPEND, unit.events),
     ]
     # Inserts write all or fail: what is missing are tasks that were not as they had been read.
-    missing = sum(len(objects) for _, objects in writes) - await BulkWrite.execute_all(unit.connection, writes)
+    missing = sum(len(objects) for _, objects in writes) - BulkWrite.execute_all(unit.connection, writes)
     task_rows.check_saved(len(unit.changed) - missing, unit.changed)
     for task_id in unit.overfull:
-        await callback_rows.trim(unit.connection, task_id)
+        callback_rows.trim(unit.connection, task_id)
 
 
-async def _create_all(unit: Unit, items: list[_Create]) -> _Results:
+def _create_all(unit: Unit, items: list[_Create]) -> _Results:
     results: _Results = []
     reservations = [item.reservation for item in items if item.reservation is not None]
     held: dict[IdempotencyKey, Reservation] = {}
     if reservations:
-        held = await idempotency_rows.reserve(unit.connection, reservations, now=unit.now, lifetime=LIFETIME)
-    refused = await _refuse(unit, items, held) if any(item.quotas for item in items) else {}
+        held = idempotency_rows.reserve(unit.connection, reservations, now=unit.now, lifetime=LIFETIME)
+    refused = _refuse(unit, items, held) if any(item.quotas for item in items) else {}
     new: list[Task] = []
     for item in items:
         holder = held[item.reservation.key] if item.reservation else None
@@ -321,25 +315,25 @@ async def _create_all(unit: Unit, items: list[_Create]) -> _Results:
     return results
 
 
-async def _refuse(unit: Unit, items: list[_Create], held: dict[IdempotencyKey, Reservation]) -> dict[str, GatewayError]:
+def _refuse(unit: Unit, items: list[_Create], held: dict[IdempotencyKey, Reservation]) -> dict[str, GatewayError]:
     """Count those that are new against their quotas, and free the keys of those that don't fit."""
     new = [item for item in items if item.reservation is None or held[item.reservation.key].task_id == item.task.id]
     wanted = {item.task.id: item.quotas for item in new if item.quotas}
-    refused = await charge(unit, wanted) if wanted else {}
+    refused = charge(unit, wanted) if wanted else {}
     freed = [item.reservation.key for item in new if item.reservation and item.task.id in refused]
     if freed:
-        await idempotency_rows.release(unit.connection, freed)
+        idempotency_rows.release(unit.connection, freed)
     return refused
 
 
-async def _move_all(unit: Unit, items: list[_Move], also_locked: set[str]) -> _Results:
+def _move_all(unit: Unit, items: list[_Move], also_locked: set[str]) -> _Results:
     """Let each item decide about its task in the order of arrival, then write what came of it, once for each task.
 
     Tasks that others in the batch want locked are locked in the same statement.
     """
     results: _Results = []
     tasks: dict[str, Task | None] = {}
-    tasks.update(await task_rows.lock(unit.connection, {item.task_id for item in items} | also_locked))
+    tasks.update(task_rows.lock(unit.connection, {item.task_id for item in items} | also_locked))
     original = dict(tasks)
     steps: list[Step] = []
     kept: list[ReceivedCallback] = []
@@ -361,11 +355,11 @@ async def _move_all(unit: Unit, items: list[_Move], also_locked: set[str]) -> _R
             task = replace(task, callbacks=task.callbacks + 1)
         tasks[item.task_id] = None if decision.remove else task
 
-    await _write_moved(unit, original, tasks, steps, kept)
+    _write_moved(unit, original, tasks, steps, kept)
     return results
 
 
-async def _write_moved(
+def _write_moved(
     unit: Unit,
     original: dict[str, Task | None],
     tasks: dict[str, Task | None],
@@ -375,7 +369,7 @@ async def _write_moved(
     """Write what became of locked tasks; of one that is deleted (None), nothing else is written."""
     removed = {task_id for task_id, task in tasks.items() if task is None}
     if removed:
-        await remove_tasks(unit, removed)
+        remove_tasks(unit, removed)
     for step in steps:
         if step.task.id not in removed:
             unit.note(step)
