@@ -1,13 +1,11 @@
 """The statements whose cost must not grow with the history, each as the service's own function calls it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from app.db import events, idempotency, tasks
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
 from app.domain.models import Model, TaskType
 from app.domain.policy import Policy
@@ -40,19 +38,28 @@ class Statement:
     """One function of the service, to be called in a transaction that is rolled back."""
 
     name: str
-    call: Callable[[AsyncConnection], Awaitable[Any]]
+    call: Callable[[Connection], Any]
 
 
 class _Rehearsal:
     """Stands where the writer stands, and does the work in a transaction that others end."""
 
-    def __init__(self, connection: AsyncConnection, now: int) -> None:
+    def __init__(self, connection: Connection, now: int) -> None:
         self._connection = connection
         self._now = now
 
-    async def run(self, work: Callable[[Unit], Awaitable[Any]]) -> Any:
+    async def run(self, work: Callable[[Unit], Any]) -> Any:
         """Do the work now."""
-        return await work(Unit(self._connection, self._now))
+        return work(Unit(self._connection, self._now))
+
+
+def _complete(call: Coroutine[Any, Any, Any]) -> Any:
+    """Run a call that waits for nothing but a rehearsal."""
+    try:
+        call.send(None)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("the call waits for something else")
 
 
 class _StoppedClock:
@@ -80,9 +87,9 @@ def _reads(history: History) -> list[Statement]:
     ]
 
 
-async def _lock_and_save(connection: AsyncConnection, ids: list[str]) -> None:
-    locked = await tasks.lock(connection, ids)
-    await tasks.save(connection, list(locked.values()))
+def _lock_and_save(connection: Connection, ids: list[str]) -> None:
+    locked = tasks.lock(connection, ids)
+    tasks.save(connection, list(locked.values()))
 
 
 def _pages(history: History) -> list[Statement]:
@@ -137,10 +144,10 @@ def _claims(history: History) -> list[Statement]:
 def _services(history: History, database: Database, client: UpstreamClient) -> list[Statement]:
     clock = _StoppedClock(history.now)
 
-    def writer(connection: AsyncConnection) -> Writer:
+    def writer(connection: Connection) -> Writer:
         return cast(Writer, _Rehearsal(connection, history.now))
 
-    def dispatch(connection: AsyncConnection) -> Dispatch:
+    def dispatch(connection: Connection) -> Dispatch:
         return Dispatch(
             database=database,
             writer=writer(connection),
@@ -152,14 +159,16 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
             wake_up=WakeUp(),
         )
 
-    def reconcile(connection: AsyncConnection) -> Reconcile:
+    def reconcile(connection: Connection) -> Reconcile:
         return Reconcile(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
 
     return [
-        Statement("Dispatch.claim, 16", lambda c: dispatch(c).claim(16)),
-        Statement("Reconcile.claim, 16", lambda c: reconcile(c).claim(16)),
-        Statement("Reconcile.expire", lambda c: reconcile(c).expire()),
-        Statement("Sweep.idempotency_keys", lambda c: Sweep(writer=writer(c), clock=clock).idempotency_keys()),
+        Statement("Dispatch.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
+        Statement("Reconcile.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
+        Statement("Reconcile.expire", lambda c: _complete(reconcile(c).expire())),
+        Statement(
+            "Sweep.idempotency_keys", lambda c: _complete(Sweep(writer=writer(c), clock=clock).idempotency_keys())
+        ),
     ]
 
 

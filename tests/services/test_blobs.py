@@ -65,21 +65,21 @@ class Shelf:
         await self.writer.run(lambda unit: self._show(unit, task))
         return task.id
 
-    async def _show(self, unit: Unit, task: Task) -> None:
-        assert await refer(unit, HASH)
+    def _show(self, unit: Unit, task: Task) -> None:
+        assert refer(unit, HASH)
         (image,) = new_images(task.id, ("https://x.example/1",), is_kept=True, now=unit.now)
-        await task_rows.add(unit.connection, [task])
-        await task_rows.add_images(unit.connection, [image])
-        await image_rows.save(unit.connection, [store(image, Stored(HASH, "image/png", len(CONTENT), 3, 2))])
+        task_rows.add(unit.connection, [task])
+        task_rows.add_images(unit.connection, [image])
+        image_rows.save(unit.connection, [store(image, Stored(HASH, "image/png", len(CONTENT), 3, 2))])
 
     async def forget(self, task_id: str) -> None:
         await self.writer.run(lambda unit: remove_tasks(unit, [task_id]))
 
     async def rows(self) -> list[tuple[bool, bool]]:
         """For each row: whether it is to be looked at, and whether it is going."""
-        async with self.database.reading() as connection:
-            found = await connection.execute(select(blob_table.c.check_at, blob_table.c.is_going))
-            return [(row.check_at is not None, row.is_going) for row in found]
+        statement = select(blob_table.c.check_at, blob_table.c.is_going)
+        found = await self.database.read(lambda connection: connection.execute(statement).all())
+        return [(row.check_at is not None, row.is_going) for row in found]
 
 
 @pytest.fixture
@@ -314,6 +314,5 @@ async def test_two_processes_that_keep_the_same_pictures_never_deadlock(postgres
     await asyncio.gather(work(1), work(2))
     database = Database(postgresql_url)
     count = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-    async with database.reading() as connection:
-        assert (await connection.execute(text(count))).scalar_one() == 0
+    assert await database.read(lambda connection: connection.execute(text(count)).scalar_one()) == 0
     await database.aclose()

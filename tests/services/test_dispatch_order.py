@@ -62,7 +62,7 @@ async def test_a_task_that_is_queued_again_is_not_claimed_before_the_account_is_
     (claimed,) = await dispatch.claim(1)
     go_on = threading.Event()
 
-    async def hold_up(_unit: Unit) -> None:
+    def hold_up(_unit: Unit) -> None:
         assert go_on.wait(10)  # in SQLite's own thread
 
     held_up = asyncio.create_task(writer.run(hold_up))

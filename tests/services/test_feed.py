@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import delete, event, select, text
 from sqlalchemy.engine import Engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.clock import SystemClock
 from app.db import events as event_rows
@@ -51,6 +52,7 @@ def moved(status: Status) -> Any:
 class Parts:
     """The parts around a feed whose looks a test takes, or has taken by `following`."""
 
+    url: str
     database: Database
     writer: Writer
     feed: Feed
@@ -72,8 +74,9 @@ class Parts:
         return await self.waiting.until_ended(CALLER, task_id, 60, leaving or stays)
 
     async def ids(self) -> list[int]:
-        async with self.database.reading() as connection:
-            return list(await connection.scalars(select(events.c.id).order_by(events.c.id)))
+        return await self.database.read(
+            lambda connection: list(connection.scalars(select(events.c.id).order_by(events.c.id)))
+        )
 
 
 @asynccontextmanager
@@ -87,7 +90,7 @@ async def parts_on(url: str) -> AsyncIterator[Parts]:
     all_tasks = Tasks(database=database, writer=writer, clock=SystemClock(), policy=POLICY)
     waiting = Waiting(feed=feed, tasks=all_tasks, most_waiting=1000)
     try:
-        yield Parts(database, writer, feed, streams, waiting)
+        yield Parts(url, database, writer, feed, streams, waiting)
     finally:
         await writer.aclose()
         await database.aclose()
@@ -153,12 +156,14 @@ async def test_an_event_numbered_earlier_and_committed_later_is_not_missed(on_po
     numbered, may_commit = asyncio.Event(), asyncio.Event()
 
     async def write(task_id: str, *, wait: bool) -> None:
-        # By the readers' connections: there is only one for writing.
-        async with parts.database.reading() as connection:
-            await event_rows.append(connection, [event_of(replace(named(0), id=task_id))])
+        # Each on a connection of its own: the database has only one for writing.
+        engine = create_async_engine("postgresql+asyncpg://", connect_args={"dsn": parts.url})
+        async with engine.begin() as connection:
+            await connection.run_sync(event_rows.append, [event_of(replace(named(0), id=task_id))])
             if wait:
                 numbered.set()
                 await may_commit.wait()
+        await engine.dispose()
 
     async with parts.streams.of_project(CALLER, after=None) as stream:
         slowly = asyncio.create_task(write(slow, wait=True))
@@ -177,9 +182,8 @@ async def until_blocked_or_done(parts: Parts, one: "asyncio.Task[None]") -> None
     waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
     async with asyncio.timeout(30):
         while not one.done():
-            async with parts.database.reading() as connection:
-                if (await connection.execute(waiting)).scalar_one():
-                    return
+            if await parts.database.read(lambda connection: connection.execute(waiting).scalar_one()):
+                return
 
 
 async def test_writers_of_several_processes_and_followers_that_come_at_any_time(database_url: str) -> None:
@@ -204,7 +208,7 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
             async with parts.streams.of_project(CALLER, after=after) as stream:
                 seen: list[int] = []
                 async with asyncio.timeout(60):
-                    while not seen or seen[-1] < last:
+                    while (seen or [after])[-1] < last:
                         seen += [one.id for one in await stream.next(1)]
             return [after, *seen]
 
@@ -237,8 +241,7 @@ async def test_what_could_not_be_read_is_told_later(on_postgres: Parts) -> None:
     parts = on_postgres
 
     async def execute(statement: str) -> None:
-        async with parts.database.writing() as connection:
-            await connection.execute(text(statement))
+        await parts.database.write(lambda connection: connection.execute(text(statement)))
 
     async with parts.streams.of_project(CALLER, after=None) as stream:
         await parts.writer.create(named(1))
@@ -276,8 +279,7 @@ async def test_a_deleted_task_ends_those_who_wait_and_follow(parts: Parts) -> No
     async with parts.streams.of_task(CALLER, task_id, after=None) as stream:
         assert len(await stream.next(0)) == 1
         # Behind the service's back, so that no end is told before.
-        async with parts.database.writing() as connection:
-            await connection.execute(delete(tasks).where(tasks.c.id == task_id))
+        await parts.database.write(lambda connection: connection.execute(delete(tasks).where(tasks.c.id == task_id)))
         async with parts.looking():
             with pytest.raises(TaskNotFound):
                 await waiting

@@ -19,9 +19,10 @@ async def test_a_task_that_cannot_be_read_harms_no_other(database_url: str) -> N
     writer = Writer(database, SystemClock(), lambda _: None)
     writer.start()
     first, odd, last = [await writer.create(make_task(id=f"task_{number:032x}")) for number in range(3)]
-    async with database.writing() as connection:
-        # As a later version may leave it, while this one still runs beside it.
-        await connection.execute(update(tasks).where(tasks.c.id == odd).values(status="unheard-of"))
+    # As a later version may leave it, while this one still runs beside it.
+    await database.write(
+        lambda connection: connection.execute(update(tasks).where(tasks.c.id == odd).values(status="unheard-of"))
+    )
     loader = TaskLoader(database)
     asked = [first, odd, last, "task_" + "f" * 32]
     found = await asyncio.gather(*map(loader.load, asked), return_exceptions=True)

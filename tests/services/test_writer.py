@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from app.clock import SystemClock
 from app.db import tasks as task_rows
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.db.events import of_task
 from app.db.migrate import migrate
 from app.db.schema import events
@@ -30,6 +31,14 @@ from tests.support.tasks import STATES, make_task
 
 def named(number: int) -> Task:
     return make_task(id=f"task_{number:032x}")
+
+
+async def count_events(database: Database, task_id: str) -> int:
+    return len(await database.read(lambda connection: of_task(connection, task_id)))
+
+
+def ids_of(connection: Connection, statement: Select[tuple[int]]) -> list[int]:
+    return [row.id for row in connection.execute(statement)]
 
 
 def counting(task: Task | None) -> Decision[int]:
@@ -79,8 +88,7 @@ async def writer(database: Database) -> AsyncIterator[Writer]:
 
 
 async def read(database: Database, task_id: str) -> Task | None:
-    async with database.reading() as connection:
-        return await task_rows.get(connection, task_id)
+    return await database.read(lambda connection: task_rows.get(connection, task_id))
 
 
 async def test_concurrent_changes_of_one_task_each_count(database: Database, writer: Writer) -> None:
@@ -90,8 +98,9 @@ async def test_concurrent_changes_of_one_task_each_count(database: Database, wri
     task = await read(database, task_id)
     assert task is not None
     assert task.attempts == 600
-    async with database.reading() as connection:
-        told = [event["snapshot"]["attempts"] for event in await of_task(connection, task_id)]
+    told = await database.read(
+        lambda connection: [event["snapshot"]["attempts"] for event in of_task(connection, task_id)]
+    )
     assert told == list(range(601))
 
 
@@ -118,8 +127,8 @@ async def test_all_that_a_decision_changes_is_stored(database: Database, writer:
 
 
 async def test_a_task_can_be_changed_and_read_in_the_commit_that_creates_it(writer: Writer) -> None:
-    async def look(unit: Unit) -> dict[str, int]:
-        found = await task_rows.get_all(unit.connection, [named(1).id, named(2).id])
+    def look(unit: Unit) -> dict[str, int]:
+        found = task_rows.get_all(unit.connection, [named(1).id, named(2).id])
         return {task_id: task.attempts for task_id, task in found.items()}
 
     ends = [writer.create(named(1)), writer.create(named(2)), writer.move(named(1).id, counting), writer.run(look)]
@@ -141,8 +150,7 @@ async def test_a_task_that_is_not_as_it_was_read_is_not_written(database: Databa
     assert (first, last) == (1, 1)
     tasks = [await read(database, task_id) for task_id in ids]
     assert [task.attempts for task in tasks if task] == [1, 0, 1]
-    async with database.reading() as connection:
-        assert [len(await of_task(connection, task_id)) for task_id in ids] == [2, 1, 2]
+    assert [await count_events(database, task_id) for task_id in ids] == [2, 1, 2]
 
 
 async def test_a_creation_that_fails_fails_alone(database: Database, writer: Writer) -> None:
@@ -150,8 +158,7 @@ async def test_a_creation_that_fails_fails_alone(database: Database, writer: Wri
     ends = await asyncio.gather(*(writer.create(named(number)) for number in range(9)), return_exceptions=True)
     assert [number for number, end in enumerate(ends) if end != named(number).id] == [3]
     assert isinstance(ends[3], Exception)
-    async with database.reading() as connection:
-        assert [len(await of_task(connection, named(number).id)) for number in range(9)] == [1] * 9
+    assert [await count_events(database, named(number).id) for number in range(9)] == [1] * 9
 
 
 async def test_who_waits_is_told_when_the_writer_has_stopped_and_who_left_is_passed_over(database: Database) -> None:
@@ -173,7 +180,7 @@ async def test_a_bad_change_fails_alone(database: Database, writer: Writer, faul
     def raising(task: Task | None) -> Decision[None]:
         raise (GatewayError("no") if fault == "gateway error" else RuntimeError("no"))
 
-    async def failing(unit: Unit) -> None:
+    def failing(unit: Unit) -> None:
         raise RuntimeError("no")
 
     def act(number: int) -> asyncio.Future[Any]:
@@ -191,8 +198,7 @@ async def test_a_bad_change_fails_alone(database: Database, writer: Writer, faul
         task = await read(database, task_id)
         assert task is not None
         assert task.attempts == (0 if number == 4 else 1)
-        async with database.reading() as connection:
-            assert len(await of_task(connection, task_id)) == (1 if number == 4 else 2)
+        assert await count_events(database, task_id) == (1 if number == 4 else 2)
 
 
 async def test_a_caller_that_goes_away_takes_no_change_with_it(database: Database, writer: Writer) -> None:
@@ -227,9 +233,8 @@ async def test_events_appear_in_the_order_of_their_numbers(postgres: PostgresSer
         last = 0
         while True:
             is_last_look = done.is_set()
-            async with database.reading() as connection:
-                statement = select(events.c.id).where(events.c.id > last).order_by(events.c.id)
-                found = [row.id for row in await connection.execute(statement)]
+            statement = select(events.c.id).where(events.c.id > last).order_by(events.c.id)
+            found = await database.read(partial(ids_of, statement=statement))
             seen.extend(found)
             last = max([last, *found])
             if is_last_look:
@@ -242,8 +247,9 @@ async def test_events_appear_in_the_order_of_their_numbers(postgres: PostgresSer
             await asyncio.gather(*(w.move(task_id, counting) for w in (one, two) for task_id in ids))
         done.set()
         await following
-    async with database.reading() as connection:
-        every = [row.id for row in await connection.execute(select(events.c.id).order_by(events.c.id))]
+    every = await database.read(
+        lambda connection: [row.id for row in connection.execute(select(events.c.id).order_by(events.c.id))]
+    )
     assert len(every) == 20 + 20 * 2 * 15
     assert seen == every
     await database.aclose()

@@ -41,9 +41,9 @@ class SqliteEngine:
         if not path.exists():
             # It holds the secrets of webhooks: readable by its owner only, whatever the directory's mode.
             path.touch(mode=0o600)
-        self._writer = _engine(url, "BEGIN IMMEDIATE", _WRITER_PRAGMAS)
-        self._migrator = partial(_engine, url, "BEGIN IMMEDIATE", {})
-        self._reader = _engine(url, "BEGIN", {}, connections=_READERS)
+        self._writer = open_engine(url, "BEGIN IMMEDIATE", _WRITER_PRAGMAS)
+        self._migrator = partial(open_engine, url, "BEGIN IMMEDIATE", {})
+        self._reader = open_engine(url, "BEGIN", {}, connections=_READERS)
         self._writing = ThreadPoolExecutor(1, "sqlite-write")
         self._reading = ThreadPoolExecutor(_READERS, "sqlite-read")
 
@@ -76,7 +76,8 @@ def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
         return work(connection)
 
 
-def _engine(url: str, begin: str, pragmas: dict[str, str], *, connections: int = 1) -> Engine:
+def open_engine(url: str, begin: str, pragmas: dict[str, str], *, connections: int = 1) -> Engine:
+    """Open a SQLite file; each transaction begins with `begin`."""
     engine = sqlalchemy.create_engine(
         make_url(url),
         pool_size=connections,
