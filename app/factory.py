@@ -7,7 +7,6 @@ from pathlib import Path
 import httpx
 
 from app.clock import Clock, SystemClock
-from app.db import facts, rates
 from app.db.engine import Connection, Database
 from app.db.notices import Notices
 from app.domain.browser_token import BrowserTokens
@@ -18,24 +17,23 @@ from app.domain.policy import Policy
 from app.imaging.workshop import Workshop
 from app.outbound.downloads import Downloads
 from app.outbound.webhooks import WebhookClient
-from app.services import dispatch as dispatching
-from app.services import reconcile as reconciling
 from app.services.access import Access
 from app.services.admission import Admission
-from app.services.archive import Archive
+from app.services.archiver import Archiver
 from app.services.blobs import Blobs
 from app.services.callbacks import Callbacks
-from app.services.deliver import Deliver
 from app.services.deliveries import Deliveries
-from app.services.dispatch import Dispatch, RateLimit
+from app.services.dispatcher import Dispatcher
 from app.services.feed import Feed
 from app.services.files import Files
+from app.services.image_fetcher import ImageFetcher
 from app.services.images import Images
 from app.services.keyring import Keyring
-from app.services.reconcile import Reconcile
+from app.services.orphans import Orphans
+from app.services.rate_limit import SharedRateLimit, submit_rate_limit
+from app.services.reconciler import POLL_RATE_LIMIT, Reconciler
 from app.services.retention import Retention
 from app.services.secret import load_secrets
-from app.services.strays import Strays
 from app.services.streams import StreamLimits, Streams
 from app.services.sweep import Sweep
 from app.services.tasks import Tasks
@@ -43,6 +41,7 @@ from app.services.tokens import Tokens
 from app.services.uploads import Uploads
 from app.services.waiting import Waiting
 from app.services.webhook_secrets import WebhookSecrets
+from app.services.webhook_sender import WebhookSender
 from app.services.writer import Writer
 from app.settings import Settings
 from app.storage.spool import Spool
@@ -119,8 +118,8 @@ class Factory:
             # The sandbox's key is a word that its addresses may well contain, and no secret.
             scrubber=Scrubber("" if settings.is_sandbox else upstream_key),
         )
-        self._rate_limit = make_rate_limit(settings)
-        self.dispatch = Dispatch(
+        self._rate_limit = make_rate_limit(settings, self.policy)
+        self.dispatcher = Dispatcher(
             database=self.database,
             writer=self.writer,
             client=self.client,
@@ -130,13 +129,13 @@ class Factory:
             callback_url=lambda task_id: f"{callback_base}/{tokens.sign(task_id)}",
             wake_up=self.queue_wake_up,
         )
-        self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
+        self.reconciler = Reconciler(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
         self.webhook_client = WebhookClient(destinations, tls=tls)
         self.webhook_secrets = WebhookSecrets(database=self.database, writer=self.writer, clock=self.clock)
         self.deliveries = Deliveries(
             database=self.database, writer=self.writer, destinations=destinations, wake_up=self.delivery_wake_up
         )
-        self.deliver = Deliver(
+        self.webhook_sender = WebhookSender(
             database=self.database,
             writer=self.writer,
             client=self.webhook_client,
@@ -160,22 +159,25 @@ class Factory:
         self.downloads = Downloads(destinations, trusted_origin=trusted_origin, tls=tls)
         store = open_store(settings.storage_url, Path(settings.data_dir))
         self.blobs = Blobs(database=self.database, writer=self.writer, store=store, clock=self.clock)
-        self.strays = Strays(
+        self.orphans = Orphans(
             database=self.database, writer=self.writer, store=store, blobs=self.blobs, clock=self.clock
         )
-        self.archive = Archive(
-            database=self.database,
-            writer=self.writer,
+        fetcher = ImageFetcher(
             blobs=self.blobs,
             downloads=self.downloads,
             workshop=self.workshop,
             spool=self.spool,
-            clock=self.clock,
             is_on=settings.keep_images,
             max_bytes=settings.max_image_bytes,
+        )
+        self.archiver = Archiver(
+            database=self.database,
+            writer=self.writer,
+            fetcher=fetcher,
+            clock=self.clock,
             wake_up=self.archive_wake_up,
         )
-        self.images = Images(database=self.database, archive=self.archive, clock=self.clock)
+        self.images = Images(database=self.database, archiver=self.archiver, clock=self.clock)
         self.files = Files(blobs=self.blobs, workshop=self.workshop, spool=self.spool)
         self.uploads = Uploads(
             database=self.database,
@@ -192,22 +194,20 @@ class Factory:
         )
 
     async def start(self) -> None:
-        """Start the writer and make the rate slots that the limits need."""
+        """Start the writer and create the slots that the rate limits need."""
         self.spool.clear()
         self.writer.start()
         if not self.settings.is_postgresql:
-            # Whoever had them in hand was a process before this one.
-            await self.archive.release_all()
+            # Their claims were made by an earlier process, which is gone.
+            await self.archiver.release_all()
         await self.database.write(self._prepare_rate_slots)
         if self._notices is not None:
             self._notices.start()
 
     def _prepare_rate_slots(self, connection: Connection) -> None:
-        rates.ensure(connection, reconciling.SCOPE, reconciling.QUESTIONS_PER_SECOND)
+        POLL_RATE_LIMIT.prepare(connection, self.clock.now())
         if self._rate_limit is not None:
-            rates.ensure(connection, dispatching.SCOPE, self._rate_limit.count)
-            now = facts.shared_now(connection, self.clock.now())
-            rates.cap(connection, dispatching.SCOPE, now + self._rate_limit.longest(self.policy))
+            self._rate_limit.prepare(connection, self.clock.now())
 
     def stop_waiting(self) -> None:
         """Answer those who wait and follow: open connections are not to hold up the end of the process."""
@@ -254,9 +254,9 @@ def make_policy(settings: Settings) -> Policy:
     )
 
 
-def make_rate_limit(settings: Settings) -> RateLimit | None:
-    """Turn N/S into a limit; None for none."""
+def make_rate_limit(settings: Settings, policy: Policy) -> SharedRateLimit | None:
+    """Turn N/S into a limit on submits; None for none."""
     if settings.upstream_rate_limit is None:
         return None
     count, seconds = settings.upstream_rate_limit
-    return RateLimit(count, round(seconds * 1000))
+    return submit_rate_limit(count, window=round(seconds * 1000), longest_call=policy.upstream_timeout)

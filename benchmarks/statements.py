@@ -10,8 +10,8 @@ from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
 from app.domain.models import Model, TaskType
 from app.domain.policy import Policy
 from app.domain.task import Status, TaskFilter
-from app.services.dispatch import Dispatch
-from app.services.reconcile import Reconcile
+from app.services.dispatcher import Dispatcher
+from app.services.reconciler import Reconciler
 from app.services.sweep import Sweep
 from app.services.unit import Unit
 from app.services.writer import Writer
@@ -147,8 +147,8 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
     def writer(connection: Connection) -> Writer:
         return cast(Writer, _Rehearsal(connection, history.now))
 
-    def dispatch(connection: Connection) -> Dispatch:
-        return Dispatch(
+    def dispatch(connection: Connection) -> Dispatcher:
+        return Dispatcher(
             database=database,
             writer=writer(connection),
             client=client,
@@ -159,13 +159,13 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
             wake_up=WakeUp(),
         )
 
-    def reconcile(connection: Connection) -> Reconcile:
-        return Reconcile(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
+    def reconcile(connection: Connection) -> Reconciler:
+        return Reconciler(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
 
     return [
-        Statement("Dispatch.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
-        Statement("Reconcile.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
-        Statement("Reconcile.expire", lambda c: _complete(reconcile(c).expire())),
+        Statement("Dispatcher.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
+        Statement("Reconciler.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
+        Statement("Reconciler.expire", lambda c: _complete(reconcile(c).expire())),
         Statement(
             "Sweep.idempotency_keys", lambda c: _complete(Sweep(writer=writer(c), clock=clock).idempotency_keys())
         ),

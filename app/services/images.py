@@ -9,7 +9,7 @@ from app.domain import image as rules
 from app.domain.blob import EXTENSIONS
 from app.domain.image import Image, ImageState
 from app.errors import ImageNotFound, ImagePending, ImageUnavailable, ServiceUnavailable, StorageUnavailable
-from app.services.archive import Archive
+from app.services.archiver import Archiver
 from app.services.files import ServedFile
 from app.writing.single_flight import SingleFlight
 
@@ -25,10 +25,10 @@ class Images:
     """Finds images by id. Concurrent requests for a pending image share one attempt to fetch it."""
 
     def __init__(
-        self, *, database: Database, archive: Archive, clock: Clock, patience_seconds: float = _PATIENCE_SECONDS
+        self, *, database: Database, archiver: Archiver, clock: Clock, patience_seconds: float = _PATIENCE_SECONDS
     ) -> None:
         self._database = database
-        self._archive = archive
+        self._archiver = archiver
         self._clock = clock
         self._patience = patience_seconds
         self._fetches: SingleFlight[str, None] = SingleFlight("image-on-demand")
@@ -51,7 +51,7 @@ class Images:
         if image.state is ImageState.UNAVAILABLE:
             raise ImageUnavailable(f"There is no copy of this image: {image.reason}")
         if image.hash is None or image.content_type is None or image.bytes is None:
-            if not self._archive.is_storage_reachable:
+            if not self._archiver.is_storage_reachable:
                 raise StorageUnavailable("The store of image bytes can't be used now.")
             raise ImagePending("The image could not be fetched yet.", retry_after=self._wait_of(image))
         name = f"{image.id}.{EXTENSIONS.get(image.content_type, 'bin')}"
@@ -99,12 +99,12 @@ class Images:
         """Fetch an image unless it was tried just now; if something else is fetching it, wait for that."""
         until = asyncio.get_running_loop().time() + self._patience
         async with self._permits:
-            taken = await self._archive.claim_out_of_turn(image_id)
+            taken = await self._archiver.claim_out_of_turn(image_id)
             if taken is not None:
-                await self._archive.fetch(*taken)
+                await self._archiver.fetch(*taken)
                 return
         while asyncio.get_running_loop().time() < until:
-            if (done := self._archive.under_way(image_id)) is not None:
+            if (done := self._archiver.under_way(image_id)) is not None:
                 await done.wait()
                 return
             image = await self._read(image_id)

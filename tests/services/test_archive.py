@@ -30,9 +30,10 @@ from app.domain.task import Status
 from app.errors import ImagePending, ServiceUnavailable
 from app.imaging.workshop import Workshop
 from app.outbound.downloads import Downloads
-from app.services.archive import Archive
+from app.services.archiver import Archiver
 from app.services.blobs import Blobs
 from app.services.files import Files
+from app.services.image_fetcher import ImageFetcher
 from app.services.images import Images
 from app.services.removal import remove_tasks
 from app.services.retention import Retention
@@ -62,7 +63,7 @@ class Process:
     database: Database
     writer: Writer
     blobs: Blobs
-    archive: Archive
+    archive: Archiver
     spool: Path
     store: Path
 
@@ -103,16 +104,18 @@ async def process(
     blobs = Blobs(database=database, writer=writer, store=open_store(storage_url, directory), clock=clock)
     downloads = Downloads(DestinationRules([ipaddress.ip_network("127.0.0.0/8")]))
     workshop = Workshop()
-    archive = Archive(
+    archive = Archiver(
         database=database,
         writer=writer,
-        blobs=blobs,
-        downloads=downloads,
-        workshop=workshop,
-        spool=Spool(directory / "tmp"),
+        fetcher=ImageFetcher(
+            blobs=blobs,
+            downloads=downloads,
+            workshop=workshop,
+            spool=Spool(directory / "tmp"),
+            is_on=is_on,
+            max_bytes=1_000_000,
+        ),
         clock=clock,
-        is_on=is_on,
-        max_bytes=1_000_000,
         wake_up=WakeUp(),
     )
     try:
@@ -173,7 +176,7 @@ async def test_copies_go_to_a_bucket_and_come_back_from_it(
             (image_id,) = await succeed(one, source.on("/a.png", reply(content)))
             await one.run()
             source.close()
-            file = await Images(database=one.database, archive=one.archive, clock=SystemClock()).find(image_id)
+            file = await Images(database=one.database, archiver=one.archive, clock=SystemClock()).find(image_id)
             files = Files(blobs=one.blobs, workshop=Workshop(), spool=Spool(one.spool))
             assert b"".join([chunk async for chunk in await files.open(file, 0, file.bytes)]) == content
             assert b"".join([chunk async for chunk in await files.open(file, 10, 20)]) == content[10:20]
@@ -257,7 +260,7 @@ async def test_a_picture_that_another_process_fetches_is_waited_for(source: Sour
         (image_id,) = await succeed(one, source.on("/a.png", gated))
         fetching = asyncio.gather(*(one.archive.fetch(image) for image in await one.archive.claim(1)))
         await asyncio.to_thread(asked.wait, 15)
-        images = Images(database=two.database, archive=two.archive, clock=SystemClock())
+        images = Images(database=two.database, archiver=two.archive, clock=SystemClock())
         finding = asyncio.create_task(images.find(image_id))
         await asyncio.sleep(0)
         gate.set()
@@ -330,7 +333,7 @@ async def test_those_who_wait_for_a_picture_are_let_go_when_the_service_stops(so
 
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         (image_id,) = await succeed(one, source.on("/a.png", gated))
-        images = Images(database=one.database, archive=one.archive, clock=SystemClock())
+        images = Images(database=one.database, archiver=one.archive, clock=SystemClock())
         finding = asyncio.create_task(images.find(image_id))
         await asyncio.to_thread(asked.wait, 15)
         images.stop()
@@ -354,7 +357,7 @@ async def test_a_picture_that_nobody_waits_for_any_more_is_fetched_all_the_same(
 
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         (image_id,) = await succeed(one, source.on("/a.png", gated))
-        images = Images(database=one.database, archive=one.archive, clock=SystemClock())
+        images = Images(database=one.database, archiver=one.archive, clock=SystemClock())
         leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         finding = asyncio.create_task(images.find(image_id, leaving))
         await asyncio.to_thread(asked.wait, 15)

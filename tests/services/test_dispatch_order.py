@@ -12,7 +12,7 @@ from app.domain.models import Model
 from app.domain.submission import AccountRefused, SubmitOutcome
 from app.domain.task import Status
 from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
-from app.services.dispatch import Dispatch
+from app.services.dispatcher import Dispatcher
 from app.services.tasks import Caller, Submission, Tasks
 from app.services.unit import Unit
 from app.services.writer import Writer
@@ -47,7 +47,7 @@ async def test_a_task_that_is_queued_again_is_not_claimed_before_the_account_is_
     database = Database(sqlite_url)
     writer = Writer(database, CLOCK, lambda _: None)
     tasks = Tasks(database=database, writer=writer, clock=CLOCK, policy=POLICY)
-    dispatch = Dispatch(
+    dispatch = Dispatcher(
         database=database,
         writer=writer,
         client=Broke(),

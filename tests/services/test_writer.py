@@ -276,14 +276,14 @@ async def test_a_claim_that_never_came_in_hand_is_put_back(
     await factory.start()
     try:
         lost, held = [await factory.writer.create(make_task(id=f"task_{n:032x}", deadline_at=2**50)) for n in (1, 2)]
-        claiming = asyncio.create_task(factory.dispatch.claim(1))
+        claiming = asyncio.create_task(factory.dispatcher.claim(1))
         await asyncio.sleep(0)
         claiming.cancel()
-        assert [one.task.id for one in await factory.dispatch.claim(1)] == [held]
-        assert await factory.dispatch.release_strays() == 0
+        assert [one.task.id for one in await factory.dispatcher.claim(1)] == [held]
+        assert await factory.dispatcher.release_lost() == 0
         clock.ahead = 61_000
-        assert await factory.dispatch.release_strays() == 1
-        assert await factory.dispatch.release_strays() == 0
+        assert await factory.dispatcher.release_lost() == 1
+        assert await factory.dispatcher.release_lost() == 0
         tasks = [await read(database, task_id) for task_id in (lost, held)]
         assert [task.status for task in tasks if task] == ["queued", "submitting"]
     finally:
