@@ -24,7 +24,9 @@ import uvloop
 from msgspec.structs import replace
 from PIL import Image as Pixels
 
+from app.db import batches
 from app.db import tasks as task_rows
+from app.db.batches import Batch
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.domain.image import Image, ImageState, new_images
@@ -190,9 +192,8 @@ async def _plan(url: str, gallery: Gallery, count: int) -> list[Image]:
 
 
 def _write(connection: Connection, part: Sequence[Task], images: Sequence[Image]) -> None:
-    task_rows.add(connection, part)
-    task_rows.save(connection, part)
-    task_rows.add_images(connection, images)
+    batches.write(connection, Batch(created=part))
+    batches.write(connection, Batch(changed=part, images=images))
 
 
 def _succeeded(now: int) -> Task:

@@ -12,8 +12,8 @@ import asyncpg
 from sqlalchemy import Select, func, make_url, select, text
 
 from app.clock import SystemClock
-from app.db import events as event_rows
-from app.db import tasks as task_rows
+from app.db import batches
+from app.db.batches import Batch
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.db.schema import tasks
@@ -142,14 +142,11 @@ async def _insert(database: Database, new: list[Task]) -> None:
 
 
 def _write(connection: Connection, part: Sequence[Task], images: Sequence[Image]) -> None:
-    task_rows.add(connection, part)
+    batches.write(connection, Batch(created=part))
+    # An insert writes only what a new task has.
     moved = [task for task in part if task.status is not Status.QUEUED]
-    if moved:
-        # An insert writes only what a new task has.
-        task_rows.save(connection, moved)
-    if images:
-        task_rows.add_images(connection, images)
-    event_rows.append(connection, [event_of(task) for task in part])
+    events = [event_of(task) for task in part]
+    batches.write(connection, Batch(changed=moved, images=images, events=events))
 
 
 async def _settle(url: str) -> None:

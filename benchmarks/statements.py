@@ -4,7 +4,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, cast
 
-from app.db import events, idempotency, tasks
+from app.db import batches, events, idempotency, tasks
+from app.db.batches import Batch
 from app.db.engine import Connection, Database
 from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
 from app.domain.models import Model, TaskType
@@ -89,7 +90,7 @@ def _reads(history: History) -> list[Statement]:
 
 def _lock_and_save(connection: Connection, ids: list[str]) -> None:
     locked = tasks.lock(connection, ids)
-    tasks.save(connection, list(locked.values()))
+    batches.write(connection, Batch(changed=list(locked.values())))
 
 
 def _pages(history: History) -> list[Statement]:

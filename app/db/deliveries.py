@@ -20,7 +20,6 @@ from sqlalchemy import (
     update,
 )
 
-from app.db import bulk
 from app.db.engine import Connection
 from app.db.schema import webhook_attempts as attempts
 from app.db.schema import webhook_deliveries as deliveries
@@ -28,14 +27,11 @@ from app.domain.delivery import Attempt, Delivery, DeliveryState
 
 KEPT_PER_DELIVERY = 50
 """How many attempts of a delivery are kept; its owner may ask for any number."""
-_NAMES = Delivery.__struct_fields__
 _MUTABLE = ("state", "tries", "attempts", "next_attempt_at", "due_at", "claimed_by")
 _IS_PENDING = deliveries.c.state == literal(DeliveryState.PENDING.value, literal_execute=True)
 _NOW = bindparam("now", type_=BigInteger)
 _AT_MOST = bindparam("at_most", type_=Integer)
 
-ADD = bulk.insert(deliveries, _NAMES)
-"""Adds deliveries."""
 _LOCK = select(deliveries).where(deliveries.c.id == bindparam("row_id")).with_for_update()
 _UPDATE = (
     update(deliveries)
@@ -82,11 +78,6 @@ def to_delivery(row: Row[Any]) -> Delivery:
     values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
     values["state"] = DeliveryState(values["state"])
     return Delivery(**values)
-
-
-def add(connection: Connection, new: Sequence[Delivery]) -> None:
-    """Insert planned deliveries."""
-    ADD.execute(connection, new)
 
 
 def lock(connection: Connection, delivery_id: str) -> Delivery | None:

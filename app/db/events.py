@@ -1,32 +1,13 @@
 """Statements on task events: append-only, numbered in the order in which they are committed."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, String, bindparam, func, literal_column, select
+from sqlalchemy import BigInteger, Integer, String, bindparam, func, select
 
-from app.db import bulk
 from app.db.engine import Connection
 from app.db.schema import events
-from app.domain.event import StoredEvent, TaskEvent
+from app.domain.event import StoredEvent
 
-CHANNEL = "nanobanana_events"
-"""Where PostgreSQL tells all processes of each commit that brought events."""
-# Any constant that nothing else in this database uses.
-_NUMBERING_LOCK = 0x6E616E6F
-_LOCK_AND_NOTIFY = select(
-    func.pg_advisory_xact_lock(literal_column(str(_NUMBERING_LOCK))),
-    func.pg_notify(literal_column(f"'{CHANNEL}'"), literal_column("''")),
-).subquery("locked")
-APPEND = bulk.insert(
-    events, ["task_id", "project", "type", "snapshot", "created_at", "subject"], postgresql_first=_LOCK_AND_NOTIFY
-)
-"""Appends events. To be called last in a transaction: until it ends, no other transaction can append.
-
-On PostgreSQL ids are given out when a row is inserted, but rows appear when their transaction commits; without the lock
-a lower id could appear after a higher one, and a reader that remembers the last id would miss it. There, those who
-listen on `CHANNEL` are told when the transaction commits.
-"""
 _NEWEST = select(func.max(events.c.id))
 _AFTER = (
     select(events)
@@ -37,11 +18,6 @@ _AFTER = (
 _OF_PROJECT = _AFTER.where(events.c.project == bindparam("in_project", type_=String))
 _OF_SUBJECT = _OF_PROJECT.where(events.c.subject == bindparam("of_subject", type_=String))
 _OF_TASK = _AFTER.where(events.c.task_id == bindparam("of_task", type_=String))
-
-
-def append(connection: Connection, new: Sequence[TaskEvent]) -> None:
-    """Append events, see `APPEND`."""
-    APPEND.execute(connection, new)
 
 
 def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:

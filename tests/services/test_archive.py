@@ -15,9 +15,11 @@ import pytest
 from sqlalchemy import update
 
 from app.clock import SystemClock
+from app.db import batches
 from app.db import events as event_rows
 from app.db import images as image_rows
 from app.db import tasks as task_rows
+from app.db.batches import Batch
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.db.schema import blobs as blob_table
@@ -133,9 +135,8 @@ async def succeed(one: Process, *urls: str) -> list[str]:
     made = new_images(TASK, urls, is_kept=True, now=0)
 
     def write(unit: Unit) -> None:
-        task_rows.add(unit.connection, [make_task(id=TASK)])
-        task_rows.save(unit.connection, [task])
-        task_rows.add_images(unit.connection, made)
+        batches.write(unit.connection, Batch(created=[make_task(id=TASK)]))
+        batches.write(unit.connection, Batch(changed=[task], images=made))
         unit.events.append(event_of(task, images_follow=True))
 
     await one.writer.run(write)
@@ -298,8 +299,9 @@ async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
         }
 
         def write(unit: Unit) -> None:
-            task_rows.add(unit.connection, list(others.values()))
-            task_rows.save(unit.connection, [task for name, task in others.items() if name != "queued"])
+            batches.write(unit.connection, Batch(created=list(others.values())))
+            ended = [task for name, task in others.items() if name != "queued"]
+            batches.write(unit.connection, Batch(changed=ended))
 
         await one.writer.run(write)
         retention = Retention(database=one.database, writer=one.writer, clock=SystemClock(), days=2)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
+from app.db import batches
 from app.db import blobs as blob_rows
 from app.db import images as image_rows
-from app.db import tasks as task_rows
+from app.db.batches import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import blobs as blob_table
@@ -68,8 +69,7 @@ class Shelf:
     def _show(self, unit: Unit, task: Task) -> None:
         assert refer(unit, HASH)
         (image,) = new_images(task.id, ("https://x.example/1",), is_kept=True, now=unit.now)
-        task_rows.add(unit.connection, [task])
-        task_rows.add_images(unit.connection, [image])
+        batches.write(unit.connection, Batch(created=[task], images=[image]))
         image_rows.save(unit.connection, [store(image, Stored(HASH, "image/png", len(CONTENT), 3, 2))])
 
     async def forget(self, task_id: str) -> None:

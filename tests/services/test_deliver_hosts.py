@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from app.db import deliveries as delivery_rows
+from app.db import batches
+from app.db.batches import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.domain.delivery import LEASE, Delivery, plan
@@ -43,7 +44,7 @@ class Stage:
         template = plan(event)
         assert template is not None
         new = [replace(template, id=f"whd_{uuid4().hex}", host=host, due_at=NOW + after) for host, after in wanted]
-        await self.writer.run(lambda unit: delivery_rows.add(unit.connection, new))
+        await self.writer.run(lambda unit: batches.write(unit.connection, Batch(deliveries=new)))
 
     async def hosts(self, limit: int) -> list[str]:
         return [delivery.host for delivery in await self.claim(limit)]

@@ -14,7 +14,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.clock import SystemClock
-from app.db import events as event_rows
+from app.db import batches
+from app.db.batches import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import events, tasks
@@ -131,7 +132,7 @@ def reads() -> Iterator[Reads]:
     noted = Reads()
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.startswith("SELECT"):
+        if statement.startswith(("SELECT", "-- Read")):
             noted.statements.append(statement)
             noted.tasks += str(parameters).count("task_") if "FROM tasks" in statement else 0
 
@@ -159,7 +160,7 @@ async def test_an_event_numbered_earlier_and_committed_later_is_not_missed(on_po
         # Each on a connection of its own: the database has only one for writing.
         engine = create_async_engine("postgresql+asyncpg://", connect_args={"dsn": parts.url})
         async with engine.begin() as connection:
-            await connection.run_sync(event_rows.append, [event_of(replace(named(0), id=task_id))])
+            await connection.run_sync(batches.write, Batch(events=[event_of(replace(named(0), id=task_id))]))
             if wait:
                 numbered.set()
                 await may_commit.wait()

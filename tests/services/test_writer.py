@@ -13,6 +13,7 @@ from sqlalchemy import Select, select
 
 from app.clock import SystemClock
 from app.db import tasks as task_rows
+from app.db.batches import StaleTask
 from app.db.engine import Connection, Database
 from app.db.events import of_task
 from app.db.migrate import migrate
@@ -146,7 +147,7 @@ async def test_a_task_that_is_not_as_it_was_read_is_not_written(database: Databa
     deciders = [counting, straying, counting]
     moves = [writer.move(task_id, decide) for task_id, decide in zip(ids, deciders, strict=True)]
     first, stale, last = await asyncio.gather(*moves, return_exceptions=True)
-    assert isinstance(stale, task_rows.StaleTask)
+    assert isinstance(stale, StaleTask)
     assert (first, last) == (1, 1)
     tasks = [await read(database, task_id) for task_id in ids]
     assert [task.attempts for task in tasks if task] == [1, 0, 1]
