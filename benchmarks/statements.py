@@ -133,7 +133,7 @@ def _claims(history: History) -> list[Statement]:
         Statement("queued_projects", tasks.queued_projects),
         Statement("claimable, 16", lambda c: tasks.claimable(c, "default", now=now, limit=16)),
         Statement("claimed_by", lambda c: tasks.claimed_by(c, CLAIMED_BY, before=now)),
-        Statement("to_ask, 16", lambda c: tasks.to_ask(c, now=now, limit=16)),
+        Statement("to_poll, 16", lambda c: tasks.to_poll(c, now=now, limit=16)),
         Statement("overdue, 200", lambda c: tasks.overdue(c, now=now, limit=200)),
         Statement(
             "idempotency.reserve, 100 keys", lambda c: idempotency.reserve(c, wanted, now=now, lifetime=LIFETIME)

@@ -6,7 +6,7 @@ from enum import StrEnum
 import structlog
 
 from app.clock import Clock
-from app.domain import moves
+from app.domain import transitions
 from app.domain.callback import CallbackTokens, ReceivedCallback
 from app.domain.policy import Policy
 from app.domain.task import Task
@@ -79,11 +79,11 @@ class Callbacks:
         def decide(task: Task | None) -> Decision[tuple[Answer, bool]]:
             if task is None:
                 raise UnknownCallback("The task of this callback address is gone.")
-            answer, step = self._judge(task, report, now)
+            answer, transition = self._judge(task, report, now)
             refusal = _REFUSALS.get(answer)
             status = refusal("").status if refusal else 200
             return Decision(
-                (answer, step is not None), step, ReceivedCallback(task.id, now, status, answer.value, kept)
+                (answer, transition is not None), transition, ReceivedCallback(task.id, now, status, answer.value, kept)
             )
 
         answer, has_moved = await self._writer.move(task_id, decide)
@@ -97,15 +97,15 @@ class Callbacks:
             raise TaskMismatch("This address belongs to another upstream task than the one the body names.")
         return answer
 
-    def _judge(self, task: Task, report: Report, now: int) -> tuple[Answer, moves.Step | None]:
+    def _judge(self, task: Task, report: Report, now: int) -> tuple[Answer, transitions.Transition | None]:
         if task.is_final:
             return Answer.DUPLICATE, None
         if isinstance(report, Unreadable):
-            return Answer.UNREADABLE, moves.hasten_question(task, report.upstream_task_id, now, self._policy)
-        if moves.names_another_task(task, report):
+            return Answer.UNREADABLE, transitions.expedite_poll(task, report.upstream_task_id, now, self._policy)
+        if transitions.names_another_task(task, report):
             return Answer.MISMATCH, None
         if isinstance(report, Generating):
             # No verdict, but proof that the upstream has the task: worth much if our submit's reply was lost.
             upstream_id = report.upstream_task_id
-            return Answer.RECEIVED, moves.accept(task, upstream_id, now, self._policy) if upstream_id else None
-        return Answer.RECEIVED, moves.conclude(task, report, now)
+            return Answer.RECEIVED, transitions.accept(task, upstream_id, now, self._policy) if upstream_id else None
+        return Answer.RECEIVED, transitions.conclude(task, report, now)

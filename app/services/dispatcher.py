@@ -11,7 +11,7 @@ import structlog
 from app.clock import Clock
 from app.db import tasks as task_rows
 from app.db.engine import Database
-from app.domain import moves
+from app.domain import transitions
 from app.domain.policy import Policy
 from app.domain.submission import Accepted, Refused, SubmitOutcome
 from app.domain.task import Status, Task
@@ -113,16 +113,17 @@ class Dispatcher:
         if not slots:
             return []
         due = due_in_turn(unit.connection, after=self._served_last, now=unit.now, limit=len(slots))
-        steps = [step for task in due if (step := moves.claim(task, self._work.owner, unit.now, self._policy))]
-        if not steps:
+        claims = [transitions.claim(task, self._work.owner, unit.now, self._policy) for task in due]
+        applied = [claim for claim in claims if claim]
+        if not applied:
             return []
-        unit.write(steps)
-        slots = slots[: len(steps)]
+        unit.write(applied)
+        slots = slots[: len(applied)]
         if self._rate_limit is not None:
             self._rate_limit.take(unit.connection, [slot for slot in slots if slot is not None])
         if not account.is_open:
             self._gate.begin_probe(unit, account)
-        return [Claimed(step.task, slot, not account.is_open) for step, slot in zip(steps, slots, strict=True)]
+        return [Claimed(claim.task, slot, not account.is_open) for claim, slot in zip(applied, slots, strict=True)]
 
     def _free_slots(self, unit: Unit, wanted: int) -> Sequence[Slot | None]:
         """Find a rate slot for each task that may be sent now, or None for each if there is no limit."""
@@ -140,24 +141,24 @@ class Dispatcher:
     async def _settle_task(self, claimed: Claimed, outcome: SubmitOutcome) -> None:
         task_id, attempt, jitter = claimed.task.id, claimed.task.attempts, self._random.random()
 
-        def decide(task: Task | None) -> Decision[moves.Step | None]:
+        def decide(task: Task | None) -> Decision[transitions.Transition | None]:
             now = self._clock.now()
-            step = moves.settle_submit(task, attempt, outcome, now, self._policy, jitter) if task else None
-            return Decision(step, step)
+            transition = transitions.settle_submit(task, attempt, outcome, now, self._policy, jitter) if task else None
+            return Decision(transition, transition)
 
-        def in_turn(unit: Unit) -> moves.Step | None:
-            step = decide(task_rows.lock(unit.connection, [task_id]).get(task_id)).step
-            unit.write([step] if step else [])
-            return step
+        def in_turn(unit: Unit) -> transitions.Transition | None:
+            transition = decide(task_rows.lock(unit.connection, [task_id]).get(task_id)).transition
+            unit.write([transition] if transition else [])
+            return transition
 
         if isinstance(outcome, Accepted | Refused):
-            step = await self._writer.move(task_id, decide)
+            transition = await self._writer.move(task_id, decide)
         else:
             # A move is done before other work in the same batch: a claim would find the task queued before the account
             # is settled.
-            step = await self._writer.run(in_turn, locking=task_id)
-        if step is not None and step.task.status is Status.QUEUED:
-            self._wake_up.wake_after(max(step.task.not_before - self._clock.now(), 0) / 1000)
+            transition = await self._writer.run(in_turn, locking=task_id)
+        if transition is not None and transition.task.status is Status.QUEUED:
+            self._wake_up.wake_after(max(transition.task.not_before - self._clock.now(), 0) / 1000)
 
     def _settle_account(self, unit: Unit, slot: Slot | None, outcome: SubmitOutcome) -> None:
         if slot is not None and self._rate_limit is not None:
@@ -169,8 +170,8 @@ class Dispatcher:
             if task is None or task.claimed_by != self._work.owner or (task.claimed_at or 0) >= before:
                 return Decision(result=False)
             is_lost = self._work.is_lost((task.id, task.attempts), task.claimed_at or 0)
-            step = moves.release(task, self._clock.now(), self._policy) if is_lost else None
-            return Decision(step is not None, step)
+            transition = transitions.release(task, self._clock.now(), self._policy) if is_lost else None
+            return Decision(transition is not None, transition)
 
         return await self._writer.move(task_id, decide)
 

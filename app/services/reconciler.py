@@ -5,7 +5,7 @@ import structlog
 from app.clock import Clock
 from app.db import account as account_row
 from app.db import tasks as task_rows
-from app.domain import moves
+from app.domain import transitions
 from app.domain.account import AccountState
 from app.domain.policy import Policy
 from app.domain.task import Task
@@ -51,11 +51,11 @@ class Reconciler:
 
     def _claim(self, unit: Unit, limit: int) -> list[Task]:
         slots = POLL_RATE_LIMIT.find_free(unit.connection, limit, unit.now)
-        due = task_rows.to_ask(unit.connection, now=unit.now, limit=len(slots)) if slots else []
+        due = task_rows.to_poll(unit.connection, now=unit.now, limit=len(slots)) if slots else []
         if due:
             POLL_RATE_LIMIT.take(unit.connection, slots[: len(due)])
             ids = [task.id for task in due]
-            task_rows.lease_question(unit.connection, ids, now=unit.now, until=unit.now + self._lease)
+            task_rows.lease_poll(unit.connection, ids, now=unit.now, until=unit.now + self._lease)
         return due
 
     async def _poll(self, task: Task) -> None:
@@ -77,16 +77,16 @@ class Reconciler:
         now = self._clock.now()
         if task is None or task.ask_at is None:
             return Decision(None)
-        if moves.names_another_task(task, report):
-            return Decision(None, moves.note_question(task, now, self._policy))
+        if transitions.names_another_task(task, report):
+            return Decision(None, transitions.note_poll(task, now, self._policy))
         if isinstance(report, Succeeded | Failed):
-            step = moves.conclude(task, report, now)
-            return Decision(report if step else None, step)
+            transition = transitions.conclude(task, report, now)
+            return Decision(report if transition else None, transition)
         if isinstance(report, Generating) and not task.is_terminal:
-            accepted = moves.accept(task, task.upstream_task_id or "", now, self._policy)
+            accepted = transitions.accept(task, task.upstream_task_id or "", now, self._policy)
             if accepted:
                 return Decision(None, accepted)
-        return Decision(None, moves.note_question(task, now, self._policy))
+        return Decision(None, transitions.note_poll(task, now, self._policy))
 
     def _expire(self, unit: Unit) -> int:
         overdue = task_rows.overdue(unit.connection, now=unit.now, limit=_EXPIRED_PER_BATCH)
@@ -94,9 +94,10 @@ class Reconciler:
             return 0
         account = account_row.get(unit.connection)
         held_for = account.error if account.state is AccountState.HELD else None
-        steps = [step for task in overdue if (step := moves.expire(task, unit.now, self._policy, held_for))]
-        unit.write(steps)
-        for step in steps:
-            code = step.task.error.code.value if step.task.error else None
-            _log.warning("gave_up", task_id=step.task.id, error=code)
-        return len(steps)
+        ends = [transitions.expire(task, unit.now, self._policy, held_for) for task in overdue]
+        applied = [end for end in ends if end]
+        unit.write(applied)
+        for transition in applied:
+            code = transition.task.error.code.value if transition.task.error else None
+            _log.warning("gave_up", task_id=transition.task.id, error=code)
+        return len(applied)

@@ -13,7 +13,7 @@ from app.db import callbacks as callback_rows
 from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
-from app.domain import moves
+from app.domain import transitions
 from app.domain.browser_token import BrowserToken
 from app.domain.callback import ReceivedCallback
 from app.domain.idempotency import IdempotencyKey, Reservation, fingerprint
@@ -208,10 +208,10 @@ class Tasks:
         def decide(task: Task | None) -> Decision[Task]:
             if task is None or not caller.owns(task):
                 raise _not_found(task_id)
-            step = moves.cancel(task, self._clock.now())
-            if step is None:
+            transition = transitions.cancel(task, self._clock.now())
+            if transition is None:
                 raise NotCancelable(f"The task is {task.status.value}; only a queued task can be canceled.")
-            return Decision(step.task, step)
+            return Decision(transition.task, transition)
 
         canceled = await self._writer.move(task_id, decide)
         _log.info("task_canceled", task_id=task_id)

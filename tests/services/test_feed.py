@@ -20,9 +20,9 @@ from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import events, tasks
 from app.domain.event import event_of
-from app.domain.moves import Step
 from app.domain.task import Status, Task
 from app.domain.task_state import TaskState
+from app.domain.transitions import Transition
 from app.errors import ServiceUnavailable, TaskNotFound
 from app.loops.loop import Loop
 from app.services.feed import Feed
@@ -44,7 +44,7 @@ def named(number: int) -> Task:
 def moved(status: Status) -> Any:
     def decide(task: Task | None) -> Decision[None]:
         assert task is not None
-        return Decision(None, Step(replace(task, status=status, updated_at=task.updated_at + 1)))
+        return Decision(None, Transition(replace(task, status=status, updated_at=task.updated_at + 1)))
 
     return decide
 

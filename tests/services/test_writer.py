@@ -18,8 +18,8 @@ from app.db.engine import Connection, Database
 from app.db.events import of_task
 from app.db.migrate import migrate
 from app.db.schema import events
-from app.domain.moves import Step
 from app.domain.task import Task
+from app.domain.transitions import Transition
 from app.domain.verdict import ErrorCode, TaskError
 from app.errors import GatewayError, ServiceUnavailable
 from app.factory import Factory
@@ -45,13 +45,13 @@ def ids_of(connection: Connection, statement: Select[tuple[int]]) -> list[int]:
 def counting(task: Task | None) -> Decision[int]:
     assert task is not None
     after = replace(task, attempts=task.attempts + 1)
-    return Decision(after.attempts, Step(after))
+    return Decision(after.attempts, Transition(after))
 
 
 def saying(message: str) -> Decider[None]:
     def decide(task: Task | None) -> Decision[None]:
         assert task is not None
-        return Decision(None, Step(replace(task, error=TaskError(ErrorCode.UPSTREAM_ERROR, message))))
+        return Decision(None, Transition(replace(task, error=TaskError(ErrorCode.UPSTREAM_ERROR, message))))
 
     return decide
 
@@ -59,7 +59,7 @@ def saying(message: str) -> Decider[None]:
 def becoming(wanted: Task) -> Decider[None]:
     def decide(task: Task | None) -> Decision[None]:
         assert task is not None
-        return Decision(None, Step(replace(wanted, version=task.version)))
+        return Decision(None, Transition(replace(wanted, version=task.version)))
 
     return decide
 
@@ -142,7 +142,7 @@ async def test_a_task_that_is_not_as_it_was_read_is_not_written(database: Databa
 
     def straying(task: Task | None) -> Decision[int]:
         assert task is not None
-        return Decision(0, Step(replace(task, attempts=9, version=task.version + 1)))
+        return Decision(0, Transition(replace(task, attempts=9, version=task.version + 1)))
 
     deciders = [counting, straying, counting]
     moves = [writer.move(task_id, decide) for task_id, decide in zip(ids, deciders, strict=True)]
