@@ -14,9 +14,9 @@ from app.domain.task import Status, TaskFilter
 from app.services.dispatcher import Dispatcher
 from app.services.reconciler import Reconciler
 from app.services.sweep import Sweep
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.upstream.client import UpstreamClient
+from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
 from benchmarks.bulk import CLAIMED_BY, IN_FLIGHT, History
 
@@ -49,9 +49,9 @@ class _Rehearsal:
         self._connection = connection
         self._now = now
 
-    async def run(self, work: Callable[[Unit], Any]) -> Any:
+    async def run(self, work: Callable[[UnitOfWork], Any]) -> Any:
         """Do the work now."""
-        return work(Unit(self._connection, self._now))
+        return work(UnitOfWork(self._connection, self._now))
 
 
 def _complete(call: Coroutine[Any, Any, Any]) -> Any:

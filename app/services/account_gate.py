@@ -9,7 +9,7 @@ from app.db import account as account_row
 from app.domain.account import Account
 from app.domain.policy import Policy
 from app.domain.submission import SubmitOutcome
-from app.services.unit import Unit
+from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
 
 CHECK_AGAIN = 1_000
@@ -39,7 +39,7 @@ class AccountGate:
         self._closed_until = self._clock.now() + pause
         self._wake_up.wake_after(pause / 1000)
 
-    def allowance(self, unit: Unit, limit: int) -> tuple[Account, int]:
+    def allowance(self, unit: UnitOfWork, limit: int) -> tuple[Account, int]:
         """Return the account, locked unless it is open, and how many tasks may be sent now."""
         account = account_row.get(unit.connection)
         if not account.is_open:
@@ -49,11 +49,11 @@ class AccountGate:
             unit.after.append(partial(self.close, account.until - unit.now))
         return account, allowed
 
-    def begin_probe(self, unit: Unit, account: Account) -> None:
+    def begin_probe(self, unit: UnitOfWork, account: Account) -> None:
         """Note that a task is sent to probe an account that is not open."""
         account_row.save(unit.connection, account.with_probe(unit.now, self._policy))
 
-    def settle(self, unit: Unit, outcome: SubmitOutcome) -> None:
+    def settle(self, unit: UnitOfWork, outcome: SubmitOutcome) -> None:
         """Note what the outcome of a submit means for the account."""
         before = account_row.get(unit.connection)
         if before.after(outcome, unit.now, self._policy) == before:

@@ -16,9 +16,9 @@ from app.domain.event import images_settled
 from app.domain.image import Image, NotFetched, Stored
 from app.services.blobs import refer
 from app.services.image_fetcher import ImageFetcher, Outcome, Postponed
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.writing.leased_work import LeasedWork
+from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
 
 _CANCELED = Postponed(0, "canceled")
@@ -61,7 +61,7 @@ class Archiver:
             self._wake_up.wake_after((due_at - now) / 1000)
             return []
 
-        def claim(unit: Unit) -> list[Image]:
+        def claim(unit: UnitOfWork) -> list[Image]:
             due = image_rows.due(unit.connection, now=unit.now, limit=limit)
             # One that is still in hand is past its lease because its outcome can't be recorded.
             in_hand = self._work.ids
@@ -76,7 +76,7 @@ class Archiver:
         """
         planned: int | None = None
 
-        def claim(unit: Unit) -> list[Image]:
+        def claim(unit: UnitOfWork) -> list[Image]:
             nonlocal planned
             image = image_rows.lock(unit.connection, image_id, skip_locked=True)
             if image is None or not rules.may_demand(image, unit.now) or image.id in self._work.ids:
@@ -99,7 +99,7 @@ class Archiver:
         """Put back every claim; to be called at the start of the only process."""
         await self._writer.run(lambda unit: image_rows.release_all(unit.connection, now=unit.now))
 
-    def _claim(self, unit: Unit, due: Sequence[Image]) -> list[Image]:
+    def _claim(self, unit: UnitOfWork, due: Sequence[Image]) -> list[Image]:
         claimed = [rules.claim(image, self._work.owner, unit.now) for image in due]
         if claimed:
             image_rows.save(unit.connection, claimed)
@@ -122,7 +122,7 @@ class Archiver:
             blob=outcome.hash if isinstance(outcome, Stored) else "",
         )
 
-    def _apply(self, unit: Unit, image_id: str, outcome: Outcome, planned: int | None) -> Image | None:
+    def _apply(self, unit: UnitOfWork, image_id: str, outcome: Outcome, planned: int | None) -> Image | None:
         image = image_rows.lock(unit.connection, image_id)
         if image is None or not image.is_pending:
             return image
@@ -134,7 +134,7 @@ class Archiver:
                 unit.events.append(images_settled(task, unit.now))
         return after
 
-    def _judge(self, unit: Unit, image: Image, outcome: Outcome, planned: int | None) -> Image:
+    def _judge(self, unit: UnitOfWork, image: Image, outcome: Outcome, planned: int | None) -> Image:
         if isinstance(outcome, Stored):
             # True even if another process has claimed it by now; unless it took so long that the file was collected.
             is_kept = refer(unit, outcome.hash)

@@ -12,10 +12,10 @@ from app.domain.policy import Policy
 from app.domain.task import Task
 from app.domain.verdict import Generating, Report, Unreadable
 from app.errors import GatewayError, TaskMismatch, UnknownCallback, UnreadableCallback
-from app.services.unit import Decision
 from app.services.writer import Writer
 from app.upstream.reports import read_callback
 from app.upstream.scrub import Scrubber
+from app.writing.unit_of_work import Decision
 from app.writing.wake_up import WakeUp
 
 _log = structlog.get_logger(__name__)

@@ -13,8 +13,8 @@ from app.domain.destination import DestinationRules
 from app.errors import DeliveryNotFound, Forbidden, InvalidRequest
 from app.outbound.webhooks import problem_with
 from app.services.tasks import Caller
-from app.services.unit import Unit
 from app.services.writer import Writer
+from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
 
 _log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ class Deliveries:
     async def redeliver(self, caller: Caller, delivery_id: str) -> DeliveryLog:
         """Begin a delivery anew, whatever came of it; raises `DeliveryNotFound` for one of somebody else."""
 
-        def work(unit: Unit) -> DeliveryLog:
+        def work(unit: UnitOfWork) -> DeliveryLog:
             delivery = delivery_rows.lock(unit.connection, delivery_id)
             if delivery is None or delivery.project != caller.project:
                 raise DeliveryNotFound(f"There is no webhook delivery {delivery_id[:64]}.")

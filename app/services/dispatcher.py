@@ -19,9 +19,9 @@ from app.domain.upstream import Upstream
 from app.services.account_gate import CHECK_AGAIN, AccountGate
 from app.services.fair_queue import due_in_turn
 from app.services.rate_limit import SharedRateLimit, Slot
-from app.services.unit import Decision, Unit
 from app.services.writer import Writer
 from app.writing.leased_work import LeasedWork
+from app.writing.unit_of_work import Decision, UnitOfWork
 from app.writing.wake_up import WakeUp
 
 # Longer than any claim takes to commit.
@@ -107,7 +107,7 @@ class Dispatcher:
         )
         return sum([await self._release(task_id, before) for task_id in task_ids])
 
-    def _claim(self, unit: Unit, limit: int) -> list[Claimed]:
+    def _claim(self, unit: UnitOfWork, limit: int) -> list[Claimed]:
         account, allowed = self._gate.allowance(unit, limit)
         slots = self._free_slots(unit, allowed) if allowed else []
         if not slots:
@@ -125,7 +125,7 @@ class Dispatcher:
             self._gate.begin_probe(unit, account)
         return [Claimed(claim.task, slot, not account.is_open) for claim, slot in zip(applied, slots, strict=True)]
 
-    def _free_slots(self, unit: Unit, wanted: int) -> Sequence[Slot | None]:
+    def _free_slots(self, unit: UnitOfWork, wanted: int) -> Sequence[Slot | None]:
         """Find a rate slot for each task that may be sent now, or None for each if there is no limit."""
         if self._rate_limit is None:
             return [None] * wanted
@@ -146,7 +146,7 @@ class Dispatcher:
             transition = transitions.settle_submit(task, attempt, outcome, now, self._policy, jitter) if task else None
             return Decision(transition, transition)
 
-        def in_turn(unit: Unit) -> transitions.Transition | None:
+        def in_turn(unit: UnitOfWork) -> transitions.Transition | None:
             transition = decide(task_rows.lock(unit.connection, [task_id]).get(task_id)).transition
             unit.write([transition] if transition else [])
             return transition
@@ -160,7 +160,7 @@ class Dispatcher:
         if transition is not None and transition.task.status is Status.QUEUED:
             self._wake_up.wake_after(max(transition.task.not_before - self._clock.now(), 0) / 1000)
 
-    def _settle_account(self, unit: Unit, slot: Slot | None, outcome: SubmitOutcome) -> None:
+    def _settle_account(self, unit: UnitOfWork, slot: Slot | None, outcome: SubmitOutcome) -> None:
         if slot is not None and self._rate_limit is not None:
             self._rate_limit.release(unit.connection, slot, unit.now)
         self._gate.settle(unit, outcome)

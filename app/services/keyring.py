@@ -10,9 +10,9 @@ from app.db import keys as key_rows
 from app.db.engine import Database
 from app.domain.key import hash_secret
 from app.services.grant import KeyGrant
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.writing.batch_loader import BatchLoader
+from app.writing.unit_of_work import UnitOfWork
 
 # Together with the pause between two looks less than the second within which a revocation has to take effect.
 _FRESH_SECONDS = 0.8
@@ -134,7 +134,7 @@ class Keyring:
             return
         uses = {grant.key.id: grant.used_at for grant in due}
 
-        def work(unit: Unit) -> None:
+        def work(unit: UnitOfWork) -> None:
             key_rows.note_uses(unit.connection, uses, apart=_NOTED_APART)
 
         await self._writer.run(work)

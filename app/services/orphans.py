@@ -13,9 +13,9 @@ from app.db.engine import Connection, Database
 from app.domain.blob import FOLDERS, sha256_of
 from app.errors import StorageUnavailable
 from app.services.blobs import Blobs
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.store import ImageStore, Missing, StoredFile
+from app.writing.unit_of_work import UnitOfWork
 
 # A file whose writer hasn't given it a row by then never gets one.
 _ORPHAN_AFTER = 3_600_000
@@ -95,7 +95,7 @@ class Orphans:
             for hash_ in sorted(unknown)
         ]
 
-        def write(unit: Unit) -> None:
+        def write(unit: UnitOfWork) -> None:
             blob_rows.adopt(unit.connection, orphans, now=unit.now)
 
         if orphans:

@@ -12,9 +12,9 @@ from app.domain.task import Task
 from app.domain.upstream import Upstream
 from app.domain.verdict import Failed, Generating, Report, Succeeded, Unreadable
 from app.services.rate_limit import SharedRateLimit
-from app.services.unit import Decision, Unit
 from app.services.writer import Writer
 from app.writing.leased_work import LeasedWork
+from app.writing.unit_of_work import Decision, UnitOfWork
 
 # All replicas together make at most 20 record-info calls per second.
 POLL_RATE_LIMIT = SharedRateLimit(scope="ask", count=20, held_for=1_000)
@@ -49,7 +49,7 @@ class Reconciler:
         """End tasks past their deadline; returns how many."""
         return await self._writer.run(self._expire)
 
-    def _claim(self, unit: Unit, limit: int) -> list[Task]:
+    def _claim(self, unit: UnitOfWork, limit: int) -> list[Task]:
         slots = POLL_RATE_LIMIT.find_free(unit.connection, limit, unit.now)
         due = task_rows.to_poll(unit.connection, now=unit.now, limit=len(slots)) if slots else []
         if due:
@@ -88,7 +88,7 @@ class Reconciler:
                 return Decision(None, accepted)
         return Decision(None, transitions.note_poll(task, now, self._policy))
 
-    def _expire(self, unit: Unit) -> int:
+    def _expire(self, unit: UnitOfWork) -> int:
         overdue = task_rows.overdue(unit.connection, now=unit.now, limit=_EXPIRED_PER_BATCH)
         if not overdue:
             return 0

@@ -38,8 +38,8 @@ from app.services.admission import Admission
 from app.services.grant import Grant, OnEnd
 from app.services.positions import QueuePositions
 from app.services.task_loader import TaskLoader
-from app.services.unit import Decision
 from app.services.writer import Writer
+from app.writing.unit_of_work import Decision
 
 _log = structlog.get_logger(__name__)
 

@@ -17,11 +17,11 @@ from app.domain.delivery import Answer, Attempt, Delivery
 from app.domain.image import Image
 from app.domain.task import Task
 from app.outbound.webhooks import WebhookClient
-from app.services.unit import Unit
 from app.services.webhook_hosts import HostTurns
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.writer import Writer
 from app.writing.leased_work import LeasedWork
+from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ class WebhookSender:
         """Post a claimed delivery, once, and record the outcome. If cancelled, put it back."""
         await self._work.run(delivery, self._send(delivery), put_back=partial(self._put_back, delivery.id))
 
-    def _claim(self, unit: Unit, permits: Mapping[str, int]) -> list[Delivery]:
+    def _claim(self, unit: UnitOfWork, permits: Mapping[str, int]) -> list[Delivery]:
         # One that is still in hand is past its lease because its outcome can't be recorded.
         in_hand = self._work.ids
         claimed: list[Delivery] = []
@@ -107,7 +107,7 @@ class WebhookSender:
             self._wake_up.wake_after(max(after.due_at - self._clock.now(), 0) / 1000)
         _report(delivery, attempt, after)
 
-    def _settle(self, unit: Unit, attempt: Attempt, answer: Answer) -> Delivery | None:
+    def _settle(self, unit: UnitOfWork, attempt: Attempt, answer: Answer) -> Delivery | None:
         delivery = delivery_rows.lock(unit.connection, attempt.delivery_id)
         if delivery is None:
             return None
@@ -118,7 +118,7 @@ class WebhookSender:
         return after
 
     async def _put_back(self, delivery_id: str) -> None:
-        def release(unit: Unit) -> None:
+        def release(unit: UnitOfWork) -> None:
             delivery = delivery_rows.lock(unit.connection, delivery_id)
             if delivery is not None:
                 delivery_rows.save(unit.connection, [rules.release(delivery, self._work.owner, unit.now)])

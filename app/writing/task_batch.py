@@ -16,9 +16,9 @@ from app.domain.quota import Quota
 from app.domain.task import Task
 from app.domain.transitions import Transition
 from app.errors import GatewayError, IdempotencyKeyReused
-from app.services.quotas import charge
-from app.services.removal import remove_tasks
-from app.services.unit import Decider, Unit
+from app.writing.quotas import charge
+from app.writing.removal import remove_tasks
+from app.writing.unit_of_work import Decider, UnitOfWork
 
 _KEY_REUSED = "This Idempotency-Key was already used for a request with different content."
 
@@ -47,7 +47,7 @@ class Run:
     With a task's id as `locking` that row is locked before. Work that locks a `blob` gives its hash.
     """
 
-    work: Callable[[Unit], Any]
+    work: Callable[[UnitOfWork], Any]
     locking: str | None = None
     blob: str = ""
 
@@ -58,7 +58,7 @@ Work = Creation | Change | Run
 class TaskBatch:
     """Applies works in one transaction: creations, then changes, then all others."""
 
-    def __init__(self, unit: Unit, works: Sequence[Work]) -> None:
+    def __init__(self, unit: UnitOfWork, works: Sequence[Work]) -> None:
         self._unit = unit
         self._outcomes: list[Any] = [None] * len(works)
         numbered = list(enumerate(works))

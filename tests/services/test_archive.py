@@ -37,12 +37,12 @@ from app.services.blobs import Blobs
 from app.services.files import Files
 from app.services.image_fetcher import ImageFetcher
 from app.services.images import Images
-from app.services.removal import remove_tasks
 from app.services.retention import Retention
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.spool import Spool
 from app.storage.store import open_store
+from app.writing.removal import remove_tasks
+from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
 from tests.support.buckets import run_buckets
 from tests.support.drawn import drawn
@@ -134,7 +134,7 @@ async def succeed(one: Process, *urls: str) -> list[str]:
     task = make_task(id=TASK, status=Status.SUCCEEDED, completed_at=1, deadline_at=None)
     made = new_images(TASK, urls, is_kept=True, now=0)
 
-    def write(unit: Unit) -> None:
+    def write(unit: UnitOfWork) -> None:
         batches.write(unit.connection, Batch(created=[make_task(id=TASK)]))
         batches.write(unit.connection, Batch(changed=[task], images=made))
         unit.events.append(event_of(task, images_follow=True))
@@ -298,7 +298,7 @@ async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
             "old": make_task(id="task_" + "0" * 31 + "e", completed_at=old, **ended),
         }
 
-        def write(unit: Unit) -> None:
+        def write(unit: UnitOfWork) -> None:
             batches.write(unit.connection, Batch(created=list(others.values())))
             ended = [task for name, task in others.items() if name != "queued"]
             batches.write(unit.connection, Batch(changed=ended))

@@ -25,10 +25,10 @@ from app.domain.task import Status, Task
 from app.imaging.inspect import Picture
 from app.services.blobs import RESERVED, BlobGoing, Blobs, refer
 from app.services.orphans import Orphans
-from app.services.removal import remove_tasks
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.store import ImageStore, open_store
+from app.writing.removal import remove_tasks
+from app.writing.unit_of_work import UnitOfWork
 from tests.support.clock import HandClock
 from tests.support.databases import PostgresServer
 from tests.support.tasks import make_task
@@ -66,7 +66,7 @@ class Shelf:
         await self.writer.run(lambda unit: self._show(unit, task))
         return task.id
 
-    def _show(self, unit: Unit, task: Task) -> None:
+    def _show(self, unit: UnitOfWork, task: Task) -> None:
         assert refer(unit, HASH)
         (image,) = new_images(task.id, ("https://x.example/1",), is_kept=True, now=unit.now)
         batches.write(unit.connection, Batch(created=[task], images=[image]))

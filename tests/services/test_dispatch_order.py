@@ -14,8 +14,8 @@ from app.domain.task import Status
 from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
 from app.services.dispatcher import Dispatcher
 from app.services.tasks import Caller, Submission, Tasks
-from app.services.unit import Unit
 from app.services.writer import Writer
+from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
 from tests.support.databases import create_sqlite
 from tests.support.tasks import POLICY
@@ -62,7 +62,7 @@ async def test_a_task_that_is_queued_again_is_not_claimed_before_the_account_is_
     (claimed,) = await dispatch.claim(1)
     go_on = threading.Event()
 
-    def hold_up(_unit: Unit) -> None:
+    def hold_up(_unit: UnitOfWork) -> None:
         assert go_on.wait(10)  # in SQLite's own thread
 
     held_up = asyncio.create_task(writer.run(hold_up))

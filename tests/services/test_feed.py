@@ -28,9 +28,9 @@ from app.loops.loop import Loop
 from app.services.feed import Feed
 from app.services.streams import Stream, StreamLimits, Streams
 from app.services.tasks import Caller, Tasks
-from app.services.unit import Decision
 from app.services.waiting import Waiting
 from app.services.writer import Writer
+from app.writing.unit_of_work import Decision
 from tests.support.databases import PostgresServer
 from tests.support.tasks import POLICY, make_task
 

@@ -23,9 +23,9 @@ from app.domain.transitions import Transition
 from app.domain.verdict import ErrorCode, TaskError
 from app.errors import GatewayError, ServiceUnavailable
 from app.factory import Factory
-from app.services.unit import Decider, Decision, Unit
 from app.services.writer import Writer
 from app.settings import Settings
+from app.writing.unit_of_work import Decider, Decision, UnitOfWork
 from tests.support.databases import PostgresServer
 from tests.support.tasks import STATES, make_task
 
@@ -128,7 +128,7 @@ async def test_all_that_a_decision_changes_is_stored(database: Database, writer:
 
 
 async def test_a_task_can_be_changed_and_read_in_the_commit_that_creates_it(writer: Writer) -> None:
-    def look(unit: Unit) -> dict[str, int]:
+    def look(unit: UnitOfWork) -> dict[str, int]:
         found = task_rows.get_all(unit.connection, [named(1).id, named(2).id])
         return {task_id: task.attempts for task_id, task in found.items()}
 
@@ -181,7 +181,7 @@ async def test_a_bad_change_fails_alone(database: Database, writer: Writer, faul
     def raising(task: Task | None) -> Decision[None]:
         raise (GatewayError("no") if fault == "gateway error" else RuntimeError("no"))
 
-    def failing(unit: Unit) -> None:
+    def failing(unit: UnitOfWork) -> None:
         raise RuntimeError("no")
 
     def act(number: int) -> asyncio.Future[Any]:

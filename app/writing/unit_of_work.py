@@ -39,7 +39,7 @@ Decider = Callable[[Task | None], Decision[T]]
 
 
 @dataclass(slots=True)
-class Unit:
+class UnitOfWork:
     """One transaction: its connection, its time, and what is written when it is flushed.
 
     On SQLite it runs in a thread of its own: what concerns the event loop is done `after` the commit.
