@@ -1,4 +1,4 @@
-"""The keys in use: looked up once in a while for all who use them, and never trusted for longer than a moment."""
+"""API keys in use: read together a few times a second, and never trusted for longer than that."""
 
 import asyncio
 import math
@@ -14,23 +14,23 @@ from app.services.writer import Writer
 from app.writing.batch_loader import BatchLoader
 from app.writing.unit_of_work import UnitOfWork
 
-# Together with the pause between two looks less than the second within which a revocation has to take effect.
+# Together with the pause between two reads less than the second within which a revocation has to take effect.
 _FRESH_SECONDS = 0.8
 LOOK_SECONDS = 0.4
 _KEPT_FRESH_SECONDS = 5.0
 _KEPT_SECONDS = 300.0
 UNKNOWN_REMEMBERED = 4_096
-_AT_ONCE = 256
-_NOTED_APART = 60_000
+_KEYS_PER_READ = 256
+_USE_PAUSE_MS = 60_000
 _NOTING_SECONDS = 0.2
 
 
 class Keyring:
-    """Looks keys up by their secrets or ids.
+    """Finds keys by secret or id.
 
-    A key in use is read again every so often by `look`, and by a request where that has come too late: what was read
-    more than `_FRESH_SECONDS` ago lets nobody in. So a revocation takes effect within a second in every process,
-    and ends the requests that are open. While no key is used, nothing is read. `monotonic` tells seconds.
+    `look` reads the keys in use again periodically; a request does so itself if that is late, because a key read more
+    than `_FRESH_SECONDS` ago admits no request. So a revocation takes effect within a second in every process, and ends
+    open requests. While no key is used, nothing is read. `monotonic` returns seconds.
     """
 
     def __init__(
@@ -46,25 +46,25 @@ class Keyring:
         self._clock = clock
         self._monotonic = monotonic
         self._grants: dict[str, KeyGrant] = {}
-        """Of the keys that were asked for lately: each by its hash and by its id."""
+        """Of recently used keys, each under its hash and its id."""
         self._unknown: dict[str, float] = {}
-        """What no key has as hash or id and when that was read, oldest first: strangers decide how many there are."""
+        """Hashes and ids that no key has, and when that was read, oldest first; limited, as anyone can add to it."""
         self._loader = BatchLoader("keyring", self._read)
         self._noting: asyncio.Task[None] | None = None
 
     async def by_secret(self, secret: str) -> KeyGrant | None:
-        """Find the key with this secret and note that it was used; None for none or a revoked one."""
+        """Find the key with this secret and note its use; None if there is none or it is revoked."""
         grant = await self._find(hash_secret(secret))
         if grant is not None:
             grant.used_at = self._clock.now()
         return grant
 
     async def by_id(self, key_id: str) -> KeyGrant | None:
-        """Find a key by its id; None for none or a revoked one. Both raise `ServiceUnavailable`."""
+        """Find a key by its id; None if there is none or it is revoked. Both raise `ServiceUnavailable`."""
         return await self._find(key_id)
 
     async def look(self) -> int:
-        """Read again what is in use, drop what no longer is, and note when keys were used; to be called by a loop."""
+        """Read the keys in use again, drop the others, and write when keys were used; called by a loop."""
         now = self._monotonic()
         grants = {grant.key.id: grant for grant in self._grants.values()}
         in_use = [
@@ -72,8 +72,8 @@ class Keyring:
             for key_id, grant in grants.items()
             if not grant.is_over and (grant.is_followed or now - grant.asked_at < _KEPT_FRESH_SECONDS)
         ]
-        for start in range(0, len(in_use), _AT_ONCE):
-            await self._read(in_use[start : start + _AT_ONCE])
+        for start in range(0, len(in_use), _KEYS_PER_READ):
+            await self._read(in_use[start : start + _KEYS_PER_READ])
         await self._begin_to_note_uses(list(grants.values()))
         for grant in grants.values():
             if not grant.is_followed and now - grant.asked_at > _KEPT_SECONDS:
@@ -84,7 +84,7 @@ class Keyring:
         now = self._monotonic()
         grant = self._grants.get(name)
         if grant is not None:
-            # Before anything is awaited: `look` drops what nobody asks for.
+            # Before anything is awaited: `look` drops unused keys.
             grant.asked_at = now
         if grant is None or now - grant.read_at > _FRESH_SECONDS:
             if now - self._unknown.get(name, -math.inf) < _FRESH_SECONDS:
@@ -108,7 +108,7 @@ class Keyring:
             known |= {key.id, digest}
         for name in set(names) - known:
             if name in self._grants:
-                # Its row was taken away by hand.
+                # Its row was deleted by hand.
                 self._grants[name].read_at = began
                 self._grants[name].end()
                 continue
@@ -119,7 +119,7 @@ class Keyring:
         return {name: self._grants[name] for name in names if name in self._grants}
 
     async def _begin_to_note_uses(self, grants: Sequence[KeyGrant]) -> None:
-        """Note uses, but hold up no look for long: a writer that waits for a lock must not keep revoked keys alive."""
+        """Write uses without delaying reads: a writer that waits for a lock must not keep revoked keys valid."""
         if self._noting is None:
             self._noting = asyncio.create_task(self._note_uses(grants), name="key uses")
         await asyncio.wait([self._noting], timeout=_NOTING_SECONDS)
@@ -129,13 +129,13 @@ class Keyring:
 
     async def _note_uses(self, grants: Sequence[KeyGrant]) -> None:
         """Write when keys were last used, each at most once a minute."""
-        due = [grant for grant in grants if grant.used_at - grant.noted_at >= _NOTED_APART]
+        due = [grant for grant in grants if grant.used_at - grant.noted_at >= _USE_PAUSE_MS]
         if not due:
             return
         uses = {grant.key.id: grant.used_at for grant in due}
 
         def work(unit: UnitOfWork) -> None:
-            key_rows.note_uses(unit.connection, uses, apart=_NOTED_APART)
+            key_rows.note_uses(unit.connection, uses, apart=_USE_PAUSE_MS)
 
         await self._writer.run(work)
         for grant in due:
