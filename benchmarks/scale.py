@@ -15,11 +15,10 @@ from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import event
 
-from app.db import rates
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.logs import configure_logs
-from app.services import reconcile
+from app.services.reconciler import POLL_RATE_LIMIT
 from app.upstream.client import UpstreamClient
 from benchmarks.bulk import History
 from benchmarks.databases import KINDS, Databases
@@ -48,9 +47,7 @@ async def measure(kind: str, url: str, sizes: Sequence[int], *, with_plans: bool
     client = UpstreamClient(base_url="http://127.0.0.1:9", api_key="none", timeout=1, concurrency=1)
     try:
         await migrate(database)
-        await database.write(
-            lambda connection: rates.ensure(connection, reconcile.SCOPE, reconcile.QUESTIONS_PER_SECOND)
-        )
+        await database.write(lambda connection: POLL_RATE_LIMIT.prepare(connection, now=0))
         history = History(url)
         took: dict[str, list[float]] = {}
         for size in sizes:

@@ -17,7 +17,7 @@ from app.db.batches import Batch
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.db.schema import tasks
-from app.domain import moves
+from app.domain import transitions
 from app.domain.event import event_of
 from app.domain.image import Image, new_images
 from app.domain.models import Model
@@ -111,8 +111,8 @@ def _queued() -> Task:
 
 def _processing() -> Task:
     queued = _queued()
-    claimed = moves.claim(queued, "benchmark", queued.created_at, _POLICY)
-    accepted = moves.accept(claimed.task, secrets.token_hex(16), queued.created_at, _POLICY) if claimed else None
+    claimed = transitions.claim(queued, "benchmark", queued.created_at, _POLICY)
+    accepted = transitions.accept(claimed.task, secrets.token_hex(16), queued.created_at, _POLICY) if claimed else None
     if accepted is None:
         raise RuntimeError("a new task can't be claimed and accepted any more")
     return accepted.task
@@ -121,7 +121,7 @@ def _processing() -> Task:
 def _succeeded() -> Task:
     task = _processing()
     verdict = Succeeded(task.upstream_task_id or "", (f"https://tempfile.example/{secrets.token_hex(16)}.png",))
-    concluded = moves.conclude(task, verdict, task.updated_at)
+    concluded = transitions.conclude(task, verdict, task.updated_at)
     if concluded is None:
         raise RuntimeError("a task that is processing can't be concluded any more")
     return concluded.task

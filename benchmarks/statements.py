@@ -11,13 +11,13 @@ from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
 from app.domain.models import Model, TaskType
 from app.domain.policy import Policy
 from app.domain.task import Status, TaskFilter
-from app.services.bell import Bell
-from app.services.dispatch import Dispatch
-from app.services.reconcile import Reconcile
+from app.services.dispatcher import Dispatcher
+from app.services.reconciler import Reconciler
 from app.services.sweep import Sweep
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.upstream.client import UpstreamClient
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.wake_up import WakeUp
 from benchmarks.bulk import CLAIMED_BY, IN_FLIGHT, History
 
 _PAGE = 51
@@ -49,9 +49,9 @@ class _Rehearsal:
         self._connection = connection
         self._now = now
 
-    async def run(self, work: Callable[[Unit], Any]) -> Any:
+    async def run(self, work: Callable[[UnitOfWork], Any]) -> Any:
         """Do the work now."""
-        return work(Unit(self._connection, self._now))
+        return work(UnitOfWork(self._connection, self._now))
 
 
 def _complete(call: Coroutine[Any, Any, Any]) -> Any:
@@ -133,7 +133,7 @@ def _claims(history: History) -> list[Statement]:
         Statement("queued_projects", tasks.queued_projects),
         Statement("claimable, 16", lambda c: tasks.claimable(c, "default", now=now, limit=16)),
         Statement("claimed_by", lambda c: tasks.claimed_by(c, CLAIMED_BY, before=now)),
-        Statement("to_ask, 16", lambda c: tasks.to_ask(c, now=now, limit=16)),
+        Statement("to_poll, 16", lambda c: tasks.to_poll(c, now=now, limit=16)),
         Statement("overdue, 200", lambda c: tasks.overdue(c, now=now, limit=200)),
         Statement(
             "idempotency.reserve, 100 keys", lambda c: idempotency.reserve(c, wanted, now=now, lifetime=LIFETIME)
@@ -148,8 +148,8 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
     def writer(connection: Connection) -> Writer:
         return cast(Writer, _Rehearsal(connection, history.now))
 
-    def dispatch(connection: Connection) -> Dispatch:
-        return Dispatch(
+    def dispatch(connection: Connection) -> Dispatcher:
+        return Dispatcher(
             database=database,
             writer=writer(connection),
             client=client,
@@ -157,16 +157,16 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
             policy=_POLICY,
             rate_limit=None,
             callback_url=lambda task_id: task_id,
-            bell=Bell(),
+            wake_up=WakeUp(),
         )
 
-    def reconcile(connection: Connection) -> Reconcile:
-        return Reconcile(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
+    def reconcile(connection: Connection) -> Reconciler:
+        return Reconciler(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
 
     return [
-        Statement("Dispatch.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
-        Statement("Reconcile.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
-        Statement("Reconcile.expire", lambda c: _complete(reconcile(c).expire())),
+        Statement("Dispatcher.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
+        Statement("Reconciler.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
+        Statement("Reconciler.expire", lambda c: _complete(reconcile(c).expire())),
         Statement(
             "Sweep.idempotency_keys", lambda c: _complete(Sweep(writer=writer(c), clock=clock).idempotency_keys())
         ),

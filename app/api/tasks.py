@@ -187,7 +187,7 @@ async def retry(request: Request, task_id: TaskId, caller: CurrentCaller, servic
 async def delete(task_id: TaskId, caller: CurrentCaller, services: Services) -> Response:
     """Delete a task that has ended, with all that hangs on it, its images included."""
     await services.tasks.delete(caller, task_id)
-    services.collect_bell.ring()
+    services.collect_wake_up.wake()
     return Response(status_code=204)
 
 

@@ -62,7 +62,7 @@ _CLAIMABLE = (
 _CLAIMED_BY = select(tasks.c.id).where(
     _IS_SUBMITTING, tasks.c.claimed_by == bindparam("name"), tasks.c.claimed_at < bindparam("before")
 )
-_TO_ASK = (
+_TO_POLL = (
     select(tasks)
     .where(tasks.c.ask_at <= _NOW)
     .order_by(tasks.c.ask_at)
@@ -224,23 +224,23 @@ def claimed_by(connection: Connection, name: str, *, before: int) -> list[str]:
     return [row.id for row in connection.execute(_CLAIMED_BY, {"name": name, "before": before})]
 
 
-def to_ask(connection: Connection, *, now: int, limit: int) -> list[Task]:
-    """Lock up to `limit` tasks about which the upstream is to be asked now, the most overdue first."""
-    return [to_task(row) for row in connection.execute(_TO_ASK, {"now": now, "at_most": limit})]
+def to_poll(connection: Connection, *, now: int, limit: int) -> list[Task]:
+    """Lock up to `limit` tasks that are due to be polled about, the most overdue first."""
+    return [to_task(row) for row in connection.execute(_TO_POLL, {"now": now, "at_most": limit})]
 
 
-def lease_question(connection: Connection, task_ids: Sequence[str], *, now: int, until: int) -> None:
-    """Keep others from asking about these tasks until then; no movement, so no version and no event.
+def lease_poll(connection: Connection, task_ids: Sequence[str], *, now: int, until: int) -> None:
+    """Keep others from polling about these tasks until then; no transition, so no version and no event.
 
-    What hastens questions keeps its distance to this one from now on, not only from its answer. Past the deadline
-    only an answer counts as asked (see `overdue`).
+    Expedited polls keep their distance to this one from now on, not only from its reply. Past the deadline only a reply
+    counts as a poll (see `overdue`).
     """
     asked_at = case((tasks.c.deadline_at <= now, tasks.c.asked_at), else_=now)
     connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
 
 
 def overdue(connection: Connection, *, now: int, limit: int) -> list[Task]:
-    """Lock up to `limit` tasks past their deadline, without those that still wait for their last question."""
+    """Lock up to `limit` tasks past their deadline, except those still waiting for their last poll."""
     return [to_task(row) for row in connection.execute(_OVERDUE, {"now": now, "at_most": limit})]
 
 

@@ -1,6 +1,6 @@
 """What a task is: one row, its states, and what it tells the world.
 
-Who moves a task, and where to, is in `moves.py`; the life as a picture is in docs/architecture.md.
+Its transitions are in `transitions.py`; docs/architecture.md has them as a diagram.
 """
 
 from dataclasses import dataclass

@@ -12,9 +12,9 @@ from app.domain.key import DEFAULT_PROJECT, ApiKey, hash_secret, new_key_id, new
 from app.errors import ConfigurationError, Unauthorized
 from app.services.grant import TokenGrant
 from app.services.keyring import Keyring
-from app.services.refresh import Refresh
 from app.services.tasks import Caller
 from app.settings import Settings
+from app.writing.single_flight import Refresh
 
 _KEY = re.compile(r"[\x21-\x7e]{8,200}")
 _ANYBODY = Caller(DEFAULT_PROJECT)

@@ -12,10 +12,10 @@ from app.domain.delivery import Attempt, Delivery, DeliveryState
 from app.domain.destination import DestinationRules
 from app.errors import DeliveryNotFound, Forbidden, InvalidRequest
 from app.outbound.webhooks import problem_with
-from app.services.bell import Bell
 from app.services.tasks import Caller
-from app.services.unit import Unit
 from app.services.writer import Writer
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.wake_up import WakeUp
 
 _log = structlog.get_logger(__name__)
 
@@ -29,13 +29,13 @@ class DeliveryLog:
 
 
 class Deliveries:
-    """The clients' side of webhook deliveries. `bell` is rung when one is due."""
+    """The clients' side of webhook deliveries. `wake_up` wakes when one is due."""
 
-    def __init__(self, *, database: Database, writer: Writer, destinations: DestinationRules, bell: Bell) -> None:
+    def __init__(self, *, database: Database, writer: Writer, destinations: DestinationRules, wake_up: WakeUp) -> None:
         self._database = database
         self._writer = writer
         self._destinations = destinations
-        self._bell = bell
+        self._wake_up = wake_up
 
     def check_url(self, caller: Caller, url: str) -> None:
         """Raise `InvalidRequest` for a URL that shows by itself that nothing can or may be delivered to it.
@@ -76,7 +76,7 @@ class Deliveries:
     async def redeliver(self, caller: Caller, delivery_id: str) -> DeliveryLog:
         """Begin a delivery anew, whatever came of it; raises `DeliveryNotFound` for one of somebody else."""
 
-        def work(unit: Unit) -> DeliveryLog:
+        def work(unit: UnitOfWork) -> DeliveryLog:
             delivery = delivery_rows.lock(unit.connection, delivery_id)
             if delivery is None or delivery.project != caller.project:
                 raise DeliveryNotFound(f"There is no webhook delivery {delivery_id[:64]}.")
@@ -87,5 +87,5 @@ class Deliveries:
 
         log = await self._writer.run(work)
         _log.info("webhook_redelivered", delivery_id=delivery_id, task_id=log.delivery.task_id)
-        self._bell.ring()
+        self._wake_up.wake()
         return log

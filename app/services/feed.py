@@ -1,7 +1,7 @@
 """The feed: reads each new event once, for all who listen in this process.
 
-Thousands may wait for a task or follow a project; the table is read once for all of them, when a commit rings or,
-as bells and notices may get lost, every so often. While nobody listens, nothing is read.
+Thousands may wait for a task or follow a project; the table is read once for all of them, when a commit wakes it or,
+as wake-ups and notices may get lost, every so often. While nobody listens, nothing is read.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from app.db.engine import Connection, Database
 from app.domain.event import StoredEvent
 from app.domain.feed_event import FeedEvent, feed_event
 from app.domain.task import TERMINAL, Status
-from app.services.bell import Bell
 from app.services.listener import Listener
+from app.writing.wake_up import WakeUp
 
 _EVENTS_AT_ONCE = 250
 _LISTENERS_AT_ONCE = 50
@@ -28,10 +28,10 @@ _ENDINGS = frozenset(f"task.{status.value}" for status in TERMINAL)
 
 
 class Feed:
-    """Hands new events to the listeners they concern. `bell` is what a loop waits for before it calls `look`."""
+    """Hands new events to the listeners they concern. `wake_up` is what a loop waits for before it calls `look`."""
 
     def __init__(self, database: Database, *, base_url: str, census_seconds: float = _CENSUS_SECONDS) -> None:
-        self.bell = Bell()
+        self.wake_up = WakeUp()
         self._database = database
         self._base_url = base_url
         self._of_tasks: dict[str, set[Listener]] = {}
@@ -48,10 +48,10 @@ class Feed:
         """Whether the process is stopping: nobody is told anything any more."""
         return self._is_stopped
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Tell that events may have been committed."""
         if self._last is not None:
-            self.bell.ring()
+            self.wake_up.wake()
 
     def stop(self) -> None:
         """Wake all listeners for the last time, so that open connections don't hold up the end of the process."""

@@ -13,7 +13,7 @@ from app.db import callbacks as callback_rows
 from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
-from app.domain import moves
+from app.domain import transitions
 from app.domain.browser_token import BrowserToken
 from app.domain.callback import ReceivedCallback
 from app.domain.idempotency import IdempotencyKey, Reservation, fingerprint
@@ -36,10 +36,10 @@ from app.errors import (
 )
 from app.services.admission import Admission
 from app.services.grant import Grant, OnEnd
-from app.services.lookup import Lookup
 from app.services.positions import QueuePositions
-from app.services.unit import Decision
+from app.services.task_loader import TaskLoader
 from app.services.writer import Writer
+from app.writing.unit_of_work import Decision
 
 _log = structlog.get_logger(__name__)
 
@@ -108,7 +108,7 @@ class Tasks:
         self._policy = policy
         self._admission = admission
         self._positions = QueuePositions(database)
-        self._lookup = Lookup(database)
+        self._loader = TaskLoader(database)
 
     async def submit(
         self, caller: Caller, submission: Submission, idempotency_key: str | None = None
@@ -208,10 +208,10 @@ class Tasks:
         def decide(task: Task | None) -> Decision[Task]:
             if task is None or not caller.owns(task):
                 raise _not_found(task_id)
-            step = moves.cancel(task, self._clock.now())
-            if step is None:
+            transition = transitions.cancel(task, self._clock.now())
+            if transition is None:
                 raise NotCancelable(f"The task is {task.status.value}; only a queued task can be canceled.")
-            return Decision(step.task, step)
+            return Decision(transition.task, transition)
 
         canceled = await self._writer.move(task_id, decide)
         _log.info("task_canceled", task_id=task_id)
@@ -271,7 +271,7 @@ class Tasks:
         return await self._database.read(work)
 
     async def _state(self, task_id: str) -> TaskState | None:
-        found = await self._lookup.get(task_id)
+        found = await self._loader.load(task_id)
         if found is None:
             return None
         task, images = found

@@ -34,11 +34,11 @@ from app.imaging.inspect import BadPicture, Picture
 from app.imaging.workshop import Workshop
 from app.services.blobs import BlobGoing, Blobs, refer
 from app.services.files import ServedFile
-from app.services.quotas import charge
 from app.services.tasks import Caller
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.spool import Spool
+from app.writing.quotas import charge
+from app.writing.unit_of_work import UnitOfWork
 
 # Each has a file or some, and waits for one of the few threads that pictures are worked on.
 _MOST_AT_ONCE = 64
@@ -192,7 +192,7 @@ class Uploads:
         if not named:
             return
 
-        def work(unit: Unit) -> set[str]:
+        def work(unit: UnitOfWork) -> set[str]:
             until = unit.now + self._hold_for
             return upload_rows.hold(unit.connection, named.values(), now=unit.now, until=until)
 
@@ -206,7 +206,7 @@ class Uploads:
     async def sweep(self) -> int:
         """Take away one batch of what expired; returns how many there were."""
 
-        def work(unit: Unit) -> int:
+        def work(unit: UnitOfWork) -> int:
             expired = upload_rows.give_up_expired(unit.connection, now=unit.now, limit=_SWEPT_AT_ONCE)
             before = unit.now - REMEMBERED
             return expired + upload_rows.forget(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
@@ -250,7 +250,7 @@ class Uploads:
         return upload
 
 
-def _insert(upload: Upload, token: BrowserToken | None, unit: Unit) -> bool:
+def _insert(upload: Upload, token: BrowserToken | None, unit: UnitOfWork) -> bool:
     """Add the row, and count it for the token that brought it; False if the file was collected meanwhile."""
     if upload.hash is None or not refer(unit, upload.hash):
         return False

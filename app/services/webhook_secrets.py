@@ -6,8 +6,8 @@ from app.clock import Clock
 from app.db import webhook_secrets as secret_rows
 from app.db.engine import Database
 from app.domain.webhook import WebhookSecret, new_secret
-from app.services.unit import Unit
 from app.services.writer import Writer
+from app.writing.unit_of_work import UnitOfWork
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ class WebhookSecrets:
         """
         before = await self._get(project)
 
-        def work(unit: Unit) -> WebhookSecret:
+        def work(unit: UnitOfWork) -> WebhookSecret:
             secret_rows.replace(unit.connection, before, before.rotated(unit.now))
             return secret_rows.get(unit.connection, project) or before
 
@@ -48,7 +48,7 @@ class WebhookSecrets:
         if found is not None:
             return found
 
-        def work(unit: Unit) -> WebhookSecret:
+        def work(unit: UnitOfWork) -> WebhookSecret:
             return secret_rows.put_first(unit.connection, new_secret(project, unit.now))
 
         return await self._writer.run(work)

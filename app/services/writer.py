@@ -18,9 +18,9 @@ from app.domain.idempotency import IdempotencyKey, Reservation
 from app.domain.quota import Quota
 from app.domain.task import Task
 from app.errors import ServiceUnavailable
-from app.services.unit import Decider, Unit
 from app.writing.group_commit import GroupCommit
 from app.writing.task_batch import Change, Creation, Run, TaskBatch, Work
+from app.writing.unit_of_work import Decider, UnitOfWork
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -93,7 +93,7 @@ class Writer:
         result: T = await self._commits.submit(Change(task_id, decide))
         return result
 
-    async def run(self, work: Callable[[Unit], T], *, locking: str | None = None, blob: str = "") -> T:
+    async def run(self, work: Callable[[UnitOfWork], T], *, locking: str | None = None, blob: str = "") -> T:
         """Do `work` in the next transaction. A `GatewayError` must be raised before anything is written.
 
         With a task's id as `locking` its row is locked before, together with those of all other changes, so that none
@@ -107,11 +107,11 @@ class Writer:
         self._notify(unit)
         return outcomes
 
-    def _apply(self, works: list[Work], connection: Connection) -> tuple[list[Any], Unit]:
-        unit = Unit(connection, self._clock.now(), self._keeps_images)
+    def _apply(self, works: list[Work], connection: Connection) -> tuple[list[Any], UnitOfWork]:
+        unit = UnitOfWork(connection, self._clock.now(), self._keeps_images)
         return TaskBatch(unit, works).apply(), unit
 
-    def _notify(self, unit: Unit) -> None:
+    def _notify(self, unit: UnitOfWork) -> None:
         try:
             for act in unit.after:
                 act()
@@ -121,5 +121,5 @@ class Writer:
             _log.exception("commit_listener_failed")
 
 
-def _write_something(unit: Unit) -> None:
+def _write_something(unit: UnitOfWork) -> None:
     facts.put(unit.connection, "written_at", str(unit.now))

@@ -12,13 +12,13 @@ from app.db.callbacks import KEPT_PER_TASK
 from app.domain.callback import ReceivedCallback
 from app.domain.event import event_of
 from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
-from app.domain.moves import Step
 from app.domain.quota import Quota
 from app.domain.task import Task
+from app.domain.transitions import Transition
 from app.errors import GatewayError, IdempotencyKeyReused
-from app.services.quotas import charge
-from app.services.removal import remove_tasks
-from app.services.unit import Decider, Unit
+from app.writing.quotas import charge
+from app.writing.removal import remove_tasks
+from app.writing.unit_of_work import Decider, UnitOfWork
 
 _KEY_REUSED = "This Idempotency-Key was already used for a request with different content."
 
@@ -47,7 +47,7 @@ class Run:
     With a task's id as `locking` that row is locked before. Work that locks a `blob` gives its hash.
     """
 
-    work: Callable[[Unit], Any]
+    work: Callable[[UnitOfWork], Any]
     locking: str | None = None
     blob: str = ""
 
@@ -58,7 +58,7 @@ Work = Creation | Change | Run
 class TaskBatch:
     """Applies works in one transaction: creations, then changes, then all others."""
 
-    def __init__(self, unit: Unit, works: Sequence[Work]) -> None:
+    def __init__(self, unit: UnitOfWork, works: Sequence[Work]) -> None:
         self._unit = unit
         self._outcomes: list[Any] = [None] * len(works)
         numbered = list(enumerate(works))
@@ -128,7 +128,7 @@ class TaskBatch:
         # One statement locks all rows of the batch, in the order of their ids.
         locked = task_rows.lock(self._unit.connection, {change.task_id for _, change in self._changes} | also_locked)
         tasks: dict[str, Task | None] = dict(locked)
-        steps: list[Step] = []
+        applied: list[Transition] = []
         kept: list[ReceivedCallback] = []
         for number, change in self._changes:
             task = tasks.get(change.task_id)
@@ -140,29 +140,29 @@ class TaskBatch:
             self._outcomes[number] = decision.result
             if task is None:
                 continue
-            if decision.step:
-                steps.append(decision.step)
-                task = decision.step.task
+            if decision.transition:
+                applied.append(decision.transition)
+                task = decision.transition.task
             if decision.callback:
                 kept.append(decision.callback)
                 task = replace(task, callbacks=task.callbacks + 1)
             tasks[change.task_id] = None if decision.remove else task
-        self._note(locked, tasks, steps, kept)
+        self._note(locked, tasks, applied, kept)
 
     def _note(
         self,
         before: dict[str, Task],
         after: dict[str, Task | None],
-        steps: Sequence[Step],
+        applied: Sequence[Transition],
         kept: Sequence[ReceivedCallback],
     ) -> None:
         """Note what the changes came to; for a deleted task (None) nothing else is written."""
         removed = {task_id for task_id, task in after.items() if task is None}
         if removed:
             remove_tasks(self._unit, removed)
-        for step in steps:
-            if step.task.id not in removed:
-                self._unit.note(step)
+        for transition in applied:
+            if transition.task.id not in removed:
+                self._unit.note(transition)
         changed = [task for task_id, task in after.items() if task is not None and task is not before[task_id]]
         self._unit.changed += changed
         self._unit.callbacks += [callback for callback in kept if callback.task_id not in removed]

@@ -32,17 +32,18 @@ from app.domain.task import Status
 from app.errors import ImagePending, ServiceUnavailable
 from app.imaging.workshop import Workshop
 from app.outbound.downloads import Downloads
-from app.services.archive import Archive
-from app.services.bell import Bell
+from app.services.archiver import Archiver
 from app.services.blobs import Blobs
 from app.services.files import Files
+from app.services.image_fetcher import ImageFetcher
 from app.services.images import Images
-from app.services.removal import remove_tasks
 from app.services.retention import Retention
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.spool import Spool
 from app.storage.store import open_store
+from app.writing.removal import remove_tasks
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.wake_up import WakeUp
 from tests.support.buckets import run_buckets
 from tests.support.drawn import drawn
 from tests.support.source import Send, Source, reply
@@ -64,7 +65,7 @@ class Process:
     database: Database
     writer: Writer
     blobs: Blobs
-    archive: Archive
+    archive: Archiver
     spool: Path
     store: Path
 
@@ -105,17 +106,19 @@ async def process(
     blobs = Blobs(database=database, writer=writer, store=open_store(storage_url, directory), clock=clock)
     downloads = Downloads(DestinationRules([ipaddress.ip_network("127.0.0.0/8")]))
     workshop = Workshop()
-    archive = Archive(
+    archive = Archiver(
         database=database,
         writer=writer,
-        blobs=blobs,
-        downloads=downloads,
-        workshop=workshop,
-        spool=Spool(directory / "tmp"),
+        fetcher=ImageFetcher(
+            blobs=blobs,
+            downloads=downloads,
+            workshop=workshop,
+            spool=Spool(directory / "tmp"),
+            is_on=is_on,
+            max_bytes=1_000_000,
+        ),
         clock=clock,
-        is_on=is_on,
-        max_bytes=1_000_000,
-        bell=Bell(),
+        wake_up=WakeUp(),
     )
     try:
         yield Process(database, writer, blobs, archive, directory / "tmp", directory / "images")
@@ -131,7 +134,7 @@ async def succeed(one: Process, *urls: str) -> list[str]:
     task = make_task(id=TASK, status=Status.SUCCEEDED, completed_at=1, deadline_at=None)
     made = new_images(TASK, urls, is_kept=True, now=0)
 
-    def write(unit: Unit) -> None:
+    def write(unit: UnitOfWork) -> None:
         batches.write(unit.connection, Batch(created=[make_task(id=TASK)]))
         batches.write(unit.connection, Batch(changed=[task], images=made))
         unit.events.append(event_of(task, images_follow=True))
@@ -174,7 +177,7 @@ async def test_copies_go_to_a_bucket_and_come_back_from_it(
             (image_id,) = await succeed(one, source.on("/a.png", reply(content)))
             await one.run()
             source.close()
-            file = await Images(database=one.database, archive=one.archive, clock=SystemClock()).find(image_id)
+            file = await Images(database=one.database, archiver=one.archive, clock=SystemClock()).find(image_id)
             files = Files(blobs=one.blobs, workshop=Workshop(), spool=Spool(one.spool))
             assert b"".join([chunk async for chunk in await files.open(file, 0, file.bytes)]) == content
             assert b"".join([chunk async for chunk in await files.open(file, 10, 20)]) == content[10:20]
@@ -258,7 +261,7 @@ async def test_a_picture_that_another_process_fetches_is_waited_for(source: Sour
         (image_id,) = await succeed(one, source.on("/a.png", gated))
         fetching = asyncio.gather(*(one.archive.fetch(image) for image in await one.archive.claim(1)))
         await asyncio.to_thread(asked.wait, 15)
-        images = Images(database=two.database, archive=two.archive, clock=SystemClock())
+        images = Images(database=two.database, archiver=two.archive, clock=SystemClock())
         finding = asyncio.create_task(images.find(image_id))
         await asyncio.sleep(0)
         gate.set()
@@ -295,7 +298,7 @@ async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
             "old": make_task(id="task_" + "0" * 31 + "e", completed_at=old, **ended),
         }
 
-        def write(unit: Unit) -> None:
+        def write(unit: UnitOfWork) -> None:
             batches.write(unit.connection, Batch(created=list(others.values())))
             ended = [task for name, task in others.items() if name != "queued"]
             batches.write(unit.connection, Batch(changed=ended))
@@ -332,7 +335,7 @@ async def test_those_who_wait_for_a_picture_are_let_go_when_the_service_stops(so
 
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         (image_id,) = await succeed(one, source.on("/a.png", gated))
-        images = Images(database=one.database, archive=one.archive, clock=SystemClock())
+        images = Images(database=one.database, archiver=one.archive, clock=SystemClock())
         finding = asyncio.create_task(images.find(image_id))
         await asyncio.to_thread(asked.wait, 15)
         images.stop()
@@ -356,7 +359,7 @@ async def test_a_picture_that_nobody_waits_for_any_more_is_fetched_all_the_same(
 
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         (image_id,) = await succeed(one, source.on("/a.png", gated))
-        images = Images(database=one.database, archive=one.archive, clock=SystemClock())
+        images = Images(database=one.database, archiver=one.archive, clock=SystemClock())
         leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         finding = asyncio.create_task(images.find(image_id, leaving))
         await asyncio.to_thread(asked.wait, 15)

@@ -24,11 +24,11 @@ from app.domain.image import Stored, new_images, store
 from app.domain.task import Status, Task
 from app.imaging.inspect import Picture
 from app.services.blobs import RESERVED, BlobGoing, Blobs, refer
-from app.services.removal import remove_tasks
-from app.services.strays import Strays
-from app.services.unit import Unit
+from app.services.orphans import Orphans
 from app.services.writer import Writer
 from app.storage.store import ImageStore, open_store
+from app.writing.removal import remove_tasks
+from app.writing.unit_of_work import UnitOfWork
 from tests.support.clock import HandClock
 from tests.support.databases import PostgresServer
 from tests.support.tasks import make_task
@@ -66,7 +66,7 @@ class Shelf:
         await self.writer.run(lambda unit: self._show(unit, task))
         return task.id
 
-    def _show(self, unit: Unit, task: Task) -> None:
+    def _show(self, unit: UnitOfWork, task: Task) -> None:
         assert refer(unit, HASH)
         (image,) = new_images(task.id, ("https://x.example/1",), is_kept=True, now=unit.now)
         batches.write(unit.connection, Batch(created=[task], images=[image]))
@@ -229,7 +229,7 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
     stranger = s.directory / "images" / strays[0][:2] / "readme.txt"
     stranger.write_text("not ours")
     os.utime(stranger, (old, old))
-    search = Strays(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    search = Orphans(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
     found = [await search.adopt() for _ in range(260)]
     assert sum(found) == 2
     assert await s.blobs.collect() == 2
@@ -242,7 +242,7 @@ async def test_files_in_a_store_of_another_service_are_left_alone(s: Shelf) -> N
     await s.store.put_bytes("owner", b"somebody else")
     await s.store.put_bytes(original_key(HASH), CONTENT)
     os.utime(s.path, (0, 0))
-    search = Strays(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    search = Orphans(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
     assert [await search.adopt() for _ in range(3)] == [0, 0, 0]
     assert await s.rows() == []
 

@@ -17,10 +17,10 @@ from app.domain.delivery import LEASE, Delivery, plan
 from app.domain.destination import DestinationRules
 from app.domain.event import event_of
 from app.outbound.webhooks import WebhookClient
-from app.services.bell import Bell
-from app.services.deliver import Deliver
 from app.services.webhook_secrets import WebhookSecrets
+from app.services.webhook_sender import WebhookSender
 from app.services.writer import Writer
+from app.writing.wake_up import WakeUp
 from tests.support.tasks import NOW, STATES
 
 
@@ -34,7 +34,7 @@ class HandClock:
 
 @dataclass
 class Stage:
-    deliver: Deliver
+    deliver: WebhookSender
     writer: Writer
     clock: HandClock
 
@@ -55,7 +55,7 @@ class Stage:
     def done(self, claimed: Sequence[Delivery]) -> None:
         """Let go of claimed deliveries as if their sending had ended, without an outcome."""
         for delivery in claimed:
-            self.deliver._in_hand.pop(delivery.id)  # noqa: SLF001 -- what sending does, without a receiver
+            self.deliver._work.done(delivery)  # noqa: SLF001 -- what sending does, without a receiver
 
 
 @asynccontextmanager
@@ -65,7 +65,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
     writer = Writer(database, clock, lambda _: None)
     client = WebhookClient(DestinationRules())
     secrets = WebhookSecrets(database=database, writer=writer, clock=clock)
-    deliver = Deliver(
+    deliver = WebhookSender(
         database=database,
         writer=writer,
         client=client,
@@ -73,7 +73,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
         clock=clock,
         schedule=[1000],
         base_url="",
-        bell=Bell(),
+        wake_up=WakeUp(),
     )
     writer.start()
     try:

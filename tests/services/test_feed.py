@@ -20,17 +20,17 @@ from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import events, tasks
 from app.domain.event import event_of
-from app.domain.moves import Step
 from app.domain.task import Status, Task
 from app.domain.task_state import TaskState
+from app.domain.transitions import Transition
 from app.errors import ServiceUnavailable, TaskNotFound
 from app.loops.loop import Loop
 from app.services.feed import Feed
 from app.services.streams import Stream, StreamLimits, Streams
 from app.services.tasks import Caller, Tasks
-from app.services.unit import Decision
 from app.services.waiting import Waiting
 from app.services.writer import Writer
+from app.writing.unit_of_work import Decision
 from tests.support.databases import PostgresServer
 from tests.support.tasks import POLICY, make_task
 
@@ -44,7 +44,7 @@ def named(number: int) -> Task:
 def moved(status: Status) -> Any:
     def decide(task: Task | None) -> Decision[None]:
         assert task is not None
-        return Decision(None, Step(replace(task, status=status, updated_at=task.updated_at + 1)))
+        return Decision(None, Transition(replace(task, status=status, updated_at=task.updated_at + 1)))
 
     return decide
 
@@ -64,7 +64,7 @@ class Parts:
     async def looking(self) -> AsyncIterator[None]:
         """Look whenever something was committed, as the service does."""
 
-        loop = Loop("feed", self.feed.look, bell=self.feed.bell)
+        loop = Loop("feed", self.feed.look, wake_up=self.feed.wake_up)
         loop.start()
         yield
         await loop.stop()
@@ -85,7 +85,7 @@ async def parts_on(url: str) -> AsyncIterator[Parts]:
     database = Database(url)
     await migrate(database)
     feed = Feed(database, base_url="", census_seconds=0)
-    writer = Writer(database, SystemClock(), lambda _: feed.ring())
+    writer = Writer(database, SystemClock(), lambda _: feed.wake())
     writer.start()
     streams = Streams(database=database, feed=feed, limits=StreamLimits())
     all_tasks = Tasks(database=database, writer=writer, clock=SystemClock(), policy=POLICY)
@@ -191,7 +191,7 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
     draw = random.Random(1)
     async with parts_on(database_url) as parts, parts.looking():
         others = [Database(database_url) for _ in range(2 if parts.database.is_postgresql else 0)]
-        writers = [parts.writer, *(Writer(other, SystemClock(), lambda _: parts.feed.ring()) for other in others)]
+        writers = [parts.writer, *(Writer(other, SystemClock(), lambda _: parts.feed.wake()) for other in others)]
         for writer in writers[1:]:
             writer.start()
         count = 120
@@ -230,7 +230,7 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
 async def test_nothing_is_read_while_nobody_listens() -> None:
     away = Database("postgresql://nobody@127.0.0.1:9/none")
     feed = Feed(away, base_url="")
-    feed.ring()
+    feed.wake()
     assert await feed.look() == 0
     with pytest.raises(ServiceUnavailable):
         async with Streams(database=away, feed=feed, limits=StreamLimits()).of_project(CALLER, after=None):

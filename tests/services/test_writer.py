@@ -18,14 +18,14 @@ from app.db.engine import Connection, Database
 from app.db.events import of_task
 from app.db.migrate import migrate
 from app.db.schema import events
-from app.domain.moves import Step
 from app.domain.task import Task
+from app.domain.transitions import Transition
 from app.domain.verdict import ErrorCode, TaskError
 from app.errors import GatewayError, ServiceUnavailable
 from app.factory import Factory
-from app.services.unit import Decider, Decision, Unit
 from app.services.writer import Writer
 from app.settings import Settings
+from app.writing.unit_of_work import Decider, Decision, UnitOfWork
 from tests.support.databases import PostgresServer
 from tests.support.tasks import STATES, make_task
 
@@ -45,13 +45,13 @@ def ids_of(connection: Connection, statement: Select[tuple[int]]) -> list[int]:
 def counting(task: Task | None) -> Decision[int]:
     assert task is not None
     after = replace(task, attempts=task.attempts + 1)
-    return Decision(after.attempts, Step(after))
+    return Decision(after.attempts, Transition(after))
 
 
 def saying(message: str) -> Decider[None]:
     def decide(task: Task | None) -> Decision[None]:
         assert task is not None
-        return Decision(None, Step(replace(task, error=TaskError(ErrorCode.UPSTREAM_ERROR, message))))
+        return Decision(None, Transition(replace(task, error=TaskError(ErrorCode.UPSTREAM_ERROR, message))))
 
     return decide
 
@@ -59,7 +59,7 @@ def saying(message: str) -> Decider[None]:
 def becoming(wanted: Task) -> Decider[None]:
     def decide(task: Task | None) -> Decision[None]:
         assert task is not None
-        return Decision(None, Step(replace(wanted, version=task.version)))
+        return Decision(None, Transition(replace(wanted, version=task.version)))
 
     return decide
 
@@ -128,7 +128,7 @@ async def test_all_that_a_decision_changes_is_stored(database: Database, writer:
 
 
 async def test_a_task_can_be_changed_and_read_in_the_commit_that_creates_it(writer: Writer) -> None:
-    def look(unit: Unit) -> dict[str, int]:
+    def look(unit: UnitOfWork) -> dict[str, int]:
         found = task_rows.get_all(unit.connection, [named(1).id, named(2).id])
         return {task_id: task.attempts for task_id, task in found.items()}
 
@@ -142,7 +142,7 @@ async def test_a_task_that_is_not_as_it_was_read_is_not_written(database: Databa
 
     def straying(task: Task | None) -> Decision[int]:
         assert task is not None
-        return Decision(0, Step(replace(task, attempts=9, version=task.version + 1)))
+        return Decision(0, Transition(replace(task, attempts=9, version=task.version + 1)))
 
     deciders = [counting, straying, counting]
     moves = [writer.move(task_id, decide) for task_id, decide in zip(ids, deciders, strict=True)]
@@ -181,7 +181,7 @@ async def test_a_bad_change_fails_alone(database: Database, writer: Writer, faul
     def raising(task: Task | None) -> Decision[None]:
         raise (GatewayError("no") if fault == "gateway error" else RuntimeError("no"))
 
-    def failing(unit: Unit) -> None:
+    def failing(unit: UnitOfWork) -> None:
         raise RuntimeError("no")
 
     def act(number: int) -> asyncio.Future[Any]:
@@ -277,14 +277,14 @@ async def test_a_claim_that_never_came_in_hand_is_put_back(
     await factory.start()
     try:
         lost, held = [await factory.writer.create(make_task(id=f"task_{n:032x}", deadline_at=2**50)) for n in (1, 2)]
-        claiming = asyncio.create_task(factory.dispatch.claim(1))
+        claiming = asyncio.create_task(factory.dispatcher.claim(1))
         await asyncio.sleep(0)
         claiming.cancel()
-        assert [one.task.id for one in await factory.dispatch.claim(1)] == [held]
-        assert await factory.dispatch.release_strays() == 0
+        assert [one.task.id for one in await factory.dispatcher.claim(1)] == [held]
+        assert await factory.dispatcher.release_lost() == 0
         clock.ahead = 61_000
-        assert await factory.dispatch.release_strays() == 1
-        assert await factory.dispatch.release_strays() == 0
+        assert await factory.dispatcher.release_lost() == 1
+        assert await factory.dispatcher.release_lost() == 0
         tasks = [await read(database, task_id) for task_id in (lost, held)]
         assert [task.status for task in tasks if task] == ["queued", "submitting"]
     finally:

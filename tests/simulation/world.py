@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeVar
 
-from app.db import rates
 from app.db.engine import Database, Work
 from app.db.engine.sqlite import open_engine
 from app.domain.callback import CallbackTokens
@@ -17,13 +16,13 @@ from app.domain.models import Model
 from app.domain.policy import Policy
 from app.domain.verdict import Failed, Succeeded
 from app.errors import GatewayError, ServiceUnavailable, TaskGone
-from app.services.bell import Bell
 from app.services.callbacks import Answer, Callbacks
-from app.services.dispatch import Claimed, Dispatch
-from app.services.reconcile import QUESTIONS_PER_SECOND, SCOPE, Reconcile
+from app.services.dispatcher import Claimed, Dispatcher
+from app.services.reconciler import POLL_RATE_LIMIT, Reconciler
 from app.services.tasks import Caller, Submission, Tasks
 from app.services.writer import Writer
 from app.upstream.scrub import Scrubber
+from app.writing.wake_up import WakeUp
 from tests.simulation.books import Books
 from tests.simulation.vendor import Fate, Order, SimulatedVendor
 
@@ -132,21 +131,21 @@ class World:
         self.database.power_on()
         self.writer = Writer(self.database, self.clock, lambda _: None)
         parts: dict[str, Any] = {"writer": self.writer, "clock": self.clock, "policy": POLICY}
-        self.dispatch = Dispatch(
+        self.dispatch = Dispatcher(
             **parts,
             database=self.database,
             client=self.vendor,
             rate_limit=None,
             callback_url=lambda task_id: f"http://gateway/{self.tokens.sign(task_id)}",
-            bell=Bell(),
+            wake_up=WakeUp(),
             record_pause=0,
         )
-        self.reconcile = Reconcile(**parts, client=self.vendor)
-        self.callbacks = Callbacks(**parts, tokens=self.tokens, scrubber=Scrubber(""), question_due=Bell())
+        self.reconcile = Reconciler(**parts, client=self.vendor, record_pause=0)
+        self.callbacks = Callbacks(**parts, tokens=self.tokens, scrubber=Scrubber(""), poll_due=WakeUp())
         self.tasks = Tasks(**parts, database=self.database)
         self.in_hand: list[Claimed] = []
         self.writer.start()
-        await self.database.write(lambda connection: rates.ensure(connection, SCOPE, QUESTIONS_PER_SECOND))
+        await self.database.write(lambda connection: POLL_RATE_LIMIT.prepare(connection, self.clock.now()))
 
     async def power_off(self) -> None:
         """End the process with nothing finished."""
@@ -250,14 +249,14 @@ class World:
     async def poll(self) -> None:
         with suppress(ServiceUnavailable):
             for task in await self.do(self.reconcile.claim(8)) or []:
-                await self.do(self.reconcile.ask(task))
+                await self.do(self.reconcile.poll(task))
 
     async def expire(self) -> None:
         # Who holds a task beyond its deadline without sending it leaves the outcome open as well.
         self.uncertain.update(claimed.task.id for claimed in self.in_hand)
         with suppress(ServiceUnavailable):
             await self.do(self.reconcile.expire())
-            await self.do(self.dispatch.release_strays())
+            await self.do(self.dispatch.release_lost())
 
     # What the vendor does
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from app.db import quotas as quota_rows
 from app.domain.quota import Quota
 from app.errors import GatewayError
-from app.services.unit import Unit
+from app.writing.unit_of_work import UnitOfWork
 
 
-def charge(unit: Unit, wanted: Mapping[str, Sequence[Quota]]) -> dict[str, GatewayError]:
+def charge(unit: UnitOfWork, wanted: Mapping[str, Sequence[Quota]]) -> dict[str, GatewayError]:
     """Count tasks (by id, in the order of arrival) against their quotas; returns why those that don't fit are refused.
 
     A task counts against all of its quotas or against none.

@@ -8,7 +8,7 @@ from app.clock import SystemClock
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import tasks
-from app.services.lookup import Lookup
+from app.services.task_loader import TaskLoader
 from app.services.writer import Writer
 from tests.support.tasks import make_task
 
@@ -23,9 +23,9 @@ async def test_a_task_that_cannot_be_read_harms_no_other(database_url: str) -> N
     await database.write(
         lambda connection: connection.execute(update(tasks).where(tasks.c.id == odd).values(status="unheard-of"))
     )
-    lookup = Lookup(database)
+    loader = TaskLoader(database)
     asked = [first, odd, last, "task_" + "f" * 32]
-    found = await asyncio.gather(*map(lookup.get, asked), return_exceptions=True)
+    found = await asyncio.gather(*map(loader.load, asked), return_exceptions=True)
     assert [one[0].id for one in found if isinstance(one, tuple)] == [first, last]
     assert found[3] is None
     assert isinstance(found[1], Exception)

@@ -1,7 +1,7 @@
-"""Every movement of a task, as pure functions: the task as it is in, the task as it shall be out.
+"""Every transition of a task, as a pure function from the task before to the task after.
 
-`None` means that the movement does not apply to the task as it is now (somebody was faster); nothing changes then.
-No function here reads a clock, a setting or the database, so that each can be tried out by hand and by machine.
+`None` means that the transition does not apply to the task in its current state; nothing changes then. No function here
+reads a clock, a setting or the database, so each can be tested by hand and by machine.
 """
 
 import msgspec
@@ -13,19 +13,19 @@ from app.domain.task import Status, Task
 from app.domain.verdict import ErrorCode, Report, Succeeded, TaskError, Verdict
 
 
-class Step(msgspec.Struct, frozen=True):
-    """One movement: the task afterwards, the images it brought, and whether the world is told by an event."""
+class Transition(msgspec.Struct, frozen=True):
+    """One transition: the task afterwards, its new images, and whether an event reports it."""
 
     task: Task
     is_event: bool = True
     image_urls: tuple[str, ...] = ()
 
 
-def claim(task: Task, by: str, now: int, policy: Policy) -> Step | None:
-    """Take a queued task in hand, right before it is sent. From here on it is never sent blindly again."""
+def claim(task: Task, by: str, now: int, policy: Policy) -> Transition | None:
+    """Claim a queued task, right before it is sent. From here on it is never sent blindly again."""
     if task.status is not Status.QUEUED:
         return None
-    return Step(
+    return Transition(
         replace(
             task,
             status=Status.SUBMITTING,
@@ -38,19 +38,19 @@ def claim(task: Task, by: str, now: int, policy: Policy) -> Step | None:
     )
 
 
-def release(task: Task, now: int, policy: Policy) -> Step | None:
-    """Put back a claimed task that was certainly not sent."""
+def release(task: Task, now: int, policy: Policy) -> Transition | None:
+    """Queue a claimed task again that was certainly not sent."""
     return _requeue(task, now, policy) if _awaits_reply(task) else None
 
 
 def settle_submit(
     task: Task, attempt: int, outcome: SubmitOutcome, now: int, policy: Policy, jitter: float
-) -> Step | None:
-    """Apply what came of the submit that was the task's `attempt`-th.
+) -> Transition | None:
+    """Apply the outcome of the task's `attempt`-th submit.
 
-    Recording may be tried again after a commit of which nobody knows whether it happened. By then the task may be on
-    its next attempt, of which an old outcome tells nothing; only that the upstream has the task is true for good.
-    `jitter` is a draw from 0 to 1 that spreads the retries of many tasks.
+    Recording may be repeated after a commit whose outcome is unknown. By then the task may be on its next attempt,
+    about which an old outcome says nothing; only an acceptance stays true. `jitter` is a draw from 0 to 1 that spreads
+    the retries of many tasks.
     """
     match outcome:
         case Accepted(upstream_task_id):
@@ -70,15 +70,15 @@ def settle_submit(
             return _requeue(replace(tried, not_before=now + pause), now, policy)
         case Unknown(reason):
             error = TaskError(ErrorCode.SUBMISSION_UNKNOWN, reason)
-            # No longer in anybody's hands, so that no process takes it for a claim it never sent.
-            return Step(replace(task, error=error, claimed_by=None, updated_at=now), is_event=False)
+            # No longer claimed, so that no process takes it for a claim that it never sent.
+            return Transition(replace(task, error=error, claimed_by=None, updated_at=now), is_event=False)
 
 
-def accept(task: Task, upstream_task_id: str, now: int, policy: Policy) -> Step | None:
-    """Note that the upstream has the task, as its reply or a callback told."""
+def accept(task: Task, upstream_task_id: str, now: int, policy: Policy) -> Transition | None:
+    """Note that the upstream has the task, according to its reply or a callback."""
     if task.is_guess and task.upstream_task_id is None:
-        # We had given up by then. The id lets us ask, and a verdict may still replace the guess.
-        return Step(replace(task, upstream_task_id=upstream_task_id, ask_at=now, updated_at=now), is_event=False)
+        # We had given up by then. The id lets us poll, and a verdict may still replace the guess.
+        return Transition(replace(task, upstream_task_id=upstream_task_id, ask_at=now, updated_at=now), is_event=False)
     if task.status not in {Status.SUBMITTING, Status.QUEUED} or (task.status is Status.QUEUED and not task.attempts):
         return None
     processing = replace(
@@ -90,11 +90,11 @@ def accept(task: Task, upstream_task_id: str, now: int, policy: Policy) -> Step 
         deadline_at=now + policy.task_timeout,
         updated_at=now,
     )
-    return Step(replace(processing, ask_at=_next_question(processing, now, policy)))
+    return Transition(replace(processing, ask_at=_next_poll(processing, now, policy)))
 
 
-def conclude(task: Task, verdict: Verdict, now: int) -> Step | None:
-    """Apply the upstream's verdict. It is final, and replaces nothing but our own guesses."""
+def conclude(task: Task, verdict: Verdict, now: int) -> Transition | None:
+    """Apply the upstream's verdict. It is final, and replaces only our own guesses."""
     if task.is_final:
         return None
     upstream_task_id = task.upstream_task_id or verdict.upstream_task_id
@@ -111,38 +111,38 @@ def conclude(task: Task, verdict: Verdict, now: int) -> Step | None:
         deadline_at=None,
         updated_at=now,
     )
-    return Step(succeeded, image_urls=verdict.image_urls)
+    return Transition(succeeded, image_urls=verdict.image_urls)
 
 
-def note_question(task: Task, now: int, policy: Policy) -> Step | None:
-    """Note that the upstream was asked without a verdict, and plan the next question."""
+def note_poll(task: Task, now: int, policy: Policy) -> Transition | None:
+    """Note that a poll brought no verdict, and schedule the next one."""
     if task.ask_at is None:
         return None
     asked = replace(task, asked_at=now, asks=task.asks + 1)
-    return Step(replace(asked, ask_at=_next_question(asked, now, policy)), is_event=False)
+    return Transition(replace(asked, ask_at=_next_poll(asked, now, policy)), is_event=False)
 
 
-def hasten_question(task: Task, upstream_task_id: str | None, now: int, policy: Policy) -> Step | None:
-    """Ask about the task now, as something unreadable arrived for it; many such arrivals make one question."""
+def expedite_poll(task: Task, upstream_task_id: str | None, now: int, policy: Policy) -> Transition | None:
+    """Poll soon, because something unreadable arrived for the task; many such arrivals cause one poll."""
     if task.upstream_task_id is None and upstream_task_id is not None and task.status is not Status.SUBMITTING:
-        # Whoever knows the address and names an id has the task, whatever was thought of the submit.
+        # A caller that knows the address and names an id has the task, whatever the submit seemed to bring.
         accepted = accept(task, upstream_task_id, now, policy)
         return replace(accepted, task=replace(accepted.task, ask_at=now)) if accepted else None
-    # While our own submit is under way its reply has the last word on the id.
+    # While our own submit is under way, its reply decides about the id.
     known = task.upstream_task_id or upstream_task_id
     if known is None or task.is_final:
         return None
     if task.deadline_at is not None and task.deadline_at <= now:
-        return None  # the last question is due or under way
-    soonest = now if task.asked_at is None else max(now, task.asked_at + policy.hasten_pause)
+        return None  # the last poll is due or under way
+    soonest = now if task.asked_at is None else max(now, task.asked_at + policy.expedite_pause)
     ask_at = soonest if task.ask_at is None else min(task.ask_at, soonest)
-    return Step(replace(task, upstream_task_id=known, ask_at=ask_at), is_event=False)
+    return Transition(replace(task, upstream_task_id=known, ask_at=ask_at), is_event=False)
 
 
-def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None) -> Step | None:
-    """End a task that has waited beyond its deadline. `account_error` is why the account is held, if it is.
+def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None) -> Transition | None:
+    """End a task past its deadline. `account_error` is why the account is held, if it is.
 
-    A task that the upstream knows is asked about once more first: after an outage the answer may be waiting.
+    If the upstream knows the task it is polled once more first: after an outage the result may be waiting.
     """
     if task.deadline_at is None or task.deadline_at > now or task.is_terminal:
         return None
@@ -157,17 +157,17 @@ def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None
         return None
     message = "The upstream gave no verdict before TASK_TIMEOUT_SECONDS had passed."
     failed = _fail(task, TaskError(ErrorCode.TIMEOUT, message), now).task
-    return Step(replace(failed, ask_at=_next_question(failed, now, policy)))
+    return Transition(replace(failed, ask_at=_next_poll(failed, now, policy)))
 
 
-def cancel(task: Task, now: int) -> Step | None:
+def cancel(task: Task, now: int) -> Transition | None:
     """Cancel a task that has not been claimed."""
     if task.status is not Status.QUEUED:
         return None
     canceled = replace(
         task, status=Status.CANCELED, error=None, completed_at=now, deadline_at=None, ask_at=None, updated_at=now
     )
-    return Step(canceled)
+    return Transition(canceled)
 
 
 def names_another_task(task: Task, report: Report) -> bool:
@@ -180,7 +180,7 @@ def _awaits_reply(task: Task) -> bool:
     return task.status is Status.SUBMITTING and task.upstream_task_id is None
 
 
-def _requeue(task: Task, now: int, policy: Policy) -> Step:
+def _requeue(task: Task, now: int, policy: Policy) -> Transition:
     queued = replace(
         task,
         status=Status.QUEUED,
@@ -189,20 +189,20 @@ def _requeue(task: Task, now: int, policy: Policy) -> Step:
         deadline_at=task.created_at + policy.queue_timeout,
         updated_at=now,
     )
-    return Step(queued)
+    return Transition(queued)
 
 
-def _fail(task: Task, error: TaskError, now: int) -> Step:
+def _fail(task: Task, error: TaskError, now: int) -> Transition:
     failed = replace(
         task, status=Status.FAILED, error=error, completed_at=now, deadline_at=None, ask_at=None, updated_at=now
     )
-    return Step(failed)
+    return Transition(failed)
 
 
-def _next_question(task: Task, now: int, policy: Policy) -> int | None:
+def _next_poll(task: Task, now: int, policy: Policy) -> int | None:
     if not task.is_terminal:
-        asked_by = now + policy.question_pause(task.asks)
-        # The last question before the deadline is due at the deadline, not after it.
-        return asked_by if task.deadline_at is None or task.deadline_at <= now else min(asked_by, task.deadline_at)
+        due = now + policy.poll_pause(task.asks)
+        # The last poll before the deadline is due at the deadline, not after it.
+        return due if task.deadline_at is None or task.deadline_at <= now else min(due, task.deadline_at)
     since = task.submitted_at or task.claimed_at or task.created_at
-    return policy.late_question(since, now)
+    return policy.late_poll(since, now)

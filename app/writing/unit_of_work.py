@@ -14,8 +14,8 @@ from app.domain.callback import ReceivedCallback
 from app.domain.delivery import plan
 from app.domain.event import TaskEvent, event_of
 from app.domain.image import Image, new_images
-from app.domain.moves import Step
 from app.domain.task import Task
+from app.domain.transitions import Transition
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class Decision(msgspec.Struct, Generic[T], frozen=True):
     """
 
     result: T
-    step: Step | None = None
+    transition: Transition | None = None
     callback: ReceivedCallback | None = None
     remove: bool = False
 
@@ -39,7 +39,7 @@ Decider = Callable[[Task | None], Decision[T]]
 
 
 @dataclass(slots=True)
-class Unit:
+class UnitOfWork:
     """One transaction: its connection, its time, and what is written when it is flushed.
 
     On SQLite it runs in a thread of its own: what concerns the event loop is done `after` the commit.
@@ -57,20 +57,22 @@ class Unit:
     """Tasks whose oldest callbacks are dropped."""
     after: list[Callable[[], None]] = field(default_factory=list)
 
-    def note(self, step: Step) -> None:
+    def note(self, transition: Transition) -> None:
         """Add the event and the images of a transition."""
-        has_images_to_keep = self.keeps_images and bool(step.image_urls)
-        if step.is_event:
-            self.events.append(event_of(step.task, images_follow=has_images_to_keep))
-        if step.image_urls:
-            self.images.extend(new_images(step.task.id, step.image_urls, is_kept=has_images_to_keep, now=self.now))
+        has_images_to_keep = self.keeps_images and bool(transition.image_urls)
+        if transition.is_event:
+            self.events.append(event_of(transition.task, images_follow=has_images_to_keep))
+        if transition.image_urls:
+            self.images.extend(
+                new_images(transition.task.id, transition.image_urls, is_kept=has_images_to_keep, now=self.now)
+            )
 
-    def write(self, steps: Sequence[Step]) -> None:
+    def write(self, applied: Sequence[Transition]) -> None:
         """Write transitions of tasks that this transaction has locked, at most one for each."""
-        if steps:
-            batches.write(self.connection, Batch(changed=[step.task for step in steps]))
-            for step in steps:
-                self.note(step)
+        if applied:
+            batches.write(self.connection, Batch(changed=[transition.task for transition in applied]))
+            for transition in applied:
+                self.note(transition)
 
     def flush_tasks(self) -> None:
         """Write the tasks added so far, so that later work of this transaction finds them."""

@@ -1,4 +1,4 @@
-"""Finding files in the store that have no row: what came after a backup that was restored, or was left by a fault."""
+"""Finds stored files without a row: written after the backup that was restored, or left by a fault."""
 
 import secrets
 from collections.abc import Sequence
@@ -13,23 +13,23 @@ from app.db.engine import Connection, Database
 from app.domain.blob import FOLDERS, sha256_of
 from app.errors import StorageUnavailable
 from app.services.blobs import Blobs
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.store import ImageStore, Missing, StoredFile
+from app.writing.unit_of_work import UnitOfWork
 
-# A file that its writer has not given a row by then never gets one.
-_STRAY_AFTER = 3_600_000
+# A file whose writer hasn't given it a row by then never gets one.
+_ORPHAN_AFTER = 3_600_000
 _PAUSE_BETWEEN_SEARCHES = 24 * 3_600_000
 _OWNER_KEY = "owner"
 _OWNER_FACT = "storage_owner"
 _log = structlog.get_logger(__name__)
 
 
-class Strays:
-    """Searches the store slowly, a folder at each call, and begins anew once a day.
+class Orphans:
+    """Searches the store slowly, one folder per call, and starts over once a day.
 
-    Files without a row are given one that nothing refers to, so that they are collected as any other. That is done only
-    in a store that bears this database's mark: in one that is another service's, all files would be strays.
+    Files without a row are given one that nothing refers to, so they are collected like any other. That is done only in
+    a store that carries this database's mark: in another service's store every file would be an orphan.
     """
 
     def __init__(self, *, database: Database, writer: Writer, store: ImageStore, blobs: Blobs, clock: Clock) -> None:
@@ -39,16 +39,16 @@ class Strays:
         self._blobs = blobs
         self._clock = clock
         self._folders: list[str] = []
-        """Those that have still to be looked through."""
+        """Those still to be searched."""
         self._next_search = 0
 
     async def adopt(self) -> int:
-        """Look through the next folder; returns how many strays were found. While the store is away, it waits."""
+        """Search the next folder; returns how many orphans were found. Waits while the store is away."""
         try:
             with self._blobs.watching():
                 if not self._folders:
                     await self._begin()
-                return await self._look_through_next() if self._folders else 0
+                return await self._search_next() if self._folders else 0
         except StorageUnavailable as error:
             _log.warning("search_waits", reason=error.detail)
             return 0
@@ -77,7 +77,7 @@ class Strays:
             await self._store.put_bytes(_OWNER_KEY, ours)
             return True
 
-    async def _look_through_next(self) -> int:
+    async def _search_next(self) -> int:
         adopted = 0
         async for batch in self._store.list_files(self._folders[-1]):
             adopted += await self._adopt(batch)
@@ -85,20 +85,20 @@ class Strays:
         return adopted
 
     async def _adopt(self, batch: Sequence[StoredFile]) -> int:
-        before = self._clock.now() - _STRAY_AFTER
+        before = self._clock.now() - _ORPHAN_AFTER
         old = {hash_: file for file in batch if file.modified < before and (hash_ := sha256_of(file.key)) is not None}
         if not old:
             return 0
         unknown = await self._database.read(lambda connection: blob_rows.unknown(connection, old))
-        strays = [
+        orphans = [
             Blob(hash=hash_, content_type=None, bytes=old[hash_].bytes, width=None, height=None)
             for hash_ in sorted(unknown)
         ]
 
-        def write(unit: Unit) -> None:
-            blob_rows.adopt(unit.connection, strays, now=unit.now)
+        def write(unit: UnitOfWork) -> None:
+            blob_rows.adopt(unit.connection, orphans, now=unit.now)
 
-        if strays:
+        if orphans:
             await self._writer.run(write)
-            _log.warning("files_without_a_row", files=len(strays))
-        return len(strays)
+            _log.warning("files_without_a_row", files=len(orphans))
+        return len(orphans)

@@ -1,4 +1,4 @@
-"""Bells on both event loops: the fast one treats a timer that is due at once differently."""
+"""Wake-ups on both event loops: uvloop treats a timer that is due at once differently."""
 
 import asyncio
 import time
@@ -8,24 +8,24 @@ from typing import Any
 import pytest
 import uvloop
 
-from app.services.bell import Bell
+from app.writing.wake_up import WakeUp
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_the_earliest_planned_ring_comes_first(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_the_earliest_scheduled_wake_up_comes_first(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def waits() -> float:
-        bell = Bell()
+        wake_up = WakeUp()
         for seconds in (0, 0, 30, 0.001, 0, 60):
-            bell.ring_after(seconds)
+            wake_up.wake_after(seconds)
         began = time.monotonic()
-        await bell.wait(20)
+        await wake_up.wait(20)
         return time.monotonic() - began
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(waits()) < 10
 
 
-def test_planned_rings_do_not_pile_up() -> None:
+def test_scheduled_wake_ups_do_not_pile_up() -> None:
     class CountingLoop(asyncio.SelectorEventLoop):
         planned = 0
 
@@ -34,9 +34,9 @@ def test_planned_rings_do_not_pile_up() -> None:
             return super().call_at(*args, **kwargs)
 
     async def plan() -> int:
-        bell = Bell()
+        wake_up = WakeUp()
         for _ in range(500):
-            bell.ring_after(30)
+            wake_up.wake_after(30)
         return getattr(asyncio.get_running_loop(), "planned", -1)
 
     with asyncio.Runner(loop_factory=CountingLoop) as runner:
