@@ -23,6 +23,8 @@ from app.services.bell import Bell
 from app.services.unit import Unit
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.writer import Writer
+from app.shapes.base import encode
+from app.shapes.event import webhook_message
 
 _HOSTS_AT_ONCE = 500
 _PER_HOST = 4
@@ -143,7 +145,7 @@ class Deliver:
         if task is None:
             return
         signing = await self._signing_secrets.signing(delivery.project)
-        body = webhook.message(delivery, task, images[task.id], self._base_url)
+        body = encode(webhook_message(delivery, task, images[task.id], self._base_url))
         at, began = self._clock.now(), time.monotonic()
         answer = await self._client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
         latency = round((time.monotonic() - began) * 1000)

@@ -14,10 +14,10 @@ from app.db import events as event_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
 from app.domain.event import StoredEvent
-from app.domain.feed_event import FeedEvent, feed_event
 from app.domain.task import TERMINAL, Status
 from app.services.bell import Bell
 from app.services.listener import Listener
+from app.shapes.event import FeedEvent, feed_event
 
 _EVENTS_AT_ONCE = 250
 _LISTENERS_AT_ONCE = 50

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from app.domain.feed_event import FeedEvent
 from app.errors import GatewayError
 from app.services.bell import Bell
 from app.services.tasks import Caller
+from app.shapes.event import FeedEvent
 
 
 class Listener:
