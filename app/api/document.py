@@ -12,7 +12,7 @@ from app.shapes.problem import PROBLEM_MEDIA_TYPE, Problem
 REF = "#/components/schemas/{model}"
 DESCRIPTION = (
     "Submit a task with `POST /v1/tasks`, then wait for its result, follow its events, poll it or receive a webhook. "
-    "Errors are problem details (RFC 9457). Every response has an `X-Request-ID`."
+    "Errors are problem details (RFC 9457). Every response has an `X-Request-ID`. An empty query parameter counts as unset."
 )
 TAGS = [
     {"name": "tasks", "description": "Submit image tasks and follow them to their result."},

@@ -48,7 +48,7 @@ PREFER: Parameter[int | None] = Parameter(
 WAIT: Parameter[int] = Parameter(
     "wait",
     "query",
-    Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=MAX_SECONDS)],
+    Annotated[int, Field(ge=0, le=MAX_SECONDS), BeforeValidator(_whole_number)],
     "Respond when the task has finished, or after this many seconds with its current state.",
     example=30,
 )
