@@ -31,7 +31,7 @@ _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "required": True,
     "content": {
-        **dict.fromkeys(("image/png", "image/jpeg", "image/webp", "image/gif"), _BYTES),
+        **dict.fromkeys(("image/png", "image/jpeg", "image/webp", "image/gif", "application/octet-stream"), _BYTES),
         "multipart/form-data": {
             "schema": {
                 "title": "UploadForm",

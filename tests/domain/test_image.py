@@ -10,7 +10,6 @@ from app.domain.image import (
     Image,
     ImageState,
     NotFetched,
-    Stored,
     new_images,
 )
 

@@ -110,7 +110,9 @@ def test_an_error_lists_fields_only_if_there_are_any() -> None:
 
 
 def test_bytes_that_are_no_text_are_shown_escaped() -> None:
-    assert wire(callback_shape(ReceivedCallback("task_x", NOW, 422, "unreadable_callback", b"\xffa")))["body"] == "\\xffa"
+    assert (
+        wire(callback_shape(ReceivedCallback("task_x", NOW, 422, "unreadable_callback", b"\xffa")))["body"] == "\\xffa"
+    )
     delivery = plan(event_of(replace(STATES["succeeded"], webhook_url="https://r.example/")))
     assert delivery is not None
     attempts = [
