@@ -19,7 +19,7 @@ _BODY: dict[str, Any] = {"content": {"application/json": {"schema": {"type": "ob
 
 @dataclass(slots=True)
 class CallbackReceipt:
-    """How a callback was taken."""
+    """The outcome of a callback."""
 
     status: Literal["received", "duplicate"]
 

@@ -16,7 +16,7 @@ router = APIRouter(tags=["operations"])
 
 @dataclass(slots=True)
 class Health:
-    """That the process responds."""
+    """The process responds."""
 
     status: Literal["ok"] = "ok"
 

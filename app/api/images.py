@@ -18,7 +18,7 @@ from app.shapes.task import IMAGE_PATH
 
 router = APIRouter(prefix=IMAGE_PATH, tags=["images"])
 
-ImageIdInPath = Annotated[str, Path(description="Id of the image.", examples=["img_0a1b2c3d4e5f60718293a4b5c6d7e8f9"])]
+ImageIdInPath = Annotated[str, Path(description="Id of the image.")]
 IMAGE_ID = re.compile(r"img_[0-9a-f]{32}")
 # Private, as shared caches must not learn the URL. The bytes of an id never change.
 _CACHE_CONTROL = "private, max-age=86400, immutable"

@@ -4,7 +4,7 @@ import re
 import time
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -76,11 +76,9 @@ class _ListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    status: Annotated[
-        Literal["queued", "submitting", "processing", "succeeded", "failed", "canceled"] | None, EmptyIsUnset
-    ] = None
-    model: Annotated[Literal["nano-banana", "nano-banana-pro", "nano-banana-2"] | None, EmptyIsUnset] = None
-    type: Annotated[Literal["text_to_image", "image_to_image"] | None, EmptyIsUnset] = None
+    status: Annotated[Status | None, EmptyIsUnset] = None
+    model: Annotated[Model | None, EmptyIsUnset] = None
+    type: Annotated[TaskType | None, EmptyIsUnset] = None
     created_after: Annotated[datetime | None, EmptyIsUnset, _Moment] = Field(None, description="At or after this time.")
     created_before: Annotated[datetime | None, EmptyIsUnset, _Moment] = Field(None, description="Before this time.")
     limit: Limit = DEFAULT_LIMIT
@@ -90,9 +88,9 @@ class _ListQuery(BaseModel):
 
     def filter(self) -> TaskFilter:
         return TaskFilter(
-            status=Status(self.status) if self.status else None,
-            model=Model(self.model) if self.model else None,
-            type=TaskType(self.type) if self.type else None,
+            status=self.status,
+            model=self.model,
+            type=self.type,
             created_after=from_datetime(self.created_after) if self.created_after else None,
             created_before=from_datetime(self.created_before) if self.created_before else None,
         )

@@ -22,9 +22,7 @@ from app.shapes.base import Time
 
 router = APIRouter(prefix=UPLOAD_PATH, tags=["uploads"])
 
-UploadIdInPath = Annotated[
-    str, Path(description="Id of the upload.", examples=["upl_0f3c9d1e5a7b4c2d8e6f0a1b2c3d4e5f"])
-]
+UploadIdInPath = Annotated[str, Path(description="Id of the upload.")]
 
 _MAX_AGE_SECONDS = 86_400
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

@@ -1,7 +1,7 @@
 """Routes of webhooks to clients: the secret that signs them, and the log of deliveries."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -33,7 +33,7 @@ class _ListQuery(BaseModel):
     task_id: Annotated[str | None, EmptyIsUnset] = Field(
         None, pattern=f"^{TASK_ID.pattern}$", description="Only deliveries of this task."
     )
-    state: Annotated[Literal["pending", "delivered", "failed"] | None, EmptyIsUnset] = None
+    state: Annotated[DeliveryState | None, EmptyIsUnset] = None
     limit: Limit = DEFAULT_LIMIT
     cursor: Annotated[str | None, EmptyIsUnset] = Field(
         None, description=CURSOR, json_schema_extra={"format": "delivery-cursor"}
@@ -66,7 +66,7 @@ async def list_webhook_deliveries(
     logs, last_id = await services.deliveries.page(
         caller,
         task_id=query.task_id,
-        state=DeliveryState(query.state) if query.state else None,
+        state=query.state,
         before_id=decode_cursor(query.cursor, _DELIVERY_ID),
         limit=query.limit,
     )
@@ -93,7 +93,7 @@ async def redeliver_webhook(
     operation_id="receive_task_webhook",
     status_code=204,
     responses={
-        204: {"description": "Confirmed; any 2xx status is."},
+        204: {"description": "Confirmed. Any 2xx status confirms."},
         410: {"description": "No further attempt is made."},
         "default": {"description": "Sent again later, up to the last attempt of the schedule."},
     },
