@@ -1,7 +1,7 @@
 """The route that the upstream calls back."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Request
 
@@ -13,8 +13,6 @@ from app.factory import CALLBACK_PATH
 from app.services.callbacks import Answer
 
 _MAX_BODY_BYTES = 256 * 1024
-
-_BODY: dict[str, Any] = {"content": {"application/json": {"schema": {"type": "object"}}}}
 
 
 @dataclass(slots=True)
@@ -36,7 +34,7 @@ router = APIRouter(prefix=CALLBACK_PATH, tags=["callbacks"])
 @router.post(
     "/{token}",
     responses=problems(404, 409, 413, 422, 503),
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
 )
 async def receive_callback(
     request: Request, token: Annotated[str, Path(description="Names the task and proves that the URL is ours.")]
