@@ -1,8 +1,7 @@
 """Statements that write what a batch of task changes comes to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
 from msgspec.structs import asdict, replace
@@ -21,12 +20,20 @@ CHANNEL = "nanobanana_events"
 """Where PostgreSQL notifies all processes of a commit with events."""
 
 _WRITE_BATCH = sql.load("write_batch")
-_INSERT_TASKS = sql.load("insert_tasks")
-_UPDATE_TASKS = sql.load("update_tasks")
-_INSERT_IMAGES = sql.load("insert_images")
-_INSERT_CALLBACKS = sql.load("insert_callbacks")
-_INSERT_DELIVERIES = sql.load("insert_deliveries")
-_INSERT_EVENTS = sql.load("insert_events")
+_INSERT_TASKS = sql.RowWriter("insert_tasks")
+_UPDATE_TASKS = sql.RowWriter("update_tasks")
+_INSERT_IMAGES = sql.RowWriter("insert_images")
+_INSERT_CALLBACKS = sql.RowWriter("insert_callbacks")
+_INSERT_DELIVERIES = sql.RowWriter("insert_deliveries")
+_INSERT_EVENTS = sql.RowWriter("insert_events")
+
+
+class _TextCallback(msgspec.Struct):
+    task_id: str
+    received_at: int
+    status: int
+    answer: str
+    body: str
 
 
 class StaleTask(Exception):
@@ -45,7 +52,7 @@ class Batch:
     images: Sequence[Image] = ()
     callbacks: Sequence[ReceivedCallback] = ()
     deliveries: Sequence[Delivery] = ()
-    events: Sequence[TaskEvent] = field(default=())
+    events: Sequence[TaskEvent] = ()
 
 
 def write(connection: Connection, batch: Batch) -> None:
@@ -56,68 +63,51 @@ def write(connection: Connection, batch: Batch) -> None:
     texts, others = _by_kind(batch.callbacks)
     if others:
         connection.execute(insert(callbacks), [asdict(callback) for callback in others])
+    write_all = _write_at_once if connection.dialect.name == "postgresql" else _write_one_by_one
+    written = write_all(connection, batch, texts)
+    if written < len(batch.changed):
+        raise StaleTask(f"{len(batch.changed) - written} of {len(batch.changed)} tasks changed under their lock")
+
+
+def _write_at_once(connection: Connection, batch: Batch, texts: Sequence[_TextCallback]) -> int:
+    """Write in one statement, as each is a round trip; returns how many tasks were changed."""
     # Their inputs don't change, and may be long.
     changed = [replace(task, input={}, metadata={}) for task in batch.changed]
-    if connection.dialect.name == "postgresql":
-        written = _write_at_once(connection, batch, changed, texts)
-    else:
-        written = _write_one_by_one(connection, batch, changed, texts)
-    if written < len(changed):
-        raise StaleTask(f"{len(changed) - written} of {len(changed)} tasks changed under their lock")
-
-
-def _write_at_once(
-    connection: Connection, batch: Batch, changed: Sequence[Task], texts: Sequence[dict[str, Any]]
-) -> int:
-    """Write in one statement, as each is a round trip."""
     documents = {
-        "created": _json(batch.created),
-        "changed": _json(changed),
-        "images": _json(batch.images),
-        "callbacks": _json(texts),
-        "deliveries": _json(batch.deliveries),
-        "events": _json(batch.events),
+        "created": sql.as_json(batch.created),
+        "changed": sql.as_json(changed),
+        "images": sql.as_json(batch.images),
+        "callbacks": sql.as_json(texts),
+        "deliveries": sql.as_json(batch.deliveries),
+        "events": sql.as_json(batch.events),
         "channel": CHANNEL,
     }
     return int(connection.execute(_WRITE_BATCH(connection), documents).scalar_one())
 
 
-def _write_one_by_one(
-    connection: Connection, batch: Batch, changed: Sequence[Task], texts: Sequence[dict[str, Any]]
-) -> int:
-    written = 0
-    if batch.created:
-        connection.execute(_INSERT_TASKS(connection), {"rows": _json(batch.created)})
-    if changed:
-        written = connection.execute(_UPDATE_TASKS(connection), {"rows": _json(changed)}).rowcount
-    if batch.images:
-        connection.execute(_INSERT_IMAGES(connection), {"rows": _json(batch.images)})
-    if texts:
-        connection.execute(_INSERT_CALLBACKS(connection), {"rows": _json(texts)})
-    if batch.deliveries:
-        connection.execute(_INSERT_DELIVERIES(connection), {"rows": _json(batch.deliveries)})
-    if batch.events:
-        connection.execute(_INSERT_EVENTS(connection), {"rows": _json(batch.events)})
+def _write_one_by_one(connection: Connection, batch: Batch, texts: Sequence[_TextCallback]) -> int:
+    _INSERT_TASKS.write(connection, batch.created)
+    written = _UPDATE_TASKS.write(connection, batch.changed)
+    _INSERT_IMAGES.write(connection, batch.images)
+    _INSERT_CALLBACKS.write(connection, texts)
+    _INSERT_DELIVERIES.write(connection, batch.deliveries)
+    _INSERT_EVENTS.write(connection, batch.events)
     return written
 
 
-def _by_kind(received: Sequence[ReceivedCallback]) -> tuple[list[dict[str, Any]], list[ReceivedCallback]]:
-    """Split callbacks: those whose bodies are text that fits into JSON columns, and the others."""
-    texts: list[dict[str, Any]] = []
+def _by_kind(received: Sequence[ReceivedCallback]) -> tuple[list[_TextCallback], list[ReceivedCallback]]:
+    """Split callbacks: those whose bodies are text that fits into JSON, and the others."""
+    texts: list[_TextCallback] = []
     others: list[ReceivedCallback] = []
-    for callback in received:
+    for one in received:
         try:
-            body = callback.body.decode()
+            body = one.body.decode()
         except UnicodeDecodeError:
-            others.append(callback)
+            others.append(one)
             continue
         # PostgreSQL's text has no NUL.
         if "\0" in body:
-            others.append(callback)
+            others.append(one)
         else:
-            texts.append(asdict(callback) | {"body": body})
+            texts.append(_TextCallback(one.task_id, one.received_at, one.status, one.answer, body))
     return texts, others
-
-
-def _json(rows: Sequence[Any]) -> str:
-    return msgspec.json.encode(rows).decode()

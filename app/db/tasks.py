@@ -142,7 +142,7 @@ def get(connection: Connection, task_id: str) -> Task | None:
 
 def get_all(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Read tasks by their ids; those that don't exist are left out."""
-    document = connection.execute(_GET_ALL(connection), {"ids": _json(task_ids)}).scalar_one()
+    document = connection.execute(_GET_ALL(connection), {"ids": sql.as_json(list(task_ids))}).scalar_one()
     return {task.id: task for task in _decode_tasks(document or "[]")}
 
 
@@ -156,7 +156,7 @@ def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Read tasks and lock them until the transaction ends, in one order for everybody, so that none deadlock."""
     # SQLite has one writer at a time: whoever reads in a transaction for writing has locked everything.
     statement = _LOCK_ON_POSTGRESQL if connection.dialect.name == "postgresql" else _GET_ALL
-    document = connection.execute(statement(connection), {"ids": _json(task_ids)}).scalar_one()
+    document = connection.execute(statement(connection), {"ids": sql.as_json(list(task_ids))}).scalar_one()
     return {task.id: task for task in _decode_tasks(document or "[]")}
 
 
@@ -255,11 +255,7 @@ def images_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list
     """Read the images of tasks, each task's in the upstream's order, without what only copying needs to know."""
     found: dict[str, list[Image]] = {task_id: [] for task_id in task_ids}
     if task_ids:
-        document = connection.execute(_GET_IMAGES(connection), {"task_ids": _json(task_ids)}).scalar_one()
+        document = connection.execute(_GET_IMAGES(connection), {"task_ids": sql.as_json(list(task_ids))}).scalar_one()
         for image in sorted(_decode_images(document or "[]"), key=lambda image: image.position):
             found[image.task_id].append(image)
     return found
-
-
-def _json(ids: Iterable[str]) -> str:
-    return msgspec.json.encode(list(ids)).decode()

@@ -46,7 +46,7 @@ class Deliveries:
             raise Forbidden("A browser token can't be used with webhook_url.")
         problem = problem_with(url, self._destinations)
         if problem is not None:
-            raise InvalidRequest("Some fields of the body are wrong.", [{"field": "webhook_url", "message": problem}])
+            raise InvalidRequest("Some fields of the body are invalid.", [{"field": "webhook_url", "message": problem}])
 
     async def page(
         self,

@@ -15,9 +15,9 @@ from app.db import events as event_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
 from app.domain.event import StoredEvent
-from app.domain.feed_event import FeedEvent, feed_event
 from app.domain.task import TERMINAL, Status
 from app.services.listener import Listener
+from app.shapes.event import FeedEvent, feed_event
 from app.writing.wake_up import WakeUp
 
 _EVENTS_AT_ONCE = 250

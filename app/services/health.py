@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,8 +26,8 @@ class Health:
 
     database: str
     loops: str
-    storage: str
-    upstream_mode: str
+    storage: Literal["ok", "unreachable"]
+    upstream_mode: Literal["live", "sandbox"]
     upstream_state: str
     upstream_reason: str | None
 
@@ -36,7 +37,7 @@ class Health:
         return self.database == "ok" and self.loops == "ok"
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["ready", "degraded", "unavailable"]:
         """The summary: ready, degraded or unavailable."""
         if not self.is_able:
             return "unavailable"

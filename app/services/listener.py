@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
-from app.domain.feed_event import FeedEvent
 from app.errors import GatewayError
 from app.services.tasks import Caller
+from app.shapes.event import FeedEvent
 from app.writing.wake_up import WakeUp
 
 

@@ -8,11 +8,11 @@ from app.db import events as event_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
 from app.domain.event import StoredEvent, is_concluded
-from app.domain.feed_event import FeedEvent
 from app.errors import GatewayError, ServiceUnavailable, SlowReader, TaskNotFound, TooManyStreams
 from app.services.feed import Feed
 from app.services.listener import Listener
 from app.services.tasks import Caller
+from app.shapes.event import FeedEvent
 
 _REPLAYED_AT_ONCE = 100
 

@@ -165,7 +165,7 @@ class Uploads:
                     ready.append((position, await self._clean(source, path)))
                 except (BadDataUri, BadPicture) as bad:
                     problem = {"field": f"image_urls.{position}", "message": str(bad)}
-                    raise InvalidRequest("Some fields of the body are wrong.", [problem]) from None
+                    raise InvalidRequest("Some fields of the body are invalid.", [problem]) from None
                 room -= count
                 identity[position] = f"sha256:{digest}"
             for position, clean in ready:

@@ -20,6 +20,8 @@ from app.outbound.webhooks import WebhookClient
 from app.services.webhook_hosts import HostTurns
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.writer import Writer
+from app.shapes.base import encode
+from app.shapes.event import webhook_message
 from app.writing.leased_work import LeasedWork
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
@@ -87,7 +89,7 @@ class WebhookSender:
         if task is None:
             return
         signing = await self._signing_secrets.signing(delivery.project)
-        body = webhook.message(delivery, task, images, self._base_url)
+        body = encode(webhook_message(delivery, task, images, self._base_url))
         at, began = self._clock.now(), time.monotonic()
         answer = await self._client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
         latency = round((time.monotonic() - began) * 1000)

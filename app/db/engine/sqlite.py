@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import make_url
 
 from app.db.engine.json import dumps, loads
+from app.db.engine.transaction import transact
 
 T = TypeVar("T")
 _BUSY_MS = 10_000
@@ -49,17 +50,17 @@ class SqliteEngine:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run work in a thread that reads."""
-        return await asyncio.get_running_loop().run_in_executor(self._reading, _transact, self._reader, work)
+        return await asyncio.get_running_loop().run_in_executor(self._reading, transact, self._reader, work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run work in the thread that writes."""
-        return await asyncio.get_running_loop().run_in_executor(self._writing, _transact, self._writer, work)
+        return await asyncio.get_running_loop().run_in_executor(self._writing, transact, self._writer, work)
 
     async def migrate(self, work: Callable[[Connection], T]) -> T:
         """Run work in the thread that writes, but sort in files: an index may be larger than the memory."""
         migrator = self._migrator()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._writing, _transact, migrator, work)
+            return await asyncio.get_running_loop().run_in_executor(self._writing, transact, migrator, work)
         finally:
             migrator.dispose()
 
@@ -69,11 +70,6 @@ class SqliteEngine:
         self._reading.shutdown()
         self._writer.dispose()
         self._reader.dispose()
-
-
-def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
-    with engine.begin() as connection:
-        return work(connection)
 
 
 def open_engine(url: str, begin: str, pragmas: dict[str, str], *, connections: int = 1) -> Engine:

@@ -4,18 +4,18 @@ INSERT INTO webhook_deliveries (
     created_at
 )
 SELECT
-    json_extract(value, '$.id'),
-    json_extract(value, '$.task_id'),
-    json_extract(value, '$.project'),
-    json_extract(value, '$.event'),
-    json_extract(value, '$.url'),
-    json_extract(value, '$.host'),
-    json_extract(value, '$.snapshot'),
-    json_extract(value, '$.state'),
-    json_extract(value, '$.tries'),
-    json_extract(value, '$.attempts'),
-    json_extract(value, '$.next_attempt_at'),
-    json_extract(value, '$.due_at'),
-    json_extract(value, '$.claimed_by'),
-    json_extract(value, '$.created_at')
+    json_extract(value, '$[0]') AS id,
+    json_extract(value, '$[1]') AS task_id,
+    json_extract(value, '$[2]') AS project,
+    json_extract(value, '$[3]') AS event,
+    json_extract(value, '$[4]') AS url,
+    json_extract(value, '$[5]') AS host,
+    json_extract(value, '$[6]') AS snapshot,
+    json_extract(value, '$[7]') AS state,
+    json_extract(value, '$[8]') AS tries,
+    json_extract(value, '$[9]') AS attempts,
+    json_extract(value, '$[10]') AS next_attempt_at,
+    json_extract(value, '$[11]') AS due_at,
+    json_extract(value, '$[12]') AS claimed_by,
+    json_extract(value, '$[13]') AS created_at
 FROM json_each(:rows)
