@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from app.http.limits import ConnectionLimits
+from app.server.limits import ConnectionLimits
 from tests.support.line import Line
 from tests.support.served import Served, serve
 from tests.support.vendor import envelope
 from tests.support.waiting import until
 
 HASTE = ConnectionLimits(
-    head_seconds=0.4, body_seconds=0.6, body_pace=1024, farewell_seconds=0.3, unread_seconds=0.5, look_seconds=0.05
+    head_seconds=0.4,
+    body_seconds=0.6,
+    body_bytes_per_second=1024,
+    linger_seconds=0.3,
+    unread_seconds=0.5,
+    tick_seconds=0.05,
 )
 HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
@@ -239,7 +244,7 @@ def test_a_stream_is_not_for_sending(line: Line) -> None:
 
 
 def test_too_many_connections_are_told_and_the_rest_not_even_that(tmp_path: Path) -> None:
-    limits = ConnectionLimits(most=2, spare=1, head_seconds=30)
+    limits = ConnectionLimits(connections=2, spare_connections=1, head_seconds=30)
     with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, connection_limits=limits) as served, ExitStack() as stack:
         served.vendor.on_submit = lambda _: envelope(400, "no")
         request = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"

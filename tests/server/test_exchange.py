@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.http.application import PIECE, PIECES, Application
+from tests.server.application import PIECE, PIECES, Application
 from tests.support.bare import BareServer
 from tests.support.line import Line, request
 from tests.support.waiting import until

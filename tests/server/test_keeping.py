@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.http.limits import ConnectionLimits
-from tests.http.application import Application
+from app.server.limits import ConnectionLimits
+from tests.server.application import Application
 from tests.support.bare import BareServer
 from tests.support.line import Line, request
 from tests.support.waiting import until
 
-HASTE = ConnectionLimits(head_seconds=0.4, body_seconds=0.4, farewell_seconds=0.2, look_seconds=0.05)
+HASTE = ConnectionLimits(head_seconds=0.4, body_seconds=0.4, linger_seconds=0.2, tick_seconds=0.05)
 
 
 @pytest.fixture(scope="module")
