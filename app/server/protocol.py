@@ -39,6 +39,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self, *args: Any, limits: ConnectionLimits, refuse: Refuse, overloaded: ASGIApp, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.url = b""
         self._limits = limits
         self._refusal = refuse
         self._overloaded = overloaded
@@ -46,9 +47,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_receiving = False  # a request has begun that has not ended
         self._is_in_head = True
         self._is_discarding = False  # nothing is parsed any longer
+        self._held = b""
         self._unparsed_bytes = 0  # since the parser last reported something; it buffers them, whatever they are
         self._body_bytes = 0
-        self._discarded_bytes = 0
+        self.discarded_bytes = 0
         self._waiting_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -77,6 +79,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """Parse what arrived, or discard it."""
         if self._is_discarding:
             self._discard(len(data))
+            return
+        if self._is_answering and not self._is_receiving and self._is_sent:
+            self._held += data
+            self.flow.pause_reading()
             return
         self._unset_keepalive_if_required()
         self._unparsed_bytes += len(data)
@@ -123,7 +129,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]  # uvicorn's type lists its own
         self._is_receiving = True
-        self._body_bytes = self._discarded_bytes = 0
+        self._body_bytes = self.discarded_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Check the head and start the application."""
@@ -177,12 +183,21 @@ class LimitedProtocol(HttpToolsProtocol):
         """Drop what the application left of the body, and go on to the next request."""
         self.cycle.body.clear()
         super().on_response_complete()
+        held, self._held = self._held, b""
+        if held and not self.transport.is_closing():
+            self.data_received(held)
 
     # --- the end of a connection
 
     @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _is_sent(self) -> bool:
+        """Whether the client has the whole answer, although the application has not finished: it may ask again."""
+        cycle = self.cycle
+        return cycle.response_started and cycle.chunked_encoding is False and cycle.expected_content_length == 0
 
     def _too_large(self) -> Refused:
         limits = self._limits
@@ -208,8 +223,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _discard(self, count: int) -> None:
-        self._discarded_bytes += count
-        if self._discarded_bytes > self._limits.discarded_bytes:
+        self.discarded_bytes += count
+        if self.discarded_bytes > self._limits.discarded_bytes:
             self.transport.abort()
 
     def _lingers(self) -> bool:
