@@ -16,20 +16,16 @@ class LingeringTransport:
     def __init__(self, transport: asyncio.Transport, lingers: Callable[[], bool]) -> None:
         self._transport = transport
         self._lingers = lingers
-        self._is_lingering = False
-        self.write = transport.write
+        # Called for every answer, so without a step in between.
+        self.write, self.is_closing = transport.write, transport.is_closing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def is_closing(self) -> bool:
-        """Whether `close` was called or the connection is gone."""
-        return self._is_lingering or self._transport.is_closing()
-
     def close(self) -> None:
         """Close, after lingering if the client is still sending."""
         if not self.is_closing() and self._lingers():
-            self._is_lingering = True
+            self.is_closing = lambda: True
             self._transport.write_eof()
         else:
             self._transport.close()
