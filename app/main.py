@@ -57,12 +57,21 @@ def create_app(
     app = FastAPI(
         title="nanobanana-gateway",
         version=__version__,
-        summary="Submit image tasks to the NanoBanana API and follow them to their verdict.",
+        summary="Submit image tasks to the NanoBanana API and follow them to their result.",
+        description=document.DESCRIPTION,
+        contact={"name": "The operator of this service"},
+        license_info={"name": "MIT", "identifier": "MIT"},
+        # Relative, so that it is right behind any proxy and under any name.
+        servers=[{"url": "/", "description": "This service"}],
+        openapi_tags=document.TAGS,
+        webhooks=webhooks.outgoing,
+        generate_unique_id_function=lambda route: route.name,
         # A redirect would name whatever host and scheme the request seems to have come by.
         redirect_slashes=False,
         # It looks for providers at each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
@@ -82,7 +91,7 @@ def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
     direct = DirectRoutes(
         SmallBodies(app),
         routes=[*tasks.router.routes, *callbacks.router.routes],
-        endpoints=[tasks.submit, tasks.get_task, callbacks.receive],
+        endpoints=[tasks.submit_task, tasks.get_task, callbacks.receive_callback],
     )
     guarded = HostGuard(
         OriginGuard(direct, is_open=is_open, origins=origins), is_open=is_open, allowed_hosts=settings.allowed_hosts
