@@ -1,20 +1,21 @@
-"""The application: routes and middleware around the services, and the loops beside them."""
+"""The application: routes around the services, middleware around the routes, and the background loops."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from app import __version__
 from app.api import callbacks, docs, document, events, health, images, problems, tasks, tokens, uploads, webhooks
 from app.api.cors import Cors
+from app.api.direct_routes import DirectRoutes
+from app.api.guards import HostGuard, OriginGuard
 from app.api.headers import AnswerHeaders
 from app.api.large_bodies import LargeBodies
-from app.api.middleware import Gate, RequestContext, answer_fault
-from app.api.shortcut import Shortcut
+from app.api.middleware import RequestContext, answer_fault
 from app.api.small_bodies import SmallBodies
 from app.factory import Factory
 from app.loops.background import Background
@@ -25,17 +26,6 @@ from app.settings import Settings
 # Pictures inside of JSON are in memory while they arrive. At least one of the largest fits.
 _LARGE_BODIES_BYTES = 256 * 1024 * 1024
 _log = structlog.get_logger(__name__)
-
-
-class Application(FastAPI):
-    """FastAPI without what it does before each request, as none of that is used: telemetry, mounting under a path."""
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
-        """Serve one request, or the process's life."""
-        if scope["type"] == "http" and self.middleware_stack is not None:
-            scope["app"] = self
-            return self.middleware_stack(scope, receive, send)
-        return super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -64,7 +54,7 @@ def create_app(
         stuck_loops=lambda: [*background.stuck, *(["writer"] if factory.writer.is_stuck else [])],
     )
 
-    app = Application(
+    app = FastAPI(
         title="nanobanana-gateway",
         version=__version__,
         summary="Submit image tasks to the NanoBanana API and follow them to their result.",
@@ -91,24 +81,26 @@ def create_app(
     apis = (tasks, events, images, uploads, webhooks, tokens, callbacks, health, docs)
     for router in (api.router for api in apis):
         app.include_router(router)
-    # Around the framework's own layers, so that what takes the shortcut passes none of them.
-    shortcut = Shortcut(
-        SmallBodies(app.build_middleware_stack()),
-        routes=tasks.router.routes,
-        endpoints=[tasks.submit_task, tasks.get_task],
-    )
-    served: ASGIApp = Gate(
-        shortcut,
-        is_open=factory.access.is_open,
-        allowed_hosts=settings.allowed_hosts,
-        origins=[*settings.cors_origins, *settings.own_origins],
-    )
-    app.middleware_stack = surround(settings, served)
     return app
 
 
+def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
+    """Put around the application what every request passes through, outermost last."""
+    is_open = app.state.factory.access.is_open
+    origins = [*settings.cors_origins, *settings.own_origins]
+    direct = DirectRoutes(
+        SmallBodies(app),
+        routes=[*tasks.router.routes, *callbacks.router.routes],
+        endpoints=[tasks.submit_task, tasks.get_task, callbacks.receive_callback],
+    )
+    guarded = HostGuard(
+        OriginGuard(direct, is_open=is_open, origins=origins), is_open=is_open, allowed_hosts=settings.allowed_hosts
+    )
+    return surround(settings, guarded)
+
+
 def surround(settings: Settings, app: ASGIApp) -> ASGIApp:
-    """Put around an application what all answers of the service have: id, log line, security headers, CORS."""
+    """Put around an application what all answers have: request id, log line, security headers, CORS."""
     fault: ASGIApp = answer_fault
     if settings.cors_origins:
         app, fault = Cors(app, settings.cors_origins), Cors(fault, settings.cors_origins)

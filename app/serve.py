@@ -11,33 +11,27 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import cast
 from urllib.parse import urlsplit
 
 import asyncpg
 import structlog
-import uvicorn
+from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.callback_lane import CallbackLane
-from app.api.middleware import answer_busy
+from app.api.refusals import answer_overloaded, refuse
 from app.clock import SystemClock
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.errors import ConfigurationError, ServiceUnavailable, StorageUnavailable
 from app.factory import database_url
-from app.http.connection import Connection
-from app.http.limits import ConnectionLimits
-from app.http.server import Server
-from app.http.watch import Watch
 from app.logs import configure_logs
-from app.main import create_app, surround
+from app.main import create_app, surround, with_middleware
 from app.sandbox.server import SandboxServer
+from app.server.limits import ConnectionLimits
+from app.server.server import Server
 from app.services.access import check_start, ensure_bootstrap_key
 from app.services.secret import check_fingerprint, load_secrets
-from app.services.streams import StreamLimits
 from app.settings import Settings, aws_variables
 from app.storage.store import open_store
 
@@ -45,9 +39,6 @@ _DATABASE_PATIENCE_SECONDS = 30
 _FILE_PATIENCE_SECONDS = 5
 _LOCK_PAUSE_SECONDS = 0.1
 _SHORT_SECRET = 16
-_GRACEFUL_SECONDS = 10
-# Longer than proxies and clients keep idle connections: who closes first must not be who may be sent a POST meanwhile.
-_KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 _GARBAGE_AFTER_ALLOCATIONS = 10_000
 _OPEN_FILES = 65_536
@@ -240,48 +231,26 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def make_server(
-    settings: Settings,
-    *,
-    upstream_url: str,
-    upstream_key: str,
-    stream_limits: StreamLimits | None = None,
-    connection_limits: ConnectionLimits | None = None,
-) -> Server:
-    """Put the application into a server that leaves logs and ports to us."""
-    app = create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
-    limits = connection_limits or ConnectionLimits(most=_most_connections())
-    connection = partial(
-        Connection,
-        limits=limits,
-        watch=Watch(limits.look_seconds),
-        busy=surround(settings, answer_busy),
-        lane=CallbackLane(app.state.factory.callbacks, trusted_proxies=settings.trusted_proxies),
+def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | None = None) -> Server:
+    """Put the application and its middleware into a server."""
+    return Server(
+        with_middleware(settings, app),
+        limits=limits or ConnectionLimits(connections=_max_connections()),
+        refuse=refuse,
+        overloaded=surround(settings, answer_overloaded),
+        on_stop=app.state.factory.stop_waiting,
     )
-    config = uvicorn.Config(
-        app,
-        interface="asgi3",
-        http=cast("type[Connection]", connection),  # it is only ever called
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
-    )
-    return Server(config, on_stop=app.state.factory.stop_waiting)
 
 
-def _most_connections() -> int:
-    """Leave files for the database, the upstream and webhooks: without any left, nothing at all would work."""
+def _max_connections() -> int:
+    """Leave file descriptors for the database, the upstream and webhooks: without any, nothing works."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = ConnectionLimits().most
+    most = ConnectionLimits().connections
     return most if files == resource.RLIM_INFINITY else min(most, max(files - _FILES_FOR_OURSELVES, files // 2))
 
 
 def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:
-    server = make_server(settings, upstream_url=upstream_url, upstream_key=upstream_key)
+    server = make_server(settings, create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key))
     # What is there now stays to the end. Looking through all of it for garbage, again and again, takes a tenth of the
     # time of a busy service and holds up every request meanwhile.
     gc.collect()

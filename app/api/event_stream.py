@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from starlette.responses import Response
@@ -10,13 +10,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.waiting import departure
 from app.errors import GatewayError
+from app.server.extensions import abort_of
 from app.services.streams import Stream, StreamLimits
 from app.shapes.base import encode
 from app.shapes.event import FeedEvent
 from app.shapes.problem import problem_shape
 
-ABORT = "nanobanana.abort"
-"""The name of our server's extension that drops a connection together with all that waits to be sent on it."""
 _HEARTBEAT = b": heartbeat\n\n"
 _CHUNK_BYTES = 64 * 1024
 # After a restart not all clients are to come back in the same moment.
@@ -83,7 +82,7 @@ class Sender:
     """Sends chunks, and drops the connection of a client that has not taken one in the time that it has for that."""
 
     def __init__(self, scope: Scope, send: Send, limits: StreamLimits) -> None:
-        self._abort: Callable[[], None] | None = scope.get("extensions", {}).get(ABORT, {}).get(ABORT)
+        self._abort = abort_of(scope)
         self._send = send
         self._limits = limits
         self._loop = asyncio.get_running_loop()

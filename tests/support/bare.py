@@ -3,16 +3,14 @@
 import asyncio
 import socket
 import threading
-from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Self
 
-import uvicorn
 from starlette.types import ASGIApp
 
-from app.http.connection import Connection
-from app.http.lane import Lane
-from app.http.limits import ConnectionLimits
-from app.http.watch import Watch
+from app.api.refusals import refuse
+from app.server.limits import ConnectionLimits
+from app.server.protocol import Refuse
+from app.server.server import Server
 from tests.support.waiting import until
 
 
@@ -25,26 +23,18 @@ class BareServer:
         *,
         limits: ConnectionLimits | None = None,
         keep_alive: float = 75,
-        lane: Lane | None = None,
+        refuse: Refuse = refuse,
     ) -> None:
-        limits = limits or ConnectionLimits()
-        connection = partial(Connection, limits=limits, watch=Watch(limits.look_seconds), busy=app, lane=lane)
+        self._server = Server(
+            app,
+            limits=limits or ConnectionLimits(),
+            refuse=refuse,
+            overloaded=app,
+            on_stop=lambda: None,
+            keep_alive_seconds=keep_alive,
+        )
         listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = listener.getsockname()[1]
-        config = uvicorn.Config(
-            app,
-            interface="asgi3",
-            http=cast("type[Connection]", connection),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            lifespan="off",
-            timeout_keep_alive=cast("int", keep_alive),
-            timeout_graceful_shutdown=10,
-        )
-        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, daemon=True)
         self._thread.start()
         until(lambda: self._server.started, what="the start")

@@ -16,10 +16,10 @@ from typing import IO, Any, Self, cast
 import httpx
 
 from app.factory import Factory
-from app.http.connection import Connection
-from app.http.lane import Lane
-from app.http.limits import ConnectionLimits
+from app.main import create_app
 from app.serve import listen, make_server, prepare, prepare_data_dir
+from app.server.limits import ConnectionLimits
+from app.server.protocol import LimitedProtocol
 from app.services.secret import load_secrets
 from app.services.streams import StreamLimits
 from app.settings import Settings
@@ -80,13 +80,10 @@ class LiveGateway:
         self._listener = listen(self.settings)
         port = self._listener.getsockname()[1]
         self.settings = self.settings.model_copy(update={"port": port})
-        self._server = make_server(
-            self.settings,
-            upstream_url=upstream_url,
-            upstream_key="upstream-key",
-            stream_limits=stream_limits,
-            connection_limits=connection_limits,
+        self._app = create_app(
+            self.settings, upstream_url=upstream_url, upstream_key="upstream-key", stream_limits=stream_limits
         )
+        self._server = make_server(self.settings, self._app, connection_limits)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
         self._thread.start()
         until(lambda: self._server.started or not self._thread.is_alive(), what="the start")
@@ -102,14 +99,8 @@ class LiveGateway:
     @property
     def factory(self) -> Factory:
         """The parts of the service, to look at; they live on another thread."""
-        factory: Factory = self._server.config.app.state.factory  # type: ignore[union-attr]
+        factory: Factory = self._app.state.factory
         return factory
-
-    @property
-    def lane(self) -> Lane:
-        """What the server's connections take callbacks by."""
-        lane: Lane = self._server.config.http.keywords["lane"]  # type: ignore[union-attr]
-        return lane
 
     @property
     def unsent_bytes(self) -> int:
@@ -120,7 +111,7 @@ class LiveGateway:
     @property
     def clients(self) -> set[tuple[str, int] | None]:
         """Who is connected."""
-        connections = cast("set[Connection]", self._server.server_state.connections)
+        connections = cast("set[LimitedProtocol]", self._server.server_state.connections)
         return {connection.client for connection in list(connections)}
 
     def begin_to_stop(self) -> None:

@@ -55,7 +55,7 @@ class Line:
         headers: dict[str, str] = {}
         while line := self._file.readline().decode().strip():
             name, _, value = line.partition(": ")
-            headers[name] = value
+            headers[name.lower()] = value
         size = 0 if without_body else int(headers.get("content-length", "0"))
         return Answer(status, headers, self._file.read(size))
 

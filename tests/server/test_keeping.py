@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.http.limits import ConnectionLimits
-from tests.http.application import Application
+from app.server.limits import ConnectionLimits
+from tests.server.application import Application
 from tests.support.bare import BareServer
 from tests.support.line import Line, request
 from tests.support.waiting import until
 
-HASTE = ConnectionLimits(head_seconds=0.4, body_seconds=0.4, farewell_seconds=0.2, look_seconds=0.05)
+HASTE = ConnectionLimits(head_seconds=0.4, body_seconds=0.4, linger_seconds=0.2, tick_seconds=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -42,76 +42,6 @@ def test_an_application_can_ask_to_close(application: Application, line: Line) -
     assert (answer := line.answer()).body == b"last"
     assert answer.headers["connection"] == "close"
     assert line.rest() == b""
-
-
-def test_requests_in_one_piece_are_answered_in_turn(application: Application, line: Line) -> None:
-    echo = request("/echo", method="POST", body=b"hello")
-    line.send(request("/slow") + echo + request("/chunks", method="HEAD") + request("/short") + echo)
-    application.let_go()
-    assert line.answer().body == b"slow"
-    assert line.answer().body == b"hello"
-    application.let_go()
-    assert line.answer().status == 200
-    assert line.answer().body == b"ok"
-    assert line.answer().body == b"hello"
-    assert not application.has_noted()
-
-
-def test_more_requests_than_are_read_at_once_are_answered_in_turn(line: Line) -> None:
-    """The server stops reading while a request waits for the one before it."""
-    line.send(b"".join(request("/echo", method="POST", body=b"%d" % number) * 3 for number in range(3000)))
-    assert [line.answer().body for _ in range(9000)] == [b"%d" % number for number in range(3000) for _ in range(3)]
-
-
-def test_nothing_more_is_read_while_requests_wait_for_their_turn(
-    application: Application, server: BareServer, line: Line
-) -> None:
-    """Else they would pile up: a piece of a quarter of a megabyte may be thousands of them."""
-    line.send(request("/slow") * 3)
-    for is_paused in (True, True, False):
-        until(application.has_noted, what="the next request")
-        assert server.connection(line.address).flow.read_paused is is_paused
-        application.let_go()
-        assert line.answer().body == b"slow"
-
-
-def test_nothing_more_is_read_for_an_application_that_receives_while_requests_wait(
-    application: Application, server: BareServer, line: Line
-) -> None:
-    """A few may wait, so that it learns when its client leaves."""
-    few = ConnectionLimits().waiting
-    line.send(request("/slow-to-receive") * (few + 3))
-    for left in range(few + 2, -1, -1):
-        until(application.has_noted, what="the next request")
-        assert server.connection(line.address).flow.read_paused is (left > few)
-        application.let_go()
-        assert line.answer().body == b"slow"
-
-
-def test_a_large_body_behind_the_last_answer_does_not_keep_the_connection(
-    application: Application, server: BareServer, line: Line
-) -> None:
-    """It is read and dropped: left unread, nobody would see the client leave."""
-    body = b"x" * 1_000_000
-    announced = request("/echo", method="POST", headers=b"Content-Length: %d\r\n" % len(body))
-    line.send(request("/last") + announced + body[:10])
-    application.let_go()
-    assert line.answer().body == b"last"
-    line.send(body[10:])
-    until(lambda: server.connection(line.address) is None, what="the end of the connection")
-
-
-@pytest.mark.parametrize("more", [request("/slow"), request("/slow")[:9], request("/slow")[:-1]])
-def test_nothing_is_asked_of_the_application_after_the_last_answer(
-    application: Application, server: BareServer, line: Line, more: bytes
-) -> None:
-    line.send(request("/last") + more)
-    application.let_go()
-    assert line.answer().body == b"last"
-    line.send(request("/slow")[len(more) :])
-    assert line.rest() == b""
-    until(lambda: server.connection(line.address) is None, what="the end of the connection")
-    assert not application.has_noted()
 
 
 def test_an_idle_connection_is_closed(hasty: BareServer) -> None:
@@ -165,16 +95,6 @@ def test_a_client_that_does_not_leave_after_the_last_answer_is_dropped(hasty: Ba
     with Line(hasty.port) as line:
         line.send(b"GET")
         assert line.answer().status == 408
-
-
-def test_nonsense_behind_a_request_does_not_keep_the_connection() -> None:
-    application = Application()
-    with BareServer(application, limits=HASTE) as server, Line(server.port) as line:
-        line.send(request("/slow") + b"nonsense\r\n\r\n")
-        application.let_go()
-        assert line.answer().body == b"slow"
-        assert line.rest() == b""
-        until(lambda: not server.connections, what="the end of the connection")
 
 
 def test_a_stop_closes_idle_connections_and_waits_for_answers() -> None:

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.http.application import Application
+from tests.server.application import Application
 from tests.support.bare import BareServer
 from tests.support.line import Line
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
+LEFT: Message = {"type": "http.disconnect"}
 PIECE = b"x" * 65_536
 """A part of an answer too large for anybody's buffers."""
 PIECES = 400
@@ -30,9 +31,9 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await getattr(self, scope["path"].strip("/").replace("-", "_"))(scope, receive, send)
 
-    def noted(self) -> Any:
+    def noted(self, *, seconds: float = 10) -> Any:
         """Wait for what is noted next."""
-        return self._notes.get(timeout=10)
+        return self._notes.get(timeout=seconds)
 
     def has_noted(self) -> bool:
         return not self._notes.empty()
@@ -81,10 +82,6 @@ class Application:
         await send(start(304, etag='"x"'))
         await send(part())
 
-    async def unchanged_of_length(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(start(304, content_length=100))
-        await send(part())
-
     async def echo(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, more = b"", True
         while more:
@@ -99,9 +96,11 @@ class Application:
         await send(start(content_length=4))
         await send(part(b"slow"))
 
-    async def slow_to_receive(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        await self.slow(scope, receive, send)
+    async def slow_to_finish(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start(content_length=4))
+        await send(part(b"slow", more=True))
+        await self._wait_for_gate()
+        await send(part())
 
     async def closing(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(start(content_length=2, connection="close"))
@@ -162,10 +161,6 @@ class Application:
     async def fail_first(self, scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("before its start")
 
-    async def fail_after_start(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(start(content_length=5))
-        raise ValueError("after its start")
-
     async def fail_amid(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         await send(part(b"hello", more=True))
@@ -181,17 +176,10 @@ class Application:
     async def body_first(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(part(b"hello"))
 
-    async def two_starts(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(start(content_length=5))
-        await send(start(content_length=5))
-
     async def two_ends(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(start(content_length=5))
         await send(part(b"hello"))
         await send(part(b"again"))
-
-    async def own_transfer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(start(transfer_encoding="chunked"))
 
     async def split(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Put the request's body, `name=value`, into a header; go on whatever comes of it."""

@@ -1,0 +1,55 @@
+"""uvicorn's server, configured for this service."""
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from app.server.limits import ConnectionLimits
+from app.server.protocol import LimitedProtocol, Refuse
+
+# Longer than proxies and clients keep idle connections: otherwise a POST may be sent into a connection just closed.
+_KEEP_ALIVE_SECONDS = 75
+_GRACEFUL_SECONDS = 10
+
+
+class Server(uvicorn.Server):
+    """Serves an application; logs and sockets are the caller's business.
+
+    `refuse` answers requests that don't reach the application, `overloaded` those on connections over the limit.
+    `on_stop` is called before uvicorn waits for open connections: streams would otherwise never end.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limits: ConnectionLimits,
+        refuse: Refuse,
+        overloaded: ASGIApp,
+        on_stop: Callable[[], None],
+        keep_alive_seconds: float = _KEEP_ALIVE_SECONDS,
+    ) -> None:
+        protocol = partial(LimitedProtocol, limits=limits, refuse=refuse, overloaded=overloaded)
+        config = uvicorn.Config(
+            app,
+            interface="asgi3",
+            http=cast("type[LimitedProtocol]", protocol),  # uvicorn only calls it
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_keep_alive=cast("int", keep_alive_seconds),
+            timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+        )
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the requests in flight, then stop."""
+        self._on_stop()
+        await super().shutdown(sockets)

@@ -1,0 +1,96 @@
+"""Requests that a client sends before it has the answer to the last one."""
+
+import pytest
+
+from app.server.limits import ConnectionLimits
+from tests.server.application import LEFT, Application
+from tests.support.bare import BareServer
+from tests.support.line import Line, request
+from tests.support.waiting import until
+
+
+@pytest.mark.parametrize(
+    "more", [request("/slow"), b"G", b"nonsense\r\n\r\n", b"\0", b"POST / HTTP/1.1\r\n\r\n" * 3000]
+)
+@pytest.mark.parametrize("is_in_one_piece", [True, False])
+def test_the_answer_under_way_is_the_last(
+    application: Application, server: BareServer, line: Line, more: bytes, is_in_one_piece: bool
+) -> None:
+    if is_in_one_piece:
+        line.send(request("/slow") + more)
+    else:
+        line.ask("/slow")
+        until(application.has_noted, what="the request")
+        line.send(more)
+        until(lambda: not server.connection(line.address).cycle.keep_alive, what="the second request")
+    application.let_go()
+    assert line.answer().body == b"slow"
+    assert line.rest() == b""
+    line.close()
+    until(lambda: server.connection(line.address) is None, what="the end of the connection")
+    assert not application.has_noted()
+
+
+@pytest.mark.parametrize("more", [request("/slow"), request("/echo", method="POST", body=b"x" * 100_000)])
+def test_a_client_that_leaves_is_noticed_within_a_second(
+    application: Application, server: BareServer, more: bytes
+) -> None:
+    with Line(server.port) as line:
+        line.ask("/wait-to-leave")
+        assert application.noted() == "waiting"
+        line.send(more)
+        until(lambda: not server.connection(line.address).cycle.keep_alive, what="the second request")
+        assert not application.has_noted()
+    assert application.noted(seconds=1) == LEFT
+    assert application.noted(seconds=1) == LEFT
+
+
+def test_what_follows_is_discarded_within_a_limit() -> None:
+    application = Application()
+    limits = ConnectionLimits(discarded_bytes=1_000_000)
+    with BareServer(application, limits=limits) as server, Line(server.port) as line:
+        line.ask("/wait-to-leave")
+        assert application.noted() == "waiting"
+        with pytest.raises(OSError, match=r"reset|pipe|abort"):
+            until(lambda: line.send(b"x" * 100_000), what="the end of the connection")
+        assert application.noted() == LEFT
+        assert application.noted() == LEFT
+
+
+def test_empty_lines_without_end_are_no_way_around_that() -> None:
+    application = Application()
+    limits = ConnectionLimits(discarded_bytes=1_000_000)
+    with BareServer(application, limits=limits) as server, Line(server.port) as line:
+        line.ask("/wait-to-leave")
+        assert application.noted() == "waiting"
+        with pytest.raises(OSError, match=r"reset|pipe|abort"):
+            until(lambda: line.send(b"\r\n" * 50_000), what="the end of the connection")
+        assert application.noted() == LEFT
+        assert application.noted() == LEFT
+
+
+def test_a_client_that_has_the_whole_answer_may_ask_again(
+    application: Application, server: BareServer, line: Line
+) -> None:
+    """The application may not have finished, which the client can't know."""
+    for _ in range(3):
+        line.ask("/slow-to-finish")
+        assert line.answer().body == b"slow"
+        line.ask("/short")
+        until(lambda: server.connection(line.address).flow.read_paused, what="the next request")
+        application.let_go()
+        assert line.answer().body == b"ok"
+
+
+def test_a_large_body_behind_the_last_answer_does_not_keep_the_connection(
+    application: Application, server: BareServer, line: Line
+) -> None:
+    body = b"x" * 1_000_000
+    announced = request("/echo", method="POST", headers=b"Content-Length: %d\r\n" % len(body))
+    line.send(request("/last") + announced + body[:10])
+    application.let_go()
+    assert line.answer().body == b"last"
+    line.send(body[10:])
+    assert line.rest() == b""
+    line.close()
+    until(lambda: server.connection(line.address) is None, what="the end of the connection")
