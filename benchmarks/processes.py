@@ -30,11 +30,16 @@ class Usage:
 class Server:
     """`python -m …` on a free port of this machine, until the block ends; `--port N` is added to the arguments.
 
-    The process gets only the environment given here, so that no setting of the caller's shell changes a measurement.
+    `root` is where Python finds the modules. The process gets only the environment given here, so that no setting of the caller's shell changes a measurement.
     """
 
     def __init__(
-        self, *arguments: str, directory: Path, environment: Mapping[str, str] | None = None, ready_path: str = "/"
+        self,
+        *arguments: str,
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+        ready_path: str = "/",
+        root: Path = ROOT,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -46,7 +51,7 @@ class Server:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments, "--port", str(self.port)],
                 cwd=directory,
-                env={**kept, "PYTHONPATH": str(ROOT), **(environment or {})},
+                env={**kept, "PYTHONPATH": str(root), **(environment or {})},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C is for us; we end what we started, in order.
