@@ -4,13 +4,13 @@ import logging
 import os
 import re
 import sys
+import threading
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, TextIO
 
 import structlog
-from structlog.dev import Column, ColumnFormatter, ConsoleRenderer
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
@@ -31,7 +31,7 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    render = RedactingRenderer(make_renderer(log_format, in_color=output.is_terminal), Redactor(secrets))
+    render = RedactingRenderer(make_renderer(log_format, is_terminal=output.is_terminal), Redactor(secrets))
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -39,6 +39,7 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
         cache_logger_on_first_use=True,
     )
     handler = _LibraryHandler(output)
+    handler.lock = output.lock
     handler.setFormatter(
         ProcessorFormatter(foreign_pre_chain=shared, processors=[ProcessorFormatter.remove_processors_meta, render])
     )
@@ -70,12 +71,13 @@ class Output:
     """Writes each line before the call returns; a failing write costs the log only.
 
     It takes the place of `structlog.WriteLogger`, which raises when the disk is full, and whose lock isn't reentrant:
-    objects that the garbage collector finalizes inside it may log. No lock is needed: a line is a single write, and
-    the stream's buffer has a lock of its own.
+    objects that the garbage collector finalizes inside it may log. For the same reason the library handler shares the
+    lock: two locks could be taken in either order.
     """
 
     def __init__(self, file: TextIO | None) -> None:
         # None if the process was started with standard error closed.
+        self.lock = threading.RLock()
         self._file = file or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- open until the process ends
 
     @property
@@ -86,7 +88,7 @@ class Output:
     def write(self, text: str) -> None:
         """Write text that ends with a newline."""
         # Errors of the system, of a closed stream, and of a signal handler that interrupts a write to write itself.
-        with suppress(OSError, ValueError, RuntimeError):
+        with self.lock, suppress(OSError, ValueError, RuntimeError):
             self._file.write(text)
             self._file.flush()
 
@@ -115,31 +117,34 @@ def _add_request_id(_logger: object, _method: str, event: EventDict) -> EventDic
     return event
 
 
-def make_renderer(log_format: Literal["console", "json"], *, in_color: bool) -> Processor:
+def make_renderer(log_format: Literal["console", "json"], *, is_terminal: bool) -> Processor:
     """Make the processor that turns an event into a line."""
     if log_format == "json":
-        # `repr` shows bytes readably, and in a form in which secrets are found.
+        # `repr` keeps bytes readable, and secrets in them findable.
         return structlog.processors.JSONRenderer(default=repr, ensure_ascii=False)
-    return ConsoleRenderer(columns=_columns(in_color=in_color), exception_formatter=structlog.dev.plain_traceback)
+    if is_terminal:
+        # Quotes all values: one with control characters must not reach the terminal as it is.
+        return structlog.dev.ConsoleRenderer(
+            pad_event_to=_EVENT_WIDTH,
+            repr_native_str=True,
+            sort_keys=False,
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    return _render_plain
 
 
-def _columns(*, in_color: bool) -> list[Column]:
-    styles = ConsoleRenderer.get_default_column_styles(in_color)
-    levels = ConsoleRenderer.get_default_level_styles(in_color)
-    reset = styles.reset
-    between = f"{reset}={styles.kv_value}"
-    columns: dict[str, ColumnFormatter] = {
-        "timestamp": lambda key, value: f"{styles.timestamp}{value}{reset}",
-        "level": lambda key, value: f"[{levels.get(str(value), '')}{value!s:<8}{reset}]",
-        "event": lambda key, value: f"{styles.bright}{_on_one_line(value):<{_EVENT_WIDTH}}{reset}",
-        "": lambda key, value: f"{styles.kv_key}{key}{between}{_quote(value)}{reset}",
-    }
-    return [Column(key, formatter) for key, formatter in columns.items()]
-
-
-def _on_one_line(event: object) -> str:
-    text = str(event)
-    return text if text.isprintable() else repr(text)[1:-1]
+def _render_plain(_logger: object, _method: str, event: EventDict) -> str:
+    """Render a line as `ConsoleRenderer` does, without colors and at a third of its cost."""
+    text = str(event.pop("event", ""))
+    words = [
+        str(event.pop("timestamp", "")),
+        f"[{event.pop('level', ''):<8}]",
+        f"{text if text.isprintable() else repr(text)[1:-1]:<{_EVENT_WIDTH}}",
+    ]
+    traceback = event.pop("exception", None)
+    words += [f"{name}={_quote(value)}" for name, value in event.items()]
+    line = " ".join(words)
+    return f"{line}\n{traceback}" if traceback else line
 
 
 def _quote(value: object) -> str:

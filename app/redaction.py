@@ -31,11 +31,11 @@ class RedactingRenderer:
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
         """Render an event."""
-        kept = {name: event[name] for name in _KEPT_ON_FAILURE if name in event}
+        self._redactor.mask_named(event)
         try:
-            self._redactor.mask_named(event)
-            line = self._render(logger, method, event)
+            line = self._render(logger, method, dict(event))
         except Exception as error:  # noqa: BLE001 -- values are of any type, and their __repr__ may raise anything
+            kept = {name: event[name] for name in _KEPT_ON_FAILURE if name in event}
             line = self._render(logger, method, {**kept, "line_failed": type(error).__name__})
         return self._redactor.mask(str(line))
 
