@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import against, dispatch, fairness, latency, memory, throughput
+from benchmarks import against, dispatch, fairness, latency, memory, startup, throughput
 from benchmarks.databases import KINDS
 from benchmarks.neighbours import Neighbours
 from benchmarks.report import Table, machine
@@ -19,9 +19,10 @@ _OTHERS: dict[str, Callable[[Session], Table]] = {
     "latency": latency.measure,
     "memory": memory.measure,
     "fairness": fairness.measure,
+    "startup": startup.measure,
 }
 _NAMES = (*throughput.PATHS, *_OTHERS)
-_COMPARED: dict[str, Callable[[Session], Table]] = {"latency": against.latency}
+_COMPARED: dict[str, Callable[[Session], Table]] = {"latency": against.latency, "startup": startup.measure}
 _COMPARABLE = (*against.COMPARABLE, *_COMPARED)
 
 

@@ -16,7 +16,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 _START_SECONDS = 60
 _STOP_SECONDS = 45
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,9 @@ class Server:
         self.log_path = directory / "log"
         self._name = " ".join(arguments)
         self._ready_path = ready_path
+        self.seconds_until_ready = 0.0
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self._began = time.monotonic()
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments, "--port", str(self.port)],
@@ -91,11 +93,12 @@ class Server:
                 self._process.wait()
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = self._began + _START_SECONDS
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{self._name} did not start:\n{self._log_end()}")
             time.sleep(_PAUSE_SECONDS)
+        self.seconds_until_ready = time.monotonic() - self._began
 
     def _is_ready(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_START_SECONDS)
