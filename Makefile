@@ -40,11 +40,12 @@ fuzz: $(READY)  ## Run long fuzzing campaigns against a running gateway (CASES f
 bench: $(READY)  ## Measure the service beside an endpoint that does nothing (ARGS, see docs/performance.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lint: $(READY)  ## Check style, types, import contracts and that the lock files are in step
+lint: $(READY)  ## Check style, types, import contracts, lock files and (with npm) the API's document
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.openapi
 	$(UV) pyproject.toml --output-file requirements.txt
 	$(UV) pyproject.toml --group dev --output-file requirements-dev.txt
 	git diff --exit-code -- requirements.txt requirements-dev.txt
@@ -58,4 +59,4 @@ lock: $(READY)  ## Renew the lock files from pyproject.toml
 	$(UV) --upgrade pyproject.toml --group dev --output-file requirements-dev.txt
 
 clean:  ## Remove what was built, but no data
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) tests/openapi/node_modules build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

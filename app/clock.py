@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 
 
 class Clock(Protocol):
@@ -24,9 +25,8 @@ class SystemClock:
 
 
 def isoformat(milliseconds: int) -> str:
-    """Write a time as clients see it: RFC 3339, UTC, milliseconds, `Z`."""
-    moment = _EPOCH + timedelta(milliseconds=milliseconds)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Format a time as clients see it: RFC 3339, UTC, milliseconds, `Z`."""
+    return (_NAIVE_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds") + "Z"
 
 
 def from_datetime(moment: datetime) -> int:

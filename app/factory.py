@@ -7,8 +7,7 @@ from pathlib import Path
 import httpx
 
 from app.clock import Clock, SystemClock
-from app.db import facts, rates
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.db.notices import Notices
 from app.domain.browser_token import BrowserTokens
 from app.domain.callback import CallbackTokens
@@ -18,25 +17,23 @@ from app.domain.policy import Policy
 from app.imaging.workshop import Workshop
 from app.outbound.downloads import Downloads
 from app.outbound.webhooks import WebhookClient
-from app.services import dispatch as dispatching
-from app.services import reconcile as reconciling
 from app.services.access import Access
 from app.services.admission import Admission
-from app.services.archive import Archive
-from app.services.bell import Bell
+from app.services.archiver import Archiver
 from app.services.blobs import Blobs
 from app.services.callbacks import Callbacks
-from app.services.deliver import Deliver
 from app.services.deliveries import Deliveries
-from app.services.dispatch import Dispatch, RateLimit
+from app.services.dispatcher import Dispatcher
 from app.services.feed import Feed
 from app.services.files import Files
+from app.services.image_fetcher import ImageFetcher
 from app.services.images import Images
 from app.services.keyring import Keyring
-from app.services.reconcile import Reconcile
+from app.services.orphans import Orphans
+from app.services.rate_limit import SharedRateLimit, submit_rate_limit
+from app.services.reconciler import POLL_RATE_LIMIT, Reconciler
 from app.services.retention import Retention
 from app.services.secret import load_secrets
-from app.services.strays import Strays
 from app.services.streams import StreamLimits, Streams
 from app.services.sweep import Sweep
 from app.services.tasks import Tasks
@@ -44,12 +41,14 @@ from app.services.tokens import Tokens
 from app.services.uploads import Uploads
 from app.services.waiting import Waiting
 from app.services.webhook_secrets import WebhookSecrets
+from app.services.webhook_sender import WebhookSender
 from app.services.writer import Writer
 from app.settings import Settings
 from app.storage.spool import Spool
 from app.storage.store import open_store
 from app.upstream.client import UpstreamClient
 from app.upstream.scrub import Scrubber
+from app.writing.wake_up import WakeUp
 
 _QUEUED = "task.queued"
 _SUCCEEDED = "task.succeeded"
@@ -73,9 +72,9 @@ class Factory:
         self.policy = make_policy(settings)
         self.database = Database(database_url(settings))
         self.base_url = settings.base_url
-        self.queue_bell, self.question_bell, self.delivery_bell = Bell(), Bell(), Bell()
-        self.archive_bell, self.collect_bell = Bell(), Bell()
-        self.writer = Writer(self.database, self.clock, self._ring, keeps_images=settings.keep_images)
+        self.queue_wake_up, self.poll_wake_up, self.delivery_wake_up = WakeUp(), WakeUp(), WakeUp()
+        self.archive_wake_up, self.collect_wake_up = WakeUp(), WakeUp()
+        self.writer = Writer(self.database, self.clock, self._wake, keeps_images=settings.keep_images)
         # Reading the list of authorities takes longer than all the rest here: once is enough.
         tls = httpx.create_ssl_context()
         self.client = UpstreamClient(
@@ -106,7 +105,7 @@ class Factory:
         )
         self.feed = Feed(self.database, base_url=self.base_url)
         # SQLite has one process, which knows of all its commits.
-        self._notices = Notices(database_url(settings), self.feed.ring) if settings.is_postgresql else None
+        self._notices = Notices(database_url(settings), self.feed.wake) if settings.is_postgresql else None
         limits = stream_limits or StreamLimits()
         self.streams = Streams(database=self.database, feed=self.feed, limits=limits)
         self.waiting = Waiting(feed=self.feed, tasks=self.tasks, most_waiting=limits.most_waits)
@@ -115,12 +114,12 @@ class Factory:
             tokens=tokens,
             clock=self.clock,
             policy=self.policy,
-            question_due=self.question_bell,
+            poll_due=self.poll_wake_up,
             # The sandbox's key is a word that its addresses may well contain, and no secret.
             scrubber=Scrubber("" if settings.is_sandbox else upstream_key),
         )
-        self._rate_limit = make_rate_limit(settings)
-        self.dispatch = Dispatch(
+        self._rate_limit = make_rate_limit(settings, self.policy)
+        self.dispatcher = Dispatcher(
             database=self.database,
             writer=self.writer,
             client=self.client,
@@ -128,15 +127,15 @@ class Factory:
             policy=self.policy,
             rate_limit=self._rate_limit,
             callback_url=lambda task_id: f"{callback_base}/{tokens.sign(task_id)}",
-            bell=self.queue_bell,
+            wake_up=self.queue_wake_up,
         )
-        self.reconcile = Reconcile(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
+        self.reconciler = Reconciler(writer=self.writer, client=self.client, clock=self.clock, policy=self.policy)
         self.webhook_client = WebhookClient(destinations, tls=tls)
         self.webhook_secrets = WebhookSecrets(database=self.database, writer=self.writer, clock=self.clock)
         self.deliveries = Deliveries(
-            database=self.database, writer=self.writer, destinations=destinations, bell=self.delivery_bell
+            database=self.database, writer=self.writer, destinations=destinations, wake_up=self.delivery_wake_up
         )
-        self.deliver = Deliver(
+        self.webhook_sender = WebhookSender(
             database=self.database,
             writer=self.writer,
             client=self.webhook_client,
@@ -144,7 +143,7 @@ class Factory:
             clock=self.clock,
             schedule=[round(seconds * 1000) for seconds in settings.webhook_retry_schedule],
             base_url=self.base_url,
-            bell=self.delivery_bell,
+            wake_up=self.delivery_wake_up,
         )
         self.retention = Retention(
             database=self.database, writer=self.writer, clock=self.clock, days=settings.retention_days
@@ -160,22 +159,25 @@ class Factory:
         self.downloads = Downloads(destinations, trusted_origin=trusted_origin, tls=tls)
         store = open_store(settings.storage_url, Path(settings.data_dir))
         self.blobs = Blobs(database=self.database, writer=self.writer, store=store, clock=self.clock)
-        self.strays = Strays(
+        self.orphans = Orphans(
             database=self.database, writer=self.writer, store=store, blobs=self.blobs, clock=self.clock
         )
-        self.archive = Archive(
-            database=self.database,
-            writer=self.writer,
+        fetcher = ImageFetcher(
             blobs=self.blobs,
             downloads=self.downloads,
             workshop=self.workshop,
             spool=self.spool,
-            clock=self.clock,
             is_on=settings.keep_images,
             max_bytes=settings.max_image_bytes,
-            bell=self.archive_bell,
         )
-        self.images = Images(database=self.database, archive=self.archive, clock=self.clock)
+        self.archiver = Archiver(
+            database=self.database,
+            writer=self.writer,
+            fetcher=fetcher,
+            clock=self.clock,
+            wake_up=self.archive_wake_up,
+        )
+        self.images = Images(database=self.database, archiver=self.archiver, clock=self.clock)
         self.files = Files(blobs=self.blobs, workshop=self.workshop, spool=self.spool)
         self.uploads = Uploads(
             database=self.database,
@@ -192,20 +194,20 @@ class Factory:
         )
 
     async def start(self) -> None:
-        """Start the writer and make the rate slots that the limits need."""
+        """Start the writer and create the slots that the rate limits need."""
         self.spool.clear()
         self.writer.start()
         if not self.settings.is_postgresql:
-            # Whoever had them in hand was a process before this one.
-            await self.archive.release_all()
-        async with self.database.writing() as connection:
-            await rates.ensure(connection, reconciling.SCOPE, reconciling.QUESTIONS_PER_SECOND)
-            if self._rate_limit is not None:
-                await rates.ensure(connection, dispatching.SCOPE, self._rate_limit.count)
-                now = await facts.shared_now(connection, self.clock.now())
-                await rates.cap(connection, dispatching.SCOPE, now + self._rate_limit.longest(self.policy))
+            # Their claims were made by an earlier process, which is gone.
+            await self.archiver.release_all()
+        await self.database.write(self._prepare_rate_slots)
         if self._notices is not None:
             self._notices.start()
+
+    def _prepare_rate_slots(self, connection: Connection) -> None:
+        POLL_RATE_LIMIT.prepare(connection, self.clock.now())
+        if self._rate_limit is not None:
+            self._rate_limit.prepare(connection, self.clock.now())
 
     def stop_waiting(self) -> None:
         """Answer those who wait and follow: open connections are not to hold up the end of the process."""
@@ -225,14 +227,14 @@ class Factory:
         await self.webhook_client.aclose()
         await self.database.aclose()
 
-    def _ring(self, events: Sequence[TaskEvent]) -> None:
-        self.feed.ring()
+    def _wake(self, events: Sequence[TaskEvent]) -> None:
+        self.feed.wake()
         if any(event.type == _QUEUED for event in events):
-            self.queue_bell.ring()
+            self.queue_wake_up.wake()
         if self.settings.keep_images and any(event.type == _SUCCEEDED for event in events):
-            self.archive_bell.ring()
+            self.archive_wake_up.wake()
         if any(event.is_for_webhook for event in events):
-            self.delivery_bell.ring()
+            self.delivery_wake_up.wake()
 
 
 def database_url(settings: Settings) -> str:
@@ -252,9 +254,9 @@ def make_policy(settings: Settings) -> Policy:
     )
 
 
-def make_rate_limit(settings: Settings) -> RateLimit | None:
-    """Turn N/S into a limit; None for none."""
+def make_rate_limit(settings: Settings, policy: Policy) -> SharedRateLimit | None:
+    """Turn N/S into a limit on submits; None for none."""
     if settings.upstream_rate_limit is None:
         return None
     count, seconds = settings.upstream_rate_limit
-    return RateLimit(count, round(seconds * 1000))
+    return submit_rate_limit(count, window=round(seconds * 1000), longest_call=policy.upstream_timeout)

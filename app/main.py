@@ -67,12 +67,21 @@ def create_app(
     app = Application(
         title="nanobanana-gateway",
         version=__version__,
-        summary="Submit image tasks to the NanoBanana API and follow them to their verdict.",
+        summary="Submit image tasks to the NanoBanana API and follow them to their result.",
+        description=document.DESCRIPTION,
+        contact={"name": "The operator of this service"},
+        license_info={"name": "MIT", "identifier": "MIT"},
+        # Relative, so that it is right behind any proxy and under any name.
+        servers=[{"url": "/", "description": "This service"}],
+        openapi_tags=document.TAGS,
+        webhooks=webhooks.outgoing,
+        generate_unique_id_function=lambda route: route.name,
         # A redirect would name whatever host and scheme the request seems to have come by.
         redirect_slashes=False,
         # It looks for providers at each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )
@@ -86,7 +95,7 @@ def create_app(
     shortcut = Shortcut(
         SmallBodies(app.build_middleware_stack()),
         routes=tasks.router.routes,
-        endpoints=[tasks.submit, tasks.get_task],
+        endpoints=[tasks.submit_task, tasks.get_task],
     )
     served: ASGIApp = Gate(
         shortcut,

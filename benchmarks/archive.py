@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -23,8 +24,10 @@ import uvloop
 from msgspec.structs import replace
 from PIL import Image as Pixels
 
+from app.db import batches
 from app.db import tasks as task_rows
-from app.db.engine import Database
+from app.db.batches import Batch
+from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.domain.image import Image, ImageState, new_images
 from app.domain.models import Model
@@ -183,12 +186,14 @@ async def _plan(url: str, gallery: Gallery, count: int) -> list[Image]:
     database = Database(url)
     for start in range(0, count, _WRITTEN_AT_ONCE):
         part = tasks[start : start + _WRITTEN_AT_ONCE]
-        async with database.writing() as connection:
-            await task_rows.add(connection, part)
-            await task_rows.save(connection, part)
-            await task_rows.add_images(connection, images[start : start + _WRITTEN_AT_ONCE])
+        await database.write(partial(_write, part=part, images=images[start : start + _WRITTEN_AT_ONCE]))
     await database.aclose()
     return images
+
+
+def _write(connection: Connection, part: Sequence[Task], images: Sequence[Image]) -> None:
+    batches.write(connection, Batch(created=part))
+    batches.write(connection, Batch(changed=part, images=images))
 
 
 def _succeeded(now: int) -> Task:
@@ -201,8 +206,7 @@ def _succeeded(now: int) -> Task:
 
 async def _states(url: str, images: Sequence[Image]) -> list[Image]:
     database = Database(url)
-    async with database.reading() as connection:
-        found = await task_rows.images_of(connection, [image.task_id for image in images])
+    found = await database.read(lambda connection: task_rows.images_of(connection, [image.task_id for image in images]))
     await database.aclose()
     return [image for of_task in found.values() for image in of_task]
 

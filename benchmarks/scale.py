@@ -7,25 +7,25 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import rates
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.logs import configure_logs
-from app.services import reconcile
+from app.services.reconciler import POLL_RATE_LIMIT
 from app.upstream.client import UpstreamClient
 from benchmarks.bulk import History
 from benchmarks.databases import KINDS, Databases
 from benchmarks.report import Table, machine
 from benchmarks.statements import SMALLEST, Statement, statements
 
+T = TypeVar("T")
 _ROWS = (10_000, 100_000, 1_000_000, 5_000_000)
 _TIMES = 15
 _WARM_UP = 3
@@ -47,8 +47,7 @@ async def measure(kind: str, url: str, sizes: Sequence[int], *, with_plans: bool
     client = UpstreamClient(base_url="http://127.0.0.1:9", api_key="none", timeout=1, concurrency=1)
     try:
         await migrate(database)
-        async with database.writing() as connection:
-            await rates.ensure(connection, reconcile.SCOPE, reconcile.QUESTIONS_PER_SECOND)
+        await database.write(lambda connection: POLL_RATE_LIMIT.prepare(connection, now=0))
         history = History(url)
         took: dict[str, list[float]] = {}
         for size in sizes:
@@ -70,10 +69,7 @@ async def _median(database: Database, statement: Statement, times: int) -> float
     """Call a statement some times, each in a transaction that leaves no trace; returns seconds."""
     took: list[float] = []
     while len(took) < _WARM_UP + times and sum(took) < _ENOUGH_SECONDS:
-        async with _rolled_back(database) as connection:
-            began = time.perf_counter()
-            await statement.call(connection)
-            took.append(time.perf_counter() - began)
+        took.append(await _rolled_back(database, lambda connection: _seconds(statement, connection)))
     return statistics.median(took[_WARM_UP:] or took)
 
 
@@ -97,36 +93,41 @@ async def plans(database: Database, statement: Statement) -> list[str]:
     def note(_connection: Any, _cursor: Any, text: str, parameters: Any, _context: Any, is_many: bool) -> None:
         executed.append((text, parameters[0] if is_many else parameters))
 
-    async with _rolled_back(database) as connection:
-        event.listen(connection.sync_connection, "before_cursor_execute", note)
-        await statement.call(connection)
-        event.remove(connection.sync_connection, "before_cursor_execute", note)
+    def call(connection: Connection) -> None:
+        event.listen(connection, "before_cursor_execute", note)
+        statement.call(connection)
+
+    await _rolled_back(database, call)
     lines = []
     for text, parameters in executed:
-        async with _rolled_back(database) as connection:
-            lines += [" ".join(text.split()), *await _explain(connection, text, parameters, database)]
+        explain = partial(_explain, text=text, parameters=parameters, database=database)
+        lines += [" ".join(text.split()), *await _rolled_back(database, explain)]
     return lines
 
 
-async def _explain(connection: AsyncConnection, text: str, parameters: Any, database: Database) -> list[str]:
+def _seconds(statement: Statement, connection: Connection) -> float:
+    began = time.perf_counter()
+    statement.call(connection)
+    return time.perf_counter() - began
+
+
+def _explain(connection: Connection, text: str, parameters: Any, database: Database) -> list[str]:
     words = "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF)" if database.is_postgresql else "EXPLAIN QUERY PLAN"
-    rows = await connection.exec_driver_sql(f"{words} {text}", parameters)
+    rows = connection.exec_driver_sql(f"{words} {text}", parameters)
     # PostgreSQL tells the plan in its only column, SQLite in its last.
     return [f"  {tuple(row)[-1]}" for row in rows]
 
 
-@asynccontextmanager
-async def _rolled_back(database: Database) -> AsyncIterator[AsyncConnection]:
-    try:
-        async with database.writing() as connection:
-            yield connection
-            _leave()
-    except _RollBack:
-        pass
+async def _rolled_back(database: Database, work: Callable[[Connection], T]) -> T:
+    results: list[T] = []
 
+    def leave_no_trace(connection: Connection) -> NoReturn:
+        results.append(work(connection))
+        raise _RollBack
 
-def _leave() -> NoReturn:
-    raise _RollBack
+    with suppress(_RollBack):
+        await database.write(leave_no_trace)
+    return results[0]
 
 
 def _parse() -> argparse.Namespace:

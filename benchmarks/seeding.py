@@ -2,21 +2,24 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
+from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+import asyncpg
+from sqlalchemy import Select, func, make_url, select, text
 
 from app.clock import SystemClock
-from app.db import events as event_rows
-from app.db import tasks as task_rows
-from app.db.engine import Database
+from app.db import batches
+from app.db.batches import Batch
+from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.db.schema import tasks
-from app.domain import moves
+from app.domain import transitions
 from app.domain.event import event_of
-from app.domain.image import new_images
+from app.domain.image import Image, new_images
 from app.domain.models import Model
 from app.domain.policy import Policy
 from app.domain.task import Status, Task, new_task
@@ -74,7 +77,7 @@ class Store:
 
     def settle(self) -> None:
         """Let the database do now what it would do soon after so many inserts: statistics, its log, free space."""
-        asyncio.run(self._with_database(_settle))
+        asyncio.run(_settle(self.url))
 
     def _add(self, new: list[Task]) -> list[Task]:
         asyncio.run(self._with_database(lambda database: _insert(database, new)))
@@ -82,8 +85,7 @@ class Store:
 
     def _read(self, statement: Select[Any]) -> tuple[Any, ...]:
         async def read(database: Database) -> tuple[Any, ...]:
-            async with database.reading() as connection:
-                return tuple((await connection.execute(statement)).one())
+            return await database.read(lambda connection: tuple(connection.execute(statement).one()))
 
         return asyncio.run(self._with_database(read))
 
@@ -109,8 +111,8 @@ def _queued() -> Task:
 
 def _processing() -> Task:
     queued = _queued()
-    claimed = moves.claim(queued, "benchmark", queued.created_at, _POLICY)
-    accepted = moves.accept(claimed.task, secrets.token_hex(16), queued.created_at, _POLICY) if claimed else None
+    claimed = transitions.claim(queued, "benchmark", queued.created_at, _POLICY)
+    accepted = transitions.accept(claimed.task, secrets.token_hex(16), queued.created_at, _POLICY) if claimed else None
     if accepted is None:
         raise RuntimeError("a new task can't be claimed and accepted any more")
     return accepted.task
@@ -119,7 +121,7 @@ def _processing() -> Task:
 def _succeeded() -> Task:
     task = _processing()
     verdict = Succeeded(task.upstream_task_id or "", (f"https://tempfile.example/{secrets.token_hex(16)}.png",))
-    concluded = moves.conclude(task, verdict, task.updated_at)
+    concluded = transitions.conclude(task, verdict, task.updated_at)
     if concluded is None:
         raise RuntimeError("a task that is processing can't be concluded any more")
     return concluded.task
@@ -136,33 +138,26 @@ async def _insert(database: Database, new: list[Task]) -> None:
                 task.id, (f"https://tempfile.example/{task.upstream_task_id}.png",), is_kept=False, now=task.updated_at
             )
         ]
-        async with database.writing() as connection:
-            await task_rows.add(connection, part)
-            moved = [task for task in part if task.status is not Status.QUEUED]
-            if moved:
-                # An insert writes only what a new task has.
-                await task_rows.save(connection, moved)
-            if images:
-                await task_rows.add_images(connection, images)
-            await event_rows.append(connection, [event_of(task) for task in part])
+        await database.write(partial(_write, part=part, images=images))
 
 
-async def _settle(database: Database) -> None:
-    if database.is_postgresql:
-        async with database.reading() as connection:
-            await _outside_transaction(connection, "VACUUM (ANALYZE)")
-            await _outside_transaction(connection, "CHECKPOINT")
+def _write(connection: Connection, part: Sequence[Task], images: Sequence[Image]) -> None:
+    batches.write(connection, Batch(created=part))
+    # An insert writes only what a new task has.
+    moved = [task for task in part if task.status is not Status.QUEUED]
+    events = [event_of(task) for task in part]
+    batches.write(connection, Batch(changed=moved, images=images, events=events))
+
+
+async def _settle(url: str) -> None:
+    if url.startswith("postgres"):
+        connection = await asyncpg.connect(url)
+        try:
+            # No transaction may contain these.
+            await connection.execute("VACUUM (ANALYZE)")
+            await connection.execute("CHECKPOINT")
+        finally:
+            await connection.close()
     else:
-        async with database.reading() as connection:
-            await _outside_transaction(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-async def _outside_transaction(connection: AsyncConnection, statement: str) -> None:
-    """Run what no transaction may contain."""
-    raw = await connection.get_raw_connection()
-    driver = raw.driver_connection
-    if driver is None:
-        raise RuntimeError("the connection is closed")
-    await driver.execute("COMMIT")
-    await driver.execute(statement)
-    await driver.execute("BEGIN")
+        with closing(sqlite3.connect(make_url(url).database or "")) as file:
+            file.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,24 +1,23 @@
 """The statements whose cost must not grow with the history, each as the service's own function calls it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from app.db import events, idempotency, tasks
-from app.db.engine import Database
+from app.db import batches, events, idempotency, tasks
+from app.db.batches import Batch
+from app.db.engine import Connection, Database
 from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
 from app.domain.models import Model, TaskType
 from app.domain.policy import Policy
 from app.domain.task import Status, TaskFilter
-from app.services.bell import Bell
-from app.services.dispatch import Dispatch
-from app.services.reconcile import Reconcile
+from app.services.dispatcher import Dispatcher
+from app.services.reconciler import Reconciler
 from app.services.sweep import Sweep
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.upstream.client import UpstreamClient
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.wake_up import WakeUp
 from benchmarks.bulk import CLAIMED_BY, IN_FLIGHT, History
 
 _PAGE = 51
@@ -40,19 +39,28 @@ class Statement:
     """One function of the service, to be called in a transaction that is rolled back."""
 
     name: str
-    call: Callable[[AsyncConnection], Awaitable[Any]]
+    call: Callable[[Connection], Any]
 
 
 class _Rehearsal:
     """Stands where the writer stands, and does the work in a transaction that others end."""
 
-    def __init__(self, connection: AsyncConnection, now: int) -> None:
+    def __init__(self, connection: Connection, now: int) -> None:
         self._connection = connection
         self._now = now
 
-    async def run(self, work: Callable[[Unit], Awaitable[Any]]) -> Any:
+    async def run(self, work: Callable[[UnitOfWork], Any]) -> Any:
         """Do the work now."""
-        return await work(Unit(self._connection, self._now))
+        return work(UnitOfWork(self._connection, self._now))
+
+
+def _complete(call: Coroutine[Any, Any, Any]) -> Any:
+    """Run a call that waits for nothing but a rehearsal."""
+    try:
+        call.send(None)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("the call waits for something else")
 
 
 class _StoppedClock:
@@ -80,9 +88,9 @@ def _reads(history: History) -> list[Statement]:
     ]
 
 
-async def _lock_and_save(connection: AsyncConnection, ids: list[str]) -> None:
-    locked = await tasks.lock(connection, ids)
-    await tasks.save(connection, list(locked.values()))
+def _lock_and_save(connection: Connection, ids: list[str]) -> None:
+    locked = tasks.lock(connection, ids)
+    batches.write(connection, Batch(changed=list(locked.values())))
 
 
 def _pages(history: History) -> list[Statement]:
@@ -125,7 +133,7 @@ def _claims(history: History) -> list[Statement]:
         Statement("queued_projects", tasks.queued_projects),
         Statement("claimable, 16", lambda c: tasks.claimable(c, "default", now=now, limit=16)),
         Statement("claimed_by", lambda c: tasks.claimed_by(c, CLAIMED_BY, before=now)),
-        Statement("to_ask, 16", lambda c: tasks.to_ask(c, now=now, limit=16)),
+        Statement("to_poll, 16", lambda c: tasks.to_poll(c, now=now, limit=16)),
         Statement("overdue, 200", lambda c: tasks.overdue(c, now=now, limit=200)),
         Statement(
             "idempotency.reserve, 100 keys", lambda c: idempotency.reserve(c, wanted, now=now, lifetime=LIFETIME)
@@ -137,11 +145,11 @@ def _claims(history: History) -> list[Statement]:
 def _services(history: History, database: Database, client: UpstreamClient) -> list[Statement]:
     clock = _StoppedClock(history.now)
 
-    def writer(connection: AsyncConnection) -> Writer:
+    def writer(connection: Connection) -> Writer:
         return cast(Writer, _Rehearsal(connection, history.now))
 
-    def dispatch(connection: AsyncConnection) -> Dispatch:
-        return Dispatch(
+    def dispatch(connection: Connection) -> Dispatcher:
+        return Dispatcher(
             database=database,
             writer=writer(connection),
             client=client,
@@ -149,17 +157,19 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
             policy=_POLICY,
             rate_limit=None,
             callback_url=lambda task_id: task_id,
-            bell=Bell(),
+            wake_up=WakeUp(),
         )
 
-    def reconcile(connection: AsyncConnection) -> Reconcile:
-        return Reconcile(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
+    def reconcile(connection: Connection) -> Reconciler:
+        return Reconciler(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
 
     return [
-        Statement("Dispatch.claim, 16", lambda c: dispatch(c).claim(16)),
-        Statement("Reconcile.claim, 16", lambda c: reconcile(c).claim(16)),
-        Statement("Reconcile.expire", lambda c: reconcile(c).expire()),
-        Statement("Sweep.idempotency_keys", lambda c: Sweep(writer=writer(c), clock=clock).idempotency_keys()),
+        Statement("Dispatcher.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
+        Statement("Reconciler.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
+        Statement("Reconciler.expire", lambda c: _complete(reconcile(c).expire())),
+        Statement(
+            "Sweep.idempotency_keys", lambda c: _complete(Sweep(writer=writer(c), clock=clock).idempotency_keys())
+        ),
     ]
 
 

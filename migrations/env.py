@@ -19,8 +19,7 @@ def _run(connection: Connection) -> None:
 
 async def _run_by_hand() -> None:
     database = Database(database_url(load_settings()))
-    async with database.migrating() as connection:
-        await connection.run_sync(_run)
+    await database.migrate(_run)
     await database.aclose()
 
 

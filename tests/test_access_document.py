@@ -19,7 +19,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], b
     settings = Settings(_env_file=None, data_dir=tmp_path_factory.mktemp("data"))
     document = create_app(settings, upstream_url="http://127.0.0.1:9", upstream_key="key").openapi()
     return {
-        (method.upper(), path): "security" in operation
+        (method.upper(), path): bool(operation["security"])
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     }

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
+import asyncpg
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
 from app.clock import SystemClock
+from app.db import keys as key_rows
 from app.db.engine import Database
 from app.db.migrate import head_revision, migrate, rewind
 from app.db.schema import metadata
@@ -54,8 +55,7 @@ async def start(settings: Settings) -> None:
 
 def tables(database_url: str) -> set[str]:
     async def read(database: Database) -> set[str]:
-        async with database.reading() as connection:
-            return await connection.run_sync(lambda sync: set(inspect(sync).get_table_names()))
+        return await database.read(lambda connection: set(inspect(connection).get_table_names()))
 
     return on(database_url, read)
 
@@ -67,8 +67,7 @@ def differences(connection: Connection) -> list[Any]:
 def test_migrations_make_what_the_models_say(bare_database_url: str) -> None:
     async def compare(database: Database) -> list[Any]:
         await migrate(database)
-        async with database.writing() as connection:
-            return await connection.run_sync(differences)
+        return await database.write(differences)
 
     assert on(bare_database_url, compare) == []
 
@@ -86,17 +85,21 @@ def test_up_down_and_up_again(bare_database_url: str) -> None:
 def test_images_of_before_get_one_try_each_over_some_time(bare_database_url: str) -> None:
     async def work(database: Database) -> list[Any]:
         await migrate(database, "0004")
-        async with database.writing() as connection:
-            await connection.execute(text(_OLD_TASK))
-            for number in range(40):
-                state = "stored" if number == 0 else "pending"
-                await connection.execute(text(_OLD_IMAGE), {"id": f"img_{number}", "state": state})
+        await database.write(add_old_rows)
         await migrate(database)
-        async with database.writing() as connection:
-            # What a replica of the version before adds meanwhile is due at once.
-            await connection.execute(text(_OLD_IMAGE), {"id": "img_new", "state": "pending"})
-            found = await connection.execute(text("SELECT state, tries, next_try_at, id FROM images"))
-            return [tuple(row) for row in found]
+        return await database.write(add_and_read)
+
+    def add_old_rows(connection: Connection) -> None:
+        connection.execute(text(_OLD_TASK))
+        for number in range(40):
+            state = "stored" if number == 0 else "pending"
+            connection.execute(text(_OLD_IMAGE), {"id": f"img_{number}", "state": state})
+
+    def add_and_read(connection: Connection) -> list[tuple[Any, ...]]:
+        # An image that a replica of the version before adds meanwhile is due at once.
+        connection.execute(text(_OLD_IMAGE), {"id": "img_new", "state": "pending"})
+        found = connection.execute(text("SELECT state, tries, next_try_at, id FROM images"))
+        return [tuple(row) for row in found]
 
     before = SystemClock().now()
     rows = on(bare_database_url, work)
@@ -107,22 +110,23 @@ def test_images_of_before_get_one_try_each_over_some_time(bare_database_url: str
     assert [row[:3] for row in rows if row[3] == "img_new"] == [("pending", 0, 0)]
 
 
-def test_a_migration_may_take_longer_than_other_statements(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.db.engine._STATEMENT_TIMEOUT_SECONDS", 0.5)
-
-    async def work(database: Database) -> None:
-        await migrate(database, "0004")
-        async with database.writing() as connection:
-            await connection.execute(text("LOCK TABLE images"))
-            waiting = asyncio.create_task(migrate(database))
-            await asyncio.sleep(1)
-            assert not waiting.done()
-        await waiting
+def test_a_migration_may_take_longer_than_other_statements(postgres: PostgresServer) -> None:
+    async def work() -> None:
+        database, other = Database(url, statement_seconds=0.5), await asyncpg.connect(url)
+        try:
+            await migrate(database, "0004")
+            async with other.transaction():
+                await other.execute("LOCK TABLE images")
+                waiting = asyncio.create_task(migrate(database))
+                await asyncio.sleep(1)
+                assert not waiting.done()
+            await waiting
+        finally:
+            await other.close()
+            await database.aclose()
 
     url = postgres.create_database(migrated=False)
-    on(url, work)
+    asyncio.run(work())
     assert set(metadata.tables) <= tables(url)
 
 
@@ -166,8 +170,7 @@ def test_a_bootstrap_key_made_by_many_at_once_is_made_once(bare_database_url: st
         await migrate(database)
         both = [Database(bare_database_url), Database(bare_database_url), Database(bare_database_url)]
         for one in both:
-            async with one.reading():
-                pass  # connected now, so that all three begin together
+            await one.read(key_rows.exist)  # connected now, so that all three begin together
         await asyncio.gather(*(access.ensure_bootstrap_key(one, SystemClock(), secret) for one in both))
         for one in both:
             await one.aclose()
@@ -179,8 +182,9 @@ def test_a_bootstrap_key_made_by_many_at_once_is_made_once(bare_database_url: st
 def test_a_database_of_a_newer_version_stops_the_start(bare_database_url: str, tmp_path: Path) -> None:
     async def advance(database: Database) -> None:
         await migrate(database)
-        async with database.writing() as connection:
-            await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        await database.write(
+            lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        )
 
     on(bare_database_url, advance)
     assert head_revision() != "9999"

@@ -93,4 +93,4 @@ async def read_model(request: Request, model: type[M], limit: int, room: Room | 
         if any(item["type"] == "json_invalid" for item in error.errors()):
             reason = errors[0]["message"].removeprefix("Invalid JSON: ")
             raise MalformedRequest(f"The body is not valid JSON: {reason}.") from None
-        raise InvalidRequest("Some fields of the body are wrong.", errors) from None
+        raise InvalidRequest("Some fields of the body are invalid.", errors) from None

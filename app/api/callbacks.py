@@ -1,18 +1,32 @@
-"""Where the upstream calls back."""
+"""The route that the upstream calls back."""
 
-from fastapi import APIRouter, Request
-from starlette.responses import Response
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from app.api.answer import JsonAnswer
+from fastapi import APIRouter, Path, Request
+
 from app.api.body import read_body
-from app.api.dependencies import factory_of, problems
+from app.api.dependencies import factory_of
+from app.api.document import problems
+from app.api.response import ShapeResponse
 from app.factory import CALLBACK_PATH
 from app.services.callbacks import Answer
 
 _MAX_BODY_BYTES = 256 * 1024
 
-# Written once: there is nothing in them that differs from callback to callback.
-ANSWERS = {answer: JsonAnswer({"status": answer.value}) for answer in Answer}
+
+@dataclass(slots=True)
+class CallbackReceipt:
+    """The outcome of a callback."""
+
+    status: Literal["received", "duplicate"]
+
+
+# Encoded once, as they never differ.
+ANSWERS = {
+    Answer.RECEIVED: ShapeResponse(CallbackReceipt("received")),
+    Answer.DUPLICATE: ShapeResponse(CallbackReceipt("duplicate")),
+}
 
 router = APIRouter(prefix=CALLBACK_PATH, tags=["callbacks"])
 
@@ -22,8 +36,13 @@ router = APIRouter(prefix=CALLBACK_PATH, tags=["callbacks"])
     responses=problems(404, 409, 413, 422, 503),
     openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
 )
-async def receive(request: Request, token: str) -> Response:
-    """Receive the upstream's notice about a task. 200 means that it is committed."""
+async def receive_callback(
+    request: Request, token: Annotated[str, Path(description="Names the task and proves that the URL is ours.")]
+) -> ShapeResponse[CallbackReceipt]:
+    """Receive the upstream's callback about a task.
+
+    A response of 200 means that the callback is committed.
+    """
     callbacks = factory_of(request).callbacks
     task_id = callbacks.check_token(token)
     body = await read_body(request, _MAX_BODY_BYTES)

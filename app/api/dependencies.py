@@ -2,15 +2,14 @@
 
 import re
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.security import HTTPBearer
 
 from app.api.headers import header
 from app.api.large_bodies import LargeBodies, Room
 from app.api.permissions import ACCESS_TOKEN, QUERY_TOKEN_ROUTES, check_token_route, route_of
-from app.api.problems import Problem
 from app.domain.browser_token import TOKEN_PREFIX
 from app.errors import TaskNotFound, Unauthorized
 from app.factory import Factory
@@ -18,8 +17,9 @@ from app.services.tasks import Caller
 
 _A_MOMENT_SECONDS = 0.3
 TASK_ID = re.compile(r"task_[0-9a-f]{32}")
-# Only for the API's document; the header itself is judged by `Access`, which knows when no key is needed.
-bearer = HTTPBearer(auto_error=False, description="An API key, or a browser token.")
+# For the API's document only; `Access` checks the header, as it knows whether a key is needed.
+bearer = HTTPBearer(scheme_name="bearerAuth", auto_error=False, description="An API key or a browser token.")
+TaskIdInPath = Annotated[str, Path(description="Id of the task.", examples=["task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d"])]
 
 
 async def get_factory(request: Request) -> Factory:
@@ -52,14 +52,14 @@ def _token_in_query(request: Request) -> str:
     """Return the token in the query of a route where it may stand, "" without one."""
     if route_of(request.scope) not in QUERY_TOKEN_ROUTES:
         return ""
-    token = request.query_params.get(ACCESS_TOKEN, "")
+    token = ACCESS_TOKEN.text(request) or ""
     if token and not token.startswith(TOKEN_PREFIX):
-        # Whatever it is, it is in somebody's log by now. A key must not get used to work here.
-        raise Unauthorized(f"{ACCESS_TOKEN} takes a browser token; an API key belongs into the Authorization header.")
+        # It may be in a log by now. API keys must not work here.
+        raise Unauthorized(f"{ACCESS_TOKEN.name} takes a browser token; send API keys in the Authorization header.")
     return token
 
 
-async def get_task_id(task_id: str, _caller: CurrentCaller) -> str:
+async def get_task_id(task_id: TaskIdInPath, _caller: CurrentCaller) -> str:
     """Return the id in the path; raises `TaskNotFound` for what can't be one (PostgreSQL chokes on a NUL in it)."""
     return known_form(task_id)
 
@@ -85,8 +85,3 @@ def known_form(task_id: str) -> str:
 
 Services = Annotated[Factory, Depends(get_factory)]
 TaskId = Annotated[str, Depends(get_task_id)]
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document these error answers of a route."""
-    return {status: {"model": Problem} for status in statuses}

@@ -2,9 +2,13 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from fastapi import APIRouter
-from starlette.responses import FileResponse, HTMLResponse, Response
+from fastapi import APIRouter, Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+
+from app.api import document
+from app.api.dependencies import factory_of
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -40,6 +44,14 @@ _SCRIPT = """SwaggerUIBundle({
 _FILES = Path(str(files("fastapi_offline"))) / "static"
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/openapi.json")
+async def get_document(request: Request) -> Response:
+    """Return the API's document; without keys, authentication is optional in it."""
+    written: dict[str, Any] = request.app.openapi()
+    is_open = await factory_of(request).access.is_open()
+    return JSONResponse(document.for_open_service(written) if is_open else written)
 
 
 @router.get("/docs")

@@ -1,33 +1,93 @@
-"""The API's document (OpenAPI): what the framework writes, completed by what every route has in common."""
+"""The API's document (OpenAPI 3.1): what FastAPI writes, plus what all operations have in common."""
 
+from copy import deepcopy
+from inspect import cleandoc
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel, TypeAdapter
 
-from app.api.problems import MEDIA_TYPE, Problem
+from app.shapes.problem import PROBLEM_MEDIA_TYPE, Problem
 
-_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+REF = "#/components/schemas/{model}"
+DESCRIPTION = (
+    "Submit a task with `POST /v1/tasks`, then wait for its result, follow its events, poll it or receive a webhook. "
+    "Errors are problem details (RFC 9457). Every response has an `X-Request-ID`. An empty query parameter counts as unset."
+)
+TAGS = [
+    {"name": "tasks", "description": "Submit image tasks and follow them to their result."},
+    {"name": "events", "description": "Server-sent events of one task, or of all tasks of a project."},
+    {"name": "images", "description": "Result images. The id in the URL is the only credential."},
+    {"name": "uploads", "description": "Input images for tasks. The id in the URL is the only credential."},
+    {"name": "webhooks", "description": "The secret that signs webhooks, and the log of deliveries."},
+    {"name": "tokens", "description": "Short-lived tokens for web pages."},
+    {"name": "callbacks", "description": "Called by the upstream, not by clients."},
+    {"name": "operations", "description": "Health of the service."},
+]
 _HEADERS: dict[str, dict[str, Any]] = {
-    "X-Request-ID": {"schema": {"type": "string"}, "description": "The caller's, if it sent a sane one."},
-    "Retry-After": {"schema": {"type": "integer", "minimum": 0}, "description": "Seconds."},
-    "WWW-Authenticate": {"schema": {"type": "string"}, "description": "How to prove who calls."},
-    "Location": {"schema": {"type": "string"}, "description": "The path of what was made."},
-    "Idempotent-Replayed": {"schema": {"type": "string", "enum": ["true"]}, "description": "It was made before."},
-    "Preference-Applied": {"schema": {"type": "string"}, "description": "`wait=N`: the service was ready to wait."},
+    "X-Request-ID": {"schema": {"type": "string"}, "description": "The request's own `X-Request-ID`, or a new id."},
+    "Retry-After": {
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0},
+        "description": "Seconds to wait before trying again.",
+    },
+    "WWW-Authenticate": {
+        "required": True,
+        "schema": {"type": "string"},
+        "description": "The authentication scheme, `Bearer`.",
+    },
+    "Location": {"schema": {"type": "string"}, "description": "Path of the new resource."},
+    "Idempotent-Replayed": {
+        "schema": {"type": "string", "enum": ["true"]},
+        "description": "Present if an earlier request with the same key created the task.",
+    },
+    "Preference-Applied": {"schema": {"type": "string"}, "description": "`wait=N`, if the request asked to wait."},
+    "Content-Range": {"schema": {"type": "string"}, "description": "The range sent, or the size of the whole."},
 }
-# Said of a request before any route looks at it.
-_EVERYWHERE = {
-    "400": "The request is malformed.",
-    "403": "The service does not answer to this host or origin, or not to this caller.",
-    "408": "The request arrived too slowly.",
-    "413": "The body is too large.",
-    "414": "The URL is too long.",
-    "431": "The headers are too large.",
-    "500": "A fault of the service.",
-    "503": "The service can't do this now; try again.",
+# Component and description of each error; the first eight can precede any route.
+_EVERYWHERE = (400, 403, 408, 413, 414, 431, 500, 503)
+_PROBLEMS = {
+    400: ("MalformedRequest", "The request is malformed."),
+    403: ("Forbidden", "The host, the origin or the caller is not allowed."),
+    408: ("RequestTimeout", "The request arrived too slowly."),
+    413: ("BodyTooLarge", "The body is too large."),
+    414: ("UrlTooLong", "The URL is too long."),
+    431: ("HeadersTooLarge", "The headers are too large."),
+    500: ("InternalError", "The service failed."),
+    503: ("ServiceUnavailable", "The service can't do this now; try again."),
+    401: ("Unauthorized", "No valid API key or browser token was sent."),
+    404: ("NotFound", "There is no such resource, or not for this caller."),
+    409: ("Conflict", "The current state does not allow this."),
+    410: ("Gone", "The resource existed and is gone."),
+    415: ("UnsupportedMediaType", "The body's `Content-Type` is not supported."),
+    416: ("RangeNotSatisfiable", "The requested range lies outside of the image."),
+    422: ("InvalidRequest", "Fields or parameters are invalid; `errors` names them."),
+    429: ("TooManyRequests", "A limit is reached; try again later."),
 }
-_ALWAYS_SENT = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
+_ERROR_HEADERS = {401: ("WWW-Authenticate",), 416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_FIRST_ERROR = 400
 _METHODS = frozenset({"get", "head", "post", "put", "patch", "delete"})
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document error responses of a route; `complete` fills them in."""
+    return {status: {} for status in statuses}
+
+
+def headers(*names: str) -> dict[str, Any]:
+    """Document headers of a response."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def json_body(
+    model: type[BaseModel], *, examples: dict[str, Any], schema: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Document the JSON body that a route reads with `read_model`; for `openapi_extra`."""
+    content = {
+        "schema": schema or model.model_json_schema(ref_template=REF),
+        "examples": {name: {"value": value} for name, value in examples.items()},
+    }
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
 def install(app: FastAPI) -> None:
@@ -39,69 +99,84 @@ def install(app: FastAPI) -> None:
             app.openapi_schema = complete(written())
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # the framework's own way to do this
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Add to every operation the errors and headers that all have, and give each error its media type."""
-    components = document.setdefault("components", {})
-    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    components.setdefault("schemas", {}).update(problem.pop("$defs"), Problem=problem)
-    components["headers"] = _HEADERS
-    components["responses"] = {
-        status: {"description": description, "content": _PROBLEM, "headers": _headers(status)}
-        for status, description in _EVERYWHERE.items()
-    }
+def for_open_service(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with authentication optional."""
+    document = deepcopy(document)
     for path in document["paths"].values():
-        for method, operation in path.items():
-            if method in _METHODS:
-                _complete_operation(operation)
+        for operation in path.values():
+            if operation["security"]:
+                operation["security"].append({})
     return document
 
 
-def _complete_operation(operation: dict[str, Any]) -> None:
-    responses = operation["responses"]
-    for status, response in responses.items():
-        response["headers"] = {**_headers(status), **response.get("headers", {})}
-        for media_type, content in list(response.get("content", {}).items()):
-            if content.get("schema", {}).get("$ref", "").endswith("/Problem"):
-                # The framework gives errors the media type of what the route answers when all is well.
-                del response["content"][media_type]
-                response["content"] |= _PROBLEM
-            elif "itemSchema" in content:
-                content.pop("schema", None)
-    for status in _EVERYWHERE:
-        responses.setdefault(status, {"$ref": f"#/components/responses/{status}"})
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """Add what FastAPI does not know: errors and headers of all operations, and names for request bodies."""
+    components = document["components"]
+    _add_schema(components, TypeAdapter(Problem).json_schema(ref_template=REF))
+    components["headers"] = _HEADERS
+    components["responses"] = {name: _problem(status, text) for status, (name, text) in _PROBLEMS.items()}
+    for path in [*document["paths"].values(), *document.get("webhooks", {}).values()]:
+        for method, operation in path.items():
+            if method in _METHODS:
+                _complete_operation(operation, components)
+    for path in document["paths"].values():
+        for operation in path.values():
+            _complete_responses(operation["responses"])
+    return document
+
+
+def _problem(status: int, description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}},
+        "headers": _error_headers(status),
+    }
+
+
+def _error_headers(status: int) -> dict[str, Any]:
+    return headers("X-Request-ID", *_ERROR_HEADERS.get(status, ()))
+
+
+def _complete_operation(operation: dict[str, Any], components: dict[str, Any]) -> None:
+    # The docstring: its first line is the summary, the rest the description.
+    summary, _, rest = cleandoc(operation["description"]).partition("\n")
+    operation["summary"] = summary.rstrip(".")
+    operation["description"] = " ".join(rest.split()) or summary
+    operation.setdefault("security", [])
     for parameter in operation.get("parameters", []):
-        parameter["schema"] = _without_null(parameter["schema"])
-        if parameter["in"] == "query" and not parameter.get("required"):
-            parameter["schema"] = _or_empty(parameter["schema"])
+        parameter["schema"] = _parameter_schema(parameter["schema"])
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        content["schema"] = _add_schema(components, content["schema"])
 
 
-def _headers(status: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
-    if name := _ALWAYS_SENT.get(status):
-        found[name] = {"required": True, **_HEADERS[name]}
-    return found
+def _complete_responses(responses: dict[str, Any]) -> None:
+    for status in _EVERYWHERE:
+        responses.setdefault(str(status), {})
+    for key, response in responses.items():
+        status = int(key)
+        if status >= _FIRST_ERROR and "content" not in response:
+            responses[key] = {"$ref": f"#/components/responses/{_PROBLEMS[status][0]}"}
+        else:
+            response["headers"] = {**_error_headers(status), **response.get("headers", {})}
 
 
-def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter is left out or has a text; that it is optional is not said by its schema."""
-    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
-    if not kinds:
+def _add_schema(components: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Make a schema with a title a component of that name, and return a reference to it."""
+    if "title" not in schema:
         return schema
-    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    schemas = components.setdefault("schemas", {})
+    schemas.update(schema.pop("$defs", {}))
+    schemas[schema["title"]] = schema
+    return {"$ref": REF.format(model=schema["title"])}
+
+
+def _parameter_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter's schema without null, which only a JSON value can be, and without its description."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name not in {"anyOf", "title", "description"}}
+    if not kinds:
+        return rest
     return {**rest, **kinds[0]} if len(kinds) == 1 else {**rest, "anyOf": kinds}
-
-
-def _or_empty(schema: dict[str, Any]) -> dict[str, Any]:
-    """An empty value of a parameter is as good as none."""
-    if "enum" in schema and schema.get("type", "string") == "string":
-        return {**schema, "enum": [*schema["enum"], ""]}
-    said = {name: value for name, value in schema.items() if name in {"title", "description", "default"}}
-    return {**said, "anyOf": [{k: v for k, v in schema.items() if k not in said}, {"const": ""}]}
-
-
-def header_refs(*names: str) -> dict[str, Any]:
-    """Refer to headers of an answer, for routes that document them."""
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -1,7 +1,6 @@
 """A response that is a stream of events (`text/event-stream`, HTML standard 9.2), as long as its client follows."""
 
 import asyncio
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -9,11 +8,12 @@ from contextlib import AbstractAsyncContextManager
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.problems import problem_body
 from app.api.waiting import departure
-from app.domain.feed_event import FeedEvent
 from app.errors import GatewayError
 from app.services.streams import Stream, StreamLimits
+from app.shapes.base import encode
+from app.shapes.event import FeedEvent
+from app.shapes.problem import problem_shape
 
 ABORT = "nanobanana.abort"
 """The name of our server's extension that drops a connection together with all that waits to be sent on it."""
@@ -131,6 +131,5 @@ def _chunks(events: Sequence[FeedEvent]) -> Iterator[bytes]:
 
 
 def _cut(error: GatewayError) -> bytes:
-    """Write why a stream ends; without an id, so that the client resumes after the last event that arrived."""
-    problem = problem_body(error.status, error.code, error.title, error.detail)
-    return f"event: stream.cut\ndata: {json.dumps(problem, separators=(',', ':'))}\n\n".encode()
+    """Return the event that says why a stream ends; without an id, so that clients resume after the last event."""
+    return b"event: stream.cut\ndata: %b\n\n" % encode(problem_shape(error))

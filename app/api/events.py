@@ -1,4 +1,4 @@
-"""Routes that tell what happens: the events of one task, or of all tasks of a project."""
+"""Routes of event streams: of one task, or of all tasks of a project."""
 
 import re
 from typing import Annotated, Any
@@ -6,9 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
-from app.api.dependencies import CurrentCaller, Services, TaskId, bearer, problems
+from app.api.dependencies import CurrentCaller, Services, TaskId, bearer
+from app.api.document import problems
 from app.api.event_stream import EventStream
-from app.api.permissions import ACCESS_TOKEN_PARAMETER
+from app.api.parameters import documented
+from app.api.permissions import ACCESS_TOKEN
 from app.errors import InvalidRequest
 
 router = APIRouter(
@@ -17,25 +19,17 @@ router = APIRouter(
 
 _LARGEST_ID = 2**63 - 1
 _WHOLE_NUMBER: dict[str, Any] = {"pattern": "^[0-9]*$"}
-_EVENT = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "string", "pattern": "^[0-9]+$"},
-        "event": {"type": "string", "examples": ["task.succeeded"]},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": "#/components/schemas/TaskView"},
-        },
-        "retry": {"type": "integer"},
-    },
-}
+_EXAMPLE = (
+    'id: 17\nevent: task.succeeded\ndata: {"id":"task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d","status":"succeeded"}\n\n'
+)
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Each event has `id`, `event` (such as `task.succeeded`) and `data`, the task as JSON.",
-        "content": {"text/event-stream": {"itemSchema": _EVENT}},
+        "description": "Each event has an `id`, an `event` type such as `task.succeeded`, and `data`: the task as it was "
+        "at the event (`Task`) in one line of JSON. A stream that is cut ends with the event `stream.cut`, whose `data` "
+        "is a `Problem`.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
     },
-    204: {"description": "There is nothing more to tell: don't come back."},
+    204: {"description": "There are no more events. Don't reconnect."},
 }
 
 
@@ -44,24 +38,24 @@ def get_last_event_id(
         str | None,
         Header(
             alias="Last-Event-ID",
-            description="Resume after this event; browsers send it by themselves.",
+            description="Resume after this event. Browsers send it when they reconnect.",
             json_schema_extra=_WHOLE_NUMBER,
         ),
     ] = None,
     last_event_id: Annotated[
         str | None,
         Query(
-            description="The same, for clients that can't set headers; the header wins.",
+            description="The same for clients that can't set headers; `Last-Event-ID` takes precedence.",
             json_schema_extra=_WHOLE_NUMBER,
         ),
     ] = None,
 ) -> int | None:
-    """Return after which event to resume, None for none; raises `InvalidRequest`."""
+    """Return the id of the event to resume after, if any; raises `InvalidRequest`."""
     given = {"Last-Event-ID": header or "", "last_event_id": last_event_id or ""}
     wrong = [field for field, text in given.items() if not re.fullmatch(r"[0-9]*", text)]
     if wrong:
-        message = "must be the id of an event, a whole number"
-        raise InvalidRequest("Some parameters are wrong.", [{"field": field, "message": message} for field in wrong])
+        message = "must be an event id, a whole number"
+        raise InvalidRequest("Some parameters are invalid.", [{"field": field, "message": message} for field in wrong])
     text = header or last_event_id
     if not text:
         return None
@@ -77,10 +71,15 @@ LastEventId = Annotated[int | None, Depends(get_last_event_id)]
     status_code=200,
     response_class=EventStream,
     responses={**problems(404), **_RESPONSES},
-    openapi_extra={"parameters": [ACCESS_TOKEN_PARAMETER]},
+    openapi_extra=documented(ACCESS_TOKEN),
 )
-async def follow_task(task_id: TaskId, after: LastEventId, caller: CurrentCaller, services: Services) -> Response:
-    """Follow a task: its events so far, then those to come, until it has ended."""
+async def stream_task_events(
+    task_id: TaskId, after: LastEventId, caller: CurrentCaller, services: Services
+) -> Response:
+    """Stream the events of a task.
+
+    Past events come first, then new ones until the task has finished.
+    """
     return EventStream(services.streams.of_task(caller, task_id, after=after))
 
 
@@ -89,8 +88,11 @@ async def follow_task(task_id: TaskId, after: LastEventId, caller: CurrentCaller
     status_code=200,
     response_class=EventStream,
     responses=_RESPONSES,
-    openapi_extra={"parameters": [ACCESS_TOKEN_PARAMETER]},
+    openapi_extra=documented(ACCESS_TOKEN),
 )
-async def follow_project(after: LastEventId, caller: CurrentCaller, services: Services) -> Response:
-    """Follow all tasks of the project (with a browser token, those of its subject), from now on or from where the last stream ended."""
+async def stream_events(after: LastEventId, caller: CurrentCaller, services: Services) -> Response:
+    """Stream the events of all tasks of the project.
+
+    Begins with new events, or after `Last-Event-ID`. With a browser token, only tasks of its subject are included.
+    """
     return EventStream(services.streams.of_project(caller, after=after))

@@ -1,65 +1,72 @@
-"""Routes for whoever runs the service."""
+"""Routes for operators and orchestrators."""
 
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from pydantic import Field
+from starlette.responses import RedirectResponse, Response
 
+from app.api.response import ShapeResponse
 from app.services.health import HealthCheck
+from app.shapes.base import Omitted, unset
 
 router = APIRouter(tags=["operations"])
 
 
-class UpstreamView(BaseModel):
+@dataclass(slots=True)
+class Health:
+    """The process responds."""
+
+    status: Literal["ok"] = "ok"
+
+
+@dataclass(slots=True)
+class UpstreamReadiness:
     """The upstream as this replica sees it."""
 
     mode: Literal["live", "sandbox"]
-    state: str = Field(examples=["ok", "held"])
-    reason: str | None = Field(None, description="Why the account is held.")
+    state: Annotated[str, Field(description="`ok`, or `held` while the upstream refuses the account.")]
+    reason: Annotated[str | Omitted, Field(description="Why the account is refused.")] = field(default_factory=unset)
 
 
-class HealthView(BaseModel):
+@dataclass(slots=True)
+class Readiness:
     """Whether this replica can do its work."""
 
     status: Literal["ready", "degraded", "unavailable"]
-    database: str = Field(description="`ok`, or what is wrong.")
-    loops: str = Field(description="`ok`, or which are stuck.")
-    upstream: UpstreamView
+    database: Annotated[str, Field(description="`ok`, or what is wrong.")]
+    loops: Annotated[str, Field(description="`ok`, or the background loops that are stuck.")]
+    storage: Annotated[Literal["ok", "unreachable"], Field(description="Whether image storage is reachable.")]
+    upstream: UpstreamReadiness
 
 
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """Tell that the process answers."""
-    return {"status": "ok"}
+async def get_health() -> ShapeResponse[Health]:
+    """Check that the process responds."""
+    return ShapeResponse(Health())
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
-    response_model=HealthView,
-    responses={503: {"model": HealthView, "description": "This replica can't do its work."}},
+    responses={503: {"model": Readiness, "description": "This replica can't do its work."}},
 )
-async def readyz(request: Request) -> Response:
-    """Tell whether this replica can do its work, and which upstream it speaks to."""
+async def get_readiness(request: Request) -> ShapeResponse[Readiness]:
+    """Check whether this replica can do its work."""
     check: HealthCheck = request.scope["state"]["health"]
     health = await check.check()
-    upstream: dict[str, Any] = {"mode": health.upstream_mode, "state": health.upstream_state}
+    upstream = UpstreamReadiness(health.upstream_mode, health.upstream_state)
     if health.upstream_reason:
-        upstream["reason"] = health.upstream_reason
-    body = {
-        "status": health.status,
-        "database": health.database,
-        "loops": health.loops,
-        "storage": health.storage,
-        "upstream": upstream,
-    }
-    headers = {} if health.is_able else {"Retry-After": "5"}
-    return JSONResponse(body, status_code=200 if health.is_able else 503, headers=headers)
+        upstream.reason = health.upstream_reason
+    shape = Readiness(health.status, health.database, health.loops, health.storage, upstream)
+    if health.is_able:
+        return ShapeResponse(shape)
+    return ShapeResponse(shape, 503, {"Retry-After": "5"})
 
 
 @router.get("/", include_in_schema=False)
 async def home() -> Response:
-    """Lead whoever opens the service in a browser to what there is to see."""
+    """Redirect browsers to the API docs."""
     return RedirectResponse("/docs")

@@ -3,10 +3,9 @@
 docs/access.md says the same to people; a test holds the two together.
 """
 
-from typing import Any
-
 from starlette.types import Scope
 
+from app.api.parameters import Parameter
 from app.errors import Forbidden
 from app.services.tasks import Caller
 
@@ -26,15 +25,13 @@ TOKEN_ROUTES = frozenset(
 QUERY_TOKEN_ROUTES = frozenset({("GET", "/v1/tasks/{task_id}/events"), ("GET", "/v1/events")})
 """Where a token may stand in the query: a browser's `EventSource` can't send headers."""
 
-ACCESS_TOKEN = "access_token"  # noqa: S105 -- the parameter's name
-ACCESS_TOKEN_PARAMETER: dict[str, Any] = {
-    "name": ACCESS_TOKEN,
-    "in": "query",
-    "schema": {"type": "string"},
-    "description": "A browser token, where the `Authorization` header can't be sent; that header wins. API keys are "
-    "refused here: addresses end up in logs and histories.",
-}
-"""For the API's document."""
+ACCESS_TOKEN: Parameter[str] = Parameter(
+    "access_token",
+    "query",
+    str,
+    "A browser token, for clients that can't send headers; the `Authorization` header takes precedence. API keys are "
+    "refused here, as URLs end up in logs and browser histories.",
+)
 
 
 def route_of(scope: Scope) -> tuple[str, str]:

@@ -9,12 +9,25 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.event_stream import Sender
+from app.api.parameters import Parameter
 from app.api.waiting import departure
 from app.errors import RangeNotSatisfiable
 from app.services.files import Files, ServedFile
 from app.services.streams import StreamLimits
 
 _RANGE = re.compile(r"bytes=\s*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))\s*", re.IGNORECASE)
+_RANGE_HEADER: Parameter[str] = Parameter(
+    "Range",
+    "header",
+    str,
+    "Return one range of bytes. Several ranges are answered with the whole image.",
+    example="bytes=0-99",
+)
+_IF_RANGE: Parameter[str] = Parameter("If-Range", "header", str, "Ignore `Range` unless this is the current `ETag`.")
+_IF_NONE_MATCH: Parameter[str] = Parameter(
+    "If-None-Match", "header", str, "Return 304 if one of these is the current `ETag`."
+)
+BYTES_PARAMETERS = (_RANGE_HEADER, _IF_RANGE, _IF_NONE_MATCH)
 # Of a client that takes nothing for so long the connection is dropped, as of those who follow events.
 _PATIENCE = StreamLimits()
 _SAFE = {
@@ -50,7 +63,7 @@ async def _respond(
     request: Request, files: Files, file: ServedFile, *, tag: str, name: str, width: int | None, cache: str
 ) -> Response:
     headers = {"ETag": tag, "Cache-Control": cache, **_SAFE}
-    if _is_known(request.headers.getlist("if-none-match"), tag):
+    if _is_known(request.headers.getlist(_IF_NONE_MATCH.name), tag):
         return Response(status_code=304, headers=headers)
     small = await files.thumbnail(file, width) if width is not None else None
     size = file.bytes if small is None else len(small)
@@ -104,8 +117,8 @@ def _is_known(given: list[str], tag: str) -> bool:
 
 def _requested_part(request: Request, size: int, tag: str) -> _Part | None:
     """Return the part of the file that is asked for; None for all of it, also where several parts are asked for."""
-    wanted = request.headers.get("range")
-    if wanted is None or request.method != "GET" or request.headers.get("if-range", tag) != tag:
+    wanted, condition = _RANGE_HEADER.text(request), _IF_RANGE.text(request)
+    if wanted is None or request.method != "GET" or (condition is not None and condition != tag):
         return None
     match = _RANGE.fullmatch(wanted)
     if match is None:

@@ -1,4 +1,4 @@
-"""The body of `POST /v1/tasks`, checked against what the chosen model knows."""
+"""The body of `POST /v1/tasks`, validated against the chosen model."""
 
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -33,7 +33,7 @@ def _http_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         is_http = parts.scheme.lower() in {"http", "https"} and bool(parts.hostname)
-        _ = parts.port  # raises ValueError for a port that is none
+        _ = parts.port  # raises ValueError for an invalid port
     except ValueError:
         is_http = False
     if not is_http or any(character.isspace() or ord(character) < 0x20 for character in text):  # noqa: PLR2004 -- ASCII
@@ -41,14 +41,14 @@ def _http_url(text: str) -> str:
     return text
 
 
-# What the functions above say, for the API's document.
+# The same checks, for the API's document.
 _NO_NUL: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
 _NOT_BLANK: dict[str, Any] = {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
 _HTTP_URL: dict[str, Any] = {"format": "uri"}
 
 
-def _tell_of_keys(schema: dict[str, Any]) -> None:
-    """Say that other keys are refused; from a pattern of keys pydantic makes that others may have any value."""
+def _describe_keys(schema: dict[str, Any]) -> None:
+    """Say that other keys are refused; Pydantic would say that their values can be anything."""
     pairs = schema["anyOf"][0]
     pairs["additionalProperties"] = next(iter(pairs.pop("patternProperties").values()))
     pairs["propertyNames"] = {"minLength": 1, "maxLength": 128, **_NO_NUL}
@@ -64,7 +64,7 @@ Url = Annotated[
 
 def _image_url(text: str) -> str:
     if is_data_uri(text):
-        return text  # what is in it is looked at when it is decoded
+        return text  # checked when it is decoded
     if len(text) > _MAX_URL_CHARACTERS:
         raise ValueError(f"must have at most {_MAX_URL_CHARACTERS} characters")
     return _http_url(_no_nul(text))
@@ -72,12 +72,12 @@ def _image_url(text: str) -> str:
 
 def _few(value: object) -> object:
     if isinstance(value, list) and len(value) > _FEW:
-        raise ValueError("has far too many entries")
+        raise ValueError(f"must have at most {_FEW} entries")
     return value
 
 
 ImageUrl = Annotated[str, Field(json_schema_extra=_HTTP_URL), AfterValidator(_image_url)]
-# Before its entries are looked at: telling what is wrong with each of a hundred thousand takes seconds.
+# Checked before the entries: listing what is wrong with 100,000 of them would take seconds.
 ImageUrls = Annotated[list[ImageUrl], BeforeValidator(_few)]
 Prompt = Annotated[
     str,
@@ -91,33 +91,35 @@ MetadataValue = Annotated[str, Field(max_length=2048, json_schema_extra=_NO_NUL)
 
 
 class TaskRequest(BaseModel):
-    """A task to be made. Parameters that the chosen model lacks are refused, `null` is as good as left out."""
+    """A task to submit. Parameters that the model lacks are refused; `null` is the same as omitting the field."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    prompt: Prompt = Field(description="What to draw.", examples=["a lake at sunset"])
+    prompt: Prompt = Field(description="The image to generate, in words.", examples=["a lake at sunset"])
     model: Literal["nano-banana", "nano-banana-pro", "nano-banana-2"] | None = Field(
-        None, description="`nano-banana` if left out."
+        None, description="The model; `nano-banana` if omitted."
     )
     type: Literal["text_to_image", "image_to_image"] | None = Field(
-        None, description="Follows from `image_urls`; if given, it must agree."
+        None, description="Follows from `image_urls`; if given, it must match."
     )
     image_urls: ImageUrls | None = Field(
         None,
-        description="Input images: http(s) URLs, those of uploads too, or data URIs, which are turned into uploads.",
+        description="Input images: http(s) URLs, including those of uploads, or data URIs, which become uploads.",
     )
-    num_images: Annotated[int, Field(ge=1, le=4), WHOLE] | None = Field(None, description="nano-banana only.")
-    aspect_ratio: str | None = Field(None, description="One of the model's.", examples=["16:9"])
-    watermark: Watermark | None = Field(None, description="nano-banana only.")
-    resolution: str | None = Field(None, description="nano-banana-pro and nano-banana-2: 1K, 2K or 4K.")
-    output_format: str | None = Field(None, description="nano-banana-2 only: png or jpg.")
-    google_search: bool | None = Field(None, description="nano-banana-2 only.")
-    webhook_url: Url | None = Field(None, description="Told of the task's end, see docs/webhooks.md.")
+    num_images: Annotated[int, Field(ge=1, le=4), WHOLE] | None = Field(
+        None, description="How many images to generate."
+    )
+    aspect_ratio: str | None = Field(None, description="Width to height.", examples=["16:9"])
+    watermark: Watermark | None = Field(None, description="Text to put on the images.")
+    resolution: str | None = Field(None, description="Size of the images.")
+    output_format: str | None = Field(None, description="File format of the images.")
+    google_search: bool | None = Field(None, description="Whether the model may search the web.")
+    webhook_url: Url | None = Field(None, description="Receives a signed request when the task finishes.")
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=_MAX_METADATA_PAIRS)] | None = Field(
         None,
-        description="Up to 16 pairs of strings that come back with the task.",
+        description="Up to 16 string pairs that are returned with the task.",
         examples=[{"order": "42"}],
-        json_schema_extra=_tell_of_keys,
+        json_schema_extra=_describe_keys,
     )
 
     @model_validator(mode="after")
@@ -130,27 +132,27 @@ class TaskRequest(BaseModel):
             if value is None:
                 continue
             if name not in spec.defaults:
-                wrong.append((name, f"{chosen.value} has no such parameter"))
+                wrong.append((name, f"{chosen.value} does not have this parameter"))
             elif name in spec.choices and value not in spec.choices[name]:
                 wrong.append((name, f"{chosen.value} allows {', '.join(spec.choices[name])}"))
         urls = self.image_urls or []
         if len(urls) > spec.max_input_images:
-            wrong.append(("image_urls", f"{chosen.value} takes at most {spec.max_input_images} images"))
+            wrong.append(("image_urls", f"{chosen.value} allows at most {spec.max_input_images} images"))
         follows = type_of(urls)
         if self.type is not None and self.type != follows.value:
-            has = "image_urls has images" if follows is TaskType.IMAGE_TO_IMAGE else "there are no image_urls"
-            wrong.append(("type", f"contradicts that {has}"))
+            has = "has images" if follows is TaskType.IMAGE_TO_IMAGE else "is empty"
+            wrong.append(("type", f"must be {follows.value}, as image_urls {has}"))
         if wrong:
             raise _wrong_fields(wrong)
         return self
 
     @property
     def has_data_uris(self) -> bool:
-        """Whether pictures came with the request itself."""
+        """Whether the request itself contains images."""
         return any(is_data_uri(url) for url in self.image_urls or ())
 
     def submission(self) -> Submission:
-        """Return the task's own parameters, complete with defaults."""
+        """Return what to submit, including the defaults of the model's parameters."""
         chosen = Model(self.model or Model.NANO_BANANA)
         task_input: dict[str, Any] = {"prompt": self.prompt, "image_urls": self.image_urls or []}
         for name, default in SPECS[chosen].defaults.items():
@@ -160,7 +162,7 @@ class TaskRequest(BaseModel):
 
 
 def _wrong_fields(wrong: list[tuple[str, str]]) -> ValidationError:
-    """Report fields that are wrong only together, each under its own name."""
+    """Report fields that are invalid only in combination, each under its own name."""
     details = [
         InitErrorDetails(type=PydanticCustomError("wrong_for_model", "{why}", {"why": why}), loc=(name,), input=None)
         for name, why in wrong

@@ -1,17 +1,18 @@
-"""The route where servers get tokens for their pages."""
+"""The route that creates tokens for web pages."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from starlette.responses import Response
 
-from app.api.answer import JsonAnswer
 from app.api.body import WHOLE, read_model
-from app.api.dependencies import CurrentCaller, Services, bearer, problems
-from app.api.task_view import Time
+from app.api.dependencies import CurrentCaller, Services, bearer
+from app.api.document import json_body, problems
+from app.api.response import ShapeResponse
 from app.clock import isoformat
 from app.domain.browser_token import MAX_SUBJECT_CHARACTERS, is_subject
+from app.shapes.base import Time
 
 _MAX_BODY_BYTES = 16 * 1024
 _DEFAULT_SECONDS = 900
@@ -24,46 +25,47 @@ router = APIRouter(prefix="/v1/tokens", tags=["tokens"], dependencies=[Depends(b
 
 def _subject(text: str) -> str:
     if not is_subject(text):
-        raise ValueError("must consist of printable characters, not all of them blank")
+        raise ValueError("must be printable and not blank")
     return text
 
 
 class TokenRequest(BaseModel):
-    """A token to be made. `null` is as good as left out."""
+    """A browser token to create. `null` is the same as omitting the field."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT_CHARACTERS), AfterValidator(_subject)] = Field(
-        description="Whom the token is for, in your words: it sees what was made with tokens of the same subject.",
+        description="The user the token is for, as you name them. It gives access to tasks of the same subject only.",
         examples=["user-7"],
         json_schema_extra={"format": "subject"},
     )
     ttl_seconds: Annotated[int, Field(ge=1, le=_MAX_SECONDS), WHOLE] | None = Field(
-        None, description=f"For how long it is good, {_DEFAULT_SECONDS} if left out."
+        None, description=f"Lifetime in seconds; {_DEFAULT_SECONDS} if omitted."
     )
     max_tasks: Annotated[int, Field(ge=0, le=_MAX_TASKS), WHOLE] | None = Field(
-        None, description=f"How many tasks it may submit, retries included; {_DEFAULT_TASKS} if left out."
+        None, description=f"How many tasks it can submit, retries included; {_DEFAULT_TASKS} if omitted."
     )
 
 
-class TokenView(BaseModel):
-    """A token; nothing can show it again."""
+@dataclass(slots=True)
+class Token:
+    """A browser token. It can't be shown again."""
 
-    token: str = Field(examples=["nbt_WyJ0b2tfMDE5OS…"])
+    token: Annotated[str, Field(examples=["nbt_WyJ0b2tfMDE5OS…"])]
     expires_at: Time
 
 
 @router.post(
     "",
     status_code=201,
-    response_model=TokenView,
     responses=problems(400, 401, 403, 413, 415, 422, 503),
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": TokenRequest.model_json_schema()}}}
-    },
+    openapi_extra=json_body(TokenRequest, examples={"user": {"subject": "user-7"}}),
 )
-async def create(request: Request, caller: CurrentCaller, services: Services) -> Response:
-    """Make a token that a page may hold for one of your users. Takes an API key."""
+async def create_token(request: Request, caller: CurrentCaller, services: Services) -> ShapeResponse[Token]:
+    """Create a browser token for one of your users.
+
+    Requires an API key.
+    """
     body = await read_model(request, TokenRequest, _MAX_BODY_BYTES)
     token, expires_at = services.tokens.make(
         caller,
@@ -71,5 +73,4 @@ async def create(request: Request, caller: CurrentCaller, services: Services) ->
         seconds=_DEFAULT_SECONDS if body.ttl_seconds is None else body.ttl_seconds,
         max_tasks=_DEFAULT_TASKS if body.max_tasks is None else body.max_tasks,
     )
-    answer = {"token": token, "expires_at": isoformat(expires_at)}
-    return JsonAnswer(answer, status_code=201, headers={"Cache-Control": "no-store"})
+    return ShapeResponse(Token(token, isoformat(expires_at)), 201, {"Cache-Control": "no-store"})

@@ -1,66 +1,76 @@
-"""Requests that wait: how they ask for it (`Prefer: wait=N`, RFC 7240, or `?wait=N`), and what if the client leaves."""
+"""Requests that wait (`Prefer: wait=N`, RFC 7240, or `?wait=N`), and clients that leave meanwhile."""
 
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated
 
 from fastapi import Request
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from starlette.types import Receive
 
 from app.api.body import SMALL_BODY_BYTES
-from app.api.headers import header
-from app.errors import InvalidRequest
+from app.api.parameters import Parameter
 
 MAX_SECONDS = 60
 _LONGEST_HEADER = 1_000
 # Quoted strings in one piece, so that what separates preferences and their parameters is told from what they contain.
 _PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|[,;"]|[^,;"]+')
 
-PREFER_PARAMETER: dict[str, Any] = {
-    "name": "Prefer",
-    "in": "header",
-    "schema": {"type": "string"},
-    "description": f"`wait=N`: answer when the task has ended, at the latest after N seconds (at most {MAX_SECONDS}).",
-    "example": "wait=30",
-}
-"""For the API's document, as routes read this header themselves."""
-WAIT_PARAMETER: dict[str, Any] = {
-    "name": "wait",
-    "in": "query",
-    "schema": {"type": "integer", "minimum": 0, "maximum": MAX_SECONDS},
-    "description": "Answer when the task has ended, at the latest after so many seconds.",
-}
-"""Likewise."""
+
+def _whole_number(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,4}", text):
+        raise ValueError("must be a whole number of seconds")
+    return text
+
+
+def _wait_of(preferences: str) -> int | None:
+    for preference in _preferences(preferences):
+        name, _, value = preference.partition("=")
+        if name.strip().lower() == "wait":
+            # If a preference is stated twice, the first counts.
+            digits = re.fullmatch(r'"0*([0-9]+)"|0*([0-9]+)', value.strip())
+            if digits is None:
+                return None
+            number = digits[1] or digits[2]
+            return int(number) if len(number) <= len(str(MAX_SECONDS)) and int(number) < MAX_SECONDS else MAX_SECONDS
+    return None
+
+
+PREFER: Parameter[int | None] = Parameter(
+    "Prefer",
+    "header",
+    Annotated[int | None, BeforeValidator(_wait_of), WithJsonSchema({"type": "string"})],
+    f"`wait=N`: respond when the task has finished, or after N seconds (at most {MAX_SECONDS}).",
+    example="wait=30",
+)
+WAIT: Parameter[int] = Parameter(
+    "wait",
+    "query",
+    Annotated[int, Field(ge=0, le=MAX_SECONDS), BeforeValidator(_whole_number)],
+    "Respond when the task has finished, or after this many seconds with its current state.",
+    example=30,
+)
 
 
 def preferred_wait(request: Request) -> int | None:
-    """Return for how many seconds the `Prefer` header asks to wait, 60 for more; None if it doesn't, or not rightly."""
-    # Looked at first: this is on the way of every submit and every look at a task, and few of them have it.
-    if header(request.scope, b"prefer") is None:
+    """Return the seconds to wait by the `Prefer` header, at most 60; None without a valid preference."""
+    # Checked first: few requests have it.
+    if PREFER.text(request) is None:
         return None
-    values = request.headers.getlist("prefer")
-    preferences = ",".join(values)
-    return _wait_of(preferences) if len(preferences) <= _LONGEST_HEADER else None
+    preferences = ",".join(request.headers.getlist(PREFER.name))
+    return PREFER.parse(preferences) if len(preferences) <= _LONGEST_HEADER else None
 
 
 def requested_wait(request: Request) -> int | None:
-    """Return for how many seconds `?wait=` or, without it, `Prefer` asks to wait; raises `InvalidRequest`."""
-    # Looked at first: this is on the way of every look at a task, and few of them have a query.
-    if not request.scope["query_string"]:
-        return preferred_wait(request)
-    text = request.query_params.get("wait", "")
-    if not text:
-        return preferred_wait(request)
-    if not re.fullmatch(r"[0-9]{1,4}", text) or int(text) > MAX_SECONDS:
-        message = f"must be a whole number of seconds, 0 to {MAX_SECONDS}"
-        raise InvalidRequest("Some parameters are wrong.", [{"field": "wait", "message": message}])
-    return int(text)
+    """Return the seconds to wait by `?wait=` or, without it, `Prefer`; raises `InvalidRequest`."""
+    seconds = WAIT.read(request)
+    return preferred_wait(request) if seconds is None else seconds
 
 
 def applied(seconds: int) -> dict[str, str]:
-    """Return the header that says for how long the service was ready to wait."""
+    """Return the header that confirms how long the service would wait."""
     return {"Preference-Applied": f"wait={seconds}"}
 
 
@@ -82,19 +92,6 @@ async def _until_disconnected(receive: Receive) -> None:
         unread += len(message.get("body", b""))
         if unread > SMALL_BODY_BYTES:
             return
-
-
-def _wait_of(header: str) -> int | None:
-    for preference in _preferences(header):
-        name, _, value = preference.partition("=")
-        if name.strip().lower() == "wait":
-            # Of a preference that is stated twice, the first counts.
-            digits = re.fullmatch(r'"0*([0-9]+)"|0*([0-9]+)', value.strip())
-            if digits is None:
-                return None
-            number = digits[1] or digits[2]
-            return int(number) if len(number) <= len(str(MAX_SECONDS)) and int(number) < MAX_SECONDS else MAX_SECONDS
-    return None
 
 
 def _preferences(header: str) -> Iterator[str]:

@@ -1,85 +1,109 @@
-"""Routes of webhooks to clients: the secret that signs them, and what became of each."""
+"""Routes of webhooks to clients: the secret that signs them, and the log of deliveries."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from starlette.responses import Response
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.answer import JsonAnswer
-from app.api.cursor import decode_cursor, encode_cursor
-from app.api.delivery_view import DeliveryPage, DeliveryView, SecretView, delivery_view
-from app.api.dependencies import TASK_ID, CurrentCaller, Services, bearer, problems
+from app.api.dependencies import TASK_ID, CurrentCaller, Services, bearer
+from app.api.document import problems
+from app.api.pagination import CURSOR, DEFAULT_LIMIT, EmptyIsUnset, Limit, decode_cursor, encode_cursor
+from app.api.response import ShapeResponse
 from app.domain.delivery import DeliveryState
 from app.errors import DeliveryNotFound
+from app.shapes.delivery import Delivery, DeliveryPage, WebhookSecret, delivery_shape
+from app.shapes.event import WebhookMessage
 
 _DELIVERY_ID = re.compile(r"whd_[0-9a-f]{32}")
-_DEFAULT_LIMIT = 50
 
 router = APIRouter(
     prefix="/v1", tags=["webhooks"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
 )
 
-
-def _none_if_empty(value: object) -> object:
-    return None if value == "" else value
-
-
-_Empty = BeforeValidator(_none_if_empty)
+outgoing = APIRouter(tags=["webhooks"])
+"""What this service sends, for the API's document."""
 
 
 class _ListQuery(BaseModel):
-    """The query of the list. An empty value is as good as none."""
+    """The query of the list. An empty value counts as unset."""
 
     model_config = ConfigDict(extra="forbid")
 
-    task_id: Annotated[str | None, _Empty] = Field(
-        None, pattern=f"^{TASK_ID.pattern}$", description="Of this task only."
+    task_id: Annotated[str | None, EmptyIsUnset] = Field(
+        None, pattern=f"^{TASK_ID.pattern}$", description="Only deliveries of this task."
     )
-    state: Annotated[Literal["pending", "delivered", "failed"] | None, _Empty] = None
-    limit: Annotated[
-        int, Field(ge=1, le=200), BeforeValidator(lambda value: _DEFAULT_LIMIT if value == "" else value)
-    ] = _DEFAULT_LIMIT
-    cursor: Annotated[str | None, _Empty] = Field(
-        None, description="`next_cursor` of the page before.", json_schema_extra={"format": "delivery-cursor"}
+    state: Annotated[DeliveryState | None, EmptyIsUnset] = None
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Annotated[str | None, EmptyIsUnset] = Field(
+        None, description=CURSOR, json_schema_extra={"format": "delivery-cursor"}
     )
 
 
-@router.get("/webhook-secret", response_model=SecretView)
-async def get_secret(caller: CurrentCaller, services: Services) -> Response:
-    """Show the secret that the project's webhooks are signed with; the first look makes it."""
+@router.get("/webhook-secret")
+async def get_webhook_secret(caller: CurrentCaller, services: Services) -> ShapeResponse[WebhookSecret]:
+    """Get the secret that signs the project's webhooks.
+
+    The first request creates it.
+    """
     return _secret(await services.webhook_secrets.current(caller.project))
 
 
-@router.post("/webhook-secret/rotate", response_model=SecretView)
-async def rotate_secret(caller: CurrentCaller, services: Services) -> Response:
-    """Make a new secret. For 24 hours webhooks carry the signatures of both."""
+@router.post("/webhook-secret/rotate")
+async def rotate_webhook_secret(caller: CurrentCaller, services: Services) -> ShapeResponse[WebhookSecret]:
+    """Replace the secret that signs the project's webhooks.
+
+    For 24 hours webhooks carry signatures of both secrets.
+    """
     return _secret(await services.webhook_secrets.rotate(caller.project))
 
 
-@router.get("/webhook-deliveries", response_model=DeliveryPage, responses=problems(422))
-async def list_deliveries(query: Annotated[_ListQuery, Query()], caller: CurrentCaller, services: Services) -> Response:
+@router.get("/webhook-deliveries", responses=problems(422))
+async def list_webhook_deliveries(
+    query: Annotated[_ListQuery, Query()], caller: CurrentCaller, services: Services
+) -> ShapeResponse[DeliveryPage]:
     """List webhook deliveries with their attempts, newest first."""
     logs, last_id = await services.deliveries.page(
         caller,
         task_id=query.task_id,
-        state=DeliveryState(query.state) if query.state else None,
+        state=query.state,
         before_id=decode_cursor(query.cursor, _DELIVERY_ID),
         limit=query.limit,
     )
-    return JsonAnswer({"data": [delivery_view(log) for log in logs], "next_cursor": encode_cursor(last_id)})
+    page = DeliveryPage([delivery_shape(log.delivery, log.attempts) for log in logs], encode_cursor(last_id))
+    return ShapeResponse(page)
 
 
-@router.post(
-    "/webhook-deliveries/{delivery_id}/redeliver", status_code=202, response_model=DeliveryView, responses=problems(404)
-)
-async def redeliver(delivery_id: str, caller: CurrentCaller, services: Services) -> Response:
-    """Deliver an event again, at once and then by the schedule, whatever came of it before."""
+@router.post("/webhook-deliveries/{delivery_id}/redeliver", status_code=202, responses=problems(404))
+async def redeliver_webhook(
+    delivery_id: Annotated[str, Path(description="Id of the delivery.")], caller: CurrentCaller, services: Services
+) -> ShapeResponse[Delivery]:
+    """Deliver an event again.
+
+    The first attempt is made at once and later ones by the schedule, whatever the delivery's state.
+    """
     if not _DELIVERY_ID.fullmatch(delivery_id):
         raise DeliveryNotFound("There is no webhook delivery with this id.")
-    return JsonAnswer(delivery_view(await services.deliveries.redeliver(caller, delivery_id)), status_code=202)
+    log = await services.deliveries.redeliver(caller, delivery_id)
+    return ShapeResponse(delivery_shape(log.delivery, log.attempts), 202)
 
 
-def _secret(secret: str) -> Response:
-    return JsonAnswer({"secret": secret}, headers={"Cache-Control": "no-store"})
+@outgoing.post(
+    "task",
+    operation_id="receive_task_webhook",
+    status_code=204,
+    responses={
+        204: {"description": "Confirmed. Any 2xx status confirms."},
+        410: {"description": "No further attempt is made."},
+        "default": {"description": "Sent again later, up to the last attempt of the schedule."},
+    },
+)
+async def receive_task_webhook(message: WebhookMessage) -> None:
+    """Receive the result of a task with a `webhook_url`.
+
+    Sent when the task succeeds, fails or is canceled, and signed by the Standard Webhooks specification.
+    """
+
+
+def _secret(secret: str) -> ShapeResponse[WebhookSecret]:
+    return ShapeResponse(WebhookSecret(secret), headers={"Cache-Control": "no-store"})

@@ -14,14 +14,14 @@ _GET = select(account).where(_IS_THE_ROW)
 _LOCK = _GET.with_for_update()
 
 
-async def get(connection: Connection, *, lock: bool = False) -> Account:
+def get(connection: Connection, *, lock: bool = False) -> Account:
     """Read the account's state, and lock it until the transaction ends if asked to."""
-    row = (await connection.execute(_LOCK if lock else _GET)).one()
+    row = connection.execute(_LOCK if lock else _GET).one()
     error = TaskError(ErrorCode(row.error_code), row.error_message, row.error_upstream_code) if row.error_code else None
     return Account(AccountState(row.state), error, row.until, row.pauses, row.probing)
 
 
-async def save(connection: Connection, state: Account) -> None:
+def save(connection: Connection, state: Account) -> None:
     """Write the account's state."""
     values: dict[str, Any] = {
         "state": state.state.value,
@@ -32,4 +32,4 @@ async def save(connection: Connection, state: Account) -> None:
         "pauses": state.pauses,
         "probing": state.probing,
     }
-    await connection.execute(update(account).where(_IS_THE_ROW).values(**values))
+    connection.execute(update(account).where(_IS_THE_ROW).values(**values))

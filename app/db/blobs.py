@@ -72,7 +72,7 @@ _GO = (
 _REMOVE = delete(blobs).where(blobs.c.hash.in_(_HASHES), blobs.c.is_going)
 
 
-async def reserve(connection: Connection, blob: Blob, *, now: int, until: int) -> bool:
+def reserve(connection: Connection, blob: Blob, *, now: int, until: int) -> bool:
     """See that a blob has a row and is not deleted before then; False if its file is being deleted right now."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     new = dialect.insert(blobs).values(**msgspec.structs.asdict(blob), created_at=now, check_at=until, is_going=False)
@@ -81,58 +81,58 @@ async def reserve(connection: Connection, blob: Blob, *, now: int, until: int) -
     statement = new.on_conflict_do_update(
         index_elements=[blobs.c.hash], set_={**described, "check_at": later}, where=~blobs.c.is_going
     )
-    return bool((await connection.execute(statement)).rowcount)
+    return bool(connection.execute(statement).rowcount)
 
 
-async def adopt(connection: Connection, found: Sequence[Blob], *, now: int) -> None:
+def adopt(connection: Connection, found: Sequence[Blob], *, now: int) -> None:
     """Give rows to files without one, to be looked at now; those that have one are left as they are."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     rows = [{**msgspec.structs.asdict(b), "created_at": now, "check_at": now, "is_going": False} for b in found]
-    await connection.execute(dialect.insert(blobs).on_conflict_do_nothing(), rows)
+    connection.execute(dialect.insert(blobs).on_conflict_do_nothing(), rows)
 
 
-async def lock(connection: Connection, sha256: str) -> bool:
+def lock(connection: Connection, sha256: str) -> bool:
     """Lock a blob that is to be referred to; False if it is gone or going."""
-    row = (await connection.execute(_LOCK, {"hashes": [sha256]})).one_or_none()
+    row = connection.execute(_LOCK, {"hashes": [sha256]}).one_or_none()
     return row is not None and not row.is_going
 
 
-async def release(connection: Connection, hashes: Iterable[str], *, now: int) -> None:
+def release(connection: Connection, hashes: Iterable[str], *, now: int) -> None:
     """Lock blobs of which something is about to refer no longer, and have them looked at."""
     wanted = sorted(set(hashes))
     if wanted:
-        await connection.execute(_LOCK, {"hashes": wanted})
-        await connection.execute(_RELEASE, {"hashes": wanted, "now": now})
+        connection.execute(_LOCK, {"hashes": wanted})
+        connection.execute(_RELEASE, {"hashes": wanted, "now": now})
 
 
-async def is_any_due(connection: Connection, *, now: int) -> bool:
+def is_any_due(connection: Connection, *, now: int) -> bool:
     """Tell whether any blob is to be looked at."""
-    return (await connection.execute(_ANY_DUE, {"now": now})).first() is not None
+    return connection.execute(_ANY_DUE, {"now": now}).first() is not None
 
 
-async def take_unreferenced(connection: Connection, *, now: int, until: int, limit: int) -> tuple[int, list[str]]:
+def take_unreferenced(connection: Connection, *, now: int, until: int, limit: int) -> tuple[int, list[str]]:
     """Look at up to `limit` blobs that are due: those that nothing refers to are going, the caller's until then.
 
     Returns how many were looked at, and the hashes of those that are going.
     """
-    due = [row.hash for row in await connection.execute(_DUE, {"now": now, "at_most": limit})]
+    due = [row.hash for row in connection.execute(_DUE, {"now": now, "at_most": limit})]
     if not due:
         return 0, []
-    kept = sorted(row.hash for row in await connection.execute(_REFERRED_TO, {"hashes": due}))
+    kept = sorted(row.hash for row in connection.execute(_REFERRED_TO, {"hashes": due}))
     going = sorted(set(due).difference(kept))
     if kept:
-        await connection.execute(_KEEP, {"hashes": kept})
+        connection.execute(_KEEP, {"hashes": kept})
     if going:
-        await connection.execute(_GO, {"hashes": going, "until": until})
+        connection.execute(_GO, {"hashes": going, "until": until})
     return len(due), going
 
 
-async def remove(connection: Connection, hashes: Sequence[str]) -> None:
+def remove(connection: Connection, hashes: Sequence[str]) -> None:
     """Delete the rows of blobs whose files are gone."""
-    await connection.execute(_REMOVE, {"hashes": list(hashes)})
+    connection.execute(_REMOVE, {"hashes": list(hashes)})
 
 
-async def unknown(connection: Connection, hashes: Iterable[str]) -> set[str]:
+def unknown(connection: Connection, hashes: Iterable[str]) -> set[str]:
     """Tell which of these hashes have no row."""
     wanted = set(hashes)
-    return wanted - {row.hash for row in await connection.execute(_KNOWN, {"hashes": sorted(wanted)})}
+    return wanted - {row.hash for row in connection.execute(_KNOWN, {"hashes": sorted(wanted)})}

@@ -20,7 +20,6 @@ from sqlalchemy import (
     update,
 )
 
-from app.db import bulk
 from app.db.engine import Connection
 from app.db.schema import webhook_attempts as attempts
 from app.db.schema import webhook_deliveries as deliveries
@@ -28,14 +27,11 @@ from app.domain.delivery import Attempt, Delivery, DeliveryState
 
 KEPT_PER_DELIVERY = 50
 """How many attempts of a delivery are kept; its owner may ask for any number."""
-_NAMES = Delivery.__struct_fields__
 _MUTABLE = ("state", "tries", "attempts", "next_attempt_at", "due_at", "claimed_by")
 _IS_PENDING = deliveries.c.state == literal(DeliveryState.PENDING.value, literal_execute=True)
 _NOW = bindparam("now", type_=BigInteger)
 _AT_MOST = bindparam("at_most", type_=Integer)
 
-ADD = bulk.insert(deliveries, _NAMES)
-"""Adds deliveries."""
 _LOCK = select(deliveries).where(deliveries.c.id == bindparam("row_id")).with_for_update()
 _UPDATE = (
     update(deliveries)
@@ -84,36 +80,31 @@ def to_delivery(row: Row[Any]) -> Delivery:
     return Delivery(**values)
 
 
-async def add(connection: Connection, new: Sequence[Delivery]) -> None:
-    """Insert planned deliveries."""
-    await ADD.execute(connection, new)
-
-
-async def lock(connection: Connection, delivery_id: str) -> Delivery | None:
+def lock(connection: Connection, delivery_id: str) -> Delivery | None:
     """Read one and keep others from changing it until the transaction ends."""
-    row = (await connection.execute(_LOCK, {"row_id": delivery_id})).one_or_none()
+    row = connection.execute(_LOCK, {"row_id": delivery_id}).one_or_none()
     return to_delivery(row) if row else None
 
 
-async def save(connection: Connection, changed: Sequence[Delivery]) -> None:
+def save(connection: Connection, changed: Sequence[Delivery]) -> None:
     """Write what may change of deliveries that this transaction has locked."""
     rows = [{**{name: getattr(d, name) for name in _MUTABLE}, "state": d.state.value, "row_id": d.id} for d in changed]
-    await connection.execute(_UPDATE, rows)
+    connection.execute(_UPDATE, rows)
 
 
-async def hosts(connection: Connection, *, after: str, at_most: int) -> list[tuple[str, int]]:
+def hosts(connection: Connection, *, after: str, at_most: int) -> list[tuple[str, int]]:
     """List up to so many hosts with pending deliveries, in order, after that one, with when their first is due."""
-    rows = await connection.execute(_HOSTS, {"after": after, "at_most": at_most})
+    rows = connection.execute(_HOSTS, {"after": after, "at_most": at_most})
     return [(row.host, row.due_at) for row in rows]
 
 
-async def claimable(connection: Connection, host: str, *, now: int, limit: int) -> list[Delivery]:
+def claimable(connection: Connection, host: str, *, now: int, limit: int) -> list[Delivery]:
     """Lock up to `limit` of a host's due deliveries, the most overdue first, passing over those locked by others."""
-    rows = await connection.execute(_CLAIMABLE, {"of_host": host, "now": now, "at_most": limit})
+    rows = connection.execute(_CLAIMABLE, {"of_host": host, "now": now, "at_most": limit})
     return [to_delivery(row) for row in rows]
 
 
-async def page(
+def page(
     connection: Connection,
     *,
     project: str | None = None,
@@ -132,25 +123,25 @@ async def page(
         statement = statement.where(deliveries.c.state == state.value)
     if before_id is not None:
         statement = statement.where(deliveries.c.id < before_id)
-    rows = await connection.execute(statement.order_by(deliveries.c.id.desc()).limit(limit))
+    rows = connection.execute(statement.order_by(deliveries.c.id.desc()).limit(limit))
     return [to_delivery(row) for row in rows]
 
 
-async def add_attempt(connection: Connection, attempt: Attempt, *, number: int) -> None:
+def add_attempt(connection: Connection, attempt: Attempt, *, number: int) -> None:
     """Keep a delivery's `number`-th attempt, and of its older ones only the newest."""
     row = {field.name: getattr(attempt, field.name) for field in fields(Attempt)}
-    await connection.execute(insert(attempts), row)
+    connection.execute(insert(attempts), row)
     if number > KEPT_PER_DELIVERY:
         of_it = attempts.c.delivery_id == attempt.delivery_id
         kept = select(attempts.c.id).where(of_it).order_by(attempts.c.id.desc()).limit(KEPT_PER_DELIVERY)
-        await connection.execute(delete(attempts).where(of_it, attempts.c.id.not_in(kept.scalar_subquery())))
+        connection.execute(delete(attempts).where(of_it, attempts.c.id.not_in(kept.scalar_subquery())))
 
 
-async def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, list[Attempt]]:
+def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, list[Attempt]]:
     """Read the attempts of deliveries, each one's oldest first."""
     found: dict[str, list[Attempt]] = {delivery_id: [] for delivery_id in delivery_ids}
     if delivery_ids:
-        for row in await connection.execute(_ATTEMPTS, {"delivery_ids": list(delivery_ids)}):
+        for row in connection.execute(_ATTEMPTS, {"delivery_ids": list(delivery_ids)}):
             values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
             del values["id"]
             found[row.delivery_id].append(Attempt(**values))

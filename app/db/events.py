@@ -1,32 +1,13 @@
 """Statements on task events: append-only, numbered in the order in which they are committed."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, String, bindparam, func, literal_column, select
+from sqlalchemy import BigInteger, Integer, String, bindparam, func, select
 
-from app.db import bulk
 from app.db.engine import Connection
 from app.db.schema import events
-from app.domain.event import StoredEvent, TaskEvent
+from app.domain.event import StoredEvent
 
-CHANNEL = "nanobanana_events"
-"""Where PostgreSQL tells all processes of each commit that brought events."""
-# Any constant that nothing else in this database uses.
-_NUMBERING_LOCK = 0x6E616E6F
-_LOCK_AND_NOTIFY = select(
-    func.pg_advisory_xact_lock(literal_column(str(_NUMBERING_LOCK))),
-    func.pg_notify(literal_column(f"'{CHANNEL}'"), literal_column("''")),
-).subquery("locked")
-APPEND = bulk.insert(
-    events, ["task_id", "project", "type", "snapshot", "created_at", "subject"], postgresql_first=_LOCK_AND_NOTIFY
-)
-"""Appends events. To be called last in a transaction: until it ends, no other transaction can append.
-
-On PostgreSQL ids are given out when a row is inserted, but rows appear when their transaction commits; without the lock
-a lower id could appear after a higher one, and a reader that remembers the last id would miss it. There, those who
-listen on `CHANNEL` are told when the transaction commits.
-"""
 _NEWEST = select(func.max(events.c.id))
 _AFTER = (
     select(events)
@@ -39,41 +20,36 @@ _OF_SUBJECT = _OF_PROJECT.where(events.c.subject == bindparam("of_subject", type
 _OF_TASK = _AFTER.where(events.c.task_id == bindparam("of_task", type_=String))
 
 
-async def append(connection: Connection, new: Sequence[TaskEvent]) -> None:
-    """Append events, see `APPEND`."""
-    await APPEND.execute(connection, new)
-
-
-async def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
+def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
     """Read a task's events in order, as mappings of the table's columns."""
-    result = await connection.execute(select(events).where(events.c.task_id == task_id).order_by(events.c.id))
+    result = connection.execute(select(events).where(events.c.task_id == task_id).order_by(events.c.id))
     return [dict(row) for row in result.mappings()]
 
 
-async def newest_id(connection: Connection) -> int:
+def newest_id(connection: Connection) -> int:
     """Read the highest id there is; 0 without events."""
-    return (await connection.execute(_NEWEST)).scalar_one() or 0
+    return connection.execute(_NEWEST).scalar_one() or 0
 
 
-async def after(connection: Connection, last: int, *, limit: int) -> list[StoredEvent]:
+def after(connection: Connection, last: int, *, limit: int) -> list[StoredEvent]:
     """Read up to `limit` events with ids above `last`, in order."""
-    rows = await connection.execute(_AFTER, {"after": last, "at_most": limit})
+    rows = connection.execute(_AFTER, {"after": last, "at_most": limit})
     return [StoredEvent(**row) for row in rows.mappings()]
 
 
-async def of_project_after(
+def of_project_after(
     connection: Connection, project: str, last: int, *, subject: str | None = None, limit: int
 ) -> list[StoredEvent]:
     """Read up to `limit` of a project's (and, if given, subject's) events with ids above `last`, in order."""
     values = {"in_project": project, "after": last, "at_most": limit}
     if subject is None:
-        rows = await connection.execute(_OF_PROJECT, values)
+        rows = connection.execute(_OF_PROJECT, values)
     else:
-        rows = await connection.execute(_OF_SUBJECT, {**values, "of_subject": subject})
+        rows = connection.execute(_OF_SUBJECT, {**values, "of_subject": subject})
     return [StoredEvent(**row) for row in rows.mappings()]
 
 
-async def of_task_after(connection: Connection, task_id: str, last: int, *, limit: int) -> list[StoredEvent]:
+def of_task_after(connection: Connection, task_id: str, last: int, *, limit: int) -> list[StoredEvent]:
     """Read up to `limit` of a task's events with ids above `last`, in order."""
-    rows = await connection.execute(_OF_TASK, {"of_task": task_id, "after": last, "at_most": limit})
+    rows = connection.execute(_OF_TASK, {"of_task": task_id, "after": last, "at_most": limit})
     return [StoredEvent(**row) for row in rows.mappings()]

@@ -7,42 +7,40 @@ from app.db.engine import Connection
 from app.db.schema import facts
 
 
-async def get(connection: Connection, name: str) -> str | None:
+def get(connection: Connection, name: str) -> str | None:
     """Read a fact."""
-    return (await connection.execute(select(facts.c.value).where(facts.c.name == name))).scalar_one_or_none()
+    return connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar_one_or_none()
 
 
-async def put_first(connection: Connection, name: str, value: str) -> str:
+def put_first(connection: Connection, name: str, value: str) -> str:
     """Write a fact unless somebody did so before; returns what holds."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(facts).values(name=name, value=value).on_conflict_do_nothing()
-    await connection.execute(statement)
-    return str((await connection.execute(select(facts.c.value).where(facts.c.name == name))).scalar_one())
+    connection.execute(statement)
+    return str(connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar_one())
 
 
-async def put(connection: Connection, name: str, value: str) -> None:
+def put(connection: Connection, name: str, value: str) -> None:
     """Write a fact, whatever it was before."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     new = dialect.insert(facts).values(name=name, value=value)
-    await connection.execute(
-        new.on_conflict_do_update(index_elements=[facts.c.name], set_={"value": new.excluded.value})
-    )
+    connection.execute(new.on_conflict_do_update(index_elements=[facts.c.name], set_={"value": new.excluded.value}))
 
 
-async def replace(connection: Connection, name: str, old: str, new: str) -> None:
+def replace(connection: Connection, name: str, old: str, new: str) -> None:
     """Write a fact, unless it is not what it was any more."""
     holds = (facts.c.name == name) & (facts.c.value == old)
-    await connection.execute(update(facts).where(holds).values(value=new))
+    connection.execute(update(facts).where(holds).values(value=new))
 
 
-async def revision(connection: Connection) -> str | None:
+def revision(connection: Connection) -> str | None:
     """Read to which migration the database has come."""
-    return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
-async def shared_now(connection: Connection, local_now: int) -> int:
+def shared_now(connection: Connection, local_now: int) -> int:
     """Read a clock that all replicas share, in milliseconds: the PostgreSQL server's, or this process's own."""
     if connection.dialect.name != "postgresql":
         return local_now
     statement = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
-    return int((await connection.execute(statement)).scalar_one())
+    return int(connection.execute(statement).scalar_one())

@@ -12,7 +12,7 @@ from app.db.schema import idempotency_keys as keys
 from app.domain.idempotency import IdempotencyKey, Reservation
 
 
-async def reserve(
+def reserve(
     connection: Connection, wanted: Sequence[Reservation], *, now: int, lifetime: int
 ) -> dict[IdempotencyKey, Reservation]:
     """Reserve each key for its task unless it is taken; returns for each key the reservation that holds.
@@ -22,7 +22,7 @@ async def reserve(
     # In one order for everybody, so that transactions which want the same keys don't wait for each other in a ring.
     ordered = sorted(wanted, key=lambda w: (w.key.project, w.key.subject, w.key.key))
     count, these = len(ordered), _named([w.key for w in ordered])
-    await connection.execute(_drop_expired(count), {**these, "before": now - lifetime})
+    connection.execute(_drop_expired(count), {**these, "before": now - lifetime})
     rows = [
         {
             "project": w.key.project,
@@ -35,29 +35,29 @@ async def reserve(
         for w in ordered
     ]
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    await connection.execute(dialect.insert(keys).on_conflict_do_nothing(), rows)
-    held = (await connection.execute(_read(count), these)).all()
+    connection.execute(dialect.insert(keys).on_conflict_do_nothing(), rows)
+    held = connection.execute(_read(count), these).all()
     found = [Reservation(IdempotencyKey(r.project, r.subject, r.key), r.fingerprint, r.task_id) for r in held]
     return {reservation.key: reservation for reservation in found}
 
 
-async def get(connection: Connection, key: IdempotencyKey) -> Reservation | None:
+def get(connection: Connection, key: IdempotencyKey) -> Reservation | None:
     """Read the reservation of a key, if there is one."""
-    row = (await connection.execute(_read(1), _named([key]))).one_or_none()
+    row = connection.execute(_read(1), _named([key])).one_or_none()
     return Reservation(key, row.fingerprint, row.task_id) if row else None
 
 
-async def release(connection: Connection, reserved: Sequence[IdempotencyKey]) -> None:
+def release(connection: Connection, reserved: Sequence[IdempotencyKey]) -> None:
     """Delete keys that were reserved for nothing."""
-    await connection.execute(_drop(len(reserved)), _named(reserved))
+    connection.execute(_drop(len(reserved)), _named(reserved))
 
 
-async def sweep(connection: Connection, *, before: int, limit: int) -> int:
+def sweep(connection: Connection, *, before: int, limit: int) -> int:
     """Delete up to `limit` keys created before then; returns how many."""
     old = select(keys.c.project, keys.c.subject, keys.c.key).where(keys.c.created_at <= before).limit(limit)
-    found = [IdempotencyKey(row.project, row.subject, row.key) for row in await connection.execute(old)]
+    found = [IdempotencyKey(row.project, row.subject, row.key) for row in connection.execute(old)]
     if found:
-        await connection.execute(_drop(len(found)), _named(found))
+        connection.execute(_drop(len(found)), _named(found))
     return len(found)
 
 

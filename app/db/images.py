@@ -42,47 +42,47 @@ def to_image(row: Row[Any]) -> Image:
     return Image(**values)
 
 
-async def get(connection: Connection, image_id: str) -> Image | None:
+def get(connection: Connection, image_id: str) -> Image | None:
     """Read one image."""
-    row = (await connection.execute(_GET, {"row_id": image_id})).one_or_none()
+    row = connection.execute(_GET, {"row_id": image_id}).one_or_none()
     return to_image(row) if row else None
 
 
-async def lock(connection: Connection, image_id: str, *, skip_locked: bool = False) -> Image | None:
+def lock(connection: Connection, image_id: str, *, skip_locked: bool = False) -> Image | None:
     """Read one and keep others from changing it until the transaction ends; None as well if one is to be skipped."""
     statement = _LOCK_UNLESS_LOCKED if skip_locked else _LOCK
-    row = (await connection.execute(statement, {"row_id": image_id})).one_or_none()
+    row = connection.execute(statement, {"row_id": image_id}).one_or_none()
     return to_image(row) if row else None
 
 
-async def due(connection: Connection, *, now: int, limit: int) -> list[Image]:
+def due(connection: Connection, *, now: int, limit: int) -> list[Image]:
     """Lock up to `limit` pending images that are due, the most overdue first, passing over those locked by others."""
-    rows = await connection.execute(_DUE, {"now": now, "at_most": limit})
+    rows = connection.execute(_DUE, {"now": now, "at_most": limit})
     return [to_image(row) for row in rows]
 
 
-async def release_all(connection: Connection, *, now: int) -> None:
+def release_all(connection: Connection, *, now: int) -> None:
     """End all leases."""
-    await connection.execute(_RELEASE_ALL, {"now": now})
+    connection.execute(_RELEASE_ALL, {"now": now})
 
 
-async def next_due(connection: Connection) -> int | None:
+def next_due(connection: Connection) -> int | None:
     """Tell when the next pending image is due; None without any."""
-    moment: int | None = (await connection.execute(_NEXT)).scalar_one()
+    moment: int | None = connection.execute(_NEXT).scalar_one()
     return moment
 
 
-async def save(connection: Connection, changed: Sequence[Image]) -> None:
+def save(connection: Connection, changed: Sequence[Image]) -> None:
     """Write what may change of images that this transaction has locked."""
     rows = [{**{name: getattr(i, name) for name in _MUTABLE}, "state": i.state.value, "row_id": i.id} for i in changed]
-    await connection.execute(_UPDATE, rows)
+    connection.execute(_UPDATE, rows)
 
 
-async def count_pending(connection: Connection, task_id: str) -> int:
+def count_pending(connection: Connection, task_id: str) -> int:
     """Count a task's images that are neither stored nor given up."""
-    return int((await connection.execute(_PENDING_OF_TASK, {"of_task": task_id})).scalar_one())
+    return int(connection.execute(_PENDING_OF_TASK, {"of_task": task_id}).scalar_one())
 
 
-async def hashes_of(connection: Connection, task_ids: Iterable[str]) -> list[str]:
+def hashes_of(connection: Connection, task_ids: Iterable[str]) -> list[str]:
     """List the files that the images of tasks refer to."""
-    return [row.hash for row in await connection.execute(_HASHES, {"task_ids": sorted(task_ids)})]
+    return [row.hash for row in connection.execute(_HASHES, {"task_ids": sorted(task_ids)})]

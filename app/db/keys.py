@@ -27,42 +27,42 @@ _NOTE_USE = (
 )
 
 
-async def add(connection: Connection, key: ApiKey, key_hash: str) -> bool:
+def add(connection: Connection, key: ApiKey, key_hash: str) -> bool:
     """Insert a key; False if there is one with this hash, perhaps made this very moment by another process."""
     row = {"id": key.id, "project": key.project, "name": key.name, "hash": key_hash, "created_at": key.created_at}
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    result = await connection.execute(dialect.insert(api_keys).values(**row).on_conflict_do_nothing())
+    result = connection.execute(dialect.insert(api_keys).values(**row).on_conflict_do_nothing())
     return result.rowcount == 1
 
 
-async def find(connection: Connection, *, hashes: Sequence[str], ids: Sequence[str]) -> list[tuple[ApiKey, str]]:
+def find(connection: Connection, *, hashes: Sequence[str], ids: Sequence[str]) -> list[tuple[ApiKey, str]]:
     """Find keys by their hashes or their ids, revoked or not; each comes with its hash."""
-    rows = await connection.execute(_FIND, {"hashes": list(hashes), "ids": list(ids)})
+    rows = connection.execute(_FIND, {"hashes": list(hashes), "ids": list(ids)})
     return [(_key(row), row.hash) for row in rows]
 
 
-async def every(connection: Connection) -> list[ApiKey]:
+def every(connection: Connection) -> list[ApiKey]:
     """List all keys, oldest first."""
-    rows = await connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))
+    rows = connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))
     return [_key(row) for row in rows]
 
 
-async def exist(connection: Connection) -> bool:
+def exist(connection: Connection) -> bool:
     """Whether any key ever existed."""
-    return bool((await connection.execute(select(func.count()).select_from(api_keys))).scalar_one())
+    return bool(connection.execute(select(func.count()).select_from(api_keys)).scalar_one())
 
 
-async def revoke(connection: Connection, key_id: str, now: int) -> bool:
+def revoke(connection: Connection, key_id: str, now: int) -> bool:
     """Revoke a key; False if there is none with this id."""
     not_earlier = func.coalesce(api_keys.c.revoked_at, now)
-    result = await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=not_earlier))
+    result = connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=not_earlier))
     return result.rowcount == 1
 
 
-async def note_uses(connection: Connection, uses: Mapping[str, int], *, apart: int) -> None:
+def note_uses(connection: Connection, uses: Mapping[str, int], *, apart: int) -> None:
     """Write when keys (by id) were last used, where what is written is at least `apart` milliseconds older."""
     values = [{"of_id": key_id, "used_at": at, "unless_after": at - apart} for key_id, at in sorted(uses.items())]
-    await connection.execute(_NOTE_USE, values)
+    connection.execute(_NOTE_USE, values)
 
 
 def _key(row: Row[Any]) -> ApiKey:

@@ -22,16 +22,12 @@ async def migrate(database: Database, revision: str = "head") -> None:
     All happens in one transaction under a lock, so that whoever comes second finds nothing left to do. With millions of
     rows it takes minutes, which both have.
     """
-    async with database.migrating() as connection:
-        if connection.dialect.name == "postgresql":
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        await connection.run_sync(_upgrade, revision)
+    await database.migrate(lambda connection: _upgrade(connection, revision))
 
 
 async def rewind(database: Database, revision: str = "base") -> None:
     """Take migrations back down to `revision`."""
-    async with database.migrating() as connection:
-        await connection.run_sync(lambda sync: command.downgrade(_config(sync), revision))
+    await database.migrate(lambda connection: command.downgrade(_config(connection), revision))
 
 
 def head_revision() -> str:
@@ -40,6 +36,8 @@ def head_revision() -> str:
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
     try:
         command.upgrade(_config(connection), revision)
     except CommandError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import asyncpg
 import structlog
 
-from app.db.events import CHANNEL
+from app.db.batches import CHANNEL
 
 _CONNECT_TIMEOUT_SECONDS = 5
 _CHECK_SECONDS = 15

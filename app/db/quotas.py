@@ -23,73 +23,73 @@ _MADE_SINCE = (
 )
 
 
-async def lock(connection: Connection, quotas: Sequence[Quota]) -> dict[str, int]:
+def lock(connection: Connection, quotas: Sequence[Quota]) -> dict[str, int]:
     """Read how much of each quota is used, by its name, and lock that until the transaction ends."""
     names = sorted(quota.name for quota in quotas)
-    found = await _locked(connection, names)
+    found = _locked(connection, names)
     missing = [quota for quota in sorted(quotas, key=lambda quota: quota.name) if quota.name not in found]
     if not missing:
         return found
     rows = [
-        {"name": quota.name, "used": await _made_before(connection, quota), "kept_until": quota.kept_until}
+        {"name": quota.name, "used": _made_before(connection, quota), "kept_until": quota.kept_until}
         for quota in missing
     ]
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    await connection.execute(dialect.insert(counts).on_conflict_do_nothing(), rows)
-    return await _locked(connection, names)
+    connection.execute(dialect.insert(counts).on_conflict_do_nothing(), rows)
+    return _locked(connection, names)
 
 
-async def save(connection: Connection, counted: Mapping[str, int]) -> None:
+def save(connection: Connection, counted: Mapping[str, int]) -> None:
     """Write how much of locked quotas is used."""
-    await connection.execute(_SET, [{"of_name": name, "now_used": count} for name, count in counted.items()])
+    connection.execute(_SET, [{"of_name": name, "now_used": count} for name, count in counted.items()])
 
 
-async def used(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+def used(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     """Read how much of these quotas is used; those of which nothing ever was are left out."""
-    return {row.name: row.used for row in await connection.execute(_USED, {"names": list(names)})}
+    return {row.name: row.used for row in connection.execute(_USED, {"names": list(names)})}
 
 
-async def made_since(connection: Connection, project: str, since: int) -> int:
+def made_since(connection: Connection, project: str, since: int) -> int:
     """Count the tasks that a project has made since then (milliseconds) and not deleted."""
     values = {"of_project": project, "from_id": id_at(since)}
-    return int((await connection.execute(_MADE_SINCE, values)).scalar_one())
+    return int(connection.execute(_MADE_SINCE, values).scalar_one())
 
 
-async def sweep(connection: Connection, *, before: int, limit: int) -> int:
+def sweep(connection: Connection, *, before: int, limit: int) -> int:
     """Delete up to `limit` counts that nobody needs since before then; returns how many."""
     old = select(counts.c.name).where(counts.c.kept_until <= before).limit(limit)
-    names = [row.name for row in await connection.execute(old)]
+    names = [row.name for row in connection.execute(old)]
     if names:
-        await connection.execute(delete(counts).where(counts.c.name.in_(names)))
+        connection.execute(delete(counts).where(counts.c.name.in_(names)))
     return len(names)
 
 
-async def daily_budgets(connection: Connection) -> dict[str, int]:
+def daily_budgets(connection: Connection) -> dict[str, int]:
     """Read how many tasks a day those projects may make that have a budget."""
-    return {row.project: row.daily_tasks for row in await connection.execute(select(budgets))}
+    return {row.project: row.daily_tasks for row in connection.execute(select(budgets))}
 
 
-async def set_daily_budget(connection: Connection, project: str, daily_tasks: int) -> None:
+def set_daily_budget(connection: Connection, project: str, daily_tasks: int) -> None:
     """Give a project a budget."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(budgets).values(project=project, daily_tasks=daily_tasks)
     changed = statement.on_conflict_do_update(index_elements=[budgets.c.project], set_={"daily_tasks": daily_tasks})
-    await connection.execute(changed)
+    connection.execute(changed)
 
 
-async def drop_daily_budget(connection: Connection, project: str) -> None:
+def drop_daily_budget(connection: Connection, project: str) -> None:
     """Take a project's budget away."""
-    await connection.execute(delete(budgets).where(budgets.c.project == project))
+    connection.execute(delete(budgets).where(budgets.c.project == project))
 
 
-async def forget(connection: Connection, name: str) -> None:
+def forget(connection: Connection, name: str) -> None:
     """Forget how much of a quota is used."""
-    await connection.execute(delete(counts).where(counts.c.name == name))
+    connection.execute(delete(counts).where(counts.c.name == name))
 
 
-async def _locked(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    return {row.name: row.used for row in await connection.execute(_LOCK, {"names": list(names)})}
+def _locked(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    return {row.name: row.used for row in connection.execute(_LOCK, {"names": list(names)})}
 
 
-async def _made_before(connection: Connection, quota: Quota) -> int:
-    return 0 if quota.project is None else await made_since(connection, quota.project, quota.counts_since)
+def _made_before(connection: Connection, quota: Quota) -> int:
+    return 0 if quota.project is None else made_since(connection, quota.project, quota.counts_since)

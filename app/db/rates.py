@@ -35,44 +35,44 @@ _RELEASE = (
 )
 
 
-async def ensure(connection: Connection, scope: str, count: int) -> None:
+def ensure(connection: Connection, scope: str, count: int) -> None:
     """Make sure that a scope has at least so many slots; new ones are free."""
     existing = select(func.count()).select_from(rate_slots).where(rate_slots.c.scope == scope)
-    have = int((await connection.execute(existing)).scalar_one())
+    have = int(connection.execute(existing).scalar_one())
     if have < count:
         new = [{"scope": scope, "slot": number, "free_at": 0} for number in range(have, count)]
         dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        await connection.execute(dialect.insert(rate_slots).on_conflict_do_nothing(), new)
+        connection.execute(dialect.insert(rate_slots).on_conflict_do_nothing(), new)
 
 
-async def cap(connection: Connection, scope: str, latest: int) -> None:
+def cap(connection: Connection, scope: str, latest: int) -> None:
     """Free by `latest` what was taken for longer, under another limit or by another clock."""
     too_long = (rate_slots.c.scope == scope) & (rate_slots.c.free_at > latest)
-    await connection.execute(update(rate_slots).where(too_long).values(free_at=latest))
+    connection.execute(update(rate_slots).where(too_long).values(free_at=latest))
 
 
-async def find_free(connection: Connection, scope: str, *, slots: int, wanted: int, now: int) -> list[int]:
+def find_free(connection: Connection, scope: str, *, slots: int, wanted: int, now: int) -> list[int]:
     """Lock up to `wanted` free ones of a scope's first `slots` slots; returns their numbers."""
-    rows = await connection.execute(_FREE, {"in_scope": scope, "slots": slots, "now": now, "wanted": wanted})
+    rows = connection.execute(_FREE, {"in_scope": scope, "slots": slots, "now": now, "wanted": wanted})
     return [row.slot for row in rows]
 
 
-async def occupy(connection: Connection, scope: str, numbers: Sequence[int], until: int) -> None:
+def occupy(connection: Connection, scope: str, numbers: Sequence[int], until: int) -> None:
     """Take slots that `find_free` has found."""
     if numbers:
-        await connection.execute(_OCCUPY, [{"in_scope": scope, "number": n, "until": until} for n in numbers])
+        connection.execute(_OCCUPY, [{"in_scope": scope, "number": n, "until": until} for n in numbers])
 
 
-async def release(connection: Connection, scope: str, number: int, *, held_until: int, free_at: int) -> None:
+def release(connection: Connection, scope: str, number: int, *, held_until: int, free_at: int) -> None:
     """Set when a taken slot is free again, unless its time had run out and somebody else has it."""
     values = {"in_scope": scope, "number": number, "held_until": held_until, "at": free_at}
-    await connection.execute(_RELEASE, [values])
+    connection.execute(_RELEASE, [values])
 
 
-async def next_free(connection: Connection, scope: str, slots: int, *, after: int) -> int | None:
+def next_free(connection: Connection, scope: str, slots: int, *, after: int) -> int | None:
     """When the next slot that is taken now will be free; None if all are free."""
     statement = select(func.min(rate_slots.c.free_at)).where(
         rate_slots.c.scope == scope, rate_slots.c.slot < slots, rate_slots.c.free_at > after
     )
-    free_at: int | None = (await connection.execute(statement)).scalar_one()
+    free_at: int | None = connection.execute(statement).scalar_one()
     return free_at

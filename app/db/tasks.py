@@ -1,9 +1,9 @@
 """Statements on tasks and their images."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from app.db import bulk
+from app.db import sql
 from app.db.engine import Connection
 from app.db.schema import images, tasks, webhook_deliveries
 from app.domain.image import Image
@@ -30,20 +30,7 @@ from app.domain.task import Status, Task, TaskFilter, id_at
 from app.domain.verdict import ErrorCode, TaskError
 
 _COLUMNS = [column.name for column in tasks.c]
-_CONSTANT = "id project subject model type input metadata webhook_url retry_of created_at".split()
-# What else a new task has; nothing else has happened to it yet.
-_NEW = [*_CONSTANT, "status", "updated_at", "not_before", "deadline_at"]
-_NOT_YET = {"attempts": 0, "failures": 0, "asks": 0, "callbacks": 0, "version": 0}
-_ERROR_PATHS = {
-    "error_code": ("error", "code"),
-    "error_message": ("error", "message"),
-    "error_upstream_code": ("error", "upstream_code"),
-}
-# What a movement may change. All of it is written each time, so that all movements are one statement,
-_MUTABLE = [name for name in _COLUMNS if name not in {*_CONSTANT, "version"}]
-# but for successes: they come in crowds, and this is all that most of them change.
-_SUCCEEDED = "status completed_at updated_at ask_at deadline_at callbacks".split()
-_left_by_success = attrgetter("error", *(name for name in _MUTABLE if name not in {*_SUCCEEDED, *_ERROR_PATHS}))
+_ERROR_COLUMNS = ("error_code", "error_message", "error_upstream_code")
 # An id is made a moment after its task's time was read.
 _ID_MARGIN = 60_000
 _IS_QUEUED = tasks.c.status == literal(Status.QUEUED.value, literal_execute=True)
@@ -51,16 +38,14 @@ _IS_SUBMITTING = tasks.c.status == literal(Status.SUBMITTING.value, literal_exec
 _AT_MOST = bindparam("at_most", type_=Integer)
 _NOW = bindparam("now", type_=BigInteger)
 
-# Statements are built once: building one takes longer than running it.
-ADD = bulk.insert(tasks, _NEW, constants=_NOT_YET)
-"""Adds new tasks."""
-_UPDATE = bulk.update(tasks, _MUTABLE, version="version", paths=_ERROR_PATHS)
-_UPDATE_SUCCEEDED = bulk.update(tasks, _SUCCEEDED, version="version")
+_GET_ALL = sql.load("get_tasks")
+_LOCK_ON_POSTGRESQL = sql.load("lock_tasks")
+_GET_IMAGES = sql.load("get_images")
+_decode_tasks = msgspec.json.Decoder(list[Task]).decode
+_decode_images = msgspec.json.Decoder(list[Image]).decode
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
-_GET_ALL = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS)
 _EXISTING = select(tasks.c.id).where(tasks.c.id.in_(bindparam("task_ids", expanding=True)))
 _REMOVE = delete(tasks).where(tasks.c.id.in_(bindparam("task_ids", expanding=True)))
-_LOCK = bulk.read(Task, tasks, key="id", paths=_ERROR_PATHS, is_locking=True)
 _CLAIMABLE = (
     select(tasks)
     .where(
@@ -77,7 +62,7 @@ _CLAIMABLE = (
 _CLAIMED_BY = select(tasks.c.id).where(
     _IS_SUBMITTING, tasks.c.claimed_by == bindparam("name"), tasks.c.claimed_at < bindparam("before")
 )
-_TO_ASK = (
+_TO_POLL = (
     select(tasks)
     .where(tasks.c.ask_at <= _NOW)
     .order_by(tasks.c.ask_at)
@@ -114,13 +99,6 @@ _REMOVABLE = (
     .order_by(tasks.c.id)
     .with_for_update(skip_locked=True)
 )
-# Of an image, what those who look at its task don't see.
-_OF_COPYING = ("hash", "tries", "tried_at", "next_try_at", "claimed_by")
-ADD_IMAGES = bulk.insert(
-    images, ["id", "task_id", "position", "source_url", "state", "reason", "next_try_at"], constants={"tries": 0}
-)
-"""Adds the images of tasks that succeeded."""
-_IMAGES = bulk.read(Image, images, key="task_id", without=_OF_COPYING)
 
 
 def _hop_through_projects() -> Select[tuple[str]]:
@@ -148,7 +126,7 @@ _DEPTH = select(func.count()).select_from(tasks).where(_IS_QUEUED, tasks.c.id > 
 def to_task(row: Row[Any]) -> Task:
     """Turn a row of `tasks` into a `Task`."""
     values = dict(zip(_COLUMNS, row, strict=True))
-    code, message, upstream_code = (values.pop(name) for name in _ERROR_PATHS)
+    code, message, upstream_code = (values.pop(name) for name in _ERROR_COLUMNS)
     values["error"] = TaskError(ErrorCode(code), message, upstream_code) if code else None
     values["model"] = Model(values["model"])
     values["type"] = TaskType(values["type"])
@@ -156,85 +134,53 @@ def to_task(row: Row[Any]) -> Task:
     return Task(**values)
 
 
-async def add(connection: Connection, new: Sequence[Task]) -> None:
-    """Insert new tasks."""
-    await ADD.execute(connection, new)
-
-
-async def get(connection: Connection, task_id: str) -> Task | None:
+def get(connection: Connection, task_id: str) -> Task | None:
     """Read one task."""
-    row = (await connection.execute(_GET, {"task_id": task_id})).one_or_none()
+    row = connection.execute(_GET, {"task_id": task_id}).one_or_none()
     return to_task(row) if row else None
 
 
-async def get_all(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
+def get_all(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Read tasks by their ids; those that don't exist are left out."""
-    return {task.id: task for task in await _GET_ALL.execute(connection, list(task_ids))}
+    document = connection.execute(_GET_ALL(connection), {"ids": sql.as_json(list(task_ids))}).scalar_one()
+    return {task.id: task for task in _decode_tasks(document or "[]")}
 
 
-async def missing(connection: Connection, task_ids: Iterable[str]) -> set[str]:
+def missing(connection: Connection, task_ids: Iterable[str]) -> set[str]:
     """Tell which of these ids no task has (any more)."""
     wanted = set(task_ids)
-    return wanted - {row.id for row in await connection.execute(_EXISTING, {"task_ids": sorted(wanted)})}
+    return wanted - {row.id for row in connection.execute(_EXISTING, {"task_ids": sorted(wanted)})}
 
 
-async def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
+def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     """Read tasks and lock them until the transaction ends, in one order for everybody, so that none deadlock."""
-    return {task.id: task for task in await _LOCK.execute(connection, list(task_ids))}
+    # SQLite has one writer at a time: whoever reads in a transaction for writing has locked everything.
+    statement = _LOCK_ON_POSTGRESQL if connection.dialect.name == "postgresql" else _GET_ALL
+    document = connection.execute(statement(connection), {"ids": sql.as_json(list(task_ids))}).scalar_one()
+    return {task.id: task for task in _decode_tasks(document or "[]")}
 
 
-async def save(
-    connection: Connection, changed: Sequence[Task], before: Mapping[str, Task | None] | None = None
-) -> None:
-    """Write changed tasks by compare-and-set: each must still have the version it was read with.
-
-    Knowing how they were `before`, it may write less of them. Raises `StaleTask` if one has another version (their
-    rows are locked, so none should).
-    """
-    check_saved(await saving(changed, before).execute(connection, changed), changed)
-
-
-def saving(changed: Sequence[Task], before: Mapping[str, Task | None] | None = None) -> bulk.BulkWrite:
-    """Choose the statement that writes changed tasks, for `check_saved` to be called with what it wrote."""
-    is_success = before is not None and all(_has_succeeded(before.get(task.id), task) for task in changed)
-    return _UPDATE_SUCCEEDED if is_success else _UPDATE
-
-
-def check_saved(written: int, changed: Sequence[Task]) -> None:
-    """Raise `StaleTask` if fewer tasks were written than changed."""
-    if written < len(changed):
-        raise StaleTask(f"{len(changed) - written} of {len(changed)} tasks changed under their lock")
-
-
-def _has_succeeded(before: Task | None, after: Task) -> bool:
-    return before is not None and bool(_left_by_success(before) == _left_by_success(after))
-
-
-class StaleTask(Exception):
-    """A task was not as it had been read, although its row was locked."""
-
-
-async def made_before(connection: Connection, moment: int, *, after: str, limit: int) -> list[Row[Any]]:
+def made_before(connection: Connection, moment: int, *, after: str, limit: int) -> list[Row[Any]]:
     """Read up to `limit` tasks made before a moment, oldest first, above an id: `id`, `completed_at`, `is_over`.
 
     Over is what nothing may change any more.
     """
-    rows = await connection.execute(_MADE_BEFORE, {"after": after, "bound": id_at(moment), "at_most": limit})
+    rows = connection.execute(_MADE_BEFORE, {"after": after, "bound": id_at(moment), "at_most": limit})
     return list(rows.all())
 
 
-async def lock_removable(connection: Connection, task_ids: Sequence[str], *, before: int) -> list[str]:
+def lock_removable(connection: Connection, task_ids: Sequence[str], *, before: int) -> list[str]:
     """Lock those of these tasks that ended before then and have nothing more to tell, unless others have them."""
-    rows = await connection.execute(_REMOVABLE, {"task_ids": list(task_ids), "before": before})
+    rows = connection.execute(_REMOVABLE, {"task_ids": list(task_ids), "before": before})
     return [row.id for row in rows]
 
 
-async def remove(connection: Connection, task_ids: Iterable[str]) -> None:
+def remove(connection: Connection, task_ids: Iterable[str]) -> None:
     """Delete tasks with all that hangs on them."""
-    await connection.execute(_REMOVE, {"task_ids": sorted(task_ids)})
+    connection.execute(_REMOVE, {"task_ids": sorted(task_ids)})
 
 
-async def page(
+def page(
     connection: Connection,
     project: str,
     subject: str | None,
@@ -259,61 +205,57 @@ async def page(
     ]
     given = [condition for condition in conditions if condition is not None]
     statement = select(tasks).where(*given).order_by(tasks.c.id.desc()).limit(limit)
-    return [to_task(row) for row in await connection.execute(statement)]
+    return [to_task(row) for row in connection.execute(statement)]
 
 
-async def queued_projects(connection: Connection) -> list[str]:
+def queued_projects(connection: Connection) -> list[str]:
     """List the projects that have queued tasks, by hopping through the index, not by reading the queue."""
-    return [row.project for row in await connection.execute(_QUEUED_PROJECTS)]
+    return [row.project for row in connection.execute(_QUEUED_PROJECTS)]
 
 
-async def claimable(connection: Connection, project: str, *, now: int, limit: int) -> list[Task]:
+def claimable(connection: Connection, project: str, *, now: int, limit: int) -> list[Task]:
     """Lock up to `limit` of a project's queued tasks that are due, oldest first, passing over those locked by others."""
-    rows = await connection.execute(_CLAIMABLE, {"in_project": project, "now": now, "at_most": limit})
+    rows = connection.execute(_CLAIMABLE, {"in_project": project, "now": now, "at_most": limit})
     return [to_task(row) for row in rows]
 
 
-async def claimed_by(connection: Connection, name: str, *, before: int) -> list[str]:
+def claimed_by(connection: Connection, name: str, *, before: int) -> list[str]:
     """List the ids of tasks still being submitted that this process claimed before then."""
-    return [row.id for row in await connection.execute(_CLAIMED_BY, {"name": name, "before": before})]
+    return [row.id for row in connection.execute(_CLAIMED_BY, {"name": name, "before": before})]
 
 
-async def to_ask(connection: Connection, *, now: int, limit: int) -> list[Task]:
-    """Lock up to `limit` tasks about which the upstream is to be asked now, the most overdue first."""
-    return [to_task(row) for row in await connection.execute(_TO_ASK, {"now": now, "at_most": limit})]
+def to_poll(connection: Connection, *, now: int, limit: int) -> list[Task]:
+    """Lock up to `limit` tasks that are due to be polled about, the most overdue first."""
+    return [to_task(row) for row in connection.execute(_TO_POLL, {"now": now, "at_most": limit})]
 
 
-async def lease_question(connection: Connection, task_ids: Sequence[str], *, now: int, until: int) -> None:
-    """Keep others from asking about these tasks until then; no movement, so no version and no event.
+def lease_poll(connection: Connection, task_ids: Sequence[str], *, now: int, until: int) -> None:
+    """Keep others from polling about these tasks until then; no transition, so no version and no event.
 
-    What hastens questions keeps its distance to this one from now on, not only from its answer. Past the deadline
-    only an answer counts as asked (see `overdue`).
+    Expedited polls keep their distance to this one from now on, not only from its reply. Past the deadline only a reply
+    counts as a poll (see `overdue`).
     """
     asked_at = case((tasks.c.deadline_at <= now, tasks.c.asked_at), else_=now)
-    await connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
+    connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
 
 
-async def overdue(connection: Connection, *, now: int, limit: int) -> list[Task]:
-    """Lock up to `limit` tasks past their deadline, without those that still wait for their last question."""
-    return [to_task(row) for row in await connection.execute(_OVERDUE, {"now": now, "at_most": limit})]
+def overdue(connection: Connection, *, now: int, limit: int) -> list[Task]:
+    """Lock up to `limit` tasks past their deadline, except those still waiting for their last poll."""
+    return [to_task(row) for row in connection.execute(_OVERDUE, {"now": now, "at_most": limit})]
 
 
-async def queue_marks(connection: Connection, at_most: int) -> list[tuple[str, int]]:
+def queue_marks(connection: Connection, at_most: int) -> list[tuple[str, int]]:
     """Read ids of queued tasks with their positions, oldest first: all, or evenly spread ones if there are more."""
-    depth = int((await connection.execute(_DEPTH)).scalar_one())
-    rows = await connection.execute(_MARKS, {"step": depth // at_most + 1})
+    depth = int(connection.execute(_DEPTH).scalar_one())
+    rows = connection.execute(_MARKS, {"step": depth // at_most + 1})
     return [(row.id, row.position) for row in rows]
 
 
-async def add_images(connection: Connection, new: Sequence[Image]) -> None:
-    """Insert the images of tasks that succeeded."""
-    await ADD_IMAGES.execute(connection, new)
-
-
-async def images_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list[Image]]:
+def images_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list[Image]]:
     """Read the images of tasks, each task's in the upstream's order, without what only copying needs to know."""
     found: dict[str, list[Image]] = {task_id: [] for task_id in task_ids}
     if task_ids:
-        for image in sorted(await _IMAGES.execute(connection, task_ids), key=lambda image: image.position):
+        document = connection.execute(_GET_IMAGES(connection), {"task_ids": sql.as_json(list(task_ids))}).scalar_one()
+        for image in sorted(_decode_images(document or "[]"), key=lambda image: image.position):
             found[image.task_id].append(image)
     return found

@@ -38,38 +38,38 @@ _FORGOTTEN = (
 _REMOVE = delete(uploads).where(uploads.c.id.in_(_IDS), uploads.c.hash.is_(None))
 
 
-async def add(connection: Connection, upload: Upload) -> None:
+def add(connection: Connection, upload: Upload) -> None:
     """Insert an upload; this transaction must have locked its blob."""
-    await connection.execute(_INSERT, msgspec.structs.asdict(upload))
+    connection.execute(_INSERT, msgspec.structs.asdict(upload))
 
 
-async def get(connection: Connection, upload_id: str) -> Upload | None:
+def get(connection: Connection, upload_id: str) -> Upload | None:
     """Read one upload."""
-    row = (await connection.execute(_GET, {"upload_id": upload_id})).one_or_none()
+    row = connection.execute(_GET, {"upload_id": upload_id}).one_or_none()
     return Upload(**row._mapping) if row else None  # noqa: SLF001 -- SQLAlchemy's public name for it
 
 
-async def hold(connection: Connection, upload_ids: Iterable[str], *, now: int, until: int) -> set[str]:
+def hold(connection: Connection, upload_ids: Iterable[str], *, now: int, until: int) -> set[str]:
     """See that uploads do not expire before then; returns those that were not too late."""
     # In one order for everybody, so that requests that name the same ones don't wait for each other in a ring.
     held = set()
     for upload_id in sorted(set(upload_ids)):
-        held |= {row.id for row in await connection.execute(_HOLD, {"ids": [upload_id], "now": now, "until": until})}
+        held |= {row.id for row in connection.execute(_HOLD, {"ids": [upload_id], "now": now, "until": until})}
     return held
 
 
-async def give_up_expired(connection: Connection, *, now: int, limit: int) -> int:
+def give_up_expired(connection: Connection, *, now: int, limit: int) -> int:
     """Take the bytes from up to `limit` uploads that expired; returns how many."""
-    expired = (await connection.execute(_EXPIRED, {"now": now, "at_most": limit})).all()
+    expired = connection.execute(_EXPIRED, {"now": now, "at_most": limit}).all()
     if expired:
-        await blob_rows.release(connection, [row.hash for row in expired], now=now)
-        await connection.execute(_EMPTY, {"ids": [row.id for row in expired]})
+        blob_rows.release(connection, [row.hash for row in expired], now=now)
+        connection.execute(_EMPTY, {"ids": [row.id for row in expired]})
     return len(expired)
 
 
-async def forget(connection: Connection, *, before: int, limit: int) -> int:
+def forget(connection: Connection, *, before: int, limit: int) -> int:
     """Delete up to `limit` uploads that expired before then; returns how many."""
-    found = [row.id for row in await connection.execute(_FORGOTTEN, {"before": before, "at_most": limit})]
+    found = [row.id for row in connection.execute(_FORGOTTEN, {"before": before, "at_most": limit})]
     if found:
-        await connection.execute(_REMOVE, {"ids": found})
+        connection.execute(_REMOVE, {"ids": found})
     return len(found)

@@ -10,21 +10,21 @@ from app.db.schema import webhook_secrets as secrets
 from app.domain.webhook import WebhookSecret
 
 
-async def get(connection: Connection, project: str) -> WebhookSecret | None:
+def get(connection: Connection, project: str) -> WebhookSecret | None:
     """Read a project's secret, if it has one by now."""
-    row = (await connection.execute(select(secrets).where(secrets.c.project == project))).one_or_none()
+    row = connection.execute(select(secrets).where(secrets.c.project == project)).one_or_none()
     return WebhookSecret(**row._mapping) if row else None  # noqa: SLF001 -- SQLAlchemy's public name for it
 
 
-async def put_first(connection: Connection, secret: WebhookSecret) -> WebhookSecret:
+def put_first(connection: Connection, secret: WebhookSecret) -> WebhookSecret:
     """Write a project's first secret unless somebody did so before; returns what holds."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    await connection.execute(dialect.insert(secrets).values(**asdict(secret)).on_conflict_do_nothing())
-    row = (await connection.execute(select(secrets).where(secrets.c.project == secret.project))).one()
+    connection.execute(dialect.insert(secrets).values(**asdict(secret)).on_conflict_do_nothing())
+    row = connection.execute(select(secrets).where(secrets.c.project == secret.project)).one()
     return WebhookSecret(**row._mapping)  # noqa: SLF001 -- as above
 
 
-async def replace(connection: Connection, old: WebhookSecret, new: WebhookSecret) -> None:
+def replace(connection: Connection, old: WebhookSecret, new: WebhookSecret) -> None:
     """Write a rotated secret, unless the old one does not hold any more."""
     holds = (secrets.c.project == old.project) & (secrets.c.secret == old.secret)
-    await connection.execute(update(secrets).where(holds).values(**asdict(new)))
+    connection.execute(update(secrets).where(holds).values(**asdict(new)))

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from app.domain.image import Image
 from app.domain.task import TERMINAL, Status, Task
+from app.domain.task_state import TaskState
 from app.domain.verdict import ErrorCode, TaskError
 
 IMAGES_SETTLED = "task.images_settled"
@@ -82,6 +83,12 @@ def task_at(task: Task, snapshot: dict[str, Any]) -> Task:
         completed_at=snapshot["completed_at"],
         updated_at=snapshot["updated_at"],
     )
+
+
+def state_at(task: Task, images: Sequence[Image], snapshot: dict[str, Any]) -> TaskState:
+    """Return a task as it was at an event, with its images as they are now if it had succeeded."""
+    then = task_at(task, snapshot)
+    return TaskState(then, images if then.status is Status.SUCCEEDED else [], None)
 
 
 def concludes(event: TaskEvent) -> bool:

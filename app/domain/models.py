@@ -9,7 +9,7 @@ _RESOLUTIONS = ("1K", "2K", "4K")
 
 
 class Model(StrEnum):
-    """Names under which clients ask for a model."""
+    """The models."""
 
     NANO_BANANA = "nano-banana"
     NANO_BANANA_PRO = "nano-banana-pro"
@@ -17,7 +17,7 @@ class Model(StrEnum):
 
 
 class TaskType(StrEnum):
-    """What a task does; follows from whether it has input images."""
+    """Whether a task has input images."""
 
     TEXT_TO_IMAGE = "text_to_image"
     IMAGE_TO_IMAGE = "image_to_image"

@@ -1,6 +1,6 @@
 """What a task is: one row, its states, and what it tells the world.
 
-Who moves a task, and where to, is in `moves.py`; the life as a picture is in docs/architecture.md.
+Its transitions are in `transitions.py`; docs/architecture.md has them as a diagram.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ from app.domain.verdict import GUESSES, TaskError
 
 
 class Status(StrEnum):
-    """The states of a task. The comment names who moves it on."""
+    """The states of a task."""
 
+    # Each comment names what moves the task on.
     QUEUED = "queued"  # the dispatcher claims it; its owner may cancel it; the queue timeout ends it
     SUBMITTING = "submitting"  # the dispatcher holds it; a callback or the task timeout may come first
     PROCESSING = "processing"  # the upstream holds it; callback, poll or task timeout end it

@@ -1,4 +1,4 @@
-"""What the services need of the upstream: two questions, and the answers that the rules understand."""
+"""What the services need of the upstream: two calls, and the replies that the rules understand."""
 
 from typing import Any, Protocol
 
@@ -11,9 +11,9 @@ class Upstream(Protocol):
     """An upstream that can be given tasks. Neither call raises for anything the network or the vendor does."""
 
     async def submit(self, model: Model, task_input: dict[str, Any], callback_url: str) -> SubmitOutcome:
-        """Submit a task once and tell what came of it."""
+        """Submit a task once and return the outcome."""
         ...
 
     async def record_info(self, upstream_task_id: str) -> Report:
-        """Ask what became of a task."""
+        """Poll the state of a task."""
         ...

@@ -6,7 +6,7 @@ import msgspec
 
 
 class ErrorCode(StrEnum):
-    """Why a task failed, as clients see it in `error.code`."""
+    """Why a task failed, for programs."""
 
     INVALID_REQUEST = "invalid_request"
     CONTENT_POLICY = "content_policy"

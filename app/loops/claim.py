@@ -1,41 +1,41 @@
-"""When what waits in the database is taken in hand: on a bell, as places get free, and at least every second."""
+"""Claims due work on a wake-up, as workers become free, and at least every second."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
-from app.loops.crew import Crew
+from app.loops.worker_pool import WorkerPool
 
 T = TypeVar("T")
 
 
 class ClaimLoop(Generic[T]):
-    """Keeps up to `crew` pieces of work under way: tasks to send or ask about, webhooks to post, images to fetch.
+    """Keeps a pool busy: with tasks to send or poll about, webhooks to post, or images to fetch.
 
-    Claims only what it can begin right away. With `gather_seconds` it waits so long for more places to get free while
-    others are busy.
+    Claims only what it can start right away. With `gather_seconds` it waits that long for more workers to become free
+    while others are busy.
     """
 
     def __init__(
         self,
         claim: Callable[[int], Awaitable[Sequence[T]]],
         work: Callable[[T], Coroutine[Any, Any, None]],
-        crew: Crew,
+        pool: WorkerPool,
         *,
         gather_seconds: float = 0.0,
     ) -> None:
         self._claim = claim
         self._work = work
-        self._crew = crew
+        self._pool = pool
         self._gather_seconds = gather_seconds
 
     async def run_once(self) -> int:
         """Claim and start what is due now; returns how many."""
-        if self._crew.free <= 0:
+        if self._pool.free <= 0:
             return 0
-        if self._gather_seconds and self._crew.busy:
+        if self._gather_seconds and self._pool.busy:
             await asyncio.sleep(self._gather_seconds)
-        claimed = await self._claim(self._crew.free)
-        for one in claimed:
-            self._crew.start(self._work(one))
+        claimed = await self._claim(self._pool.free)
+        for item in claimed:
+            self._pool.start(self._work(item))
         return len(claimed)

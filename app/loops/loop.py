@@ -1,4 +1,4 @@
-"""A loop that runs a step on a bell or every so often, survives its errors, and can tell whether it is stuck."""
+"""A loop that runs a step on a wake-up or periodically, survives its errors, and knows whether it is stuck."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from app.errors import ServiceUnavailable
-from app.services.bell import Bell
+from app.writing.wake_up import WakeUp
 
 _log = structlog.get_logger(__name__)
 
@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 class Loop:
     """Calls `run_once` until stopped.
 
-    It is called again at once while it says that it did something (> 0), else when the bell rings or after
+    It is called again at once while it says that it did something (> 0), else on a wake-up or after
     `interval` seconds. While it fails, the pause doubles up to `longest_pause` seconds. The loop counts as stuck when one step takes longer than `stuck_after` seconds.
     """
 
@@ -24,14 +24,14 @@ class Loop:
         name: str,
         run_once: Callable[[], Awaitable[int]],
         *,
-        bell: Bell,
+        wake_up: WakeUp,
         interval: float = 1.0,
         longest_pause: float = 10.0,
         stuck_after: float = 60.0,
     ) -> None:
         self.name = name
         self._run_once = run_once
-        self._bell = bell
+        self._wake_up = wake_up
         self._interval = interval
         self._longest_pause = longest_pause
         self._stuck_after = stuck_after
@@ -47,7 +47,7 @@ class Loop:
     async def stop(self) -> None:
         """Let the step under way finish, then stop."""
         self._stopping = True
-        self._bell.ring()
+        self._wake_up.wake()
         if self._task is not None:
             await self._task
 
@@ -82,10 +82,10 @@ class Loop:
             else:
                 self._step_began = None
                 if not done:
-                    await self._bell.wait(self._interval)
+                    await self._wake_up.wait(self._interval)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait out a pause that bells don't cut short, but a stop does."""
+        """Wait out a pause that wake-ups don't cut short, but a stop does."""
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            await self._bell.wait(left)
+            await self._wake_up.wait(left)

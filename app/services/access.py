@@ -12,9 +12,9 @@ from app.domain.key import DEFAULT_PROJECT, ApiKey, hash_secret, new_key_id, new
 from app.errors import ConfigurationError, Unauthorized
 from app.services.grant import TokenGrant
 from app.services.keyring import Keyring
-from app.services.refresh import Refresh
 from app.services.tasks import Caller
 from app.settings import Settings
+from app.writing.single_flight import Refresh
 
 _KEY = re.compile(r"[\x21-\x7e]{8,200}")
 _ANYBODY = Caller(DEFAULT_PROJECT)
@@ -101,9 +101,8 @@ async def check_start(database: Database, settings: Settings) -> bool:
     """
     if settings.auth is not None:
         return settings.auth == "none"
-    async with database.reading() as connection:
-        if await key_rows.exist(connection):
-            return False
+    if await database.read(key_rows.exist):
+        return False
     if not settings.is_loopback_only:
         raise ConfigurationError(
             "AUTH",
@@ -119,26 +118,22 @@ async def create_key(
     """Create a key; returns it with its secret, which nothing can show again."""
     secret = secret or new_secret()
     key = ApiKey(new_key_id(), project, name, clock.now())
-    async with database.writing() as connection:
-        await key_rows.add(connection, key, hash_secret(secret))
+    await database.write(lambda connection: key_rows.add(connection, key, hash_secret(secret)))
     return key, secret
 
 
 async def ensure_bootstrap_key(database: Database, clock: Clock, secret: str) -> None:
     """Make sure that this very key exists in the default project; one that was revoked stays revoked."""
-    async with database.writing() as connection:
-        key = ApiKey(new_key_id(), DEFAULT_PROJECT, "bootstrap", clock.now())
-        if await key_rows.add(connection, key, hash_secret(secret)):
-            _log.info("bootstrap_key_created", key_id=key.id)
+    key = ApiKey(new_key_id(), DEFAULT_PROJECT, "bootstrap", clock.now())
+    if await database.write(lambda connection: key_rows.add(connection, key, hash_secret(secret))):
+        _log.info("bootstrap_key_created", key_id=key.id)
 
 
 async def list_keys(database: Database) -> list[ApiKey]:
     """List all keys, oldest first."""
-    async with database.reading() as connection:
-        return await key_rows.every(connection)
+    return await database.read(key_rows.every)
 
 
 async def revoke_key(database: Database, clock: Clock, key_id: str) -> bool:
     """Revoke a key; False if there is none with this id."""
-    async with database.writing() as connection:
-        return await key_rows.revoke(connection, key_id, clock.now())
+    return await database.write(lambda connection: key_rows.revoke(connection, key_id, clock.now()))

@@ -13,7 +13,7 @@ from app.domain.browser_token import BrowserToken
 from app.domain.quota import Quota
 from app.domain.rate import RateWindow
 from app.errors import RateLimited
-from app.services.refresh import Refresh
+from app.writing.single_flight import Refresh
 
 
 @dataclass(frozen=True, slots=True)

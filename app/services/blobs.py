@@ -17,9 +17,9 @@ from app.db.engine import Database
 from app.domain.blob import keys_of, original_key
 from app.errors import StorageUnavailable
 from app.imaging.inspect import Picture
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.store import ImageStore, Missing
+from app.writing.unit_of_work import UnitOfWork
 
 RESERVED = 10 * 60_000
 """For how many milliseconds a file may be on its way to the store and its row unreferenced."""
@@ -54,8 +54,8 @@ class Blobs:
             hash=sha256, content_type=picture.content_type, bytes=size, width=picture.width, height=picture.height
         )
 
-        async def reserve(unit: Unit) -> bool:
-            return await blob_rows.reserve(unit.connection, blob, now=unit.now, until=unit.now + RESERVED)
+        def reserve(unit: UnitOfWork) -> bool:
+            return blob_rows.reserve(unit.connection, blob, now=unit.now, until=unit.now + RESERVED)
 
         if not await self._writer.run(reserve, blob=sha256):
             raise BlobGoing("The same picture is being deleted right now.", retry_after=1)
@@ -90,10 +90,8 @@ class Blobs:
 
         until = now + _LEASE
 
-        async def take(unit: Unit) -> tuple[int, list[str]]:
-            return await blob_rows.take_unreferenced(
-                unit.connection, now=unit.now, until=until, limit=_COLLECTED_AT_ONCE
-            )
+        def take(unit: UnitOfWork) -> tuple[int, list[str]]:
+            return blob_rows.take_unreferenced(unit.connection, now=unit.now, until=until, limit=_COLLECTED_AT_ONCE)
 
         looked_at, going = await self._writer.run(take)
         if going:
@@ -137,10 +135,10 @@ class Blobs:
             await self._store.size(_NO_KEY)
 
 
-async def refer(unit: Unit, sha256: str) -> bool:
+def refer(unit: UnitOfWork, sha256: str) -> bool:
     """Lock a kept file's row, so that a row that refers to it can be written in this transaction.
 
     False if the file was collected meanwhile, because more than `RESERVED` ms passed: keep it again. The writer is to be
     told which `blob` it is.
     """
-    return await blob_rows.lock(unit.connection, sha256)
+    return blob_rows.lock(unit.connection, sha256)

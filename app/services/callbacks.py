@@ -6,17 +6,17 @@ from enum import StrEnum
 import structlog
 
 from app.clock import Clock
-from app.domain import moves
+from app.domain import transitions
 from app.domain.callback import CallbackTokens, ReceivedCallback
 from app.domain.policy import Policy
 from app.domain.task import Task
 from app.domain.verdict import Generating, Report, Unreadable
 from app.errors import GatewayError, TaskMismatch, UnknownCallback, UnreadableCallback
-from app.services.bell import Bell
-from app.services.unit import Decision
 from app.services.writer import Writer
 from app.upstream.reports import read_callback
 from app.upstream.scrub import Scrubber
+from app.writing.unit_of_work import Decision
+from app.writing.wake_up import WakeUp
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ _REFUSALS: dict[Answer, Callable[[str], GatewayError]] = {
 
 
 class Callbacks:
-    """Applies callbacks to tasks. `question_due` is rung when one can't be understood."""
+    """Applies callbacks to tasks. `poll_due` wakes when one can't be understood."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Callbacks:
         tokens: CallbackTokens,
         clock: Clock,
         policy: Policy,
-        question_due: Bell,
+        poll_due: WakeUp,
         scrubber: Scrubber,
     ) -> None:
         self._writer = writer
         self._tokens = tokens
         self._clock = clock
         self._policy = policy
-        self._question_due = question_due
+        self._poll_due = poll_due
         self._scrub = scrubber
 
     def task_of(self, token: str) -> str | None:
@@ -79,17 +79,17 @@ class Callbacks:
         def decide(task: Task | None) -> Decision[tuple[Answer, bool]]:
             if task is None:
                 raise UnknownCallback("The task of this callback address is gone.")
-            answer, step = self._judge(task, report, now)
+            answer, transition = self._judge(task, report, now)
             refusal = _REFUSALS.get(answer)
             status = refusal("").status if refusal else 200
             return Decision(
-                (answer, step is not None), step, ReceivedCallback(task.id, now, status, answer.value, kept)
+                (answer, transition is not None), transition, ReceivedCallback(task.id, now, status, answer.value, kept)
             )
 
         answer, has_moved = await self._writer.move(task_id, decide)
         _log.info("callback", task_id=task_id, answer=answer.value, report=type(report).__name__)
         if answer is Answer.UNREADABLE:
-            self._question_due.ring()
+            self._poll_due.wake()
             reason = report.reason if isinstance(report, Unreadable) else ""
             asked = " and the upstream is asked about the task" if has_moved else ""
             raise UnreadableCallback(f"{reason} The body was kept{asked}.")
@@ -97,15 +97,15 @@ class Callbacks:
             raise TaskMismatch("This address belongs to another upstream task than the one the body names.")
         return answer
 
-    def _judge(self, task: Task, report: Report, now: int) -> tuple[Answer, moves.Step | None]:
+    def _judge(self, task: Task, report: Report, now: int) -> tuple[Answer, transitions.Transition | None]:
         if task.is_final:
             return Answer.DUPLICATE, None
         if isinstance(report, Unreadable):
-            return Answer.UNREADABLE, moves.hasten_question(task, report.upstream_task_id, now, self._policy)
-        if moves.names_another_task(task, report):
+            return Answer.UNREADABLE, transitions.expedite_poll(task, report.upstream_task_id, now, self._policy)
+        if transitions.names_another_task(task, report):
             return Answer.MISMATCH, None
         if isinstance(report, Generating):
             # No verdict, but proof that the upstream has the task: worth much if our submit's reply was lost.
             upstream_id = report.upstream_task_id
-            return Answer.RECEIVED, moves.accept(task, upstream_id, now, self._policy) if upstream_id else None
-        return Answer.RECEIVED, moves.conclude(task, report, now)
+            return Answer.RECEIVED, transitions.accept(task, upstream_id, now, self._policy) if upstream_id else None
+        return Answer.RECEIVED, transitions.conclude(task, report, now)

@@ -6,16 +6,16 @@ import structlog
 
 from app.db import deliveries as delivery_rows
 from app.db import tasks as task_rows
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.domain import delivery as rules
 from app.domain.delivery import Attempt, Delivery, DeliveryState
 from app.domain.destination import DestinationRules
 from app.errors import DeliveryNotFound, Forbidden, InvalidRequest
 from app.outbound.webhooks import problem_with
-from app.services.bell import Bell
 from app.services.tasks import Caller
-from app.services.unit import Unit
 from app.services.writer import Writer
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.wake_up import WakeUp
 
 _log = structlog.get_logger(__name__)
 
@@ -29,13 +29,13 @@ class DeliveryLog:
 
 
 class Deliveries:
-    """The clients' side of webhook deliveries. `bell` is rung when one is due."""
+    """The clients' side of webhook deliveries. `wake_up` wakes when one is due."""
 
-    def __init__(self, *, database: Database, writer: Writer, destinations: DestinationRules, bell: Bell) -> None:
+    def __init__(self, *, database: Database, writer: Writer, destinations: DestinationRules, wake_up: WakeUp) -> None:
         self._database = database
         self._writer = writer
         self._destinations = destinations
-        self._bell = bell
+        self._wake_up = wake_up
 
     def check_url(self, caller: Caller, url: str) -> None:
         """Raise `InvalidRequest` for a URL that shows by itself that nothing can or may be delivered to it.
@@ -46,7 +46,7 @@ class Deliveries:
             raise Forbidden("A browser token can't be used with webhook_url.")
         problem = problem_with(url, self._destinations)
         if problem is not None:
-            raise InvalidRequest("Some fields of the body are wrong.", [{"field": "webhook_url", "message": problem}])
+            raise InvalidRequest("Some fields of the body are invalid.", [{"field": "webhook_url", "message": problem}])
 
     async def page(
         self,
@@ -58,31 +58,34 @@ class Deliveries:
         limit: int,
     ) -> tuple[list[DeliveryLog], str | None]:
         """Read a page of deliveries, newest first, and the id after which the next page begins, if there is one."""
-        async with self._database.reading() as connection:
-            if task_id is not None and not caller.owns(await task_rows.get(connection, task_id)):
+
+        def work(connection: Connection) -> tuple[list[DeliveryLog], str | None]:
+            if task_id is not None and not caller.owns(task_rows.get(connection, task_id)):
                 return [], None
             project = caller.project if task_id is None else None
-            found = await delivery_rows.page(
+            found = delivery_rows.page(
                 connection, project=project, task_id=task_id, state=state, before_id=before_id, limit=limit + 1
             )
             shown = found[:limit]
-            attempts = await delivery_rows.attempts_of(connection, [delivery.id for delivery in shown])
-        logs = [DeliveryLog(delivery, attempts[delivery.id]) for delivery in shown]
-        return logs, shown[-1].id if len(found) > limit else None
+            attempts = delivery_rows.attempts_of(connection, [delivery.id for delivery in shown])
+            logs = [DeliveryLog(delivery, attempts[delivery.id]) for delivery in shown]
+            return logs, shown[-1].id if len(found) > limit else None
+
+        return await self._database.read(work)
 
     async def redeliver(self, caller: Caller, delivery_id: str) -> DeliveryLog:
         """Begin a delivery anew, whatever came of it; raises `DeliveryNotFound` for one of somebody else."""
 
-        async def work(unit: Unit) -> DeliveryLog:
-            delivery = await delivery_rows.lock(unit.connection, delivery_id)
+        def work(unit: UnitOfWork) -> DeliveryLog:
+            delivery = delivery_rows.lock(unit.connection, delivery_id)
             if delivery is None or delivery.project != caller.project:
                 raise DeliveryNotFound(f"There is no webhook delivery {delivery_id[:64]}.")
             again = rules.redeliver(delivery, unit.now)
-            await delivery_rows.save(unit.connection, [again])
-            attempts = await delivery_rows.attempts_of(unit.connection, [delivery_id])
+            delivery_rows.save(unit.connection, [again])
+            attempts = delivery_rows.attempts_of(unit.connection, [delivery_id])
             return DeliveryLog(again, attempts[delivery_id])
 
         log = await self._writer.run(work)
         _log.info("webhook_redelivered", delivery_id=delivery_id, task_id=log.delivery.task_id)
-        self._bell.ring()
+        self._wake_up.wake()
         return log

@@ -1,7 +1,7 @@
 """The feed: reads each new event once, for all who listen in this process.
 
-Thousands may wait for a task or follow a project; the table is read once for all of them, when a commit rings or,
-as bells and notices may get lost, every so often. While nobody listens, nothing is read.
+Thousands may wait for a task or follow a project; the table is read once for all of them, when a commit wakes it or,
+as wake-ups and notices may get lost, every so often. While nobody listens, nothing is read.
 """
 
 import asyncio
@@ -9,15 +9,16 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from app.db import events as event_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
 from app.domain.event import StoredEvent
-from app.domain.feed_event import FeedEvent, feed_event
 from app.domain.task import TERMINAL, Status
-from app.services.bell import Bell
 from app.services.listener import Listener
+from app.shapes.event import FeedEvent, feed_event
+from app.writing.wake_up import WakeUp
 
 _EVENTS_AT_ONCE = 250
 _LISTENERS_AT_ONCE = 50
@@ -27,10 +28,10 @@ _ENDINGS = frozenset(f"task.{status.value}" for status in TERMINAL)
 
 
 class Feed:
-    """Hands new events to the listeners they concern. `bell` is what a loop waits for before it calls `look`."""
+    """Hands new events to the listeners they concern. `wake_up` is what a loop waits for before it calls `look`."""
 
     def __init__(self, database: Database, *, base_url: str, census_seconds: float = _CENSUS_SECONDS) -> None:
-        self.bell = Bell()
+        self.wake_up = WakeUp()
         self._database = database
         self._base_url = base_url
         self._of_tasks: dict[str, set[Listener]] = {}
@@ -47,10 +48,10 @@ class Feed:
         """Whether the process is stopping: nobody is told anything any more."""
         return self._is_stopped
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Tell that events may have been committed."""
         if self._last is not None:
-            self.bell.ring()
+            self.wake_up.wake()
 
     def stop(self) -> None:
         """Wake all listeners for the last time, so that open connections don't hold up the end of the process."""
@@ -88,8 +89,7 @@ class Feed:
         if self._last is None:
             async with self._beginning:
                 if self._last is None:
-                    async with self._database.reading() as connection:
-                        self._last = await event_rows.newest_id(connection)
+                    self._last = await self._database.read(event_rows.newest_id)
 
     async def look(self) -> int:
         """Read what is new and hand it out; returns 1 if there may be more right now. Raises `ServiceUnavailable`."""
@@ -97,10 +97,11 @@ class Feed:
             return 0
         before = self._last
         try:
-            async with self._database.reading() as connection:
-                page = await event_rows.after(connection, before, limit=_EVENTS_AT_ONCE)
-                wanted = self._choose(page)
-                told = await self.complete(connection, wanted) if wanted else []
+            page = await self._database.read(
+                lambda connection: event_rows.after(connection, before, limit=_EVENTS_AT_ONCE)
+            )
+            wanted = self._choose(page)
+            told = await self._database.read(lambda connection: self.complete(connection, wanted)) if wanted else []
         except BaseException:
             self._last = None if self._last is None else min(self._last, before)
             raise
@@ -108,11 +109,11 @@ class Feed:
         await self._take_census()
         return int(len(page) == _EVENTS_AT_ONCE)
 
-    async def complete(self, connection: Connection, events: Sequence[StoredEvent]) -> list[FeedEvent]:
+    def complete(self, connection: Connection, events: Sequence[StoredEvent]) -> list[FeedEvent]:
         """Read what belongs to events; those whose task was deleted meanwhile are left out."""
-        tasks = await task_rows.get_all(connection, {event.task_id for event in events})
+        tasks = task_rows.get_all(connection, {event.task_id for event in events})
         done = sorted(task.id for task in tasks.values() if task.status is Status.SUCCEEDED)
-        images = await task_rows.images_of(connection, done)
+        images = task_rows.images_of(connection, done)
         return [
             feed_event(event, tasks[event.task_id], images.get(event.task_id, []), self._base_url)
             for event in events
@@ -161,8 +162,8 @@ class Feed:
         self._next_census = time.monotonic() + self._census_seconds
         watched = list(self._of_tasks)
         for start in range(0, len(watched), _CENSUS_AT_ONCE):
-            async with self._database.reading() as connection:
-                gone = await task_rows.missing(connection, watched[start : start + _CENSUS_AT_ONCE])
+            some = watched[start : start + _CENSUS_AT_ONCE]
+            gone = await self._database.read(partial(task_rows.missing, task_ids=some))
             for task_id in gone:
                 for listener in self._of_tasks.get(task_id, ()):
                     listener.close()

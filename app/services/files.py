@@ -1,4 +1,4 @@
-"""Files to be shown: read part by part from the store, with thumbnails that are made once and kept."""
+"""Stored files for display: read in parts, with thumbnails that are made once and kept."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,9 +13,10 @@ from app.imaging.workshop import Workshop
 from app.services.blobs import Blobs
 from app.storage.spool import Spool
 from app.storage.store import Missing
+from app.writing.single_flight import SingleFlight
 
-_MADE_AT_ONCE = 2
-_MOST_MAKING = 64
+_CONCURRENT_THUMBNAILS = 2
+_MAX_PENDING_THUMBNAILS = 64
 _log = structlog.get_logger(__name__)
 
 
@@ -36,8 +37,8 @@ class Files:
         self._blobs = blobs
         self._workshop = workshop
         self._spool = spool
-        self._making: dict[str, asyncio.Task[bytes]] = {}
-        self._places = asyncio.Semaphore(_MADE_AT_ONCE)
+        self._thumbnails: SingleFlight[str, bytes] = SingleFlight("thumbnail")
+        self._permits = asyncio.Semaphore(_CONCURRENT_THUMBNAILS)
 
     async def open(self, file: ServedFile, start: int, end: int) -> AsyncIterator[bytes]:
         """Begin to read a picture from `start` up to `end` (not included).
@@ -64,24 +65,16 @@ class Files:
             return b"".join([chunk async for chunk in await self._blobs.open(key)])
         except Missing:
             pass
-        making = self._making.get(key)
-        if making is None:
-            if len(self._making) >= _MOST_MAKING:
-                raise ServiceUnavailable("Many thumbnails are being made right now.")
-            making = self._making[key] = asyncio.create_task(self._make(file, width), name=f"thumbnail-{key}")
-            making.add_done_callback(lambda _: self._making.pop(key, None))
-        # Shielded: whoever goes away must not take it from others who asked for the same one.
-        return await asyncio.shield(making)
+        if key not in self._thumbnails and len(self._thumbnails) >= _MAX_PENDING_THUMBNAILS:
+            raise ServiceUnavailable("Many thumbnails are being made right now.")
+        return await self._thumbnails.run(key, lambda: self._make(file, width))
 
     async def aclose(self) -> None:
-        """Break off the making of thumbnails."""
-        making = list(self._making.values())
-        for task in making:
-            task.cancel()
-        await asyncio.gather(*making, return_exceptions=True)
+        """Cancel thumbnails in progress."""
+        await self._thumbnails.aclose()
 
     async def _make(self, file: ServedFile, width: int) -> bytes:
-        async with self._places:
+        async with self._permits:
             with self._spool.file() as path:
                 chunks = await self.open(file, 0, file.bytes)
                 with await asyncio.to_thread(path.open, "wb") as copy:

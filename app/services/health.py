@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import account as account_row
 from app.db import facts
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.db.migrate import head_revision
-from app.domain.account import AccountState
+from app.domain.account import Account, AccountState
 from app.errors import ServiceUnavailable
 from app.services.writer import Writer
 
@@ -25,8 +26,8 @@ class Health:
 
     database: str
     loops: str
-    storage: str
-    upstream_mode: str
+    storage: Literal["ok", "unreachable"]
+    upstream_mode: Literal["live", "sandbox"]
     upstream_state: str
     upstream_reason: str | None
 
@@ -36,7 +37,7 @@ class Health:
         return self.database == "ok" and self.loops == "ok"
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["ready", "degraded", "unavailable"]:
         """The summary: ready, degraded or unavailable."""
         if not self.is_able:
             return "unavailable"
@@ -67,9 +68,7 @@ class HealthCheck:
         state, reason = "ok", None
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                async with self._database.reading() as connection:
-                    revision = await facts.revision(connection)
-                    account = await account_row.get(connection)
+                revision, account = await self._database.read(_revision_and_account)
                 is_writable = await self._writer.is_able()
             database = "ok" if is_writable else "unwritable"
             if revision != self._revision:
@@ -90,3 +89,7 @@ class HealthCheck:
             upstream_state=state,
             upstream_reason=reason,
         )
+
+
+def _revision_and_account(connection: Connection) -> tuple[str | None, Account]:
+    return facts.revision(connection), account_row.get(connection)

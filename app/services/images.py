@@ -1,4 +1,4 @@
-"""Showing images: find the stored copy or fetch it then and there, and make thumbnails."""
+"""Finds the stored copy of an image, fetching it on demand if it is still pending."""
 
 import asyncio
 
@@ -9,30 +9,31 @@ from app.domain import image as rules
 from app.domain.blob import EXTENSIONS
 from app.domain.image import Image, ImageState
 from app.errors import ImageNotFound, ImagePending, ImageUnavailable, ServiceUnavailable, StorageUnavailable
-from app.services.archive import Archive
+from app.services.archiver import Archiver
 from app.services.files import ServedFile
+from app.writing.single_flight import SingleFlight
 
 _PATIENCE_SECONDS = 20.0
-_LOOK_SECONDS = 0.5
-_FETCHED_AT_ONCE = 8
-# Beyond this, a picture that has to be fetched first is answered with 503 at once.
-_MOST_DEMANDED = 200
-_MOST_WAITING = 1_000
+_POLL_SECONDS = 0.5
+_CONCURRENT_FETCHES = 8
+# Beyond these, a request for an image that is still pending gets 503 at once.
+_MAX_FETCHES = 200
+_MAX_WAITERS = 1_000
 
 
 class Images:
-    """Finds images by id. All who ask for one that is pending share one try to fetch it."""
+    """Finds images by id. Concurrent requests for a pending image share one attempt to fetch it."""
 
     def __init__(
-        self, *, database: Database, archive: Archive, clock: Clock, patience_seconds: float = _PATIENCE_SECONDS
+        self, *, database: Database, archiver: Archiver, clock: Clock, patience_seconds: float = _PATIENCE_SECONDS
     ) -> None:
         self._database = database
-        self._archive = archive
+        self._archiver = archiver
         self._clock = clock
         self._patience = patience_seconds
-        self._demands: dict[str, asyncio.Task[None]] = {}
-        self._fetching = asyncio.Semaphore(_FETCHED_AT_ONCE)
-        self._waiting = 0
+        self._fetches: SingleFlight[str, None] = SingleFlight("image-on-demand")
+        self._permits = asyncio.Semaphore(_CONCURRENT_FETCHES)
+        self._waiters = 0
         self._is_stopped = False
 
     async def find(self, image_id: str, leaving: "asyncio.Future[None] | None" = None) -> ServedFile:
@@ -50,28 +51,27 @@ class Images:
         if image.state is ImageState.UNAVAILABLE:
             raise ImageUnavailable(f"There is no copy of this image: {image.reason}")
         if image.hash is None or image.content_type is None or image.bytes is None:
-            if not self._archive.is_storage_reachable:
+            if not self._archiver.is_storage_reachable:
                 raise StorageUnavailable("The store of image bytes can't be used now.")
             raise ImagePending("The image could not be fetched yet.", retry_after=self._wait_of(image))
         name = f"{image.id}.{EXTENSIONS.get(image.content_type, 'bin')}"
         return ServedFile(image.hash, image.content_type, image.bytes, name)
 
     def stop(self) -> None:
-        """Let nobody wait any more: what is fetched out of turn is broken off and put back."""
+        """Answer everyone who waits: fetches on demand are cancelled and put back."""
         self._is_stopped = True
-        for demand in self._demands.values():
-            demand.cancel()
+        self._fetches.cancel()
 
     async def aclose(self) -> None:
-        """Stop, and wait until all is put back."""
+        """Stop, and wait until everything is put back."""
         self.stop()
-        await asyncio.gather(*self._demands.values(), return_exceptions=True)
+        await self._fetches.aclose()
 
     async def _read(self, image_id: str) -> Image | None:
         return await self._database.read(lambda connection: image_rows.get(connection, image_id))
 
     def _wait_of(self, image: Image) -> int:
-        """Tell in how many seconds it may be worth asking again."""
+        """Return after how many seconds another request makes sense."""
         now = self._clock.now()
         again = (image.tried_at or now) + rules.DEMAND_PAUSE
         if image.next_try_at is not None and image.claimed_by is None:
@@ -79,40 +79,36 @@ class Images:
         return max(round((again - now) / 1000), 1)
 
     async def _demand(self, image_id: str, leaving: "asyncio.Future[None] | None") -> None:
-        """Have an image fetched, and wait for that a while."""
+        """Fetch an image, waiting until it is done or patience runs out."""
         if self._is_stopped:
             raise ServiceUnavailable("The service is stopping.")
-        demand = self._demands.get(image_id)
-        if self._waiting >= _MOST_WAITING or (demand is None and len(self._demands) >= _MOST_DEMANDED):
+        is_new = image_id not in self._fetches
+        if self._waiters >= _MAX_WAITERS or (is_new and len(self._fetches) >= _MAX_FETCHES):
             raise ImagePending("Many images are being fetched right now.", retry_after=5)
-        if demand is None:
-            demand = asyncio.create_task(self._obtain(image_id), name=f"demand-{image_id}")
-            self._demands[image_id] = demand
-            demand.add_done_callback(lambda _: self._demands.pop(image_id, None))
-        self._waiting += 1
+        fetch = self._fetches.join(image_id, lambda: self._obtain(image_id))
+        self._waiters += 1
         try:
-            # Not awaited itself: whoever goes away must not break off what others wait for.
-            waited_for = {demand} if leaving is None else {demand, leaving}
+            waited_for = {fetch} if leaving is None else {fetch, leaving}
             await asyncio.wait(waited_for, timeout=self._patience, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._waiting -= 1
-        if demand.done() and not demand.cancelled() and (error := demand.exception()) is not None:
-            raise error
+            self._waiters -= 1
+        if fetch.done() and not fetch.cancelled():
+            fetch.result()
 
     async def _obtain(self, image_id: str) -> None:
-        """Fetch an image unless it was tried just now; if somebody else fetches it, wait for them."""
+        """Fetch an image unless it was tried just now; if something else is fetching it, wait for that."""
         until = asyncio.get_running_loop().time() + self._patience
-        async with self._fetching:
-            taken = await self._archive.claim_out_of_turn(image_id)
+        async with self._permits:
+            taken = await self._archiver.claim_out_of_turn(image_id)
             if taken is not None:
-                await self._archive.fetch(*taken)
+                await self._archiver.fetch(*taken)
                 return
         while asyncio.get_running_loop().time() < until:
-            if (done := self._archive.under_way(image_id)) is not None:
+            if (done := self._archiver.under_way(image_id)) is not None:
                 await done.wait()
                 return
             image = await self._read(image_id)
             if image is None or not image.is_pending or image.claimed_by is None:
                 return
-            # Another process has it in hand.
-            await asyncio.sleep(_LOOK_SECONDS)
+            # Another process has claimed it.
+            await asyncio.sleep(_POLL_SECONDS)

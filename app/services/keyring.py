@@ -10,8 +10,9 @@ from app.db import keys as key_rows
 from app.db.engine import Database
 from app.domain.key import hash_secret
 from app.services.grant import KeyGrant
-from app.services.unit import Unit
 from app.services.writer import Writer
+from app.writing.batch_loader import BatchLoader
+from app.writing.unit_of_work import UnitOfWork
 
 # Together with the pause between two looks less than the second within which a revocation has to take effect.
 _FRESH_SECONDS = 0.8
@@ -48,8 +49,7 @@ class Keyring:
         """Of the keys that were asked for lately: each by its hash and by its id."""
         self._unknown: dict[str, float] = {}
         """What no key has as hash or id and when that was read, oldest first: strangers decide how many there are."""
-        self._wanted: dict[str, asyncio.Future[None]] = {}
-        self._worker: asyncio.Task[None] | None = None
+        self._loader = BatchLoader("keyring", self._read)
         self._noting: asyncio.Task[None] | None = None
 
     async def by_secret(self, secret: str) -> KeyGrant | None:
@@ -89,35 +89,10 @@ class Keyring:
         if grant is None or now - grant.read_at > _FRESH_SECONDS:
             if now - self._unknown.get(name, -math.inf) < _FRESH_SECONDS:
                 return None
-            await self._ask(name)
-            grant = self._grants.get(name)
+            grant = await self._loader.load(name)
         return None if grant is None or grant.is_over else grant
 
-    async def _ask(self, name: str) -> None:
-        """Have a name read; all who come while a read is under way share the next."""
-        read = self._wanted.get(name)
-        if read is None:
-            read = self._wanted[name] = asyncio.get_running_loop().create_future()
-            if self._worker is None:
-                self._worker = asyncio.create_task(self._work(), name="keyring")
-        # Shielded: whoever goes away must not take the answer from others who asked for the same key.
-        await asyncio.shield(read)
-
-    async def _work(self) -> None:
-        while self._wanted:
-            group = {name: self._wanted.pop(name) for name in list(self._wanted)[:_AT_ONCE]}
-            try:
-                await self._read(list(group))
-            except Exception as error:  # noqa: BLE001 -- passed on to those who asked
-                for read in group.values():
-                    read.set_exception(error)
-                    read.exception()  # fetched, lest asyncio complain where everybody has gone away
-            else:
-                for read in group.values():
-                    read.set_result(None)
-        self._worker = None
-
-    async def _read(self, names: Sequence[str]) -> None:
+    async def _read(self, names: Sequence[str]) -> dict[str, KeyGrant]:
         began = self._monotonic()
         # A name is a hash or an id, and none is both.
         found = await self._database.read(lambda connection: key_rows.find(connection, hashes=names, ids=names))
@@ -141,6 +116,7 @@ class Keyring:
             self._unknown[name] = began
             if len(self._unknown) > UNKNOWN_REMEMBERED:
                 del self._unknown[next(iter(self._unknown))]
+        return {name: self._grants[name] for name in names if name in self._grants}
 
     async def _begin_to_note_uses(self, grants: Sequence[KeyGrant]) -> None:
         """Note uses, but hold up no look for long: a writer that waits for a lock must not keep revoked keys alive."""
@@ -158,8 +134,8 @@ class Keyring:
             return
         uses = {grant.key.id: grant.used_at for grant in due}
 
-        async def work(unit: Unit) -> None:
-            await key_rows.note_uses(unit.connection, uses, apart=_NOTED_APART)
+        def work(unit: UnitOfWork) -> None:
+            key_rows.note_uses(unit.connection, uses, apart=_NOTED_APART)
 
         await self._writer.run(work)
         for grant in due:

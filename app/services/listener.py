@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from app.domain.feed_event import FeedEvent
 from app.errors import GatewayError
-from app.services.bell import Bell
 from app.services.tasks import Caller
+from app.shapes.event import FeedEvent
+from app.writing.wake_up import WakeUp
 
 
 class Listener:
@@ -36,7 +36,7 @@ class Listener:
         self.on_close: Callable[[], None] | None = None
         self._most_waiting = most_waiting
         self._waiting: list[FeedEvent] = []
-        self._bell = Bell()
+        self._wake_up = WakeUp()
 
     def hear(self, event: FeedEvent) -> None:
         """Be told of an event."""
@@ -47,12 +47,12 @@ class Listener:
             self._waiting = []
         else:
             self._waiting.append(event)
-        self._bell.ring()
+        self._wake_up.wake()
 
     def close(self) -> None:
         """Hear nothing more: the process stops or the task is gone."""
         self.is_closed = True
-        self._bell.ring()
+        self._wake_up.wake()
         if self.on_close is not None:
             self.on_close()
 
@@ -71,8 +71,8 @@ class Listener:
         """Take what waits, or wait that long for something; empty too if the listener is too slow or closed."""
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
-        # The bell may still sound of something that was taken before.
+        # The wake-up may be for an event that was already taken.
         while not (self._waiting or self.is_too_slow or self.is_closed) and (left := until - clock()) > 0:
-            await self._bell.wait(left)
+            await self._wake_up.wait(left)
         taken, self._waiting = self._waiting, []
         return taken

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from app.clock import Clock
 from app.db import keys as key_rows
 from app.db import quotas as quota_rows
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.domain import quota
 from app.domain.key import DEFAULT_PROJECT
 
@@ -21,26 +21,32 @@ class ProjectUse:
 
 async def set_daily_budget(database: Database, clock: Clock, project: str, daily_tasks: int | None) -> None:
     """Let a project make so many tasks a day (UTC), or as many as it likes."""
-    async with database.writing() as connection:
+
+    def work(connection: Connection) -> None:
         if daily_tasks is not None:
-            await quota_rows.set_daily_budget(connection, project, daily_tasks)
+            quota_rows.set_daily_budget(connection, project, daily_tasks)
             return
-        await quota_rows.drop_daily_budget(connection, project)
-        # Nobody counts from now on; should there be a budget again today, the tasks themselves are counted.
-        await quota_rows.forget(connection, quota.day_name(project, clock.now()))
+        quota_rows.drop_daily_budget(connection, project)
+        # Nothing is counted from now on; if a budget is set again today, the tasks themselves are counted.
+        quota_rows.forget(connection, quota.day_name(project, clock.now()))
+
+    await database.write(work)
 
 
 async def list_projects(database: Database, clock: Clock) -> list[ProjectUse]:
     """List the projects that have a key or a budget, and the default one."""
     now = clock.now()
-    async with database.reading() as connection:
-        budgets = await quota_rows.daily_budgets(connection)
-        names = sorted({DEFAULT_PROJECT, *budgets, *(key.project for key in await key_rows.every(connection))})
-        counted = await quota_rows.used(connection, [quota.day_name(name, now) for name in names])
+
+    def work(connection: Connection) -> list[ProjectUse]:
+        budgets = quota_rows.daily_budgets(connection)
+        names = sorted({DEFAULT_PROJECT, *budgets, *(key.project for key in key_rows.every(connection))})
+        counted = quota_rows.used(connection, [quota.day_name(name, now) for name in names])
         uses = []
         for name in names:
             made = counted.get(quota.day_name(name, now))
             if made is None:
-                made = await quota_rows.made_since(connection, name, quota.day_began(now))
+                made = quota_rows.made_since(connection, name, quota.day_began(now))
             uses.append(ProjectUse(name, budgets.get(name), made))
         return uses
+
+    return await database.read(work)

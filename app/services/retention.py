@@ -5,9 +5,9 @@ import structlog
 from app.clock import Clock
 from app.db import tasks as task_rows
 from app.db.engine import Database
-from app.services.removal import remove_tasks
-from app.services.unit import Unit
 from app.services.writer import Writer
+from app.writing.removal import remove_tasks
+from app.writing.unit_of_work import UnitOfWork
 
 _DAY = 86_400_000
 _LOOKED_AT_ONCE = 500
@@ -53,10 +53,10 @@ class Retention:
         return 0 if is_all else len(looked_at)
 
     async def _remove(self, task_ids: list[str], before: int) -> int:
-        async def work(unit: Unit) -> int:
-            ended = await task_rows.lock_removable(unit.connection, task_ids, before=before)
+        def work(unit: UnitOfWork) -> int:
+            ended = task_rows.lock_removable(unit.connection, task_ids, before=before)
             if ended:
-                await remove_tasks(unit, ended)
+                remove_tasks(unit, ended)
             return len(ended)
 
         return await self._writer.run(work)

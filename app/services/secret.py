@@ -6,7 +6,7 @@ import secrets
 from functools import lru_cache
 
 from app.db import facts
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.errors import ConfigurationError
 from app.settings import Settings
 
@@ -48,8 +48,9 @@ async def check_fingerprint(database: Database, known: list[str]) -> None:
     Raises `ConfigurationError`: callbacks signed by one replica would be refused by another.
     """
     fingerprints = [_fingerprint(secret) for secret in known]
-    async with database.writing() as connection:
-        recorded = await facts.put_first(connection, _FACT, fingerprints[0])
+
+    def work(connection: Connection) -> None:
+        recorded = facts.put_first(connection, _FACT, fingerprints[0])
         if recorded not in fingerprints:
             raise ConfigurationError(
                 "SECRET_KEY",
@@ -57,7 +58,9 @@ async def check_fingerprint(database: Database, known: list[str]) -> None:
                 "set the same on every replica; to change it, follow 'Rotating SECRET_KEY' in the README",
             )
         if recorded != fingerprints[0]:
-            await facts.replace(connection, _FACT, recorded, fingerprints[0])
+            facts.replace(connection, _FACT, recorded, fingerprints[0])
+
+    await database.write(work)
 
 
 @lru_cache(maxsize=16)

@@ -8,11 +8,11 @@ from app.db import events as event_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
 from app.domain.event import StoredEvent, is_concluded
-from app.domain.feed_event import FeedEvent
 from app.errors import GatewayError, ServiceUnavailable, SlowReader, TaskNotFound, TooManyStreams
 from app.services.feed import Feed
 from app.services.listener import Listener
 from app.services.tasks import Caller
+from app.shapes.event import FeedEvent
 
 _REPLAYED_AT_ONCE = 100
 
@@ -94,11 +94,14 @@ class Stream:
         follows the last page without a gap, unless it was too much to hold: then there is one more page.
         """
         self._listener.clear()
-        async with self._database.reading() as connection:
+
+        def work(connection: Connection) -> tuple[bool, list[StoredEvent], list[FeedEvent]]:
             # First: an end that shows here is in the page as well.
-            has_ended = await self._has_ended(connection)
-            page = await self._page(connection)
-            told = await self._feed.complete(connection, page)
+            has_ended = self._has_ended(connection)
+            page = self._page(connection)
+            return has_ended, page, self._feed.complete(connection, page)
+
+        has_ended, page, told = await self._database.read(work)
         if page:
             self.position = page[-1].id
         if len(page) < _REPLAYED_AT_ONCE and not self._listener.is_too_slow:
@@ -107,20 +110,20 @@ class Stream:
             self.is_over = self._listener.task_id is not None and (has_ended or ends_here)
         return [event for event in told if self._listener.owns(event.state.task)]
 
-    async def _has_ended(self, connection: Connection) -> bool:
+    def _has_ended(self, connection: Connection) -> bool:
         if self._listener.task_id is None:
             return False
-        task = await task_rows.get(connection, self._listener.task_id)
+        task = task_rows.get(connection, self._listener.task_id)
         if task is None or not self._listener.owns(task):
             raise _gone(self._listener)
-        images = await task_rows.images_of(connection, [task.id]) if task.is_terminal else {}
+        images = task_rows.images_of(connection, [task.id]) if task.is_terminal else {}
         return is_concluded(task, images.get(task.id, []))
 
-    async def _page(self, connection: Connection) -> list[StoredEvent]:
+    def _page(self, connection: Connection) -> list[StoredEvent]:
         listener, after = self._listener, self.position
         if listener.task_id is not None:
-            return await event_rows.of_task_after(connection, listener.task_id, after, limit=_REPLAYED_AT_ONCE)
-        return await event_rows.of_project_after(
+            return event_rows.of_task_after(connection, listener.task_id, after, limit=_REPLAYED_AT_ONCE)
+        return event_rows.of_project_after(
             connection, listener.project, after, subject=listener.subject, limit=_REPLAYED_AT_ONCE
         )
 
@@ -175,8 +178,7 @@ class Streams:
             self.count -= 1
 
     async def _newest_id(self) -> int:
-        async with self._database.reading() as connection:
-            return await event_rows.newest_id(connection)
+        return await self._database.read(event_rows.newest_id)
 
 
 def _gone(listener: Listener) -> TaskNotFound:

@@ -4,8 +4,8 @@ from app.clock import Clock
 from app.db import idempotency as idempotency_rows
 from app.db import quotas as quota_rows
 from app.domain.idempotency import LIFETIME
-from app.services.unit import Unit
 from app.services.writer import Writer
+from app.writing.unit_of_work import UnitOfWork
 
 _AT_ONCE = 200
 
@@ -21,8 +21,8 @@ class Sweep:
         """Delete one batch of keys past their lifetime; returns how many."""
         before = self._clock.now() - LIFETIME
 
-        async def work(unit: Unit) -> int:
-            return await idempotency_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
+        def work(unit: UnitOfWork) -> int:
+            return idempotency_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
 
         return await self._writer.run(work)
 
@@ -30,7 +30,7 @@ class Sweep:
         """Delete one batch of what was counted for quotas that are over; returns how many."""
         before = self._clock.now()
 
-        async def work(unit: Unit) -> int:
-            return await quota_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
+        def work(unit: UnitOfWork) -> int:
+            return quota_rows.sweep(unit.connection, before=before, limit=_AT_ONCE)
 
         return await self._writer.run(work)

@@ -13,7 +13,7 @@ from app.db import callbacks as callback_rows
 from app.db import idempotency as idempotency_rows
 from app.db import tasks as task_rows
 from app.db.engine import Connection, Database
-from app.domain import moves
+from app.domain import transitions
 from app.domain.browser_token import BrowserToken
 from app.domain.callback import ReceivedCallback
 from app.domain.idempotency import IdempotencyKey, Reservation, fingerprint
@@ -36,10 +36,10 @@ from app.errors import (
 )
 from app.services.admission import Admission
 from app.services.grant import Grant, OnEnd
-from app.services.lookup import Lookup
 from app.services.positions import QueuePositions
-from app.services.unit import Decision
+from app.services.task_loader import TaskLoader
 from app.services.writer import Writer
+from app.writing.unit_of_work import Decision
 
 _log = structlog.get_logger(__name__)
 
@@ -108,7 +108,7 @@ class Tasks:
         self._policy = policy
         self._admission = admission
         self._positions = QueuePositions(database)
-        self._lookup = Lookup(database)
+        self._loader = TaskLoader(database)
 
     async def submit(
         self, caller: Caller, submission: Submission, idempotency_key: str | None = None
@@ -168,8 +168,7 @@ class Tasks:
             # A repeated request is answered with its task, whatever has expired since.
             if reservation is None:
                 raise
-            async with self._database.reading() as connection:
-                held = await idempotency_rows.get(connection, reservation.key)
+            held = await self._database.read(lambda connection: idempotency_rows.get(connection, reservation.key))
             if held is None:
                 raise
 
@@ -193,11 +192,11 @@ class Tasks:
     ) -> tuple[list[TaskState], str | None]:
         """Read a page of tasks, newest first, and the id after which the next page begins, if there is one."""
 
-        async def work(connection: Connection) -> tuple[list[Task], dict[str, list[Image]]]:
-            found = await task_rows.page(
+        def work(connection: Connection) -> tuple[list[Task], dict[str, list[Image]]]:
+            found = task_rows.page(
                 connection, caller.project, caller.subject, wanted, before_id=before_id, limit=limit + 1
             )
-            return found, await _images_of(connection, found[:limit])
+            return found, _images_of(connection, found[:limit])
 
         found, images = await self._database.read(work)
         shown = found[:limit]
@@ -209,10 +208,10 @@ class Tasks:
         def decide(task: Task | None) -> Decision[Task]:
             if task is None or not caller.owns(task):
                 raise _not_found(task_id)
-            step = moves.cancel(task, self._clock.now())
-            if step is None:
+            transition = transitions.cancel(task, self._clock.now())
+            if transition is None:
                 raise NotCancelable(f"The task is {task.status.value}; only a queued task can be canceled.")
-            return Decision(step.task, step)
+            return Decision(transition.task, transition)
 
         canceled = await self._writer.move(task_id, decide)
         _log.info("task_canceled", task_id=task_id)
@@ -237,13 +236,16 @@ class Tasks:
 
     async def _replay_of_retry(self, caller: Caller, task_id: str, idempotency_key: str) -> TaskState | None:
         """Find what an earlier retry with this key made, whatever has become of the old task since."""
-        async with self._database.reading() as connection:
-            held = await idempotency_rows.get(connection, _key(caller, idempotency_key))
-            made = await task_rows.get(connection, held.task_id) if held else None
+
+        def work(connection: Connection) -> tuple[Task, dict[str, list[Image]]] | None:
+            held = idempotency_rows.get(connection, _key(caller, idempotency_key))
+            made = task_rows.get(connection, held.task_id) if held else None
             if made is None or made.retry_of != task_id or not caller.owns(made):
                 return None
-            images = await _images_of(connection, [made])
-        return (await self._states([made], images))[0]
+            return made, _images_of(connection, [made])
+
+        found = await self._database.read(work)
+        return None if found is None else (await self._states([found[0]], found[1]))[0]
 
     async def delete(self, caller: Caller, task_id: str) -> None:
         """Delete a task that has ended, with all that hangs on it; raises `NotDeletable` while it has not."""
@@ -260,13 +262,16 @@ class Tasks:
 
     async def callbacks(self, caller: Caller, task_id: str) -> list[ReceivedCallback]:
         """Read what arrived at the task's callback address, newest first."""
-        async with self._database.reading() as connection:
-            if not caller.owns(await task_rows.get(connection, task_id)):
+
+        def work(connection: Connection) -> list[ReceivedCallback]:
+            if not caller.owns(task_rows.get(connection, task_id)):
                 raise _not_found(task_id)
-            return await callback_rows.of_task(connection, task_id)
+            return callback_rows.of_task(connection, task_id)
+
+        return await self._database.read(work)
 
     async def _state(self, task_id: str) -> TaskState | None:
-        found = await self._lookup.get(task_id)
+        found = await self._loader.load(task_id)
         if found is None:
             return None
         task, images = found
@@ -278,8 +283,8 @@ class Tasks:
         return [TaskState(task, images.get(task.id, []), positions.get(task.id)) for task in tasks]
 
 
-async def _images_of(connection: Connection, tasks: list[Task]) -> dict[str, list[Image]]:
-    return await task_rows.images_of(connection, [task.id for task in tasks if task.status is Status.SUCCEEDED])
+def _images_of(connection: Connection, tasks: list[Task]) -> dict[str, list[Image]]:
+    return task_rows.images_of(connection, [task.id for task in tasks if task.status is Status.SUCCEEDED])
 
 
 def _key(caller: Caller, key: str) -> IdempotencyKey:

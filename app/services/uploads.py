@@ -34,11 +34,11 @@ from app.imaging.inspect import BadPicture, Picture
 from app.imaging.workshop import Workshop
 from app.services.blobs import BlobGoing, Blobs, refer
 from app.services.files import ServedFile
-from app.services.quotas import charge
 from app.services.tasks import Caller
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.spool import Spool
+from app.writing.quotas import charge
+from app.writing.unit_of_work import UnitOfWork
 
 # Each has a file or some, and waits for one of the few threads that pictures are worked on.
 _MOST_AT_ONCE = 64
@@ -165,7 +165,7 @@ class Uploads:
                     ready.append((position, await self._clean(source, path)))
                 except (BadDataUri, BadPicture) as bad:
                     problem = {"field": f"image_urls.{position}", "message": str(bad)}
-                    raise InvalidRequest("Some fields of the body are wrong.", [problem]) from None
+                    raise InvalidRequest("Some fields of the body are invalid.", [problem]) from None
                 room -= count
                 identity[position] = f"sha256:{digest}"
             for position, clean in ready:
@@ -192,9 +192,9 @@ class Uploads:
         if not named:
             return
 
-        async def work(unit: Unit) -> set[str]:
+        def work(unit: UnitOfWork) -> set[str]:
             until = unit.now + self._hold_for
-            return await upload_rows.hold(unit.connection, named.values(), now=unit.now, until=until)
+            return upload_rows.hold(unit.connection, named.values(), now=unit.now, until=until)
 
         held = await self._writer.run(work)
         late = [position for position, upload_id in named.items() if upload_id not in held]
@@ -206,10 +206,10 @@ class Uploads:
     async def sweep(self) -> int:
         """Take away one batch of what expired; returns how many there were."""
 
-        async def work(unit: Unit) -> int:
-            expired = await upload_rows.give_up_expired(unit.connection, now=unit.now, limit=_SWEPT_AT_ONCE)
+        def work(unit: UnitOfWork) -> int:
+            expired = upload_rows.give_up_expired(unit.connection, now=unit.now, limit=_SWEPT_AT_ONCE)
             before = unit.now - REMEMBERED
-            return expired + await upload_rows.forget(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
+            return expired + upload_rows.forget(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
 
         return await self._writer.run(work)
 
@@ -250,13 +250,13 @@ class Uploads:
         return upload
 
 
-async def _insert(upload: Upload, token: BrowserToken | None, unit: Unit) -> bool:
+def _insert(upload: Upload, token: BrowserToken | None, unit: UnitOfWork) -> bool:
     """Add the row, and count it for the token that brought it; False if the file was collected meanwhile."""
-    if upload.hash is None or not await refer(unit, upload.hash):
+    if upload.hash is None or not refer(unit, upload.hash):
         return False
-    if token is not None and (refused := await charge(unit, {upload.id: [of_uploads(token)]})):
+    if token is not None and (refused := charge(unit, {upload.id: [of_uploads(token)]})):
         raise refused[upload.id]
-    await upload_rows.add(unit.connection, upload)
+    upload_rows.add(unit.connection, upload)
     return True
 
 

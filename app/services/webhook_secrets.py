@@ -6,8 +6,8 @@ from app.clock import Clock
 from app.db import webhook_secrets as secret_rows
 from app.db.engine import Database
 from app.domain.webhook import WebhookSecret, new_secret
-from app.services.unit import Unit
 from app.services.writer import Writer
+from app.writing.unit_of_work import UnitOfWork
 
 _log = structlog.get_logger(__name__)
 
@@ -35,21 +35,20 @@ class WebhookSecrets:
         """
         before = await self._get(project)
 
-        async def work(unit: Unit) -> WebhookSecret:
-            await secret_rows.replace(unit.connection, before, before.rotated(unit.now))
-            return await secret_rows.get(unit.connection, project) or before
+        def work(unit: UnitOfWork) -> WebhookSecret:
+            secret_rows.replace(unit.connection, before, before.rotated(unit.now))
+            return secret_rows.get(unit.connection, project) or before
 
         after = await self._writer.run(work)
         _log.info("webhook_secret_rotated", project=project)
         return after.secret
 
     async def _get(self, project: str) -> WebhookSecret:
-        async with self._database.reading() as connection:
-            found = await secret_rows.get(connection, project)
+        found = await self._database.read(lambda connection: secret_rows.get(connection, project))
         if found is not None:
             return found
 
-        async def work(unit: Unit) -> WebhookSecret:
-            return await secret_rows.put_first(unit.connection, new_secret(project, unit.now))
+        def work(unit: UnitOfWork) -> WebhookSecret:
+            return secret_rows.put_first(unit.connection, new_secret(project, unit.now))
 
         return await self._writer.run(work)

@@ -143,11 +143,11 @@ def test_those_who_ask_for_a_pending_picture_share_one_fetch(served: Served, sou
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(served.client.get, f"/v1/images/{image['id']}") for _ in range(8)]
         images = served.gateway.factory.images
-        until(lambda: images._waiting == 8, what="all of them waiting")  # noqa: SLF001 -- no other way to see it
+        until(lambda: images._waiters == 8, what="all of them waiting")  # noqa: SLF001 -- no other way to see it
         gate.set()
         assert {answer.result().status_code for answer in answers} == {200}
     assert [one.path for one in source.asked].count("/gated.png") == 1
-    assert not images._demands  # noqa: SLF001 -- nothing is left behind
+    assert not images._fetches  # noqa: SLF001 -- nothing is left behind
 
 
 def test_the_same_picture_is_kept_once_and_goes_with_the_last_that_shows_it(served: Served, source: Source) -> None:

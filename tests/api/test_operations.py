@@ -1,11 +1,12 @@
 """What those who run the service see: readiness, methods, and that one SQLite file has one process."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from tests.support.databases import PostgresServer
 from tests.support.gateway import GatewayProcess, LiveGateway, run_app
 from tests.support.vendor import Vendor
@@ -15,9 +16,8 @@ from tests.support.waiting import until
 async def execute(url: str, *statements: str) -> None:
     database = Database(url)
     try:
-        async with database.writing() as connection:
-            for statement in statements:
-                await connection.exec_driver_sql(statement)
+        for statement in statements:
+            await database.write(partial(Connection.exec_driver_sql, statement=statement))
     finally:
         await database.aclose()
 

@@ -263,8 +263,7 @@ def test_without_room_for_files_on_their_way_nothing_is_taken_in(tmp_path: Path)
 def expire_all(served: Served) -> None:
     async def write() -> None:
         database = Database(served.database_url)
-        async with database.writing() as connection:
-            await connection.execute(update(uploads).values(expires_at=1))
+        await database.write(lambda connection: connection.execute(update(uploads).values(expires_at=1)))
         await database.aclose()
 
     asyncio.run(write())

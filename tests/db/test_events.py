@@ -3,17 +3,20 @@
 from pathlib import Path
 
 from app.db import events as event_rows
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.db.migrate import migrate
-from tests.support.plans import Explained
+from tests.support.plans import plans_of
 
 
 async def test_a_subjects_events_are_found_without_looking_at_those_of_others(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'test.db'}")
     await migrate(database)
-    async with database.reading() as connection:
-        explained = Explained(connection)
-        await event_rows.of_project_after(explained, "default", 1, subject="user-7", limit=10)
+
+    def work(connection: Connection) -> list[str]:
+        plans = plans_of(connection)
+        event_rows.of_project_after(connection, "default", 1, subject="user-7", limit=10)
+        return plans
+
+    (plan,) = await database.read(work)
     await database.aclose()
-    (plan,) = explained.plans
     assert "INDEX ix_events_project_subject_id (project=? AND subject=? AND id>?)" in plan

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from app.db.events import CHANNEL
+from app.db.batches import CHANNEL
 from app.db.notices import Notices
 from tests.support.databases import PostgresServer
 

@@ -3,20 +3,24 @@
 from pathlib import Path
 
 from app.db import uploads as upload_rows
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.db.migrate import migrate
-from tests.support.plans import Explained
+from tests.support.plans import plans_of
 
 
 async def test_sweeping_reads_neither_what_was_emptied_before_nor_what_is_still_shown(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'test.db'}")
     await migrate(database)
-    async with database.writing() as connection:
-        explained = Explained(connection)
-        await upload_rows.give_up_expired(explained, now=1, limit=1)
-        await upload_rows.forget(explained, before=1, limit=1)
+
+    def work(connection: Connection) -> list[str]:
+        plans = plans_of(connection)
+        upload_rows.give_up_expired(connection, now=1, limit=1)
+        upload_rows.forget(connection, before=1, limit=1)
+        return plans
+
+    plans = await database.write(work)
     await database.aclose()
-    assert explained.plans == [
+    assert plans == [
         "SEARCH uploads USING INDEX ix_uploads_expires_at (expires_at<?)",
         "SEARCH uploads USING INDEX ix_uploads_remembered (expires_at<?)",
     ]

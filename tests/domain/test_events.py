@@ -5,7 +5,8 @@ from msgspec.structs import replace
 
 from app.domain.event import event_of, task_at
 from app.domain.task import Status
-from app.domain.task_state import TaskState, task_view
+from app.domain.task_state import TaskState
+from app.shapes.task import task_shape
 from tests.support.tasks import STATES, make_task
 
 
@@ -14,4 +15,4 @@ def test_an_event_shows_clients_the_task_as_it_was(name: str) -> None:
     then = STATES[name]
     later = replace(make_task(), status=Status.CANCELED, attempts=9, updated_at=9_999_999, completed_at=9_999_999)
     seen = task_at(later, event_of(then).snapshot)
-    assert task_view(TaskState(seen, [], None), "") == task_view(TaskState(then, [], None), "")
+    assert task_shape(TaskState(seen, [], None), "") == task_shape(TaskState(then, [], None), "")

@@ -10,10 +10,8 @@ from app.domain.image import (
     Image,
     ImageState,
     NotFetched,
-    Stored,
     new_images,
 )
-from app.domain.task_state import image_url
 
 NOW = 1_000_000
 
@@ -27,14 +25,6 @@ def test_a_new_image_is_due_at_once_unless_no_copies_are_kept() -> None:
     assert (fresh().state, fresh().next_try_at, fresh().reason) == (ImageState.PENDING, NOW, None)
     (image,) = new_images("task_x", ("https://x.example/1",), is_kept=False, now=NOW)
     assert (image.state, image.next_try_at, image.reason) == (ImageState.UNAVAILABLE, None, "not_kept")
-
-
-def test_the_address_is_ours_as_long_as_there_may_be_a_copy() -> None:
-    image = fresh()
-    ours = f"https://gateway.example/v1/images/{image.id}"
-    stored = rules.store(image, Stored("ab" * 32, "image/png", 9, 3, 2))
-    assert {image_url(one, "https://gateway.example") for one in (image, stored)} == {ours}
-    assert image_url(rules.give_up(image, "gone"), "https://gateway.example") == "https://x.example/1"
 
 
 def test_a_source_is_tried_by_the_schedule_and_then_given_up() -> None:

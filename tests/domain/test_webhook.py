@@ -14,8 +14,11 @@ from app.domain.delivery import plan
 from app.domain.event import event_of
 from app.domain.image import new_images
 from app.domain.task import Task
-from app.domain.task_state import TaskState, task_view
-from app.domain.webhook import ROTATION_OVERLAP, headers, message, new_secret
+from app.domain.task_state import TaskState
+from app.domain.webhook import ROTATION_OVERLAP, headers, new_secret
+from app.shapes.base import encode
+from app.shapes.event import webhook_message
+from app.shapes.task import task_shape
 from tests.support.tasks import NOW, STATES, make_task
 
 BASE = "https://images.example"
@@ -26,7 +29,8 @@ def delivered(task: Task) -> bytes:
     delivery = plan(event_of(task))
     assert delivery is not None
     later = replace(task, status=STATES["canceled"].status, updated_at=NOW + 1, attempts=7)
-    return message(delivery, later, new_images(task.id, ("https://x.example/1.png",), is_kept=True, now=NOW), BASE)
+    images = new_images(task.id, ("https://x.example/1.png",), is_kept=True, now=NOW)
+    return encode(webhook_message(delivery, later, images, BASE))
 
 
 def with_webhook(name: str) -> Task:
@@ -41,7 +45,8 @@ def test_the_message_shows_the_task_as_it_was_at_the_event() -> None:
         assert body["type"] == f"task.{task.status.value}"
         assert body["timestamp"] == body["data"]["updated_at"] == "1970-01-01T00:16:40.000Z"
         images = body["data"].pop("images")
-        assert body["data"] == {k: v for k, v in task_view(TaskState(task, [], None), BASE).items() if k != "images"}
+        expected = json.loads(encode(task_shape(TaskState(task, [], None), BASE)))
+        assert body["data"] == {name: value for name, value in expected.items() if name != "images"}
         assert [image["source_url"] for image in images] == (["https://x.example/1.png"] if name == "succeeded" else [])
 
 

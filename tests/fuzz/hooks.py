@@ -7,6 +7,8 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
+from tests.support.schemas import closed
+
 
 def _cursors(prefix: str) -> st.SearchStrategy[str]:
     """Cursors are opaque: one that is none of its list is refused, however well-formed."""
@@ -25,6 +27,29 @@ schemathesis.openapi.format(
         lambda parts: f"https://shop.example.com/{''.join(parts)}"
     ),
 )
+
+
+@schemathesis.hook
+def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
+    """Write into the document what its version has no words for, and forbid undocumented fields."""
+    schemas = raw_schema["components"]["schemas"]
+    schemas.update(closed(schemas))
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": "#/components/schemas/Task"},
+    }
+    event = {"type": "object", "required": ["id", "event", "data"], "properties": {"data": data}}
+    for path in raw_schema["paths"].values():
+        for operation in path.values():
+            content = operation["responses"].get("200", {}).get("content", {}).get("text/event-stream")
+            if content is not None:
+                del content["schema"]
+                content["itemSchema"] = event
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "query":
+                    # An empty value counts as unset.
+                    parameter["schema"] = {"anyOf": [parameter["schema"], {"const": ""}]}
 
 
 @schemathesis.hook

@@ -8,16 +8,19 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
 from app.clock import SystemClock
+from app.db import batches
 from app.db import events as event_rows
 from app.db import images as image_rows
 from app.db import tasks as task_rows
-from app.db.engine import Database
+from app.db.batches import Batch
+from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.db.schema import blobs as blob_table
 from app.db.schema import images as image_table
@@ -29,17 +32,18 @@ from app.domain.task import Status
 from app.errors import ImagePending, ServiceUnavailable
 from app.imaging.workshop import Workshop
 from app.outbound.downloads import Downloads
-from app.services.archive import Archive
-from app.services.bell import Bell
+from app.services.archiver import Archiver
 from app.services.blobs import Blobs
 from app.services.files import Files
+from app.services.image_fetcher import ImageFetcher
 from app.services.images import Images
-from app.services.removal import remove_tasks
 from app.services.retention import Retention
-from app.services.unit import Unit
 from app.services.writer import Writer
 from app.storage.spool import Spool
 from app.storage.store import open_store
+from app.writing.removal import remove_tasks
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.wake_up import WakeUp
 from tests.support.buckets import run_buckets
 from tests.support.drawn import drawn
 from tests.support.source import Send, Source, reply
@@ -61,7 +65,7 @@ class Process:
     database: Database
     writer: Writer
     blobs: Blobs
-    archive: Archive
+    archive: Archiver
     spool: Path
     store: Path
 
@@ -70,20 +74,24 @@ class Process:
         await asyncio.gather(*(self.archive.fetch(image) for image in await self.archive.claim(16)))
 
     async def images(self) -> list[Image]:
-        async with self.database.reading() as connection:
-            found = (await task_rows.images_of(connection, [TASK]))[TASK]
-            whole = [await image_rows.get(connection, image.id) for image in found]
-        return [image for image in whole if image is not None]
+
+        def work(connection: Connection) -> list[Image]:
+            whole = [image_rows.get(connection, image.id) for image in task_rows.images_of(connection, [TASK])[TASK]]
+            return [image for image in whole if image is not None]
+
+        return await self.database.read(work)
 
     async def make_due(self) -> None:
         """Let all pauses and leases be over."""
-        async with self.database.writing() as connection:
-            await connection.execute(update(image_table).where(image_table.c.state == "pending").values(next_try_at=0))
+        await self.database.write(
+            lambda connection: connection.execute(
+                update(image_table).where(image_table.c.state == "pending").values(next_try_at=0)
+            )
+        )
 
     async def told(self) -> int:
         """How often it was told that the images are settled."""
-        async with self.database.reading() as connection:
-            found = await event_rows.of_task(connection, TASK)
+        found = await self.database.read(lambda connection: event_rows.of_task(connection, TASK))
         return [event["type"] for event in found].count("task.images_settled")
 
 
@@ -98,17 +106,19 @@ async def process(
     blobs = Blobs(database=database, writer=writer, store=open_store(storage_url, directory), clock=clock)
     downloads = Downloads(DestinationRules([ipaddress.ip_network("127.0.0.0/8")]))
     workshop = Workshop()
-    archive = Archive(
+    archive = Archiver(
         database=database,
         writer=writer,
-        blobs=blobs,
-        downloads=downloads,
-        workshop=workshop,
-        spool=Spool(directory / "tmp"),
+        fetcher=ImageFetcher(
+            blobs=blobs,
+            downloads=downloads,
+            workshop=workshop,
+            spool=Spool(directory / "tmp"),
+            is_on=is_on,
+            max_bytes=1_000_000,
+        ),
         clock=clock,
-        is_on=is_on,
-        max_bytes=1_000_000,
-        bell=Bell(),
+        wake_up=WakeUp(),
     )
     try:
         yield Process(database, writer, blobs, archive, directory / "tmp", directory / "images")
@@ -124,10 +134,9 @@ async def succeed(one: Process, *urls: str) -> list[str]:
     task = make_task(id=TASK, status=Status.SUCCEEDED, completed_at=1, deadline_at=None)
     made = new_images(TASK, urls, is_kept=True, now=0)
 
-    async def write(unit: Unit) -> None:
-        await task_rows.add(unit.connection, [make_task(id=TASK)])
-        await task_rows.save(unit.connection, [task])
-        await task_rows.add_images(unit.connection, made)
+    def write(unit: UnitOfWork) -> None:
+        batches.write(unit.connection, Batch(created=[make_task(id=TASK)]))
+        batches.write(unit.connection, Batch(changed=[task], images=made))
         unit.events.append(event_of(task, images_follow=True))
 
     await one.writer.run(write)
@@ -168,7 +177,7 @@ async def test_copies_go_to_a_bucket_and_come_back_from_it(
             (image_id,) = await succeed(one, source.on("/a.png", reply(content)))
             await one.run()
             source.close()
-            file = await Images(database=one.database, archive=one.archive, clock=SystemClock()).find(image_id)
+            file = await Images(database=one.database, archiver=one.archive, clock=SystemClock()).find(image_id)
             files = Files(blobs=one.blobs, workshop=Workshop(), spool=Spool(one.spool))
             assert b"".join([chunk async for chunk in await files.open(file, 0, file.bytes)]) == content
             assert b"".join([chunk async for chunk in await files.open(file, 10, 20)]) == content[10:20]
@@ -178,8 +187,7 @@ async def test_copies_go_to_a_bucket_and_come_back_from_it(
             assert small[8:12] == b"WEBP"
             assert buckets.sizes("pictures") == {key: len(content), f"{key}.w256.webp": len(small)}
             await one.writer.run(lambda unit: remove_tasks(unit, [TASK]))
-            async with one.database.writing() as connection:
-                await connection.execute(update(blob_table).values(check_at=0))
+            await one.database.write(lambda connection: connection.execute(update(blob_table).values(check_at=0)))
             assert await one.blobs.collect() == 1
             assert buckets.sizes("pictures") == {}
 
@@ -253,7 +261,7 @@ async def test_a_picture_that_another_process_fetches_is_waited_for(source: Sour
         (image_id,) = await succeed(one, source.on("/a.png", gated))
         fetching = asyncio.gather(*(one.archive.fetch(image) for image in await one.archive.claim(1)))
         await asyncio.to_thread(asked.wait, 15)
-        images = Images(database=two.database, archive=two.archive, clock=SystemClock())
+        images = Images(database=two.database, archiver=two.archive, clock=SystemClock())
         finding = asyncio.create_task(images.find(image_id))
         await asyncio.sleep(0)
         gate.set()
@@ -269,11 +277,9 @@ async def test_a_task_that_is_deleted_while_its_picture_is_fetched_leaves_nothin
     async with process(database_url, tmp_path) as one:
         await succeed(one, source.on("/a.png", reply(drawn())))
         (claimed,) = await one.archive.claim(1)
-        async with one.database.writing() as connection:
-            await task_rows.remove(connection, [TASK])
+        await one.database.write(lambda connection: task_rows.remove(connection, [TASK]))
         await one.archive.fetch(claimed)
-        async with one.database.reading() as connection:
-            assert await image_rows.get(connection, claimed.id) is None
+        assert await one.database.read(partial(image_rows.get, image_id=claimed.id)) is None
 
 
 async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
@@ -292,16 +298,18 @@ async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
             "old": make_task(id="task_" + "0" * 31 + "e", completed_at=old, **ended),
         }
 
-        async def write(unit: Unit) -> None:
-            await task_rows.add(unit.connection, list(others.values()))
-            await task_rows.save(unit.connection, [task for name, task in others.items() if name != "queued"])
+        def write(unit: UnitOfWork) -> None:
+            batches.write(unit.connection, Batch(created=list(others.values())))
+            ended = [task for name, task in others.items() if name != "queued"]
+            batches.write(unit.connection, Batch(changed=ended))
 
         await one.writer.run(write)
         retention = Retention(database=one.database, writer=one.writer, clock=SystemClock(), days=2)
 
         async def left() -> set[str]:
-            async with one.database.reading() as connection:
-                return set(await task_rows.get_all(connection, [TASK, *(task.id for task in others.values())]))
+            return await one.database.read(
+                lambda connection: set(task_rows.get_all(connection, [TASK, *(task.id for task in others.values())]))
+            )
 
         assert await retention.remove_old() == 0
         # The one whose picture is still to be fetched stays until it is.
@@ -311,9 +319,8 @@ async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
         assert image.state is ImageState.STORED
         await retention.remove_old()
         assert TASK not in await left()
-        async with one.database.writing() as connection:
-            assert await image_rows.get(connection, image.id) is None
-            await connection.execute(update(task_table).values(ask_at=None))
+        assert await one.database.read(partial(image_rows.get, image_id=image.id)) is None
+        await one.database.write(lambda connection: connection.execute(update(task_table).values(ask_at=None)))
         await retention.remove_old()
         assert await left() == {others[name].id for name in ("young", "queued")}
         assert await Retention(database=one.database, writer=one.writer, clock=SystemClock(), days=0).remove_old() == 0
@@ -328,7 +335,7 @@ async def test_those_who_wait_for_a_picture_are_let_go_when_the_service_stops(so
 
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         (image_id,) = await succeed(one, source.on("/a.png", gated))
-        images = Images(database=one.database, archive=one.archive, clock=SystemClock())
+        images = Images(database=one.database, archiver=one.archive, clock=SystemClock())
         finding = asyncio.create_task(images.find(image_id))
         await asyncio.to_thread(asked.wait, 15)
         images.stop()
@@ -352,7 +359,7 @@ async def test_a_picture_that_nobody_waits_for_any_more_is_fetched_all_the_same(
 
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         (image_id,) = await succeed(one, source.on("/a.png", gated))
-        images = Images(database=one.database, archive=one.archive, clock=SystemClock())
+        images = Images(database=one.database, archiver=one.archive, clock=SystemClock())
         leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         finding = asyncio.create_task(images.find(image_id, leaving))
         await asyncio.to_thread(asked.wait, 15)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
+from app.db import batches
 from app.db import blobs as blob_rows
 from app.db import images as image_rows
-from app.db import tasks as task_rows
+from app.db.batches import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import blobs as blob_table
@@ -23,11 +24,11 @@ from app.domain.image import Stored, new_images, store
 from app.domain.task import Status, Task
 from app.imaging.inspect import Picture
 from app.services.blobs import RESERVED, BlobGoing, Blobs, refer
-from app.services.removal import remove_tasks
-from app.services.strays import Strays
-from app.services.unit import Unit
+from app.services.orphans import Orphans
 from app.services.writer import Writer
 from app.storage.store import ImageStore, open_store
+from app.writing.removal import remove_tasks
+from app.writing.unit_of_work import UnitOfWork
 from tests.support.clock import HandClock
 from tests.support.databases import PostgresServer
 from tests.support.tasks import make_task
@@ -65,21 +66,20 @@ class Shelf:
         await self.writer.run(lambda unit: self._show(unit, task))
         return task.id
 
-    async def _show(self, unit: Unit, task: Task) -> None:
-        assert await refer(unit, HASH)
+    def _show(self, unit: UnitOfWork, task: Task) -> None:
+        assert refer(unit, HASH)
         (image,) = new_images(task.id, ("https://x.example/1",), is_kept=True, now=unit.now)
-        await task_rows.add(unit.connection, [task])
-        await task_rows.add_images(unit.connection, [image])
-        await image_rows.save(unit.connection, [store(image, Stored(HASH, "image/png", len(CONTENT), 3, 2))])
+        batches.write(unit.connection, Batch(created=[task], images=[image]))
+        image_rows.save(unit.connection, [store(image, Stored(HASH, "image/png", len(CONTENT), 3, 2))])
 
     async def forget(self, task_id: str) -> None:
         await self.writer.run(lambda unit: remove_tasks(unit, [task_id]))
 
     async def rows(self) -> list[tuple[bool, bool]]:
         """For each row: whether it is to be looked at, and whether it is going."""
-        async with self.database.reading() as connection:
-            found = await connection.execute(select(blob_table.c.check_at, blob_table.c.is_going))
-            return [(row.check_at is not None, row.is_going) for row in found]
+        statement = select(blob_table.c.check_at, blob_table.c.is_going)
+        found = await self.database.read(lambda connection: connection.execute(statement).all())
+        return [(row.check_at is not None, row.is_going) for row in found]
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
     stranger = s.directory / "images" / strays[0][:2] / "readme.txt"
     stranger.write_text("not ours")
     os.utime(stranger, (old, old))
-    search = Strays(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    search = Orphans(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
     found = [await search.adopt() for _ in range(260)]
     assert sum(found) == 2
     assert await s.blobs.collect() == 2
@@ -242,7 +242,7 @@ async def test_files_in_a_store_of_another_service_are_left_alone(s: Shelf) -> N
     await s.store.put_bytes("owner", b"somebody else")
     await s.store.put_bytes(original_key(HASH), CONTENT)
     os.utime(s.path, (0, 0))
-    search = Strays(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    search = Orphans(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
     assert [await search.adopt() for _ in range(3)] == [0, 0, 0]
     assert await s.rows() == []
 
@@ -314,6 +314,5 @@ async def test_two_processes_that_keep_the_same_pictures_never_deadlock(postgres
     await asyncio.gather(work(1), work(2))
     database = Database(postgresql_url)
     count = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-    async with database.reading() as connection:
-        assert (await connection.execute(text(count))).scalar_one() == 0
+    assert await database.read(lambda connection: connection.execute(text(count)).scalar_one()) == 0
     await database.aclose()

@@ -9,17 +9,18 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from app.db import deliveries as delivery_rows
+from app.db import batches
+from app.db.batches import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.domain.delivery import LEASE, Delivery, plan
 from app.domain.destination import DestinationRules
 from app.domain.event import event_of
 from app.outbound.webhooks import WebhookClient
-from app.services.bell import Bell
-from app.services.deliver import Deliver
 from app.services.webhook_secrets import WebhookSecrets
+from app.services.webhook_sender import WebhookSender
 from app.services.writer import Writer
+from app.writing.wake_up import WakeUp
 from tests.support.tasks import NOW, STATES
 
 
@@ -33,7 +34,7 @@ class HandClock:
 
 @dataclass
 class Stage:
-    deliver: Deliver
+    deliver: WebhookSender
     writer: Writer
     clock: HandClock
 
@@ -43,7 +44,7 @@ class Stage:
         template = plan(event)
         assert template is not None
         new = [replace(template, id=f"whd_{uuid4().hex}", host=host, due_at=NOW + after) for host, after in wanted]
-        await self.writer.run(lambda unit: delivery_rows.add(unit.connection, new))
+        await self.writer.run(lambda unit: batches.write(unit.connection, Batch(deliveries=new)))
 
     async def hosts(self, limit: int) -> list[str]:
         return [delivery.host for delivery in await self.claim(limit)]
@@ -54,7 +55,7 @@ class Stage:
     def done(self, claimed: Sequence[Delivery]) -> None:
         """Let go of claimed deliveries as if their sending had ended, without an outcome."""
         for delivery in claimed:
-            self.deliver._in_hand.pop(delivery.id)  # noqa: SLF001 -- what sending does, without a receiver
+            self.deliver._work.done(delivery)  # noqa: SLF001 -- what sending does, without a receiver
 
 
 @asynccontextmanager
@@ -64,7 +65,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
     writer = Writer(database, clock, lambda _: None)
     client = WebhookClient(DestinationRules())
     secrets = WebhookSecrets(database=database, writer=writer, clock=clock)
-    deliver = Deliver(
+    deliver = WebhookSender(
         database=database,
         writer=writer,
         client=client,
@@ -72,7 +73,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
         clock=clock,
         schedule=[1000],
         base_url="",
-        bell=Bell(),
+        wake_up=WakeUp(),
     )
     writer.start()
     try:

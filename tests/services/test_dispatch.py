@@ -26,8 +26,9 @@ def events_of(gateway: LiveGateway, task_id: str) -> list[str]:
     async def read() -> list[str]:
         database = Database(database_url(gateway.settings))
         try:
-            async with database.reading() as connection:
-                return [event["type"].removeprefix("task.") for event in await of_task(connection, task_id)]
+            return await database.read(
+                lambda connection: [event["type"].removeprefix("task.") for event in of_task(connection, task_id)]
+            )
         finally:
             await database.aclose()
 

@@ -12,11 +12,11 @@ from app.domain.models import Model
 from app.domain.submission import AccountRefused, SubmitOutcome
 from app.domain.task import Status
 from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
-from app.services.bell import Bell
-from app.services.dispatch import Dispatch
+from app.services.dispatcher import Dispatcher
 from app.services.tasks import Caller, Submission, Tasks
-from app.services.unit import Unit
 from app.services.writer import Writer
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.wake_up import WakeUp
 from tests.support.databases import create_sqlite
 from tests.support.tasks import POLICY
 
@@ -47,7 +47,7 @@ async def test_a_task_that_is_queued_again_is_not_claimed_before_the_account_is_
     database = Database(sqlite_url)
     writer = Writer(database, CLOCK, lambda _: None)
     tasks = Tasks(database=database, writer=writer, clock=CLOCK, policy=POLICY)
-    dispatch = Dispatch(
+    dispatch = Dispatcher(
         database=database,
         writer=writer,
         client=Broke(),
@@ -55,14 +55,14 @@ async def test_a_task_that_is_queued_again_is_not_claimed_before_the_account_is_
         policy=POLICY,
         rate_limit=None,
         callback_url=lambda task_id: f"http://127.0.0.1/{task_id}",
-        bell=Bell(),
+        wake_up=WakeUp(),
     )
     writer.start()
     state, _ = await tasks.submit(Caller("default"), SUBMISSION)
     (claimed,) = await dispatch.claim(1)
     go_on = threading.Event()
 
-    async def hold_up(_unit: Unit) -> None:
+    def hold_up(_unit: UnitOfWork) -> None:
         assert go_on.wait(10)  # in SQLite's own thread
 
     held_up = asyncio.create_task(writer.run(hold_up))

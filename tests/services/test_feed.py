@@ -11,24 +11,26 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import delete, event, select, text
 from sqlalchemy.engine import Engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.clock import SystemClock
-from app.db import events as event_rows
+from app.db import batches
+from app.db.batches import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import events, tasks
 from app.domain.event import event_of
-from app.domain.moves import Step
 from app.domain.task import Status, Task
 from app.domain.task_state import TaskState
+from app.domain.transitions import Transition
 from app.errors import ServiceUnavailable, TaskNotFound
 from app.loops.loop import Loop
 from app.services.feed import Feed
 from app.services.streams import Stream, StreamLimits, Streams
 from app.services.tasks import Caller, Tasks
-from app.services.unit import Decision
 from app.services.waiting import Waiting
 from app.services.writer import Writer
+from app.writing.unit_of_work import Decision
 from tests.support.databases import PostgresServer
 from tests.support.tasks import POLICY, make_task
 
@@ -42,7 +44,7 @@ def named(number: int) -> Task:
 def moved(status: Status) -> Any:
     def decide(task: Task | None) -> Decision[None]:
         assert task is not None
-        return Decision(None, Step(replace(task, status=status, updated_at=task.updated_at + 1)))
+        return Decision(None, Transition(replace(task, status=status, updated_at=task.updated_at + 1)))
 
     return decide
 
@@ -51,6 +53,7 @@ def moved(status: Status) -> Any:
 class Parts:
     """The parts around a feed whose looks a test takes, or has taken by `following`."""
 
+    url: str
     database: Database
     writer: Writer
     feed: Feed
@@ -61,7 +64,7 @@ class Parts:
     async def looking(self) -> AsyncIterator[None]:
         """Look whenever something was committed, as the service does."""
 
-        loop = Loop("feed", self.feed.look, bell=self.feed.bell)
+        loop = Loop("feed", self.feed.look, wake_up=self.feed.wake_up)
         loop.start()
         yield
         await loop.stop()
@@ -72,8 +75,9 @@ class Parts:
         return await self.waiting.until_ended(CALLER, task_id, 60, leaving or stays)
 
     async def ids(self) -> list[int]:
-        async with self.database.reading() as connection:
-            return list(await connection.scalars(select(events.c.id).order_by(events.c.id)))
+        return await self.database.read(
+            lambda connection: list(connection.scalars(select(events.c.id).order_by(events.c.id)))
+        )
 
 
 @asynccontextmanager
@@ -81,13 +85,13 @@ async def parts_on(url: str) -> AsyncIterator[Parts]:
     database = Database(url)
     await migrate(database)
     feed = Feed(database, base_url="", census_seconds=0)
-    writer = Writer(database, SystemClock(), lambda _: feed.ring())
+    writer = Writer(database, SystemClock(), lambda _: feed.wake())
     writer.start()
     streams = Streams(database=database, feed=feed, limits=StreamLimits())
     all_tasks = Tasks(database=database, writer=writer, clock=SystemClock(), policy=POLICY)
     waiting = Waiting(feed=feed, tasks=all_tasks, most_waiting=1000)
     try:
-        yield Parts(database, writer, feed, streams, waiting)
+        yield Parts(url, database, writer, feed, streams, waiting)
     finally:
         await writer.aclose()
         await database.aclose()
@@ -128,7 +132,7 @@ def reads() -> Iterator[Reads]:
     noted = Reads()
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.startswith("SELECT"):
+        if statement.startswith(("SELECT", "-- Read")):
             noted.statements.append(statement)
             noted.tasks += str(parameters).count("task_") if "FROM tasks" in statement else 0
 
@@ -153,12 +157,14 @@ async def test_an_event_numbered_earlier_and_committed_later_is_not_missed(on_po
     numbered, may_commit = asyncio.Event(), asyncio.Event()
 
     async def write(task_id: str, *, wait: bool) -> None:
-        # By the readers' connections: there is only one for writing.
-        async with parts.database.reading() as connection:
-            await event_rows.append(connection, [event_of(replace(named(0), id=task_id))])
+        # Each on a connection of its own: the database has only one for writing.
+        engine = create_async_engine("postgresql+asyncpg://", connect_args={"dsn": parts.url})
+        async with engine.begin() as connection:
+            await connection.run_sync(batches.write, Batch(events=[event_of(replace(named(0), id=task_id))]))
             if wait:
                 numbered.set()
                 await may_commit.wait()
+        await engine.dispose()
 
     async with parts.streams.of_project(CALLER, after=None) as stream:
         slowly = asyncio.create_task(write(slow, wait=True))
@@ -177,16 +183,15 @@ async def until_blocked_or_done(parts: Parts, one: "asyncio.Task[None]") -> None
     waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
     async with asyncio.timeout(30):
         while not one.done():
-            async with parts.database.reading() as connection:
-                if (await connection.execute(waiting)).scalar_one():
-                    return
+            if await parts.database.read(lambda connection: connection.execute(waiting).scalar_one()):
+                return
 
 
 async def test_writers_of_several_processes_and_followers_that_come_at_any_time(database_url: str) -> None:
     draw = random.Random(1)
     async with parts_on(database_url) as parts, parts.looking():
         others = [Database(database_url) for _ in range(2 if parts.database.is_postgresql else 0)]
-        writers = [parts.writer, *(Writer(other, SystemClock(), lambda _: parts.feed.ring()) for other in others)]
+        writers = [parts.writer, *(Writer(other, SystemClock(), lambda _: parts.feed.wake()) for other in others)]
         for writer in writers[1:]:
             writer.start()
         count = 120
@@ -204,7 +209,7 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
             async with parts.streams.of_project(CALLER, after=after) as stream:
                 seen: list[int] = []
                 async with asyncio.timeout(60):
-                    while not seen or seen[-1] < last:
+                    while (seen or [after])[-1] < last:
                         seen += [one.id for one in await stream.next(1)]
             return [after, *seen]
 
@@ -225,7 +230,7 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
 async def test_nothing_is_read_while_nobody_listens() -> None:
     away = Database("postgresql://nobody@127.0.0.1:9/none")
     feed = Feed(away, base_url="")
-    feed.ring()
+    feed.wake()
     assert await feed.look() == 0
     with pytest.raises(ServiceUnavailable):
         async with Streams(database=away, feed=feed, limits=StreamLimits()).of_project(CALLER, after=None):
@@ -237,8 +242,7 @@ async def test_what_could_not_be_read_is_told_later(on_postgres: Parts) -> None:
     parts = on_postgres
 
     async def execute(statement: str) -> None:
-        async with parts.database.writing() as connection:
-            await connection.execute(text(statement))
+        await parts.database.write(lambda connection: connection.execute(text(statement)))
 
     async with parts.streams.of_project(CALLER, after=None) as stream:
         await parts.writer.create(named(1))
@@ -276,8 +280,7 @@ async def test_a_deleted_task_ends_those_who_wait_and_follow(parts: Parts) -> No
     async with parts.streams.of_task(CALLER, task_id, after=None) as stream:
         assert len(await stream.next(0)) == 1
         # Behind the service's back, so that no end is told before.
-        async with parts.database.writing() as connection:
-            await connection.execute(delete(tasks).where(tasks.c.id == task_id))
+        await parts.database.write(lambda connection: connection.execute(delete(tasks).where(tasks.c.id == task_id)))
         async with parts.looking():
             with pytest.raises(TaskNotFound):
                 await waiting

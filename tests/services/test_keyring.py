@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import Engine, event
 
+from app.db import facts
 from app.db.engine import Database
 from app.db.schema import api_keys
 from app.domain.key import ApiKey
@@ -23,6 +25,7 @@ NOON = HandClock.time
 
 @dataclass
 class Parts:
+    url: str
     database: Database
     clock: HandClock
     keyring: Keyring
@@ -60,7 +63,7 @@ async def parts_on(url: str) -> AsyncIterator[Parts]:
     writer.start()
     hand = Hand()
     keyring = Keyring(database=database, writer=writer, clock=clock, monotonic=hand)
-    parts = Parts(database, clock, keyring, hand, writer)
+    parts = Parts(url, database, clock, keyring, hand, writer)
     with counting(parts.reads):
         yield parts
     await writer.aclose()
@@ -144,8 +147,7 @@ async def test_a_look_ends_what_is_open_with_one_read_for_all(parts: Parts) -> N
 async def test_a_key_whose_row_is_gone_is_as_good_as_revoked(parts: Parts) -> None:
     _, secret = await parts.create()
     grant = await parts.keyring.by_secret(secret)
-    async with parts.database.writing() as connection:
-        await connection.execute(api_keys.delete())
+    await parts.database.write(lambda connection: connection.execute(api_keys.delete()))
     await parts.keyring.look()
     assert grant is not None
     assert grant.is_over
@@ -201,9 +203,12 @@ async def test_a_writer_that_waits_keeps_no_revoked_key_alive(parts: Parts) -> N
     key, secret = await parts.create()
     grant = await parts.keyring.by_secret(secret)
     assert grant is not None
-    go_on = asyncio.Event()
     ended: list[GatewayError] = []
-    writing = asyncio.create_task(parts.writer.run(lambda _: go_on.wait()))
+    other = await asyncpg.connect(parts.url)
+    lock = other.transaction()
+    await lock.start()
+    await other.execute("LOCK TABLE facts")
+    writing = asyncio.create_task(parts.writer.run(lambda unit: facts.put(unit.connection, "name", "value")))
     try:
         with grant.until_over(ended.append):
             await asyncio.wait_for(parts.keyring.look(), 5)
@@ -211,7 +216,8 @@ async def test_a_writer_that_waits_keeps_no_revoked_key_alive(parts: Parts) -> N
             await asyncio.wait_for(parts.keyring.look(), 5)
             assert len(ended) == 1
     finally:
-        go_on.set()
+        await lock.rollback()
+        await other.close()
     await writing
     await parts.keyring.look()
     assert await parts.last_used() == NOON

@@ -156,5 +156,5 @@ async def test_counts_are_swept_when_their_quota_is_long_over(replicas: list[Rep
     assert await Sweep(writer=first.writer, clock=CLOCK).quota_counts() == 0
     assert await Sweep(writer=first.writer, clock=Later()).quota_counts() == 1
     assert caller.token is not None
-    async with first.database.reading() as connection:
-        assert await quota_rows.used(connection, [quota.of_token(caller.token).name]) == {}
+    name = quota.of_token(caller.token).name
+    assert await first.database.read(lambda connection: quota_rows.used(connection, [name])) == {}

@@ -3,7 +3,7 @@
 import asyncio
 
 from app.db import rates
-from app.db.engine import Database
+from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 
 SCOPE = "test"
@@ -13,16 +13,19 @@ def test_a_late_release_does_not_free_a_slot_that_somebody_else_has_by_now(datab
     async def work() -> tuple[list[int], list[int]]:
         database = Database(database_url)
         await migrate(database)
-        async with database.writing() as connection:
-            await rates.ensure(connection, SCOPE, 1)
-            await rates.occupy(connection, SCOPE, [0], 100)  # the first holder, whose record comes too late
-            await rates.occupy(connection, SCOPE, [0], 200)  # the second, after the first one's time
-            await rates.release(connection, SCOPE, 0, held_until=100, free_at=120)
-            late = await rates.find_free(connection, SCOPE, slots=1, wanted=1, now=150)
-            await rates.release(connection, SCOPE, 0, held_until=200, free_at=140)
-            timely = await rates.find_free(connection, SCOPE, slots=1, wanted=1, now=150)
+
+        def release_late_and_timely(connection: Connection) -> tuple[list[int], list[int]]:
+            rates.ensure(connection, SCOPE, 1)
+            rates.occupy(connection, SCOPE, [0], 100)  # the first holder, whose record comes too late
+            rates.occupy(connection, SCOPE, [0], 200)  # the second, after the first one's time
+            rates.release(connection, SCOPE, 0, held_until=100, free_at=120)
+            late = rates.find_free(connection, SCOPE, slots=1, wanted=1, now=150)
+            rates.release(connection, SCOPE, 0, held_until=200, free_at=140)
+            return late, rates.find_free(connection, SCOPE, slots=1, wanted=1, now=150)
+
+        found = await database.write(release_late_and_timely)
         await database.aclose()
-        return late, timely
+        return found
 
     assert asyncio.run(work()) == ([], [0])
 
@@ -31,11 +34,14 @@ def test_what_another_limit_took_for_long_is_free_again_after_a_start(database_u
     async def work() -> list[int]:
         database = Database(database_url)
         await migrate(database)
-        async with database.writing() as connection:
-            await rates.ensure(connection, SCOPE, 2)
-            await rates.occupy(connection, SCOPE, [0, 1], 86_400_000)
-            await rates.cap(connection, SCOPE, 100)
-            free = await rates.find_free(connection, SCOPE, slots=2, wanted=2, now=100)
+
+        def cap(connection: Connection) -> list[int]:
+            rates.ensure(connection, SCOPE, 2)
+            rates.occupy(connection, SCOPE, [0, 1], 86_400_000)
+            rates.cap(connection, SCOPE, 100)
+            return rates.find_free(connection, SCOPE, slots=2, wanted=2, now=100)
+
+        free = await database.write(cap)
         await database.aclose()
         return sorted(free)
 

@@ -3,27 +3,29 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from app.clock import SystemClock
 from app.db import tasks as task_rows
-from app.db.engine import Database
+from app.db.batches import StaleTask
+from app.db.engine import Connection, Database
 from app.db.events import of_task
 from app.db.migrate import migrate
 from app.db.schema import events
-from app.domain.moves import Step
 from app.domain.task import Task
+from app.domain.transitions import Transition
 from app.domain.verdict import ErrorCode, TaskError
 from app.errors import GatewayError, ServiceUnavailable
 from app.factory import Factory
-from app.services.unit import Decider, Decision, Unit
 from app.services.writer import Writer
 from app.settings import Settings
+from app.writing.unit_of_work import Decider, Decision, UnitOfWork
 from tests.support.databases import PostgresServer
 from tests.support.tasks import STATES, make_task
 
@@ -32,16 +34,24 @@ def named(number: int) -> Task:
     return make_task(id=f"task_{number:032x}")
 
 
+async def count_events(database: Database, task_id: str) -> int:
+    return len(await database.read(lambda connection: of_task(connection, task_id)))
+
+
+def ids_of(connection: Connection, statement: Select[tuple[int]]) -> list[int]:
+    return [row.id for row in connection.execute(statement)]
+
+
 def counting(task: Task | None) -> Decision[int]:
     assert task is not None
     after = replace(task, attempts=task.attempts + 1)
-    return Decision(after.attempts, Step(after))
+    return Decision(after.attempts, Transition(after))
 
 
 def saying(message: str) -> Decider[None]:
     def decide(task: Task | None) -> Decision[None]:
         assert task is not None
-        return Decision(None, Step(replace(task, error=TaskError(ErrorCode.UPSTREAM_ERROR, message))))
+        return Decision(None, Transition(replace(task, error=TaskError(ErrorCode.UPSTREAM_ERROR, message))))
 
     return decide
 
@@ -49,7 +59,7 @@ def saying(message: str) -> Decider[None]:
 def becoming(wanted: Task) -> Decider[None]:
     def decide(task: Task | None) -> Decision[None]:
         assert task is not None
-        return Decision(None, Step(replace(wanted, version=task.version)))
+        return Decision(None, Transition(replace(wanted, version=task.version)))
 
     return decide
 
@@ -79,8 +89,7 @@ async def writer(database: Database) -> AsyncIterator[Writer]:
 
 
 async def read(database: Database, task_id: str) -> Task | None:
-    async with database.reading() as connection:
-        return await task_rows.get(connection, task_id)
+    return await database.read(lambda connection: task_rows.get(connection, task_id))
 
 
 async def test_concurrent_changes_of_one_task_each_count(database: Database, writer: Writer) -> None:
@@ -90,8 +99,9 @@ async def test_concurrent_changes_of_one_task_each_count(database: Database, wri
     task = await read(database, task_id)
     assert task is not None
     assert task.attempts == 600
-    async with database.reading() as connection:
-        told = [event["snapshot"]["attempts"] for event in await of_task(connection, task_id)]
+    told = await database.read(
+        lambda connection: [event["snapshot"]["attempts"] for event in of_task(connection, task_id)]
+    )
     assert told == list(range(601))
 
 
@@ -118,8 +128,8 @@ async def test_all_that_a_decision_changes_is_stored(database: Database, writer:
 
 
 async def test_a_task_can_be_changed_and_read_in_the_commit_that_creates_it(writer: Writer) -> None:
-    async def look(unit: Unit) -> dict[str, int]:
-        found = await task_rows.get_all(unit.connection, [named(1).id, named(2).id])
+    def look(unit: UnitOfWork) -> dict[str, int]:
+        found = task_rows.get_all(unit.connection, [named(1).id, named(2).id])
         return {task_id: task.attempts for task_id, task in found.items()}
 
     ends = [writer.create(named(1)), writer.create(named(2)), writer.move(named(1).id, counting), writer.run(look)]
@@ -132,17 +142,16 @@ async def test_a_task_that_is_not_as_it_was_read_is_not_written(database: Databa
 
     def straying(task: Task | None) -> Decision[int]:
         assert task is not None
-        return Decision(0, Step(replace(task, attempts=9, version=task.version + 1)))
+        return Decision(0, Transition(replace(task, attempts=9, version=task.version + 1)))
 
     deciders = [counting, straying, counting]
     moves = [writer.move(task_id, decide) for task_id, decide in zip(ids, deciders, strict=True)]
     first, stale, last = await asyncio.gather(*moves, return_exceptions=True)
-    assert isinstance(stale, task_rows.StaleTask)
+    assert isinstance(stale, StaleTask)
     assert (first, last) == (1, 1)
     tasks = [await read(database, task_id) for task_id in ids]
     assert [task.attempts for task in tasks if task] == [1, 0, 1]
-    async with database.reading() as connection:
-        assert [len(await of_task(connection, task_id)) for task_id in ids] == [2, 1, 2]
+    assert [await count_events(database, task_id) for task_id in ids] == [2, 1, 2]
 
 
 async def test_a_creation_that_fails_fails_alone(database: Database, writer: Writer) -> None:
@@ -150,8 +159,7 @@ async def test_a_creation_that_fails_fails_alone(database: Database, writer: Wri
     ends = await asyncio.gather(*(writer.create(named(number)) for number in range(9)), return_exceptions=True)
     assert [number for number, end in enumerate(ends) if end != named(number).id] == [3]
     assert isinstance(ends[3], Exception)
-    async with database.reading() as connection:
-        assert [len(await of_task(connection, named(number).id)) for number in range(9)] == [1] * 9
+    assert [await count_events(database, named(number).id) for number in range(9)] == [1] * 9
 
 
 async def test_who_waits_is_told_when_the_writer_has_stopped_and_who_left_is_passed_over(database: Database) -> None:
@@ -173,7 +181,7 @@ async def test_a_bad_change_fails_alone(database: Database, writer: Writer, faul
     def raising(task: Task | None) -> Decision[None]:
         raise (GatewayError("no") if fault == "gateway error" else RuntimeError("no"))
 
-    async def failing(unit: Unit) -> None:
+    def failing(unit: UnitOfWork) -> None:
         raise RuntimeError("no")
 
     def act(number: int) -> asyncio.Future[Any]:
@@ -191,8 +199,7 @@ async def test_a_bad_change_fails_alone(database: Database, writer: Writer, faul
         task = await read(database, task_id)
         assert task is not None
         assert task.attempts == (0 if number == 4 else 1)
-        async with database.reading() as connection:
-            assert len(await of_task(connection, task_id)) == (1 if number == 4 else 2)
+        assert await count_events(database, task_id) == (1 if number == 4 else 2)
 
 
 async def test_a_caller_that_goes_away_takes_no_change_with_it(database: Database, writer: Writer) -> None:
@@ -227,9 +234,8 @@ async def test_events_appear_in_the_order_of_their_numbers(postgres: PostgresSer
         last = 0
         while True:
             is_last_look = done.is_set()
-            async with database.reading() as connection:
-                statement = select(events.c.id).where(events.c.id > last).order_by(events.c.id)
-                found = [row.id for row in await connection.execute(statement)]
+            statement = select(events.c.id).where(events.c.id > last).order_by(events.c.id)
+            found = await database.read(partial(ids_of, statement=statement))
             seen.extend(found)
             last = max([last, *found])
             if is_last_look:
@@ -242,8 +248,9 @@ async def test_events_appear_in_the_order_of_their_numbers(postgres: PostgresSer
             await asyncio.gather(*(w.move(task_id, counting) for w in (one, two) for task_id in ids))
         done.set()
         await following
-    async with database.reading() as connection:
-        every = [row.id for row in await connection.execute(select(events.c.id).order_by(events.c.id))]
+    every = await database.read(
+        lambda connection: [row.id for row in connection.execute(select(events.c.id).order_by(events.c.id))]
+    )
     assert len(every) == 20 + 20 * 2 * 15
     assert seen == every
     await database.aclose()
@@ -270,14 +277,14 @@ async def test_a_claim_that_never_came_in_hand_is_put_back(
     await factory.start()
     try:
         lost, held = [await factory.writer.create(make_task(id=f"task_{n:032x}", deadline_at=2**50)) for n in (1, 2)]
-        claiming = asyncio.create_task(factory.dispatch.claim(1))
+        claiming = asyncio.create_task(factory.dispatcher.claim(1))
         await asyncio.sleep(0)
         claiming.cancel()
-        assert [one.task.id for one in await factory.dispatch.claim(1)] == [held]
-        assert await factory.dispatch.release_strays() == 0
+        assert [one.task.id for one in await factory.dispatcher.claim(1)] == [held]
+        assert await factory.dispatcher.release_lost() == 0
         clock.ahead = 61_000
-        assert await factory.dispatch.release_strays() == 1
-        assert await factory.dispatch.release_strays() == 0
+        assert await factory.dispatcher.release_lost() == 1
+        assert await factory.dispatcher.release_lost() == 0
         tasks = [await read(database, task_id) for task_id in (lost, held)]
         assert [task.status for task in tasks if task] == ["queued", "submitting"]
     finally:

@@ -2,31 +2,28 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from app.db import rates
 from app.db.engine import Database, Work
+from app.db.engine.sqlite import open_engine
 from app.domain.callback import CallbackTokens
 from app.domain.idempotency import LIFETIME
 from app.domain.models import Model
 from app.domain.policy import Policy
 from app.domain.verdict import Failed, Succeeded
 from app.errors import GatewayError, ServiceUnavailable, TaskGone
-from app.services.bell import Bell
 from app.services.callbacks import Answer, Callbacks
-from app.services.dispatch import Claimed, Dispatch
-from app.services.reconcile import QUESTIONS_PER_SECOND, SCOPE, Reconcile
+from app.services.dispatcher import Claimed, Dispatcher
+from app.services.reconciler import POLL_RATE_LIMIT, Reconciler
 from app.services.tasks import Caller, Submission, Tasks
 from app.services.writer import Writer
 from app.upstream.scrub import Scrubber
+from app.writing.wake_up import WakeUp
 from tests.simulation.books import Books
-from tests.simulation.inline import work_inline
 from tests.simulation.vendor import Fate, Order, SimulatedVendor
 
 T = TypeVar("T")
@@ -62,12 +59,14 @@ class HandClock:
 
 
 class PluggedDatabase(Database):
-    """A database under a process that can die on either side of any commit."""
+    """A database under a process that can die on either side of any commit.
+
+    Statements run without a thread: a simulation takes a million steps, and each would wait for another thread.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        for engine in (self._writer, self._reader):
-            work_inline(engine)
+        self._file = open_engine(url, "BEGIN IMMEDIATE", {})
         self.power_on()
 
     def power_on(self) -> None:
@@ -75,25 +74,28 @@ class PluggedDatabase(Database):
         self.pull: Plug | None = None
         self.is_dark = asyncio.Event()
 
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self, work: Work[T]) -> T:
+        """Run work in a transaction."""
+        with self._file.begin() as connection:
+            return work(connection)
+
+    async def write(self, work: Work[T]) -> T:
+        """Run work in a transaction, unless the power goes."""
         pull, self.pull = self.pull, None
-        async with super().writing() as connection:
-            yield connection
-            if pull is Plug.BEFORE_COMMIT:
-                await self.go_dark()
-        if pull is Plug.AFTER_COMMIT:
+        with self._file.connect() as connection:
+            result = work(connection)
+            if pull is not Plug.BEFORE_COMMIT:
+                connection.commit()
+        if pull in {Plug.BEFORE_COMMIT, Plug.AFTER_COMMIT}:
             await self.go_dark()
         if pull is Plug.LOST_ANSWER:
             raise ServiceUnavailable("The connection broke.")
+        return result
 
-    async def write(self, work: Work[T], *, is_one_statement: bool = False) -> T:
-        async with self.writing() as connection:
-            return await work(connection)
-
-    async def read(self, work: Work[T]) -> T:
-        async with self.reading() as connection:
-            return await work(connection)
+    async def aclose(self) -> None:
+        """Close the file."""
+        self._file.dispose()
+        await super().aclose()
 
     async def go_dark(self) -> None:
         """Stop here for ever: nothing after this point happens in this process."""
@@ -129,22 +131,21 @@ class World:
         self.database.power_on()
         self.writer = Writer(self.database, self.clock, lambda _: None)
         parts: dict[str, Any] = {"writer": self.writer, "clock": self.clock, "policy": POLICY}
-        self.dispatch = Dispatch(
+        self.dispatch = Dispatcher(
             **parts,
             database=self.database,
             client=self.vendor,
             rate_limit=None,
             callback_url=lambda task_id: f"http://gateway/{self.tokens.sign(task_id)}",
-            bell=Bell(),
+            wake_up=WakeUp(),
             record_pause=0,
         )
-        self.reconcile = Reconcile(**parts, client=self.vendor)
-        self.callbacks = Callbacks(**parts, tokens=self.tokens, scrubber=Scrubber(""), question_due=Bell())
+        self.reconcile = Reconciler(**parts, client=self.vendor, record_pause=0)
+        self.callbacks = Callbacks(**parts, tokens=self.tokens, scrubber=Scrubber(""), poll_due=WakeUp())
         self.tasks = Tasks(**parts, database=self.database)
         self.in_hand: list[Claimed] = []
         self.writer.start()
-        async with self.database.writing() as connection:
-            await rates.ensure(connection, SCOPE, QUESTIONS_PER_SECOND)
+        await self.database.write(lambda connection: POLL_RATE_LIMIT.prepare(connection, self.clock.now()))
 
     async def power_off(self) -> None:
         """End the process with nothing finished."""
@@ -248,14 +249,14 @@ class World:
     async def poll(self) -> None:
         with suppress(ServiceUnavailable):
             for task in await self.do(self.reconcile.claim(8)) or []:
-                await self.do(self.reconcile.ask(task))
+                await self.do(self.reconcile.poll(task))
 
     async def expire(self) -> None:
         # Who holds a task beyond its deadline without sending it leaves the outcome open as well.
         self.uncertain.update(claimed.task.id for claimed in self.in_hand)
         with suppress(ServiceUnavailable):
             await self.do(self.reconcile.expire())
-            await self.do(self.dispatch.release_strays())
+            await self.do(self.dispatch.release_lost())
 
     # What the vendor does
 

@@ -1,30 +1,19 @@
-"""Which way SQLite goes for a statement."""
+"""The indexes that SQLite uses for a statement."""
 
 from typing import Any
 
-from sqlalchemy import CursorResult, Dialect, Executable, text
-from sqlalchemy.sql import Select
+from sqlalchemy import event
 
-from app.db.engine import Connection, Outcome
+from app.db.engine import Connection
 
 
-class Explained:
-    """A connection that notes by which indexes its statements search."""
+def plans_of(connection: Connection) -> list[str]:
+    """Return a list to which every further SELECT on this connection adds its query plan."""
+    plans: list[str] = []
 
-    def __init__(self, connection: Connection) -> None:
-        self.plans: list[str] = []
-        self._connection = connection
+    @event.listens_for(connection, "before_cursor_execute")
+    def _explain(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            plans.extend(row[-1] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
 
-    @property
-    def dialect(self) -> Dialect:
-        return self._connection.dialect
-
-    async def execute(self, statement: Executable, parameters: Any = None, /) -> CursorResult[Any]:
-        assert isinstance(statement, Select)
-        whole = statement.params(**parameters).compile(dialect=self.dialect, compile_kwargs={"literal_binds": True})
-        plan = await self._connection.execute(text(f"EXPLAIN QUERY PLAN {whole}"))
-        self.plans += [row.detail for row in plan]
-        return await self._connection.execute(statement, parameters)
-
-    async def exec_driver_sql(self, statement: str, parameters: Any = None, /) -> Outcome:
-        return await self._connection.exec_driver_sql(statement, parameters)
+    return plans

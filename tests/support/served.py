@@ -66,8 +66,9 @@ class Served:
         async def read() -> list[str]:
             database = Database(self.database_url)
             try:
-                async with database.reading() as connection:
-                    return [event["type"] for event in await events.of_task(connection, task_id)]
+                return await database.read(
+                    lambda connection: [event["type"] for event in events.of_task(connection, task_id)]
+                )
             finally:
                 await database.aclose()
 

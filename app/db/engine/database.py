@@ -1,0 +1,70 @@
+"""The database, on SQLite or PostgreSQL: work that runs in one transaction."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from app.db.engine.errors import unreachable_as_503
+from app.db.engine.postgresql import PostgresqlEngine
+from app.db.engine.sqlite import SqliteEngine
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+"""What is done in one transaction: a plain function, so that it can wait for nothing but its connection."""
+
+
+class Engine(Protocol):
+    """What `Database` needs of each kind of database."""
+
+    async def read(self, work: Work[T]) -> T:
+        """Run work in a transaction that sees one consistent state."""
+        ...
+
+    async def write(self, work: Work[T]) -> T:
+        """Run work in a transaction and commit it; rolls back on an exception."""
+        ...
+
+    async def migrate(self, work: Work[T]) -> T:
+        """Like `write`, for statements that take minutes."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class Database:
+    """A database behind two doors: `read` and `write`.
+
+    All methods raise `ServiceUnavailable` when the database can't be reached; other database errors pass unchanged.
+    On PostgreSQL a statement may take `statement_seconds`, and a connection idle for `ping_after_seconds` is tested
+    before use.
+    """
+
+    def __init__(self, url: str, *, statement_seconds: float = 30.0, ping_after_seconds: float = 1.0) -> None:
+        self.is_postgresql = url.startswith("postgres")
+        self._engine: Engine = (
+            PostgresqlEngine(url, statement_seconds=statement_seconds, ping_after_seconds=ping_after_seconds)
+            if self.is_postgresql
+            else SqliteEngine(url)
+        )
+
+    async def read(self, work: Work[T]) -> T:
+        """Run work that only reads, on one consistent state."""
+        with unreachable_as_503():
+            return await self._engine.read(work)
+
+    async def write(self, work: Work[T]) -> T:
+        """Run work in a transaction and commit it; rolls back on an exception."""
+        with unreachable_as_503():
+            return await self._engine.write(work)
+
+    async def migrate(self, work: Work[T]) -> T:
+        """Run work in a transaction whose statements may take minutes."""
+        with unreachable_as_503():
+            return await self._engine.migrate(work)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._engine.aclose()

@@ -1,0 +1,40 @@
+"""Database errors: which of them mean that the database can't be reached."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app.errors import ServiceUnavailable
+
+# Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; and a server that
+# became a standby (PostgreSQL's documentation, appendix A).
+_UNREACHABLE_STATES = ("08", "53", "57", "58", "25006")
+# The second: the server has ended the session, but the connection isn't closed yet.
+_DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the database is unreachable, rather than a statement wrong."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    # SQLite raises OperationalError for a locked database, a full disk and I/O errors.
+    if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError, *_DRIVER_ERRORS)):
+        return True
+    # SQLAlchemy doesn't wrap PostgreSQL's errors while it connects.
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(origin, "sqlstate", None)
+    return isinstance(state, str) and state.startswith(_UNREACHABLE_STATES)
+
+
+@contextmanager
+def unreachable_as_503() -> Iterator[None]:
+    """Raise `ServiceUnavailable` for an unreachable database; other errors pass unchanged."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError, asyncpg.PostgresError, *_DRIVER_ERRORS) as error:
+        if is_unreachable(error):
+            raise ServiceUnavailable("The database can't be reached right now.") from error
+        raise

@@ -1,0 +1,12 @@
+"""JSON as it is stored in columns."""
+
+from typing import Any
+
+import msgspec
+
+loads = msgspec.json.decode
+
+
+def dumps(value: Any) -> str:
+    """Encode a value for a JSON column."""
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,208 @@
+"""Every transition of a task, as a pure function from the task before to the task after.
+
+`None` means that the transition does not apply to the task in its current state; nothing changes then. No function here
+reads a clock, a setting or the database, so each can be tested by hand and by machine.
+"""
+
+import msgspec
+from msgspec.structs import replace
+
+from app.domain.policy import Policy
+from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.task import Status, Task
+from app.domain.verdict import ErrorCode, Report, Succeeded, TaskError, Verdict
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """One transition: the task afterwards, its new images, and whether an event reports it."""
+
+    task: Task
+    is_event: bool = True
+    image_urls: tuple[str, ...] = ()
+
+
+def claim(task: Task, by: str, now: int, policy: Policy) -> Transition | None:
+    """Claim a queued task, right before it is sent. From here on it is never sent blindly again."""
+    if task.status is not Status.QUEUED:
+        return None
+    return Transition(
+        replace(
+            task,
+            status=Status.SUBMITTING,
+            attempts=task.attempts + 1,
+            claimed_at=now,
+            claimed_by=by,
+            deadline_at=now + policy.task_timeout,
+            updated_at=now,
+        )
+    )
+
+
+def release(task: Task, now: int, policy: Policy) -> Transition | None:
+    """Queue a claimed task again that was certainly not sent."""
+    return _requeue(task, now, policy) if _awaits_reply(task) else None
+
+
+def settle_submit(
+    task: Task, attempt: int, outcome: SubmitOutcome, now: int, policy: Policy, jitter: float
+) -> Transition | None:
+    """Apply the outcome of the task's `attempt`-th submit.
+
+    Recording may be repeated after a commit whose outcome is unknown. By then the task may be on its next attempt,
+    about which an old outcome says nothing; only an acceptance stays true. `jitter` is a draw from 0 to 1 that spreads
+    the retries of many tasks.
+    """
+    match outcome:
+        case Accepted(upstream_task_id):
+            return accept(task, upstream_task_id, now, policy)
+        case _ if not _awaits_reply(task) or task.attempts != attempt:
+            return None
+        case Refused(error):
+            return _fail(task, error, now)
+        case AccountRefused(error):
+            return _requeue(replace(task, error=error), now, policy)
+        case TryAgain(error, retry_after):
+            failures = task.failures + 1
+            tried = replace(task, failures=failures, error=error)
+            if failures >= policy.submit_tries:
+                return _fail(tried, error, now)
+            pause = max(policy.submit_pause(failures, jitter), retry_after or 0)
+            return _requeue(replace(tried, not_before=now + pause), now, policy)
+        case Unknown(reason):
+            error = TaskError(ErrorCode.SUBMISSION_UNKNOWN, reason)
+            # No longer claimed, so that no process takes it for a claim that it never sent.
+            return Transition(replace(task, error=error, claimed_by=None, updated_at=now), is_event=False)
+
+
+def accept(task: Task, upstream_task_id: str, now: int, policy: Policy) -> Transition | None:
+    """Note that the upstream has the task, according to its reply or a callback."""
+    if task.is_guess and task.upstream_task_id is None:
+        # We had given up by then. The id lets us poll, and a verdict may still replace the guess.
+        return Transition(replace(task, upstream_task_id=upstream_task_id, ask_at=now, updated_at=now), is_event=False)
+    if task.status not in {Status.SUBMITTING, Status.QUEUED} or (task.status is Status.QUEUED and not task.attempts):
+        return None
+    processing = replace(
+        task,
+        status=Status.PROCESSING,
+        upstream_task_id=upstream_task_id,
+        submitted_at=now,
+        error=None,
+        deadline_at=now + policy.task_timeout,
+        updated_at=now,
+    )
+    return Transition(replace(processing, ask_at=_next_poll(processing, now, policy)))
+
+
+def conclude(task: Task, verdict: Verdict, now: int) -> Transition | None:
+    """Apply the upstream's verdict. It is final, and replaces only our own guesses."""
+    if task.is_final:
+        return None
+    upstream_task_id = task.upstream_task_id or verdict.upstream_task_id
+    if not isinstance(verdict, Succeeded):
+        return _fail(replace(task, upstream_task_id=upstream_task_id), verdict.error, now)
+    succeeded = replace(
+        task,
+        status=Status.SUCCEEDED,
+        upstream_task_id=upstream_task_id,
+        error=None,
+        submitted_at=task.submitted_at or task.claimed_at,
+        completed_at=now,
+        ask_at=None,
+        deadline_at=None,
+        updated_at=now,
+    )
+    return Transition(succeeded, image_urls=verdict.image_urls)
+
+
+def note_poll(task: Task, now: int, policy: Policy) -> Transition | None:
+    """Note that a poll brought no verdict, and schedule the next one."""
+    if task.ask_at is None:
+        return None
+    asked = replace(task, asked_at=now, asks=task.asks + 1)
+    return Transition(replace(asked, ask_at=_next_poll(asked, now, policy)), is_event=False)
+
+
+def expedite_poll(task: Task, upstream_task_id: str | None, now: int, policy: Policy) -> Transition | None:
+    """Poll soon, because something unreadable arrived for the task; many such arrivals cause one poll."""
+    if task.upstream_task_id is None and upstream_task_id is not None and task.status is not Status.SUBMITTING:
+        # A caller that knows the address and names an id has the task, whatever the submit seemed to bring.
+        accepted = accept(task, upstream_task_id, now, policy)
+        return replace(accepted, task=replace(accepted.task, ask_at=now)) if accepted else None
+    # While our own submit is under way, its reply decides about the id.
+    known = task.upstream_task_id or upstream_task_id
+    if known is None or task.is_final:
+        return None
+    if task.deadline_at is not None and task.deadline_at <= now:
+        return None  # the last poll is due or under way
+    soonest = now if task.asked_at is None else max(now, task.asked_at + policy.expedite_pause)
+    ask_at = soonest if task.ask_at is None else min(task.ask_at, soonest)
+    return Transition(replace(task, upstream_task_id=known, ask_at=ask_at), is_event=False)
+
+
+def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None) -> Transition | None:
+    """End a task past its deadline. `account_error` is why the account is held, if it is.
+
+    If the upstream knows the task it is polled once more first: after an outage the result may be waiting.
+    """
+    if task.deadline_at is None or task.deadline_at > now or task.is_terminal:
+        return None
+    if task.status is Status.QUEUED:
+        waited = TaskError(ErrorCode.TIMEOUT, "The task was still queued when QUEUE_TIMEOUT_SECONDS had passed.")
+        return _fail(task, account_error or task.error or waited, now)
+    if task.upstream_task_id is None:
+        reason = task.error.message if task.error else "The service stopped between claiming the task and the reply."
+        message = f"Nobody knows whether the upstream took the task, and no callback came. {reason}"
+        return _fail(task, TaskError(ErrorCode.SUBMISSION_UNKNOWN, message), now)
+    if task.ask_at is not None and (task.asked_at is None or task.asked_at < task.deadline_at):
+        return None
+    message = "The upstream gave no verdict before TASK_TIMEOUT_SECONDS had passed."
+    failed = _fail(task, TaskError(ErrorCode.TIMEOUT, message), now).task
+    return Transition(replace(failed, ask_at=_next_poll(failed, now, policy)))
+
+
+def cancel(task: Task, now: int) -> Transition | None:
+    """Cancel a task that has not been claimed."""
+    if task.status is not Status.QUEUED:
+        return None
+    canceled = replace(
+        task, status=Status.CANCELED, error=None, completed_at=now, deadline_at=None, ask_at=None, updated_at=now
+    )
+    return Transition(canceled)
+
+
+def names_another_task(task: Task, report: Report) -> bool:
+    """Whether a report is about another upstream task than the one recorded."""
+    named = report.upstream_task_id
+    return named is not None and task.upstream_task_id is not None and named != task.upstream_task_id
+
+
+def _awaits_reply(task: Task) -> bool:
+    return task.status is Status.SUBMITTING and task.upstream_task_id is None
+
+
+def _requeue(task: Task, now: int, policy: Policy) -> Transition:
+    queued = replace(
+        task,
+        status=Status.QUEUED,
+        claimed_at=None,
+        claimed_by=None,
+        deadline_at=task.created_at + policy.queue_timeout,
+        updated_at=now,
+    )
+    return Transition(queued)
+
+
+def _fail(task: Task, error: TaskError, now: int) -> Transition:
+    failed = replace(
+        task, status=Status.FAILED, error=error, completed_at=now, deadline_at=None, ask_at=None, updated_at=now
+    )
+    return Transition(failed)
+
+
+def _next_poll(task: Task, now: int, policy: Policy) -> int | None:
+    if not task.is_terminal:
+        due = now + policy.poll_pause(task.asks)
+        # The last poll before the deadline is due at the deadline, not after it.
+        return due if task.deadline_at is None or task.deadline_at <= now else min(due, task.deadline_at)
+    since = task.submitted_at or task.claimed_at or task.created_at
+    return policy.late_poll(since, now)

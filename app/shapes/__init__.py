@@ -1,0 +1,1 @@
+"""What clients receive: each shape is one class that is both sent and documented."""

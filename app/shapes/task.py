@@ -1,0 +1,158 @@
+"""Tasks as clients see them, wherever they see them: in responses, event streams and webhooks."""
+
+from dataclasses import dataclass
+from typing import Annotated, NotRequired, cast
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from app.clock import isoformat
+from app.domain.callback import ReceivedCallback
+from app.domain.image import ImageState
+from app.domain.models import Model, TaskType
+from app.domain.task import Status
+from app.domain.task_state import TaskState
+from app.domain.verdict import ErrorCode
+from app.shapes.base import Time
+
+IMAGE_PATH = "/v1/images"
+
+NextCursor = Annotated[
+    str | None, Field(description="Pass it as `cursor` to get the next page; null on the last page.")
+]
+
+
+class TaskInput(TypedDict):
+    """What the task was submitted with, including the defaults of the model's parameters."""
+
+    prompt: str
+    image_urls: list[str]
+    num_images: NotRequired[int]
+    aspect_ratio: NotRequired[str | None]
+    watermark: NotRequired[str | None]
+    resolution: NotRequired[str | None]
+    google_search: NotRequired[bool | None]
+    output_format: NotRequired[str | None]
+
+
+@dataclass(slots=True)
+class Image:
+    """A result image."""
+
+    id: Annotated[str, Field(examples=["img_0a1b2c3d4e5f60718293a4b5c6d7e8f9"])]
+    url: Annotated[str, Field(description="Where to get the image: this service, or the source if no copy is kept.")]
+    source_url: Annotated[str, Field(description="Where the upstream serves the image. It expires.")]
+    state: ImageState
+    reason: Annotated[str | None, Field(description="Why there is no copy; null unless `state` is `unavailable`.")]
+    content_type: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+
+
+@dataclass(slots=True)
+class TaskError:
+    """Why a task failed."""
+
+    code: ErrorCode
+    message: str
+    upstream_code: Annotated[str | None, Field(description="The upstream's own code, if it sent one.")]
+
+
+@dataclass(slots=True)
+class Task:
+    """A task."""
+
+    id: Annotated[str, Field(examples=["task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d"])]
+    status: Status
+    model: Model
+    type: TaskType
+    input: TaskInput
+    images: Annotated[list[Image], Field(description="The results, in the upstream's order.")]
+    error: Annotated[TaskError | None, Field(description="Null unless `status` is `failed`.")]
+    upstream_task_id: str | None
+    queue_position: Annotated[int | None, Field(description="Position in the queue, 1 is next; null once sent.")]
+    attempts: Annotated[int, Field(description="How often the task was sent to the upstream.")]
+    retry_of: Annotated[str | None, Field(description="Id of the task that this one repeats.")]
+    subject: Annotated[str | None, Field(description="Subject of the browser token that submitted the task.")]
+    metadata: dict[str, str]
+    webhook_url: str | None
+    created_at: Time
+    submitted_at: Annotated[Time | None, Field(description="When the upstream accepted the task.")]
+    completed_at: Annotated[Time | None, Field(description="When the task reached its result.")]
+    updated_at: Time
+
+
+@dataclass(slots=True)
+class TaskPage:
+    """A page of tasks, newest first."""
+
+    data: list[Task]
+    next_cursor: NextCursor
+
+
+@dataclass(slots=True)
+class Callback:
+    """A request received at a task's callback URL, with the response it got."""
+
+    received_at: Time
+    status: Annotated[int, Field(description="HTTP status of the response.")]
+    answer: Annotated[str, Field(examples=["received", "duplicate", "task_mismatch", "unreadable_callback"])]
+    body: Annotated[str, Field(description="The raw body; bytes that are not valid UTF-8 appear as \\xNN.")]
+
+
+@dataclass(slots=True)
+class CallbackList:
+    """The callbacks received for a task, newest first. The last 20 are kept."""
+
+    data: list[Callback]
+
+
+def task_shape(state: TaskState, base_url: str) -> Task:
+    """Return the shape of a task; this service's own URLs begin with `base_url`."""
+    task = state.task
+    error = task.error if task.status is Status.FAILED else None
+    return Task(
+        id=task.id,
+        status=task.status,
+        model=task.model,
+        type=task.type,
+        input=cast("TaskInput", task.input),
+        images=[
+            Image(
+                id=image.id,
+                url=image.source_url if image.state is ImageState.UNAVAILABLE else f"{base_url}{IMAGE_PATH}/{image.id}",
+                source_url=image.source_url,
+                state=image.state,
+                reason=image.reason,
+                content_type=image.content_type,
+                bytes=image.bytes,
+                width=image.width,
+                height=image.height,
+            )
+            for image in state.images
+        ],
+        error=TaskError(error.code, error.message, error.upstream_code) if error else None,
+        upstream_task_id=task.upstream_task_id,
+        queue_position=state.queue_position,
+        attempts=task.attempts,
+        retry_of=task.retry_of,
+        subject=task.subject,
+        metadata=task.metadata,
+        webhook_url=task.webhook_url,
+        created_at=isoformat(task.created_at),
+        submitted_at=time_or_null(task.submitted_at),
+        completed_at=time_or_null(task.completed_at),
+        updated_at=isoformat(task.updated_at),
+    )
+
+
+def callback_shape(callback: ReceivedCallback) -> Callback:
+    """Return the shape of a recorded callback."""
+    body = callback.body.decode(errors="backslashreplace")
+    return Callback(isoformat(callback.received_at), callback.status, callback.answer, body)
+
+
+def time_or_null(milliseconds: int | None) -> str | None:
+    """Return a time as clients see it, or None."""
+    return None if milliseconds is None else isoformat(milliseconds)

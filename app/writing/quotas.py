@@ -1,0 +1,30 @@
+"""Counting tasks against quotas, in the transaction that creates them: so no race exceeds one."""
+
+from collections.abc import Mapping, Sequence
+
+from app.db import quotas as quota_rows
+from app.domain.quota import Quota
+from app.errors import GatewayError
+from app.writing.unit_of_work import UnitOfWork
+
+
+def charge(unit: UnitOfWork, wanted: Mapping[str, Sequence[Quota]]) -> dict[str, GatewayError]:
+    """Count tasks (by id, in the order of arrival) against their quotas; returns why those that don't fit are refused.
+
+    A task counts against all of its quotas or against none.
+    """
+    quotas = {quota.name: quota for of_task in wanted.values() for quota in of_task}
+    before = quota_rows.lock(unit.connection, list(quotas.values()))
+    used = dict(before)
+    refused: dict[str, GatewayError] = {}
+    for task_id, of_task in wanted.items():
+        full = next((quota for quota in of_task if used[quota.name] >= quota.limit), None)
+        if full is not None:
+            refused[task_id] = full.refusal(unit.now)
+            continue
+        for quota in of_task:
+            used[quota.name] += 1
+    changed = {name: count for name, count in used.items() if count != before[name]}
+    if changed:
+        quota_rows.save(unit.connection, changed)
+    return refused

@@ -1,0 +1,316 @@
+"""Who moves a task from where to where. What is not in a table must change nothing."""
+
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from app.domain import transitions
+from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.task import Status, Task
+from app.domain.transitions import Transition
+from app.domain.verdict import ErrorCode, Failed, Generating, Report, Succeeded, TaskError, Unreadable, Verdict
+from tests.support.tasks import NOW, POLICY, STATES, make_task
+
+LATER = NOW + 5_000
+PASSING = TaskError(ErrorCode.UPSTREAM_ERROR, "busy", "429")
+ACCOUNT = TaskError(ErrorCode.INSUFFICIENT_CREDITS, "no credits", "402")
+REQUEST = TaskError(ErrorCode.INVALID_REQUEST, "bad prompt", "400")
+POLICY_ERROR = TaskError(ErrorCode.CONTENT_POLICY, "no", "400")
+SUCCESS = Succeeded("up", ("https://x.example/1.png", "https://x.example/2.png"))
+FAILURE = Failed(None, POLICY_ERROR)
+
+Move = Callable[[Task], Transition | None]
+
+
+def settle(outcome: SubmitOutcome) -> Move:
+    return lambda task: transitions.settle_submit(task, task.attempts, outcome, LATER, POLICY, 0.0)
+
+
+def conclude(verdict: Verdict) -> Move:
+    return lambda task: transitions.conclude(task, verdict, LATER)
+
+
+Q, S, P, OK, F, C = (
+    Status.QUEUED,
+    Status.SUBMITTING,
+    Status.PROCESSING,
+    Status.SUCCEEDED,
+    Status.FAILED,
+    Status.CANCELED,
+)
+_UNFINISHED = ("new", "requeued", "submitting", "submitting, id known", "processing")
+_GUESSES = ("submission unknown", "timed out")
+_VERDICT_MOVES = (*_UNFINISHED, *_GUESSES)
+
+TABLE: dict[str, tuple[Move, dict[str, Status]]] = {
+    "claim": (lambda task: transitions.claim(task, "me", LATER, POLICY), {"new": S, "requeued": S}),
+    "release": (lambda task: transitions.release(task, LATER, POLICY), {"submitting": Q}),
+    "cancel": (lambda task: transitions.cancel(task, LATER), {"new": C, "requeued": C}),
+    "accepted": (
+        settle(Accepted("up")),
+        {"requeued": P, "submitting": P, "submitting, id known": P, "submission unknown": F},
+    ),
+    "accept by callback": (
+        lambda task: transitions.accept(task, "up", LATER, POLICY),
+        {"requeued": P, "submitting": P, "submitting, id known": P, "submission unknown": F},
+    ),
+    "refused": (settle(Refused(REQUEST)), {"submitting": F}),
+    "account refused": (settle(AccountRefused(ACCOUNT)), {"submitting": Q}),
+    "try again": (settle(TryAgain(PASSING)), {"submitting": Q}),
+    "unknown": (settle(Unknown("broke off")), {"submitting": S}),
+    "success": (conclude(SUCCESS), dict.fromkeys(_VERDICT_MOVES, OK)),
+    "failure": (conclude(FAILURE), dict.fromkeys(_VERDICT_MOVES, F)),
+    "asked in vain": (
+        lambda task: transitions.note_poll(task, LATER, POLICY),
+        {"submitting, id known": S, "processing": P, "timed out": F},
+    ),
+    "hasten": (
+        lambda task: transitions.expedite_poll(task, None, LATER, POLICY),
+        {"submitting, id known": S, "processing": P, "timed out": F},
+    ),
+    "hasten by a named id": (
+        lambda task: transitions.expedite_poll(task, "up", LATER, POLICY),
+        {
+            "requeued": P,
+            "submitting": S,
+            "submitting, id known": S,
+            "processing": P,
+            "timed out": F,
+            "submission unknown": F,
+        },
+    ),
+    "deadline": (
+        lambda task: transitions.expire(replace(task, asked_at=task.deadline_at), NOW + 10**9, POLICY, None),
+        dict.fromkeys(_UNFINISHED, F),
+    ),
+    "before the deadline": (lambda task: transitions.expire(task, LATER, POLICY, None), {}),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("move", TABLE)
+def test_who_moves_a_task_from_where_to_where(move: str, state: str) -> None:
+    act, table = TABLE[move]
+    transition = act(STATES[state])
+    assert (transition.task.status if transition else None) == table.get(state)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("move", TABLE)
+def test_no_move_changes_who_and_what_a_task_is(move: str, state: str) -> None:
+    before = STATES[state]
+    transition = TABLE[move][0](before)
+    if transition is None:
+        return
+    after = transition.task
+    same = "id project subject model type input metadata webhook_url retry_of created_at callbacks version".split()
+    assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
+    assert after.is_terminal == (after.completed_at is not None)
+    assert before.upstream_task_id in {None, after.upstream_task_id}
+    if after.is_terminal:
+        assert after.deadline_at is None
+    else:
+        assert after.deadline_at is not None
+    if after.is_final:
+        assert after.ask_at is None
+    if after.status is P:
+        assert after.upstream_task_id
+        assert after.ask_at is not None
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("move", TABLE)
+def test_events_tell_changes_of_state_and_only_those(move: str, state: str) -> None:
+    before = STATES[state]
+    transition = TABLE[move][0](before)
+    if transition is not None:
+        was, is_now = (before.status, before.error), (transition.task.status, transition.task.error)
+        told = was != is_now and transition.task.status is not S
+        assert transition.is_event == (told or move == "claim")
+
+
+def test_a_claim_counts_an_attempt_and_starts_the_clock_of_the_task() -> None:
+    transition = transitions.claim(STATES["requeued"], "me", LATER, POLICY)
+    assert transition is not None
+    task = transition.task
+    assert (task.attempts, task.failures, task.claimed_at, task.claimed_by) == (2, 1, LATER, "me")
+    assert task.deadline_at == LATER + POLICY.task_timeout
+
+
+def test_acceptance_starts_the_clock_anew_and_plans_a_question() -> None:
+    transition = transitions.accept(STATES["submitting"], "up", LATER, POLICY)
+    assert transition is not None
+    task = transition.task
+    assert (task.upstream_task_id, task.submitted_at, task.error) == ("up", LATER, None)
+    assert (task.deadline_at, task.ask_at) == (LATER + POLICY.task_timeout, LATER + POLICY.poll_after)
+
+
+def test_an_acceptance_after_a_guess_makes_the_upstream_be_asked_at_once() -> None:
+    transition = transitions.accept(STATES["submission unknown"], "up", LATER, POLICY)
+    assert transition is not None
+    assert (transition.task.upstream_task_id, transition.task.ask_at, transition.is_event) == ("up", LATER, False)
+
+
+@pytest.mark.parametrize(("failures", "status"), [(0, Q), (3, Q), (4, F)])
+def test_passing_refusals_end_when_the_tries_are_used_up(failures: int, status: Status) -> None:
+    transition = transitions.settle_submit(
+        replace(STATES["submitting"], failures=failures),
+        STATES["submitting"].attempts,
+        TryAgain(PASSING),
+        LATER,
+        POLICY,
+        0.0,
+    )
+    assert transition is not None
+    assert (transition.task.status, transition.task.failures, transition.task.error) == (status, failures + 1, PASSING)
+    if status is Q:
+        assert transition.task.not_before == LATER + (1_000 << failures)
+        assert transition.task.claimed_by is None
+        assert transition.task.deadline_at == NOW + POLICY.queue_timeout
+
+
+def test_the_upstreams_own_wish_lengthens_a_pause_and_never_shortens_it() -> None:
+    def not_before(retry_after: int) -> int:
+        transition = transitions.settle_submit(
+            STATES["submitting"], STATES["submitting"].attempts, TryAgain(PASSING, retry_after), LATER, POLICY, 0.0
+        )
+        assert transition is not None
+        return transition.task.not_before - LATER
+
+    assert (not_before(7_000), not_before(10)) == (7_000, 1_000)
+
+
+def test_a_refused_account_uses_up_no_try_and_holds_the_task_not_back() -> None:
+    transition = transitions.settle_submit(
+        STATES["submitting"], STATES["submitting"].attempts, AccountRefused(ACCOUNT), LATER, POLICY, 0.0
+    )
+    assert transition is not None
+    assert (transition.task.failures, transition.task.error, transition.task.not_before) == (0, ACCOUNT, NOW)
+
+
+def test_an_unknown_outcome_leaves_the_task_in_nobodys_hands() -> None:
+    transition = transitions.settle_submit(
+        STATES["submitting"], STATES["submitting"].attempts, Unknown("broke off"), LATER, POLICY, 0.0
+    )
+    assert transition is not None
+    assert transition.task.claimed_by is None
+    assert transition.task.deadline_at == STATES["submitting"].deadline_at
+    assert transition.task.error == TaskError(ErrorCode.SUBMISSION_UNKNOWN, "broke off")
+
+
+def test_a_success_brings_the_images_and_the_id() -> None:
+    transition = transitions.conclude(STATES["submitting"], SUCCESS, LATER)
+    assert transition is not None
+    assert transition.image_urls == SUCCESS.image_urls
+    assert (transition.task.upstream_task_id, transition.task.submitted_at, transition.task.error) == ("up", NOW, None)
+
+
+def test_a_verdict_replaces_a_guess_with_an_event_of_its_own() -> None:
+    for verdict, error in ((SUCCESS, None), (FAILURE, POLICY_ERROR)):
+        transition = transitions.conclude(STATES["timed out"], verdict, LATER)
+        assert transition is not None
+        assert (transition.is_event, transition.task.error, transition.task.is_final) == (True, error, True)
+
+
+@pytest.mark.parametrize(
+    ("state", "account_error", "code"),
+    [
+        ("new", None, ErrorCode.TIMEOUT),
+        ("new", ACCOUNT, ErrorCode.INSUFFICIENT_CREDITS),
+        ("submitting", ACCOUNT, ErrorCode.SUBMISSION_UNKNOWN),
+        ("processing", ACCOUNT, ErrorCode.TIMEOUT),
+    ],
+)
+def test_a_deadline_names_its_reason(state: str, account_error: TaskError | None, code: ErrorCode) -> None:
+    task = replace(STATES[state], asked_at=STATES[state].deadline_at)
+    transition = transitions.expire(task, NOW + 10**9, POLICY, account_error)
+    assert transition is not None
+    assert transition.task.error is not None
+    assert transition.task.error.code is code
+
+
+def test_a_queued_task_that_was_refused_for_a_while_fails_with_that_reason() -> None:
+    transition = transitions.expire(make_task(attempts=3, error=PASSING), NOW + 10**9, POLICY, None)
+    assert transition is not None
+    assert transition.task.error == PASSING
+
+
+@pytest.mark.parametrize("asked_at", [None, NOW, NOW + POLICY.task_timeout - 1])
+def test_no_timeout_before_a_question_at_the_deadline(asked_at: int | None) -> None:
+    task = replace(STATES["processing"], asked_at=asked_at)
+    assert transitions.expire(task, NOW + 10**9, POLICY, None) is None
+
+
+def test_a_timed_out_task_is_asked_about_again_later() -> None:
+    deadline = STATES["processing"].deadline_at
+    assert deadline is not None
+    transition = transitions.expire(replace(STATES["processing"], asked_at=deadline), deadline, POLICY, None)
+    assert transition is not None
+    assert transition.task.ask_at is not None
+    assert transition.task.ask_at > deadline
+
+
+def test_the_last_question_before_a_deadline_is_due_at_the_deadline() -> None:
+    deadline = STATES["processing"].deadline_at
+    assert deadline is not None
+    transition = transitions.note_poll(STATES["processing"], deadline - 10, POLICY)
+    assert transition is not None
+    assert transition.task.ask_at == deadline
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "expected"),
+    [(None, LATER), (NOW, LATER), (LATER - 500, LATER - 500 + POLICY.expedite_pause)],
+)
+def test_what_hastens_a_question_keeps_a_distance_to_the_last(asked_at: int | None, expected: int) -> None:
+    transition = transitions.expedite_poll(replace(STATES["processing"], asked_at=asked_at), None, LATER, POLICY)
+    assert transition is not None
+    assert transition.task.ask_at == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "report", "is_another"),
+    [
+        ("up", Succeeded("other", ("https://x.example",)), True),
+        ("up", Failed("other", REQUEST), True),
+        ("up", Generating("other"), True),
+        ("up", Unreadable("?", "other"), True),
+        ("up", Succeeded("up", ("https://x.example",)), False),
+        ("up", Failed(None, REQUEST), False),
+        (None, Succeeded("other", ("https://x.example",)), False),
+    ],
+)
+def test_a_report_about_another_task_is_noticed(known: str | None, report: Report, is_another: bool) -> None:
+    assert transitions.names_another_task(make_task(upstream_task_id=known), report) is is_another
+
+
+def test_nothing_hastens_the_last_question_which_is_under_way() -> None:
+    deadline = STATES["processing"].deadline_at
+    assert deadline is not None
+    assert transitions.expedite_poll(STATES["processing"], None, deadline, POLICY) is None
+
+
+@pytest.mark.parametrize(
+    "outcome", [TryAgain(PASSING), AccountRefused(ACCOUNT), Refused(PASSING), Unknown("broke off")], ids=str
+)
+def test_the_outcome_of_an_earlier_attempt_tells_nothing_of_this_one(outcome: SubmitOutcome) -> None:
+    """Recording it may be tried again when the first try was committed and the task sent again since."""
+    second = replace(STATES["submitting"], attempts=2)
+    assert transitions.settle_submit(second, 1, outcome, LATER, POLICY, 0.0) is None
+    assert transitions.settle_submit(second, 2, outcome, LATER, POLICY, 0.0) is not None
+
+
+def test_that_the_upstream_has_the_task_is_true_for_good() -> None:
+    second = replace(STATES["submitting"], attempts=2)
+    transition = transitions.settle_submit(second, 1, Accepted("up"), LATER, POLICY, 0.0)
+    assert transition is not None
+    assert (transition.task.status, transition.task.upstream_task_id) == (Status.PROCESSING, "up")
+
+
+def test_the_id_in_our_own_reply_wins_over_one_from_an_unreadable_callback() -> None:
+    hastened = transitions.expedite_poll(STATES["submitting"], "from-garbage", LATER, POLICY)
+    assert hastened is not None
+    transition = transitions.accept(hastened.task, "from-reply", LATER, POLICY)
+    assert transition is not None
+    assert transition.task.upstream_task_id == "from-reply"
