@@ -1,6 +1,6 @@
 """How long a start takes: from the start of the process until `/readyz` answers 200."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.databases import SQLITE, EmptyDatabase
@@ -27,7 +27,7 @@ def measure(session: Session) -> Table:
         table.rows.append(_row(session, "first start, empty database", kind, is_first=True))
         table.rows.append(_row(session, "restart", kind))
         if kind == SQLITE:
-            table.rows.append(_row(session, "restart with the sandbox", kind, **_SANDBOX))
+            table.rows.append(_row(session, "restart with the sandbox", kind, settings=_SANDBOX))
     table.notes.append(f"Median of {_times(session)} starts (least-greatest).")
     return table
 
@@ -42,21 +42,25 @@ def _times(session: Session) -> int:
     return _STARTS * session.options.rounds
 
 
-def _row(session: Session, title: str, kind: str, *, is_first: bool = False, **settings: str) -> list[str]:
+def _row(
+    session: Session, title: str, kind: str, *, is_first: bool = False, settings: Mapping[str, str] | None = None
+) -> list[str]:
     databases = [session.databases.create(kind) for _ in session.revisions]
     if not is_first:
         for revision, database in zip(session.revisions, databases, strict=True):
-            _start(session, revision, database, _Starts(), **settings)
+            _start(session, revision, database, _Starts(), settings)
     starts = [_Starts() for _ in session.revisions]
     for _ in range(_times(session)):
         for number, revision in enumerate(session.revisions):
             database = session.databases.create(kind) if is_first else databases[number]
-            _start(session, revision, database, starts[number], **settings)
+            _start(session, revision, database, starts[number], settings)
     return [title, kind, *_cells([one.seconds for one in starts]), *_cells([one.cpu for one in starts])]
 
 
-def _start(session: Session, revision: Revision, database: EmptyDatabase, starts: _Starts, **settings: str) -> None:
-    with session.gateway(database, revision, **settings) as server:
+def _start(
+    session: Session, revision: Revision, database: EmptyDatabase, starts: _Starts, settings: Mapping[str, str] | None
+) -> None:
+    with session.gateway(database, revision, **(settings or {})) as server:
         starts.seconds.append(server.seconds_until_ready)
         starts.cpu.append(server.usage().cpu_seconds)
 

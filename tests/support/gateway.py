@@ -19,7 +19,8 @@ from app.factory import Factory
 from app.http.connection import Connection
 from app.http.lane import Lane
 from app.http.limits import ConnectionLimits
-from app.serve import listen, make_server, prepare, prepare_data_dir
+from app.prepare import prepare_data_dir
+from app.serve import listen, make_server, prepare
 from app.services.secret import load_secrets
 from app.services.streams import StreamLimits
 from app.settings import Settings
