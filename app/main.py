@@ -1,5 +1,6 @@
 """The application: routes and middleware around the services, and the loops beside them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -48,9 +49,11 @@ def create_app(
         await factory.start()
         background.start()
         _log.info("started", version=__version__, address=settings.local_url, docs=f"{settings.local_url}/docs")
+        warming = asyncio.create_task(asyncio.to_thread(_warm_up, app), name="warm-up")
         yield {"factory": factory, "large_bodies": large_bodies, "health": health_check}
         await background.stop()
         await factory.aclose()
+        await warming
         _log.info("stopped")
 
     factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
@@ -88,7 +91,8 @@ def create_app(
     app.state.factory = factory
     problems.install(app)
     document.install(app)
-    apis = (tasks, events, images, uploads, webhooks, tokens, callbacks, health, docs)
+    # FastAPI completes a router when a request gets as far as that: probes must not wait for all the others.
+    apis = (health, tasks, events, images, uploads, webhooks, tokens, callbacks, docs)
     for router in (api.router for api in apis):
         app.include_router(router)
     # Around the framework's own layers, so that what takes the shortcut passes none of them.
@@ -105,6 +109,12 @@ def create_app(
     )
     app.middleware_stack = surround(settings, served)
     return app
+
+
+def _warm_up(app: FastAPI) -> None:
+    """Let FastAPI complete all routers, which else the first request would wait for."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
 
 
 def surround(settings: Settings, app: ASGIApp) -> ASGIApp:

@@ -23,8 +23,9 @@ def test_a_command_imports_what_it_needs(arguments: list[str], unneeded: set[str
     assert unneeded & modules_after(f"run({arguments!r})", tmp_path) == set()
 
 
-def test_serving_imports_neither_sandbox_nor_migrations(tmp_path: Path) -> None:
-    assert {"alembic", "app.sandbox", "app.db.alembic_runner"} & modules_after("import app.serve", tmp_path) == set()
+def test_serving_imports_neither_sandbox_nor_migrations_nor_orm(tmp_path: Path) -> None:
+    unneeded = {"alembic", "app.sandbox", "app.db.engine.postgresql", "sqlalchemy.orm"}
+    assert unneeded & modules_after("import app.serve", tmp_path) == set()
 
 
 def modules_after(statement: str, directory: Path) -> set[str]:

@@ -29,6 +29,7 @@ _WANTED = (
     "app.cli",
     "app.commands",
     "app.db.alembic_runner",
+    "app.db.engine.postgresql",
     "app.sandbox.server",
     "app.serve",
     "aiosqlite",
