@@ -43,7 +43,7 @@ from app.services.waiting import Waiting
 from app.services.webhook_secrets import WebhookSecrets
 from app.services.webhook_sender import WebhookSender
 from app.services.writer import Writer
-from app.settings import Settings
+from app.settings import Settings, database_url
 from app.storage.spool import Spool
 from app.storage.store import open_store
 from app.upstream.client import UpstreamClient
@@ -235,11 +235,6 @@ class Factory:
             self.archive_wake_up.wake()
         if any(event.is_for_webhook for event in events):
             self.delivery_wake_up.wake()
-
-
-def database_url(settings: Settings) -> str:
-    """Return where the database is: as set, or a SQLite file in `DATA_DIR`."""
-    return settings.database_url or f"sqlite:///{Path(settings.data_dir) / 'gateway.db'}"
 
 
 def make_policy(settings: Settings) -> Policy:

@@ -1,5 +1,6 @@
 """The application: routes around the services, middleware around the routes, and the background loops."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -38,9 +39,11 @@ def create_app(
         await factory.start()
         background.start()
         _log.info("started", version=__version__, address=settings.local_url, docs=f"{settings.local_url}/docs")
+        warming = asyncio.create_task(asyncio.to_thread(_warm_up, app), name="warm-up")
         yield {"factory": factory, "large_bodies": large_bodies, "health": health_check}
         await background.stop()
         await factory.aclose()
+        await warming
         _log.info("stopped")
 
     factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
@@ -78,7 +81,8 @@ def create_app(
     app.state.factory = factory
     problems.install(app)
     document.install(app)
-    apis = (tasks, events, images, uploads, webhooks, tokens, callbacks, health, docs)
+    # FastAPI completes a router when a request gets as far as that: probes must not wait for all the others.
+    apis = (health, tasks, events, images, uploads, webhooks, tokens, callbacks, docs)
     for router in (api.router for api in apis):
         app.include_router(router)
     return app
@@ -97,6 +101,12 @@ def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
         OriginGuard(direct, is_open=is_open, origins=origins), is_open=is_open, allowed_hosts=settings.allowed_hosts
     )
     return surround(settings, guarded)
+
+
+def _warm_up(app: FastAPI) -> None:
+    """Let FastAPI complete all routers, which else the first request would wait for."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
 
 
 def surround(settings: Settings, app: ASGIApp) -> ASGIApp:

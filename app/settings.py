@@ -313,3 +313,8 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigurationError(name.upper(), f"is wrong ({problem})", f"allowed: {allowed}") from None
     except SettingsError as error:
         raise ConfigurationError("settings", "can't be read", str(error)) from None
+
+
+def database_url(settings: Settings) -> str:
+    """Return the URL of the database: as set, or a SQLite file in `DATA_DIR`."""
+    return settings.database_url or f"sqlite:///{Path(settings.data_dir) / 'gateway.db'}"

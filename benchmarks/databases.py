@@ -50,7 +50,7 @@ class Databases:
             return EmptyDatabase(kind, f"sqlite:///{self._directory / f'{uuid.uuid4().hex}.db'}")
         if self._postgres is None:
             self._postgres = self._exits.enter_context(PostgresServer(self._postgres_directory, is_hasty=False))
-        return EmptyDatabase(kind, self._postgres.create_database(), self._server_pid())
+        return EmptyDatabase(kind, self._postgres.create_database(migrated=False), self._server_pid())
 
     def server_cpu_seconds(self) -> float:
         """Read the CPU seconds that a PostgreSQL of our own has used."""

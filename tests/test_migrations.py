@@ -9,16 +9,17 @@ from typing import Any, TypeVar
 import asyncpg
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from app.clock import SystemClock
 from app.db import keys as key_rows
 from app.db.engine import Database
-from app.db.migrate import head_revision, migrate, rewind
+from app.db.migrate import MIGRATIONS, head_revision, migrate, rewind
 from app.db.schema import metadata
 from app.domain.image import RETRY_PAUSES
 from app.domain.key import ApiKey
-from app.serve import prepare_database
+from app.prepare import prepare_database
 from app.services import access
 from app.settings import Settings
 from tests.support.databases import PostgresServer
@@ -70,6 +71,10 @@ def test_migrations_make_what_the_models_say(bare_database_url: str) -> None:
         return await database.write(differences)
 
     assert on(bare_database_url, compare) == []
+
+
+def test_the_newest_revision_is_that_of_the_last_file() -> None:
+    assert head_revision() == ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
 def test_up_down_and_up_again(bare_database_url: str) -> None:

@@ -13,8 +13,8 @@ import pytest
 from app.clock import SystemClock
 from app.db.engine import Database
 from app.db.events import of_task
-from app.factory import database_url
 from app.services.access import create_key
+from app.settings import database_url
 from tests.services.conftest import Start
 from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway

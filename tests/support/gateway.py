@@ -17,7 +17,8 @@ import httpx
 
 from app.factory import Factory
 from app.main import create_app
-from app.serve import listen, make_server, prepare, prepare_data_dir
+from app.prepare import prepare_data_dir
+from app.serve import listen, make_server, prepare
 from app.server.limits import ConnectionLimits
 from app.server.protocol import LimitedProtocol
 from app.services.secret import load_secrets

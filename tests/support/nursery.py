@@ -27,6 +27,11 @@ _LENGTH = struct.Struct("!I")
 # The service's entry, and what it would only import as it starts.
 _WANTED = (
     "app.cli",
+    "app.commands",
+    "app.db.alembic_runner",
+    "app.db.engine.postgresql",
+    "app.sandbox.server",
+    "app.serve",
     "aiosqlite",
     "anyio._backends._asyncio",
     "sqlalchemy.dialects.postgresql.asyncpg",
