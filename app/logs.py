@@ -19,7 +19,7 @@ from app.redaction import RedactingRenderer, Redactor
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _is_plain = re.compile(r"[\w.:/+@~-]+").fullmatch
 _EVENT_WIDTH = 16
-_CHATTY = ("httpx", "httpcore", "aiosqlite", "sqlalchemy.engine", "alembic", "asyncio", "PIL")
+_CHATTY = ("httpx", "httpcore", "sqlalchemy.engine", "alembic", "asyncio", "PIL")
 
 
 def configure_logs(log_format: Literal["console", "json"], level: str, secrets: list[str]) -> None:

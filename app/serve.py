@@ -25,6 +25,7 @@ from app.main import create_app, surround, with_middleware
 from app.prepare import prepare_data_dir, prepare_database
 from app.server.limits import ConnectionLimits
 from app.server.server import Server
+from app.server.versions import untested_versions
 from app.services.access import check_start, ensure_bootstrap_key
 from app.services.secret import check_fingerprint, load_secrets
 from app.settings import Settings, aws_variables, database_url
@@ -45,6 +46,7 @@ _log = structlog.get_logger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises `ConfigurationError` if the settings don't let it start."""
+    check_versions()
     prepare_data_dir(settings)
     os.environ.update(aws_variables())
     secrets = load_secrets(settings)
@@ -84,6 +86,12 @@ def _load_sandbox() -> "type[SandboxServer]":
     """Import the sandbox, which only starts without an upstream key need."""
     server: type[SandboxServer] = import_module("app.sandbox.server").SandboxServer
     return server
+
+
+def check_versions() -> None:
+    """Refuse to serve with a version of uvicorn or httptools that was not tested; raises `ConfigurationError`."""
+    for package, (installed, tested) in untested_versions().items():
+        raise ConfigurationError(package, f"{installed} is installed", f"tested are {tested}: see requirements.txt")
 
 
 def allow_many_connections() -> None:

@@ -1,8 +1,7 @@
-"""Callbacks get the same answers by the lane, if they say how long they are, and by the route, if they don't."""
+"""Callbacks as they come over the wire: with and without `Content-Length`, in pieces, to bent addresses."""
 
 import json
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +18,8 @@ from tests.support.vendor import Submit, Vendor, success_a
 from tests.support.waiting import until
 
 LIMIT = 256 * 1024
-IN_LANE = 64 * 1024
+AT_ONCE = 64 * 1024
+"""More than this is read only as the application asks for it."""
 JSON = b"Content-Type: application/json\r\n"
 
 
@@ -59,19 +59,6 @@ def word(answer: Answer) -> tuple[int, str]:
     return answer.status, body["status"] if answer.status == 200 else body["code"]
 
 
-def test_what_takes_the_lane(on_sqlite: Served) -> None:
-    lane = on_sqlite.gateway.lane
-    task_id = f"task_{uuid.uuid4().hex}"
-    token = CallbackTokens(["test-secret"]).sign(task_id).encode()
-    assert lane.recognize(b"/callbacks/nanobanana/" + token) == task_id
-    for bad in (b"nonsense", b"", b"\xff", CallbackTokens(["another secret"]).sign(task_id).encode()):
-        assert lane.recognize(b"/callbacks/nanobanana/" + bad) is None
-    for more in (b"/", b"?", b"?a=b", b"%41", b"\n", b"#a", b"/../a"):
-        assert lane.recognize(b"/callbacks/nanobanana/" + token + more) is None
-    for other in (b"/callbacks/other/" + token, b"/v1/tasks", b"x/callbacks/nanobanana/a"):
-        assert lane.recognize(other) is None
-
-
 def test_a_bad_address_is_told_before_the_body_comes(on_sqlite: Served) -> None:
     with Line(on_sqlite.gateway.settings.port) as line:
         line.send(b"POST /callbacks/nanobanana/nonsense HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n{")
@@ -82,8 +69,8 @@ def test_a_bad_address_is_told_before_the_body_comes(on_sqlite: Served) -> None:
     ("make", "expected"),
     [
         (verdict, (200, "received")),
-        (lambda task: verdict(task, IN_LANE), (200, "received")),
-        (lambda task: verdict(task, IN_LANE + 1), (200, "received")),
+        (lambda task: verdict(task, AT_ONCE), (200, "received")),
+        (lambda task: verdict(task, AT_ONCE + 1), (200, "received")),
         (lambda task: verdict(task, LIMIT), (200, "received")),
         (lambda task: verdict(task, LIMIT + 1), (413, "body_too_large")),
         (lambda _: json.dumps(success_a("0" * 32)).encode(), (409, "task_mismatch")),
@@ -110,10 +97,12 @@ def test_bodies_get_the_same_answer_either_way(
 def test_what_comes_again_gets_the_same_answer_either_way(on_sqlite: Served, line: Line) -> None:
     task, submit = on_sqlite.processing()
     assert on_sqlite.call_back(submit, verdict(task)).json() == {"status": "received"}
-    line.send(announced(path_of(submit), verdict(task)) + chunked(path_of(submit), verdict(task)))
-    lane, route = line.answer(), line.answer()
-    assert word(lane) == (200, "duplicate")
-    assert told(lane) == told(route)
+    answers = []
+    for send in (announced, chunked):
+        line.send(send(path_of(submit), verdict(task)))
+        answers.append(line.answer())
+    assert word(answers[0]) == (200, "duplicate")
+    assert told(answers[0]) == told(answers[1])
 
 
 @pytest.mark.parametrize(
@@ -182,21 +171,6 @@ def test_callbacks_come_in_pieces(on_sqlite: Served, line: Line, send: Callable[
     assert on_sqlite.client.task(task["id"])["status"] == "succeeded"
 
 
-def test_callbacks_in_one_piece_are_answered_in_turn(on_sqlite: Served, line: Line) -> None:
-    (task, submit), (other, its_submit) = on_sqlite.processing(), on_sqlite.processing()
-    line.send(
-        announced(path_of(submit), verdict(task))
-        + announced(path_of(its_submit), b"garbage")
-        + request("/healthz")
-        + announced(path_of(its_submit), verdict(other))
-        + announced(path_of(submit), verdict(task))
-    )
-    assert word(line.answer()) == (200, "received")
-    assert word(line.answer()) == (422, "unreadable_callback")
-    assert line.answer().status == 200
-    assert [word(line.answer()) for _ in range(2)] == [(200, "received"), (200, "duplicate")]
-
-
 def test_a_body_that_waits_for_a_word_gets_it(on_sqlite: Served, line: Line) -> None:
     task, submit = on_sqlite.processing()
     head, _, body = announced(path_of(submit), verdict(task), headers=JSON + b"Expect: 100-continue\r\n").partition(
@@ -227,27 +201,27 @@ def test_the_log_tells_of_refused_callbacks_and_not_their_address(tmp_path: Path
         path = path_of(vendor.wait_for_submits(1)[0])
         gateway.client.wait_for(task["id"], "processing")
         with Line(gateway.port) as line:
-            for name, send in ((b"lane", announced), (b"route", chunked)):
+            for name, send in ((b"length", announced), (b"chunks", chunked)):
                 for target in (path, path[:-1]):
                     line.send(send(target, b"garbage", headers=b"X-Request-ID: by-%b\r\n" % name))
                     assert line.answer().headers["x-request-id"] == f"by-{name.decode()}"
     lines = [json.loads(line) for line in gateway.log.splitlines()]
-    by_lane, by_route = (
+    by_length, by_chunks = (
         [
             {key: value for key, value in line.items() if key not in {"timestamp", "milliseconds", "request_id"}}
             for line in lines
             if line.get("request_id") == request_id
         ]
-        for request_id in ("by-lane", "by-route")
+        for request_id in ("by-length", "by-chunks")
     )
-    assert by_lane == by_route
-    (refused, unknown) = [line for line in by_lane if line["event"] == "request"]
+    assert by_length == by_chunks
+    (refused, unknown) = [line for line in by_length if line["event"] == "request"]
     assert (refused["status"], unknown["status"]) == (422, 404)
     assert refused["client"] == unknown["client"] == "127.0.0.1"
     assert refused["method"] == "POST"
     for secret in (path.rpartition("/")[2], path[:-1].rpartition("/")[2]):
         assert secret not in gateway.log
-    assert [line["task_id"] for line in by_lane if line["event"] == "callback"] == [task["id"]]
+    assert [line["task_id"] for line in by_length if line["event"] == "callback"] == [task["id"]]
 
 
 def test_however_a_length_is_written_there_is_an_answer(line: Line) -> None:
