@@ -31,7 +31,7 @@ async def get_thing(request: Request, name: str) -> Response:
         ("POST", "/things/one", False),
         ("GET", "/things/", False),
         ("GET", "/things/one/more", False),
-        ("GET", "/things/one%0A", False),
+        ("GET", "/things/one%0A", True),
     ],
 )
 async def test_a_direct_route_answers_as_the_framework_would(method: str, path: str, is_direct: bool) -> None:
