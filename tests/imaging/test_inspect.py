@@ -87,7 +87,7 @@ def test_hostile_files(hostile: Hostile, tmp_path: Path) -> None:
 
 
 def test_the_table_of_hostile_files_is_in_the_documents() -> None:
-    text = (ROOT / "docs" / "images.md").read_text()
+    text = (ROOT / "docs" / "reference" / "images.md").read_text()
     assert [hostile.as_table_row for hostile in HOSTILE if hostile.as_table_row not in text] == []
 
 
