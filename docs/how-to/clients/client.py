@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import uuid
+from pathlib import Path
 from urllib.request import Request, urlopen
 
 BASE = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8000")
@@ -27,6 +28,6 @@ while task["status"] not in FINISHED:
     task = call("GET", f"/v1/tasks/{task['id']}?wait=60")
 if task["status"] != "succeeded":
     sys.exit(f"{task['id']} {task['status']}: {task['error']}")
-with urlopen(task["images"][0]["url"], timeout=90) as image, open(path, "wb") as file:
-    file.write(image.read())
+with urlopen(task["images"][0]["url"], timeout=90) as image:
+    Path(path).write_bytes(image.read())
 print(task["id"], task["images"][0]["url"])
