@@ -46,7 +46,7 @@ bench: $(READY)  ## Measure the service beside an endpoint that does nothing (AR
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(DOCS_READY)  ## Generate the reference from the code and build the documentation into site/
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 lint: $(READY) $(DOCS_READY)  ## Check style, types, imports, docs, lock files and (with npm) the OpenAPI document
@@ -55,7 +55,7 @@ lint: $(READY) $(DOCS_READY)  ## Check style, types, imports, docs, lock files a
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.openapi
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m docs.generate --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(VENV)/site
 	$(UV) pyproject.toml --output-file requirements.txt
 	$(UV) pyproject.toml --group dev --output-file requirements-dev.txt

@@ -1,7 +1,7 @@
-"""Generates what the documentation repeats from the code: `python docs/generate.py [--check]`.
+"""Generates what the documentation repeats from the code: `python -m docs.generate [--check]`.
 
-The whole of `reference/api.md`, from the OpenAPI document; the columns *default* and *allowed* of `reference/settings.md`;
-the table of the sandbox's behavior. `--check` only reports whether the files are up to date.
+All of `reference/api.md` comes from the OpenAPI document. In other pages it is what is allowed for each setting, the
+table of the sandbox's behavior, and that of hostile files. `--check` only reports whether the files are up to date.
 """
 
 import json
@@ -15,12 +15,13 @@ from typing import Any
 from app.main import create_app
 from app.sandbox.behaviour import Behaviour
 from app.settings import Settings
+from tests.support.hostile import HOSTILE
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 _FIRST_ERROR = 400
 _API_HEAD = """# API
 
-Generated from the OpenAPI document by `docs/generate.py`. A running service has it at `/openapi.json`, and as Swagger UI at
+Generated from the OpenAPI document by `make docs`. A running service has it at `/openapi.json`, and as Swagger UI at
 `/docs`.
 
 Send `Authorization: Bearer <API key or browser token>`. While the service runs without keys, no header is needed.
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
     """Write the generated pages, or with `--check` only compare them; returns the exit code."""
     is_check = arguments == ["--check"]
     stale = []
-    for name, generate in {"api.md": api_page, "settings.md": settings_page, "sandbox.md": sandbox_page}.items():
+    for name, generate in PAGES.items():
         path = REFERENCE / name
         before = path.read_text() if path.exists() else ""
         after = generate(before)
@@ -65,7 +66,15 @@ def sandbox_page(page: str) -> str:
         f"| `{name}` | `{json.dumps(field.get_default())}` | {field.description} |"
         for name, field in Behaviour.model_fields.items()
     ]
-    head = "| field | default | meaning |\n|---|---|---|\n"
+    return _with_table(page, "| field | default | meaning |\n|---|---|---|\n", rows)
+
+
+def images_page(page: str) -> str:
+    """Write the table of hostile files anew."""
+    return _with_table(page, "| file | what happens |\n|---|---|\n", [hostile.as_table_row for hostile in HOSTILE])
+
+
+def _with_table(page: str, head: str, rows: list[str]) -> str:
     before, _, rest = page.partition(head)
     return before + head + "\n".join(rows) + "\n\n" + rest.split("\n\n", 1)[1]
 
@@ -165,6 +174,8 @@ def _type(schema: dict[str, Any]) -> str:
 def _text(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
 
+
+PAGES = {"api.md": api_page, "images.md": images_page, "sandbox.md": sandbox_page, "settings.md": settings_page}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -149,7 +149,7 @@ def test_the_readme_is_short_and_its_picture_small() -> None:
 
 
 def test_the_generated_pages_are_up_to_date() -> None:
-    command = [sys.executable, str(DOCS / "generate.py"), "--check"]
+    command = [sys.executable, "-m", "docs.generate", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -1,6 +1,6 @@
 """Files that mean harm, tell too much, or are broken, and what is to become of each.
 
-docs/reference/images.md has the same as a table, which a test compares.
+docs/reference/images.md has the same as a table, which `make docs` writes.
 """
 
 import zlib
@@ -99,7 +99,7 @@ HOSTILE = [
         refused_as_result=UNDECODABLE,
     ),
     Hostile(
-        "PNG with a colour profile that unpacks to 100 MB",
+        "PNG with a color profile that unpacks to 100 MB",
         PNG[:33] + png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**8))) + PNG[33:],
         UNDECODABLE,
     ),
