@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 UV := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
-.PHONY: help setup serve test coverage simulate fuzz bench lint format lock clean
+.PHONY: help setup serve test coverage simulate fuzz bench docs lint format lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +19,10 @@ $(READY): requirements-dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
+
+$(DOCS_READY): $(READY) requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.txt
+	touch $(DOCS_READY)
 
 serve: $(READY)  ## Start the service (settings: environment or .env)
 	@exec $(BIN)/python -m app serve
@@ -37,18 +42,25 @@ simulate: $(READY)  ## Run the long simulation (STEPS, SEED)
 fuzz: $(READY)  ## Run long fuzzing campaigns against a running gateway (CASES for each operation, SEED)
 	$(BIN)/python -m tests.fuzz --examples $(or $(CASES),500) --seed $(or $(SEED),1)
 
-bench: $(READY)  ## Measure the service beside an endpoint that does nothing (ARGS, see docs/performance.md)
+bench: $(READY)  ## Measure the service beside an endpoint that does nothing (ARGS, see docs/explanation/performance.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lint: $(READY)  ## Check style, types, import contracts, lock files and (with npm) the API's document
+docs: $(DOCS_READY)  ## Generate the reference from the code and build the documentation into site/
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+lint: $(READY) $(DOCS_READY)  ## Check style, types, imports, docs, lock files and (with npm) the OpenAPI document
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.openapi
+	$(BIN)/python -m docs.generate --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(VENV)/site
 	$(UV) pyproject.toml --output-file requirements.txt
 	$(UV) pyproject.toml --group dev --output-file requirements-dev.txt
-	git diff --exit-code -- requirements.txt requirements-dev.txt
+	$(UV) --group docs --constraint requirements-dev.txt --output-file requirements-docs.txt
+	git diff --exit-code -- requirements.txt requirements-dev.txt requirements-docs.txt
 
 format: $(READY)  ## Bring the code into shape
 	$(BIN)/ruff check --fix .
@@ -57,6 +69,7 @@ format: $(READY)  ## Bring the code into shape
 lock: $(READY)  ## Renew the lock files from pyproject.toml
 	$(UV) --upgrade pyproject.toml --output-file requirements.txt
 	$(UV) --upgrade pyproject.toml --group dev --output-file requirements-dev.txt
+	$(UV) --upgrade --group docs --constraint requirements-dev.txt --output-file requirements-docs.txt
 
 clean:  ## Remove what was built, but no data
-	rm -rf $(VENV) tests/openapi/node_modules build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site tests/openapi/node_modules build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """Every setting of the service: environment variables, also read from `.env`.
 
-The README's table says the same to operators; a test holds the two together.
+docs/reference/settings.md explains each; a test compares the two.
 """
 
 import ipaddress
