@@ -2,13 +2,14 @@
 
 import asyncio
 import ssl
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from app.domain.models import Model
-from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.submission import Accepted, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
 from app.settings import is_loopback
 from app.upstream import wire
@@ -110,12 +111,8 @@ class UpstreamClient:
                 return outcome
             case Unknown(reason):
                 return Unknown(self._scrub.text(reason))
-            case Refused(error):
-                return Refused(self._scrub.error(error))
-            case AccountRefused(error):
-                return AccountRefused(self._scrub.error(error))
-            case TryAgain(error, retry_after, pauses_account):
-                return TryAgain(self._scrub.error(error), retry_after, pauses_account)
+            case _:
+                return replace(outcome, error=self._scrub.error(outcome.error))
 
 
 async def _exchange(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
