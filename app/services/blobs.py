@@ -65,7 +65,7 @@ class Blobs:
     async def put_thumbnail(self, key: str, content: bytes) -> None:
         """Keep a thumbnail beside its original; raises `StorageUnavailable`."""
         with self.watching():
-            await self._store.put_bytes(key, content)
+            await self._store.put(key, content)
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Begin to read a file from `start` up to `end` (not included); raises `Missing` and `StorageUnavailable`."""

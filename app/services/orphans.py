@@ -74,7 +74,7 @@ class Orphans:
         try:
             return b"".join([chunk async for chunk in await self._store.open(_OWNER_KEY)]) == ours
         except Missing:
-            await self._store.put_bytes(_OWNER_KEY, ours)
+            await self._store.put(_OWNER_KEY, ours)
             return True
 
     async def _search_next(self) -> int:

@@ -49,15 +49,8 @@ class ImageStore:
         self._store = store
         self._directory = directory
 
-    async def put(self, key: str, path: Path) -> None:
-        """Store a file's bytes, all or nothing; durable when this returns. What was under the key is replaced."""
-        await self._put(key, path)
-
-    async def put_bytes(self, key: str, content: bytes) -> None:
-        """Store a few bytes, as `put` does."""
-        await self._put(key, content)
-
-    async def _put(self, key: str, content: Path | bytes) -> None:
+    async def put(self, key: str, content: Path | bytes) -> None:
+        """Store a file or bytes, all or nothing; durable when this returns. What was under the key is replaced."""
         with _translated("put", key):
             if self._directory is None:
                 await self._write(key, content)
