@@ -16,12 +16,14 @@ class GatewayError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
+    retry_after: int | None = None
+    """Seconds after which the caller may try again, if that makes sense."""
 
     def __init__(self, detail: str = "", *, retry_after: int | None = None) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
-        self.retry_after = retry_after
-        """Seconds after which the caller may try again, if that makes sense."""
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
 class MalformedRequest(GatewayError):
@@ -218,9 +220,7 @@ class ServiceUnavailable(GatewayError):
     """The database can't be reached or the service is stopping; nothing of this request was kept for sure."""
 
     code, status, title = "service_unavailable", 503, "Service unavailable"
-
-    def __init__(self, detail: str = "", *, retry_after: int = 2) -> None:
-        super().__init__(detail, retry_after=retry_after)
+    retry_after = 2
 
 
 class StorageUnavailable(ServiceUnavailable):
@@ -239,18 +239,14 @@ class TooManyStreams(GatewayError):
     """As many streams are open in this process as may be."""
 
     code, status, title = "too_many_streams", 503, "Too many streams"
-
-    def __init__(self, detail: str = "", *, retry_after: int = 5) -> None:
-        super().__init__(detail, retry_after=retry_after)
+    retry_after = 5
 
 
 class TooManyConnections(GatewayError):
     """As many connections are open in this process as may be."""
 
     code, status, title = "too_many_connections", 503, "Too many connections"
-
-    def __init__(self, detail: str = "", *, retry_after: int = 5) -> None:
-        super().__init__(detail, retry_after=retry_after)
+    retry_after = 5
 
 
 class SlowReader(GatewayError):
