@@ -35,9 +35,7 @@ from app.services.reconciler import POLL_RATE_LIMIT, Reconciler
 from app.services.retention import Retention
 from app.services.secret import load_secrets
 from app.services.streams import StreamLimits, Streams
-from app.services.sweep import Sweep
 from app.services.tasks import Tasks
-from app.services.tokens import Tokens
 from app.services.uploads import Uploads
 from app.services.waiting import Waiting
 from app.services.webhook_secrets import WebhookSecrets
@@ -91,7 +89,6 @@ class Factory:
         self.access = Access(
             database=self.database, clock=self.clock, settings=settings, keyring=self.keyring, tokens=browser_tokens
         )
-        self.tokens = Tokens(tokens=browser_tokens, clock=self.clock)
         self.admission = Admission(database=self.database, clock=self.clock, rate=settings.key_rate_limit)
         destinations = DestinationRules(settings.allow_networks)
         self._make_image_services(destinations, tls, trusted_origin=upstream_url if settings.is_sandbox else None)
@@ -148,7 +145,6 @@ class Factory:
         self.retention = Retention(
             database=self.database, writer=self.writer, clock=self.clock, days=settings.retention_days
         )
-        self.sweep = Sweep(writer=self.writer, clock=self.clock)
 
     def _make_image_services(
         self, destinations: DestinationRules, tls: ssl.SSLContext, *, trusted_origin: str | None

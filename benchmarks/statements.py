@@ -13,7 +13,7 @@ from app.domain.policy import Policy
 from app.domain.task import Status, TaskFilter
 from app.services.dispatcher import Dispatcher
 from app.services.reconciler import Reconciler
-from app.services.sweep import Sweep
+from app.services.retention import Retention
 from app.services.writer import Writer
 from app.upstream.client import UpstreamClient
 from app.writing.unit_of_work import UnitOfWork
@@ -163,13 +163,14 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
     def reconcile(connection: Connection) -> Reconciler:
         return Reconciler(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
 
+    def retain(connection: Connection) -> Retention:
+        return Retention(database=database, writer=writer(connection), clock=clock, days=0)
+
     return [
         Statement("Dispatcher.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
         Statement("Reconciler.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
         Statement("Reconciler.expire", lambda c: _complete(reconcile(c).expire())),
-        Statement(
-            "Sweep.idempotency_keys", lambda c: _complete(Sweep(writer=writer(c), clock=clock).idempotency_keys())
-        ),
+        Statement("Retention.remove_idempotency_keys", lambda c: _complete(retain(c).remove_idempotency_keys())),
     ]
 
 

@@ -67,7 +67,7 @@ async def create_token(request: Request, caller: CurrentCaller, services: Servic
     Requires an API key.
     """
     body = await read_model(request, TokenRequest, _MAX_BODY_BYTES)
-    token, expires_at = services.tokens.make(
+    token, expires_at = services.access.issue_token(
         caller,
         subject=body.subject,
         seconds=_DEFAULT_SECONDS if body.ttl_seconds is None else body.ttl_seconds,

@@ -48,8 +48,8 @@ class Background:
         archive = ClaimLoop(archiver.claim, archiver.fetch, self._downloads)
         expire = _each(reconciler.expire, dispatcher.release_lost)
         sweep = _each(
-            factory.sweep.idempotency_keys,
-            factory.sweep.quota_counts,
+            factory.retention.remove_idempotency_keys,
+            factory.retention.remove_quota_counts,
             factory.retention.remove_old,
             factory.uploads.sweep,
             factory.orphans.adopt,
