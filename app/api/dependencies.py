@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -70,7 +71,7 @@ def factory_of(request: Request) -> Factory:
     return factory
 
 
-def room_of(request: Request) -> Room:
+def room_of(request: Request) -> AbstractContextManager[Room]:
     """Return what a body with pictures in it may take; base64 is a third longer, JSON's escapes a little more."""
     bodies: LargeBodies = request.scope["state"]["large_bodies"]
     return bodies.room(factory_of(request).settings.max_image_bytes * 3 // 2)

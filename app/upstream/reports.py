@@ -9,8 +9,6 @@ import re
 import unicodedata
 from typing import Any
 
-import msgspec
-
 from app.domain.verdict import ErrorCode, Failed, Generating, Report, Succeeded, TaskError, Unreadable
 from app.upstream import wire
 
@@ -47,12 +45,7 @@ def parse_object(raw: bytes | str) -> dict[str, Any] | None:
 
 
 def _parse(raw: bytes | str) -> Any:
-    """Parse JSON, or what passes for it; None for anything else."""
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        pass
-    # Slower and more patient: it takes other encodings, lone surrogates and numbers that are none.
+    """Parse JSON in any of its encodings, lone surrogates included; None for anything else."""
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
