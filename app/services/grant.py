@@ -2,22 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from contextlib import contextmanager, nullcontext
 
 from app.clock import Clock
 from app.domain.key import ApiKey
 from app.errors import GatewayError, Unauthorized
 
 OnEnd = Callable[[GatewayError], None]
-
-
-class Grant(Protocol):
-    """What a caller was let in by. It may end while a request of the caller's is still open."""
-
-    def until_over(self, on_end: OnEnd) -> AbstractContextManager[None]:
-        """Have `on_end` told why when it ends; at once if it has."""
-        ...
 
 
 class KeyGrant:
@@ -80,6 +71,10 @@ class TokenGrant:
                 yield
         finally:
             timer.cancel()
+
+
+Grant = KeyGrant | TokenGrant
+"""What a caller was let in by. It may end while a request of the caller's is still open."""
 
 
 def _revoked() -> Unauthorized:
