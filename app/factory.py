@@ -153,11 +153,9 @@ class Factory:
         self.spool = Spool(Path(settings.data_dir) / "tmp")
         self.workshop = Workshop()
         self.downloads = Downloads(destinations, trusted_origin=trusted_origin, tls=tls)
-        store = open_store(settings.storage_url, Path(settings.data_dir))
-        self.blobs = Blobs(database=self.database, writer=self.writer, store=store, clock=self.clock)
-        self.orphans = Orphans(
-            database=self.database, writer=self.writer, store=store, blobs=self.blobs, clock=self.clock
-        )
+        self.store = open_store(settings.storage_url, Path(settings.data_dir))
+        self.blobs = Blobs(database=self.database, writer=self.writer, store=self.store, clock=self.clock)
+        self.orphans = Orphans(database=self.database, writer=self.writer, store=self.store, clock=self.clock)
         fetcher = ImageFetcher(
             blobs=self.blobs,
             downloads=self.downloads,
@@ -173,8 +171,8 @@ class Factory:
             clock=self.clock,
             wake_up=self.archive_wake_up,
         )
-        self.images = Images(database=self.database, archiver=self.archiver, clock=self.clock)
-        self.files = Files(blobs=self.blobs, workshop=self.workshop, spool=self.spool)
+        self.images = Images(database=self.database, archiver=self.archiver, store=self.store, clock=self.clock)
+        self.files = Files(store=self.store, workshop=self.workshop, spool=self.spool)
         self.uploads = Uploads(
             database=self.database,
             writer=self.writer,

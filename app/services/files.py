@@ -10,9 +10,8 @@ from app.domain.blob import original_key, thumbnail_key
 from app.errors import ImageUnavailable, ServiceUnavailable, StorageUnavailable
 from app.imaging.layout import BadPicture
 from app.imaging.workshop import Workshop
-from app.services.blobs import Blobs
 from app.storage.spool import Spool
-from app.storage.store import Missing
+from app.storage.store import ImageStore, Missing
 from app.writing.single_flight import SingleFlight
 
 _CONCURRENT_THUMBNAILS = 2
@@ -33,8 +32,8 @@ class ServedFile:
 class Files:
     """Reads pictures from the store."""
 
-    def __init__(self, *, blobs: Blobs, workshop: Workshop, spool: Spool) -> None:
-        self._blobs = blobs
+    def __init__(self, *, store: ImageStore, workshop: Workshop, spool: Spool) -> None:
+        self._store = store
         self._workshop = workshop
         self._spool = spool
         self._thumbnails: SingleFlight[str, bytes] = SingleFlight("thumbnail")
@@ -47,14 +46,14 @@ class Files:
         """
         try:
             # All of it is asked for as such, not as a part.
-            return await self._blobs.open(original_key(file.sha256), start, None if end >= file.bytes else end)
+            return await self._store.open(original_key(file.sha256), start, None if end >= file.bytes else end)
         except Missing:
             raise _missing(file) from None
 
     async def check(self, file: ServedFile) -> None:
         """See that a picture is there; raises as `open` does."""
         try:
-            await self._blobs.check(original_key(file.sha256))
+            await self._store.size(original_key(file.sha256))
         except Missing:
             raise _missing(file) from None
 
@@ -62,7 +61,7 @@ class Files:
         """Return a WebP of at most that width: the one that is kept, or a new one. Raises as `open` does."""
         key = thumbnail_key(file.sha256, width)
         try:
-            return b"".join([chunk async for chunk in await self._blobs.open(key)])
+            return b"".join([chunk async for chunk in await self._store.open(key)])
         except Missing:
             pass
         if key not in self._thumbnails and len(self._thumbnails) >= _MAX_PENDING_THUMBNAILS:
@@ -85,7 +84,7 @@ class Files:
                 except BadPicture as error:
                     raise ImageUnavailable(f"No thumbnail can be made of it: {error.reason}") from None
         try:
-            await self._blobs.put_thumbnail(thumbnail_key(file.sha256, width), content)
+            await self._store.put(thumbnail_key(file.sha256, width), content)
         except StorageUnavailable as error:
             _log.warning("thumbnail_not_kept", hash=file.sha256, reason=error.detail)
         return content

@@ -40,11 +40,6 @@ class ImageFetcher:
     is_on: bool
     max_bytes: int
 
-    @property
-    def is_storage_reachable(self) -> bool:
-        """Whether the store worked when it was last used."""
-        return self.blobs.is_reachable
-
     async def fetch(self, image: Image) -> Outcome:
         """Fetch an image once and return the outcome; raises nothing."""
         if not self.is_on:

@@ -12,7 +12,6 @@ from app.db.blobs import Blob
 from app.db.engine import Connection, Database
 from app.domain.blob import FOLDERS, sha256_of
 from app.errors import StorageUnavailable
-from app.services.blobs import Blobs
 from app.services.writer import Writer
 from app.storage.store import ImageStore, Missing, StoredFile
 from app.writing.unit_of_work import UnitOfWork
@@ -32,11 +31,10 @@ class Orphans:
     a store that carries this database's mark: in another service's store every file would be an orphan.
     """
 
-    def __init__(self, *, database: Database, writer: Writer, store: ImageStore, blobs: Blobs, clock: Clock) -> None:
+    def __init__(self, *, database: Database, writer: Writer, store: ImageStore, clock: Clock) -> None:
         self._database = database
         self._writer = writer
         self._store = store
-        self._blobs = blobs
         self._clock = clock
         self._folders: list[str] = []
         """Those still to be searched."""
@@ -45,10 +43,9 @@ class Orphans:
     async def adopt(self) -> int:
         """Search the next folder; returns how many orphans were found. Waits while the store is away."""
         try:
-            with self._blobs.watching():
-                if not self._folders:
-                    await self._begin()
-                return await self._search_next() if self._folders else 0
+            if not self._folders:
+                await self._begin()
+            return await self._search_next() if self._folders else 0
         except StorageUnavailable as error:
             _log.warning("search_waits", reason=error.detail)
             return 0

@@ -229,7 +229,7 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
     stranger = s.directory / "images" / strays[0][:2] / "readme.txt"
     stranger.write_text("not ours")
     os.utime(stranger, (old, old))
-    search = Orphans(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    search = Orphans(database=s.database, writer=s.writer, store=s.store, clock=s.clock)
     found = [await search.adopt() for _ in range(260)]
     assert sum(found) == 2
     assert await s.blobs.collect() == 2
@@ -242,13 +242,13 @@ async def test_files_in_a_store_of_another_service_are_left_alone(s: Shelf) -> N
     await s.store.put("owner", b"somebody else")
     await s.store.put(original_key(HASH), CONTENT)
     os.utime(s.path, (0, 0))
-    search = Orphans(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    search = Orphans(database=s.database, writer=s.writer, store=s.store, clock=s.clock)
     assert [await search.adopt() for _ in range(3)] == [0, 0, 0]
     assert await s.rows() == []
 
 
 async def test_a_store_that_works_again_is_noticed(s: Shelf) -> None:
-    s.blobs.is_reachable = False
+    s.store.is_reachable = False
     assert await s.blobs.collect() == 0
     assert s.blobs.is_reachable
 
