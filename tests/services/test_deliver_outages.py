@@ -91,7 +91,7 @@ def test_private_addresses_are_not_called_unless_allowed(start: Start, vendor: V
 def test_a_stop_does_not_wait_for_a_receiver_and_the_next_start_delivers_at_once(
     start: Start, database_url: str, vendor: Vendor, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.loops.background._WEBHOOK_SECONDS", 0.2)
+    monkeypatch.setattr("app.background._WEBHOOK_SECONDS", 0.2)
     gate = threading.Event()
     receiver.on_post = lambda _: Said(gate=gate)
     vendor.on_submit = refused
