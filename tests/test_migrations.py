@@ -22,8 +22,8 @@ from app.domain.key import ApiKey
 from app.prepare import prepare_database
 from app.services import access
 from app.settings import Settings
-from tests.support.databases import PostgresServer
 from tests.support.gateway import run_app
+from tests.support.postgres import PostgresServer
 
 T = TypeVar("T")
 _OLD_TASK = """

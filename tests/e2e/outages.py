@@ -17,8 +17,8 @@ import psutil
 from app.sandbox.behaviour import Behaviour
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.databases import PostgresServer, stored_events
 from tests.support.gateway import GatewayProcess
+from tests.support.postgres import PostgresServer, stored_events
 from tests.support.streams import EventReader
 from tests.support.waiting import until
 
@@ -121,8 +121,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "postgres").mkdir()
-        with PostgresServer(directory / "postgres") as server:
+        with PostgresServer() as server:
             outcome = run(directory, server, orders=arguments.orders, seconds=arguments.seconds)
     print(outcome)  # noqa: T201 -- a command's output
     raise SystemExit(1 if outcome.wrong else 0)

@@ -19,8 +19,8 @@ import httpx
 from app.sandbox.behaviour import Behaviour
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.databases import PostgresServer, stored_events
 from tests.support.gateway import GatewayProcess
+from tests.support.postgres import PostgresServer, stored_events
 from tests.support.streams import EventReader
 from tests.support.waiting import until
 
@@ -142,8 +142,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "postgres").mkdir()
-        with PostgresServer(directory / "postgres") as server:
+        with PostgresServer() as server:
             account = run(directory, server.create_database(), orders=arguments.orders)
     print(account)  # noqa: T201 -- a command's output
     raise SystemExit(1 if account.wrong else 0)

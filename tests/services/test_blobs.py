@@ -30,7 +30,7 @@ from app.storage.store import ImageStore, open_store
 from app.writing.removal import remove_tasks
 from app.writing.unit_of_work import UnitOfWork
 from tests.support.clock import HandClock
-from tests.support.databases import PostgresServer
+from tests.support.postgres import PostgresServer
 from tests.support.tasks import make_task
 
 CONTENT = b"not really a picture"

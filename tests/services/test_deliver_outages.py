@@ -7,9 +7,9 @@ import pytest
 from standardwebhooks import Webhook
 
 from tests.services.conftest import Start
-from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway
 from tests.support.hooked import HOOKED, deliveries, refused, settled
+from tests.support.postgres import PostgresServer
 from tests.support.receiver import Arrived, Receiver, Said
 from tests.support.vendor import Vendor
 from tests.support.waiting import until

@@ -31,7 +31,7 @@ from app.services.tasks import Caller, Tasks
 from app.services.waiting import Waiting
 from app.services.writer import Writer
 from app.writing.unit_of_work import Decision
-from tests.support.databases import PostgresServer
+from tests.support.postgres import PostgresServer
 from tests.support.tasks import POLICY, make_task
 
 CALLER = Caller("default")

@@ -26,7 +26,7 @@ from app.factory import Factory
 from app.services.writer import Writer
 from app.settings import Settings
 from app.writing.unit_of_work import Decider, Decision, UnitOfWork
-from tests.support.databases import PostgresServer
+from tests.support.postgres import PostgresServer
 from tests.support.tasks import STATES, make_task
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from app.db import events
 from app.db.engine import Database
-from tests.support.databases import PostgresServer, create_sqlite
+from tests.support.databases import create_sqlite
 from tests.support.gateway import LiveGateway, TaskClient
+from tests.support.postgres import PostgresServer
 from tests.support.streams import EventReader
 from tests.support.vendor import Submit, Vendor, accepted, record
 from tests.support.waiting import until
