@@ -19,7 +19,7 @@ from app.api.large_bodies import LargeBodies
 from app.api.middleware import RequestContext, answer_fault
 from app.api.small_bodies import SmallBodies
 from app.factory import Factory
-from app.loops.background import Background
+from app.loops.background import Background, LoopTimes
 from app.services.health import HealthCheck
 from app.services.streams import StreamLimits
 from app.settings import Settings
@@ -30,7 +30,12 @@ _log = structlog.get_logger(__name__)
 
 
 def create_app(
-    settings: Settings, *, upstream_url: str, upstream_key: str, stream_limits: StreamLimits | None = None
+    settings: Settings,
+    *,
+    upstream_url: str,
+    upstream_key: str,
+    stream_limits: StreamLimits | None = None,
+    loop_times: LoopTimes | None = None,
 ) -> FastAPI:
     """Build the application. The database must have been migrated."""
 
@@ -47,7 +52,7 @@ def create_app(
         _log.info("stopped")
 
     factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
-    background = Background(factory, settings)
+    background = Background(factory, settings, loop_times or LoopTimes())
     large_bodies = LargeBodies(max(_LARGE_BODIES_BYTES, 6 * settings.max_image_bytes))
     health_check = HealthCheck(
         database=factory.database,

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -15,8 +17,6 @@ from app.writing.wake_up import WakeUp
 
 _CONCURRENT_POLLS = 16
 _CONCURRENT_WEBHOOKS = 64
-# A webhook that is cut off is sent again, perhaps twice, which its receiver has to expect.
-_WEBHOOK_SECONDS = 3
 # Submits in flight get the time of one upstream call, and a little to be recorded.
 _RECORD_SECONDS = 5
 # Where some submits have just ended, others are about to: one claim for several costs a fraction of one for each.
@@ -31,10 +31,22 @@ _KEYRING_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopTimes:
+    """How often loops check without a wake-up, and how long a stop waits for webhooks; in seconds.
+
+    A webhook that is cut off is sent again, perhaps twice, which its receiver has to expect.
+    """
+
+    check_seconds: float = 1.0
+    webhook_stop_seconds: float = 3.0
+
+
 class Background:
     """The loops of one process, and what they have under way."""
 
-    def __init__(self, factory: Factory, settings: Settings) -> None:
+    def __init__(self, factory: Factory, settings: Settings, times: LoopTimes) -> None:
+        self._times = times
         self._upstream_seconds = settings.upstream_timeout_seconds + _RECORD_SECONDS
         self._submits = WorkerPool(settings.upstream_concurrency, factory.queue_wake_up)
         self._polls = WorkerPool(_CONCURRENT_POLLS, factory.poll_wake_up)
@@ -54,12 +66,13 @@ class Background:
             factory.uploads.sweep,
             factory.orphans.adopt,
         )
+        frequent = partial(Loop, interval=times.check_seconds)
         self._loops = [
-            Loop("dispatch", dispatch.run_once, wake_up=factory.queue_wake_up),
-            Loop("poll", poll.run_once, wake_up=factory.poll_wake_up),
-            Loop("deliver", deliver.run_once, wake_up=factory.delivery_wake_up),
-            Loop("archive", archive.run_once, wake_up=factory.archive_wake_up),
-            Loop("feed", factory.feed.look, wake_up=factory.feed.wake_up, longest_pause=_FEED_PAUSE_SECONDS),
+            frequent("dispatch", dispatch.run_once, wake_up=factory.queue_wake_up),
+            frequent("poll", poll.run_once, wake_up=factory.poll_wake_up),
+            frequent("deliver", deliver.run_once, wake_up=factory.delivery_wake_up),
+            frequent("archive", archive.run_once, wake_up=factory.archive_wake_up),
+            frequent("feed", factory.feed.look, wake_up=factory.feed.wake_up, longest_pause=_FEED_PAUSE_SECONDS),
             Loop(
                 "keyring",
                 factory.keyring.look,
@@ -67,7 +80,7 @@ class Background:
                 interval=LOOK_SECONDS,
                 longest_pause=_KEYRING_PAUSE_SECONDS,
             ),
-            Loop("expire", expire, wake_up=WakeUp()),
+            frequent("expire", expire, wake_up=WakeUp()),
             Loop("sweep", sweep, wake_up=WakeUp(), interval=_SWEEP_SECONDS),
             Loop("collect", factory.blobs.collect, wake_up=factory.collect_wake_up, interval=_SWEEP_SECONDS),
         ]
@@ -95,7 +108,7 @@ class Background:
         await self._polls.finish(0)
         await self._downloads.finish(0)
         cut, _ = await asyncio.gather(
-            self._submits.finish(self._upstream_seconds), self._webhooks.finish(_WEBHOOK_SECONDS)
+            self._submits.finish(self._upstream_seconds), self._webhooks.finish(self._times.webhook_stop_seconds)
         )
         if cut:
             _log.error("submits_cut_off", submits=cut)

@@ -16,6 +16,7 @@ from typing import IO, Any, Self, cast
 import httpx
 
 from app.factory import Factory
+from app.loops.background import LoopTimes
 from app.main import create_app
 from app.prepare import prepare_data_dir
 from app.serve import listen, make_server, prepare
@@ -67,11 +68,12 @@ class TaskClient(httpx.Client):
 
 
 class LiveGateway:
-    """The service on a thread, on a real port; settings by their field names, `stream_limits`, `connection_limits`."""
+    """The service on a thread, on a real port; settings by field name, limits and times as `create_app` takes them."""
 
     def __init__(self, *, data_dir: Path, upstream_url: str, **settings: Any) -> None:
         stream_limits: StreamLimits | None = settings.pop("stream_limits", None)
         connection_limits: ConnectionLimits | None = settings.pop("connection_limits", None)
+        loop_times: LoopTimes | None = settings.pop("loop_times", None)
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
         self.settings = Settings(_env_file=None, **{"host": "127.0.0.1", "port": 0, **given})
         prepare_data_dir(self.settings)
@@ -82,7 +84,11 @@ class LiveGateway:
         port = self._listener.getsockname()[1]
         self.settings = self.settings.model_copy(update={"port": port})
         self._app = create_app(
-            self.settings, upstream_url=upstream_url, upstream_key="upstream-key", stream_limits=stream_limits
+            self.settings,
+            upstream_url=upstream_url,
+            upstream_key="upstream-key",
+            stream_limits=stream_limits,
+            loop_times=loop_times,
         )
         self._server = make_server(self.settings, self._app, connection_limits)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
