@@ -73,7 +73,7 @@ def run(directory: Path, database_url: str, *, orders: int, down_seconds: float,
     load.start()
     draw = random.Random(seed + 1)
     try:
-        until(lambda: len(load.accepted) >= orders // 4, seconds=120, what="a quarter of the orders")
+        load.wait_for(lambda: len(load.accepted) >= orders // 4, seconds=120, what="a quarter of the orders")
         receiver.stop()
         down_until = time.monotonic() + down_seconds
         while len(load.accepted) < orders or not receiver.is_up:

@@ -39,6 +39,9 @@ QUICK = {
 }
 
 
+TERMINAL = {"succeeded", "failed", "canceled"}
+
+
 class TaskClient(httpx.Client):
     """An HTTP client of this machine's services with the few words that tests say most."""
 
@@ -51,17 +54,20 @@ class TaskClient(httpx.Client):
         task: dict[str, Any] = response.json()
         return task
 
-    def task(self, task_id: str) -> dict[str, Any]:
-        response = self.get(f"/v1/tasks/{task_id}")
+    def task(self, task_id: str, *, wait: float = 0) -> dict[str, Any]:
+        """Get a task, once it has ended or after `wait` seconds."""
+        query = {"wait": round(min(wait, 60))} if wait else {}
+        response = self.get(f"/v1/tasks/{task_id}", params=query, timeout=30 + wait)
         assert response.status_code == 200, response.text
         task: dict[str, Any] = response.json()
         return task
 
     def wait_for(self, task_id: str, *statuses: str, seconds: float = 15.0) -> dict[str, Any]:
         """Wait until the task has one of these states (default: any terminal one)."""
-        wanted = statuses or ("succeeded", "failed", "canceled")
+        wanted = set(statuses) or TERMINAL
+        wait = seconds if wanted <= TERMINAL else 0
         return until(
-            lambda: found if (found := self.task(task_id))["status"] in wanted else None,
+            lambda: found if (found := self.task(task_id, wait=wait))["status"] in wanted else None,
             seconds=seconds,
             what=f"{task_id} becoming {' or '.join(wanted)}",
         )

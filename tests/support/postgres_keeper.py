@@ -47,10 +47,10 @@ class _Server:
             self._wait_until_ready(self._process)
         return {"url": f"postgresql://postgres:@/postgres?host={self._data}", "pid": self._process.pid}
 
-    def stop(self) -> dict[str, Any]:
-        """Stop the server if it runs, disconnecting its clients."""
+    def stop(self, number: signal.Signals = signal.SIGINT) -> dict[str, Any]:
+        """Stop the server if it runs, disconnecting its clients; SIGQUIT lets it write nothing more."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(number)
             try:
                 self._process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -92,7 +92,7 @@ def main(number: str, directory: str, *options: str) -> None:
         with socket.socket(fileno=int(number)) as listener:
             _serve(listener, server)
     finally:
-        server.stop()
+        server.stop(signal.SIGQUIT)
         shutil.rmtree(directory)
 
 
