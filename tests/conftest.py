@@ -7,7 +7,7 @@ import pytest
 import trustme
 from hypothesis import HealthCheck, settings
 
-from app.logs import configure_logs
+from app.logging import configure_logs
 from tests.support.databases import create_sqlite
 from tests.support.gateway import LiveGateway
 from tests.support.postgres import PostgresKeeper, PostgresServer, is_postgres_given

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.loops.background import LoopTimes
+from app.background import LoopTimes
 from tests.support.gateway import LiveGateway
 from tests.support.hooked import HOOKED
 from tests.support.vendor import Vendor

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from standardwebhooks import Webhook
 
-from app.loops.background import LoopTimes
+from app.background import LoopTimes
 from tests.services.conftest import Start
 from tests.support.gateway import LiveGateway
 from tests.support.hooked import HOOKED, deliveries, refused, settled
