@@ -113,9 +113,10 @@ class _LibraryHandler(logging.StreamHandler[Output]):
 
 def _reopened(file: TextIO | None) -> TextIO | None:
     """Give standard error a buffer of our own; what Python's own can't write ends the process with status 120."""
-    if file is None or file is not sys.__stderr__:
+    standard = sys.__stderr__
+    if standard is None or file is not standard:
         return file
-    return os.fdopen(file.fileno(), "w", encoding=file.encoding, errors=file.errors, closefd=False)
+    return os.fdopen(standard.fileno(), "w", encoding=standard.encoding, errors=standard.errors, closefd=False)
 
 
 def _add_request_id(_logger: object, _method: str, event: EventDict) -> EventDict:
