@@ -6,7 +6,9 @@ READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 UV := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
 
-.PHONY: help setup serve test coverage simulate fuzz bench docs lint format lock clean
+PYTEST := $(BIN)/pytest -n 4 --dist worksteal
+
+.PHONY: help setup serve test test-all coverage simulate fuzz bench lint format lock clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,8 +29,11 @@ $(DOCS_READY): $(READY) requirements-docs.txt
 serve: $(READY)  ## Start the service (settings: environment or .env)
 	@exec $(BIN)/python -m app serve
 
-test: $(READY)  ## Run all tests
-	$(BIN)/pytest -n 4 --dist worksteal
+test: $(READY)  ## Run the tests that take less than two minutes
+	$(PYTEST) -m "not (benchmark or browser or e2e or fuzz or simulation or slow)"
+
+test-all: $(READY)  ## Run all tests
+	$(PYTEST)
 
 coverage: $(READY)  ## Run all tests and measure what of app/ they reach (slower)
 	$(BIN)/coverage erase

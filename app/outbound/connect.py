@@ -68,7 +68,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         return [address for address in addresses if self._rules.permits(address)][:_MAX_ADDRESSES]
 
 
-async def look_up(host: str, port: int) -> list[str]:
+async def look_up(host: str, port: int, *, getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo) -> list[str]:
     """Ask the system's resolver, on a thread of its own.
 
     A look-up can't be broken off and may take half a minute. On a shared pool of threads a few dead names would hold
@@ -80,7 +80,7 @@ async def look_up(host: str, port: int) -> list[str]:
 
     def work() -> None:
         try:
-            found.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            found = getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except UnicodeError:  # a label that is empty or too long
             found.set_exception(OSError("not a host name"))
         except OSError as error:

@@ -117,7 +117,7 @@ def test_a_source_that_recovers_is_tried_again(served: Served, source: Source) -
 def test_a_picture_that_nobody_has_yet_is_told_to_come_later(served: Served, source: Source) -> None:
     task = succeeded(served, source.on("/not-yet.png", reply(b"", status="404 Not Found", Retry_After="600")))
     (image,) = task["images"]
-    until(lambda: any(asked.path == "/not-yet.png" for asked in source.asked), what="the first try")
+    source.wait_for("/not-yet.png")
     answer = until(
         lambda: found if (found := served.client.get(f"/v1/images/{image['id']}")).status_code == 503 else None,
         what="an answer",

@@ -28,7 +28,7 @@ from app.writing.removal import remove_tasks
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
 from tests.support.clock import HandClock
-from tests.support.databases import PostgresServer
+from tests.support.postgres import PostgresServer
 from tests.support.tasks import make_task
 
 CONTENT = b"not really a picture"
