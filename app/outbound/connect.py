@@ -80,7 +80,7 @@ async def look_up(host: str, port: int, *, getaddrinfo: Callable[..., list[Any]]
 
     def work() -> None:
         try:
-            found = getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found.set_result(getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except UnicodeError:  # a label that is empty or too long
             found.set_exception(OSError("not a host name"))
         except OSError as error:
