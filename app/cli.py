@@ -51,7 +51,7 @@ def sandbox(
     behaviour: Annotated[str, typer.Option(help="How to behave: a JSON object, see docs/sandbox.md.")] = "{}",
 ) -> None:
     """Run the imitation of the upstream alone."""
-    sandbox_server, logs = _load("app.sandbox.server"), _load("app.logs")
+    sandbox_server, logs = _load("app.sandbox.server"), _load("app.logging")
     try:
         parsed = sandbox_server.Behaviour.from_json(behaviour)
     except ValueError as error:

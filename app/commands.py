@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from app.access import authenticator as access
+from app.access import projects
+from app.access.projects import ProjectUse
 from app.clock import SystemClock
 from app.db.engine import Database
 from app.domain.key import ApiKey
-from app.logs import configure_logs
+from app.logging import configure_logs
 from app.prepare import prepare_data_dir, prepare_database
-from app.services import access, projects
-from app.services.projects import ProjectUse
 from app.settings import load_settings
 
 T = TypeVar("T")

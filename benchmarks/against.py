@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -33,6 +33,7 @@ _COLUMNS = (
     "failed",
 )
 _LATENCY_TIMES = 20
+_ATTEMPTS = 3
 
 
 @dataclass(slots=True)
@@ -63,7 +64,8 @@ def _compare(session: Session, name: str, kind: str, table: Table) -> list[str]:
         answers = session.load_noop(seconds=WARM_UP_SECONDS)
         for side in (now, then):
             plan = prepare(side.path, answers.rate * WARM_UP_SECONDS)
-            session.load(side.server.port, plan, seconds=WARM_UP_SECONDS)
+            with suppress(UsedUp):
+                session.load(side.server.port, plan, seconds=WARM_UP_SECONDS)
         for sides in _orders((now, then), session.options.rounds):
             for side in sides:
                 _measure(session, side, answers.rate, table)
@@ -92,15 +94,16 @@ def _begin(session: Session, exits: ExitStack, revision: Revision, name: str, ki
 
 
 def _measure(session: Session, side: _Side, noop_rate: float, table: Table) -> None:
-    plan = prepare(side.path, noop_rate * session.options.seconds)
-    applied = side.path.applied()
-    try:
-        load = partial(session.load, side.server.port, plan)
-        outcome = run_round(side.rounds, side.server, side.path.database, load)
-    except UsedUp:
-        table.failures.append(f"{side.path.title}: {len(plan.requests)} prepared requests were too few")
-        return
-    check(session, side.path, outcome, applied, table)
+    """Measure a round, again with more requests if those prepared were too few."""
+    for attempt in range(_ATTEMPTS):
+        plan = prepare(side.path, noop_rate * session.options.seconds * 2**attempt)
+        applied = side.path.applied()
+        with suppress(UsedUp):
+            load = partial(session.load, side.server.port, plan)
+            outcome = run_round(side.rounds, side.server, side.path.database, load)
+            check(session, side.path, outcome, applied, table)
+            return
+    table.failures.append(f"{side.path.title}: the prepared requests were too few {_ATTEMPTS} times")
 
 
 def latency(session: Session) -> Table:

@@ -1,6 +1,7 @@
 """Requests per second of each path, in rounds that alternate with rounds of the no-op endpoint."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -105,7 +106,8 @@ def _alternate(session: Session, path: Path, server: Server, noop: Rounds, table
     rounds = Rounds()
     seconds = min(WARM_UP_SECONDS, session.options.seconds)
     warm = session.load_noop(seconds=seconds)
-    session.load(server.port, prepare(path, warm.rate * warm.seconds), seconds=seconds)
+    with suppress(UsedUp):
+        session.load(server.port, prepare(path, warm.rate * warm.seconds), seconds=seconds)
     for _ in range(session.options.rounds):
         yardstick = run_round(noop, session.noop, None, session.load_noop)
         plan = prepare(path, yardstick.rate * yardstick.seconds)

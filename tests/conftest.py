@@ -5,7 +5,7 @@ import pytest
 import trustme
 from hypothesis import HealthCheck, settings
 
-from app.logs import configure_logs
+from app.logging import configure_logs
 from tests.support.databases import PostgresServer, create_sqlite
 from tests.support.gateway import LiveGateway
 from tests.support.receiver import Receiver

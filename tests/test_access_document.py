@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.api.permissions import QUERY_TOKEN_ROUTES, TOKEN_ROUTES
 from app.main import create_app
 from app.settings import Settings
+from app.web.permissions import QUERY_TOKEN_ROUTES, TOKEN_ROUTES
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "access.md").read_text()
 ROW = re.compile(r"^\| `([A-Z]+) (\S+)` \| (yes|no)\b[^|]* \| (yes|no)\b([^|]*) \| (yes|no)\b[^|]* \|$", re.MULTILINE)

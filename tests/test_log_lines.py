@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from app.logs import bind_request_id, configure_logs
+from app.logging import bind_request_id, configure_logs
 
 SECRET = "secret-4711"
 FORMATS = ["json", "console", "terminal"]

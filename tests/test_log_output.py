@@ -10,7 +10,7 @@ import pytest
 BEGIN = """
 import asyncio, logging, os, signal, sys, threading
 import structlog
-from app.logs import configure_logs
+from app.logging import configure_logs
 configure_logs("json", "info", [])
 ours, theirs = structlog.get_logger("ours"), logging.getLogger("theirs")
 """

@@ -12,15 +12,15 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
+from app.access import authenticator as access
 from app.clock import SystemClock
-from app.db import keys as key_rows
+from app.db import key_store
 from app.db.engine import Database
 from app.db.migrate import MIGRATIONS, head_revision, migrate, rewind
 from app.db.schema import metadata
 from app.domain.image import RETRY_PAUSES
 from app.domain.key import ApiKey
 from app.prepare import prepare_database
-from app.services import access
 from app.settings import Settings
 from tests.support.databases import PostgresServer
 from tests.support.gateway import run_app
@@ -175,7 +175,7 @@ def test_a_bootstrap_key_made_by_many_at_once_is_made_once(bare_database_url: st
         await migrate(database)
         both = [Database(bare_database_url), Database(bare_database_url), Database(bare_database_url)]
         for one in both:
-            await one.read(key_rows.exist)  # connected now, so that all three begin together
+            await one.read(key_store.exist)  # connected now, so that all three begin together
         await asyncio.gather(*(access.ensure_bootstrap_key(one, SystemClock(), secret) for one in both))
         for one in both:
             await one.aclose()

@@ -36,8 +36,8 @@ def blocks(language: str) -> list[str]:
 @contextmanager
 def running(command: list[str], secret: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run an example as its reader would; yields its address and its process."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as subscription:
+        port = subscription.getsockname()[1]
     environment = {"WEBHOOK_SECRET": secret, "PORT": str(port), "PATH": "/usr/bin:/bin"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 

@@ -10,6 +10,8 @@ import msgspec
 # 32 hex digits, a dash, and the MAC in URL-safe base64.
 _TOKEN_LENGTH = 32 + 1 + 27
 _MAC_BYTES = 20
+CALLBACK_PATH = "/callbacks/nanobanana"
+"""Below which each task has a URL of its own, that the upstream calls back."""
 _PURPOSE = b"nanobanana-callback:"
 
 

@@ -56,13 +56,13 @@ class SandboxServer:
             raise RuntimeError("The sandbox is already running.")
         store = Store(self._state)
         try:
-            listener = self._listen(store)
+            subscription = self._listen(store)
         except OSError:
             store.close()
             raise
-        self._address = listener.getsockname()[1]
+        self._address = subscription.getsockname()[1]
         store.remember(_PORT, str(self._address))
-        self._running = _Running(store, listener, self._behaviour, self._public_url or self.url)
+        self._running = _Running(store, subscription, self._behaviour, self._public_url or self.url)
 
     def stop(self) -> None:
         """Close at once; a state file keeps what was under way. Does nothing if it is not running."""
@@ -84,13 +84,13 @@ class SandboxServer:
 class _Running:
     """One run of the server: its thread, event loop, store and socket."""
 
-    def __init__(self, store: Store, listener: socket.socket, behaviour: Behaviour | None, public_url: str) -> None:
+    def __init__(self, store: Store, subscription: socket.socket, behaviour: Behaviour | None, public_url: str) -> None:
         application = create_sandbox(public_url=public_url, store=store, behaviour=behaviour)
         self._engine: Engine = application.state.engine
         # Neither log_config nor log_level: both would change uvicorn's loggers for the whole process.
         config = uvicorn.Config(application, http=CuttableConnection, ws="none", log_config=None, lifespan="on")
         self._server = _Server(config)
-        self._store, self._listener = store, listener
+        self._store, self._listener = store, subscription
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="nanobanana-sandbox", daemon=True)
         self._thread.start()
@@ -164,13 +164,13 @@ def run(
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio sets TCP_NODELAY only then; answers would take 40 ms without.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    subscription = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         # Connections of the last run that linger must not keep the port; a server listening there still does.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(512)
+        subscription.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        subscription.bind((host, port))
+        subscription.listen(512)
     except OSError:
-        listener.close()
+        subscription.close()
         raise
-    return listener
+    return subscription

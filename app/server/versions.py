@@ -3,14 +3,15 @@
 from importlib.metadata import version
 
 TESTED = {"uvicorn": ((0, 53), (0, 54)), "httptools": ((0, 7), (0, 9))}
-"""The first and last minor version of each package; the same as in pyproject.toml."""
+"""The first and last minor version of each package, as in pyproject.toml."""
 
 
-def untested() -> str | None:
-    """Return what to install instead of an untested version, None if all are tested."""
-    for name, (first, last) in TESTED.items():
-        major, minor = version(name).split(".")[:2]
+def untested_versions() -> dict[str, tuple[str, str]]:
+    """Return the packages whose installed version was not tested, each with that version and the tested ones."""
+    found = {}
+    for package, (first, last) in TESTED.items():
+        installed = version(package)
+        major, minor = installed.split(".")[:2]
         if not first <= (int(major), int(minor)) <= last:
-            allowed = " to ".join(f"{major}.{minor}" for major, minor in (first, last))
-            return f"{name} {version(name)} is installed, but tested are {allowed}; see requirements.txt"
-    return None
+            found[package] = (installed, "{}.{} to {}.{}".format(*first, *last))
+    return found

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from app.domain.models import Model
-from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
 from app.settings import is_loopback
 from app.upstream import wire

@@ -142,7 +142,7 @@ def test_those_who_ask_for_a_pending_picture_share_one_fetch(served: Served, sou
     (image,) = task["images"]
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(served.client.get, f"/v1/images/{image['id']}") for _ in range(8)]
-        images = served.gateway.factory.images
+        images = served.gateway.container.images.service
         until(lambda: images._waiters == 8, what="all of them waiting")  # noqa: SLF001 -- no other way to see it
         gate.set()
         assert {answer.result().status_code for answer in answers} == {200}
@@ -319,7 +319,7 @@ def test_a_client_that_leaves_in_the_middle_frees_all(served: Served, source: So
 
 
 def test_a_store_that_fails_degrades_and_does_not_stop_the_service(served: Served) -> None:
-    blobs = served.gateway.factory.blobs
+    blobs = served.gateway.container.images.blobs
     blobs.is_reachable = False
     answer = served.client.get("/readyz")
     blobs.is_reachable = True

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from app.domain import transitions
-from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.task import Status, Task
 from app.domain.transitions import Transition
 from app.domain.verdict import ErrorCode, Failed, Generating, Report, Succeeded, TaskError, Unreadable, Verdict

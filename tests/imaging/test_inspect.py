@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.imaging.executor import ImageExecutor
 from app.imaging.inspect import BadPicture, Picture, inspect
 from app.imaging.strip import strip
-from app.imaging.workshop import Workshop
 from tests.support.hostile import HOSTILE, Hostile
 from tests.support.pictures import encode, noise, telling
 
@@ -142,15 +142,15 @@ def test_rubbish_behind_a_right_beginning(start: bytes, rest: bytes, tmp_path_fa
 
 async def test_the_workshop_works_beside_the_event_loop_on_few_at_once(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "file").write_bytes(GOOD["jpeg"])
-    workshop = Workshop(at_once=2)
-    found = await asyncio.gather(*(workshop.inspect(tmp_path / "file") for _ in range(20)))
+    image_executor = ImageExecutor(at_once=2)
+    found = await asyncio.gather(*(image_executor.inspect(tmp_path / "file") for _ in range(20)))
     assert found == [Picture("image/jpeg", 64, 48)] * 20
     assert len([thread for thread in threading.enumerate() if thread.name.startswith("pictures")]) <= 2
     with pytest.raises(BadPicture):
-        await Workshop(max_pixels=100).inspect(tmp_path / "file")
-    await workshop.strip(tmp_path / "file", tmp_path / "clean")
-    assert (await workshop.thumbnail(tmp_path / "clean", 32))[8:12] == b"WEBP"
-    workshop.close()
+        await ImageExecutor(max_pixels=100).inspect(tmp_path / "file")
+    await image_executor.strip(tmp_path / "file", tmp_path / "clean")
+    assert (await image_executor.thumbnail(tmp_path / "clean", 32))[8:12] == b"WEBP"
+    image_executor.close()
 
 
 def test_frames_larger_than_their_canvas_are_counted(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from typing import Self
 import pytest
 import trustme
 
-from app.domain.delivery import Answer
+from app.domain.delivery import DeliveryResponse
 from app.domain.destination import DestinationRules
 from app.outbound.connect import look_up
-from app.outbound.webhooks import WebhookClient, problem_with
+from app.outbound.urls import problem_with
+from app.webhooks.client import WebhookClient
 from tests.support.receiver import Receiver, Said
 
 LOOPBACK = DestinationRules([ip_network("127.0.0.0/8")])
@@ -42,8 +43,8 @@ def post(
     resolve: Names | None = None,
     timeout: float = 10,
     times: int = 1,
-) -> list[Answer]:
-    async def work() -> list[Answer]:
+) -> list[DeliveryResponse]:
+    async def work() -> list[DeliveryResponse]:
         client = WebhookClient(rules, resolve=resolve, timeout=timeout)
         answers = [await client.post(url, b'{"a":1}', {"webhook-id": "whd_1"}) for _ in range(times)]
         await client.aclose()
@@ -55,7 +56,7 @@ def post(
 def test_what_is_sent_and_what_is_answered(receiver: Receiver) -> None:
     receiver.script(Said(202, b"thanks"))
     (answer,) = post(f"{receiver.url}?a=%20b&c=ü#part")
-    assert answer == Answer(202, None, b"thanks")
+    assert answer == DeliveryResponse(202, None, b"thanks")
     (arrived,) = receiver.arrived
     assert arrived.path == "/hook?a=%20b&c=%C3%BC"
     assert arrived.body == b'{"a":1}'
@@ -82,7 +83,7 @@ def test_a_receiver_that_does_not_answer_is_given_up(receiver: Receiver) -> None
     receiver.on_post = lambda _: Said(gate=gate)
     (answer,) = post(receiver.url, timeout=0.3)
     gate.set()
-    assert answer == Answer(None, "No answer within 0.3 s.")
+    assert answer == DeliveryResponse(None, "No answer within 0.3 s.")
 
 
 def test_a_body_without_end_is_read_no_further_than_its_beginning(receiver: Receiver) -> None:

@@ -12,23 +12,21 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-from app.db import batches
-from app.db import blobs as blob_rows
-from app.db import images as image_rows
-from app.db.batches import Batch
+from app.db import batch_store, blob_store, image_store
+from app.db.batch_store import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import blobs as blob_table
 from app.domain.blob import keys_of, original_key
 from app.domain.image import Stored, new_images, store
 from app.domain.task import Status, Task
+from app.images.blobs import RESERVED, BlobGoing, Blobs, refer
+from app.images.orphans import Orphans
 from app.imaging.inspect import Picture
-from app.services.blobs import RESERVED, BlobGoing, Blobs, refer
-from app.services.orphans import Orphans
-from app.services.writer import Writer
 from app.storage.store import ImageStore, open_store
 from app.writing.removal import remove_tasks
 from app.writing.unit_of_work import UnitOfWork
+from app.writing.writer import Writer
 from tests.support.clock import HandClock
 from tests.support.databases import PostgresServer
 from tests.support.tasks import make_task
@@ -69,8 +67,8 @@ class Shelf:
     def _show(self, unit: UnitOfWork, task: Task) -> None:
         assert refer(unit, HASH)
         (image,) = new_images(task.id, ("https://x.example/1",), is_kept=True, now=unit.now)
-        batches.write(unit.connection, Batch(created=[task], images=[image]))
-        image_rows.save(unit.connection, [store(image, Stored(HASH, "image/png", len(CONTENT), 3, 2))])
+        batch_store.write(unit.connection, Batch(created=[task], images=[image]))
+        image_store.save(unit.connection, [store(image, Stored(HASH, "image/png", len(CONTENT), 3, 2))])
 
     async def forget(self, task_id: str) -> None:
         await self.writer.run(lambda unit: remove_tasks(unit, [task_id]))
@@ -161,7 +159,7 @@ async def test_a_file_that_is_being_deleted_can_not_be_kept_until_it_is_gone(s: 
     s.clock.advance(RESERVED + 1)
     # A process marks it and dies.
     until = s.clock.now() + 1000
-    await s.writer.run(lambda unit: blob_rows.take_unreferenced(unit.connection, now=unit.now, until=until, limit=9))
+    await s.writer.run(lambda unit: blob_store.take_unreferenced(unit.connection, now=unit.now, until=until, limit=9))
     assert await s.rows() == [(True, True)]
     for _ in range(2):
         with pytest.raises(BlobGoing) as caught:

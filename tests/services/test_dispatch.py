@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from app.access.authenticator import create_key
 from app.clock import SystemClock
 from app.db.engine import Database
-from app.db.events import of_task
-from app.services.access import create_key
+from app.db.event_store import of_task
 from app.settings import database_url
 from tests.services.conftest import Start
 from tests.support.databases import PostgresServer

@@ -14,23 +14,24 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.clock import SystemClock
-from app.db import batches
-from app.db.batches import Batch
+from app.db import batch_store
+from app.db.batch_store import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import events, tasks
+from app.domain.caller import Caller
 from app.domain.event import event_of
 from app.domain.task import Status, Task
 from app.domain.task_state import TaskState
 from app.domain.transitions import Transition
 from app.errors import ServiceUnavailable, TaskNotFound
+from app.events.broadcaster import EventBroadcaster
+from app.events.streams import Stream, StreamLimits, Streams
 from app.loops.loop import Loop
-from app.services.feed import Feed
-from app.services.streams import Stream, StreamLimits, Streams
-from app.services.tasks import Caller, Tasks
-from app.services.waiting import Waiting
-from app.services.writer import Writer
+from app.tasks.service import TaskService
+from app.tasks.waiting import TaskWaiter
 from app.writing.unit_of_work import Decision
+from app.writing.writer import Writer
 from tests.support.databases import PostgresServer
 from tests.support.tasks import POLICY, make_task
 
@@ -56,9 +57,9 @@ class Parts:
     url: str
     database: Database
     writer: Writer
-    feed: Feed
+    feed: EventBroadcaster
     streams: Streams
-    waiting: Waiting
+    waiting: TaskWaiter
 
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[None]:
@@ -84,12 +85,12 @@ class Parts:
 async def parts_on(url: str) -> AsyncIterator[Parts]:
     database = Database(url)
     await migrate(database)
-    feed = Feed(database, base_url="", census_seconds=0)
+    feed = EventBroadcaster(database, base_url="", census_seconds=0)
     writer = Writer(database, SystemClock(), lambda _: feed.wake())
     writer.start()
-    streams = Streams(database=database, feed=feed, limits=StreamLimits())
-    all_tasks = Tasks(database=database, writer=writer, clock=SystemClock(), policy=POLICY)
-    waiting = Waiting(feed=feed, tasks=all_tasks, most_waiting=1000)
+    streams = Streams(database=database, broadcaster=feed, limits=StreamLimits())
+    all_tasks = TaskService(database=database, writer=writer, clock=SystemClock(), policy=POLICY)
+    waiting = TaskWaiter(broadcaster=feed, tasks=all_tasks, most_waiting=1000)
     try:
         yield Parts(url, database, writer, feed, streams, waiting)
     finally:
@@ -160,7 +161,7 @@ async def test_an_event_numbered_earlier_and_committed_later_is_not_missed(on_po
         # Each on a connection of its own: the database has only one for writing.
         engine = create_async_engine("postgresql+asyncpg://", connect_args={"dsn": parts.url})
         async with engine.begin() as connection:
-            await connection.run_sync(batches.write, Batch(events=[event_of(replace(named(0), id=task_id))]))
+            await connection.run_sync(batch_store.write, Batch(events=[event_of(replace(named(0), id=task_id))]))
             if wait:
                 numbered.set()
                 await may_commit.wait()
@@ -229,11 +230,11 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
 
 async def test_nothing_is_read_while_nobody_listens() -> None:
     away = Database("postgresql://nobody@127.0.0.1:9/none")
-    feed = Feed(away, base_url="")
+    feed = EventBroadcaster(away, base_url="")
     feed.wake()
     assert await feed.look() == 0
     with pytest.raises(ServiceUnavailable):
-        async with Streams(database=away, feed=feed, limits=StreamLimits()).of_project(CALLER, after=None):
+        async with Streams(database=away, broadcaster=feed, limits=StreamLimits()).of_project(CALLER, after=None):
             pass
     await away.aclose()
 

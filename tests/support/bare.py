@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from starlette.types import ASGIApp
 
-from app.api.refusals import refuse
 from app.server.limits import ConnectionLimits
 from app.server.protocol import Refuse
 from app.server.server import Server
+from app.web.refusals import refuse
 from tests.support.waiting import until
 
 
@@ -33,9 +33,9 @@ class BareServer:
             on_stop=lambda: None,
             keep_alive_seconds=keep_alive,
         )
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, daemon=True)
+        subscription = socket.create_server(("127.0.0.1", 0))
+        self.port: int = subscription.getsockname()[1]
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [subscription]}, daemon=True)
         self._thread.start()
         until(lambda: self._server.started, what="the start")
 

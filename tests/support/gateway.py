@@ -15,14 +15,14 @@ from typing import IO, Any, Self, cast
 
 import httpx
 
-from app.factory import Factory
+from app.access.signing_secrets import load_secrets
+from app.container import Container
+from app.events.streams import StreamLimits
 from app.main import create_app
 from app.prepare import prepare_data_dir
 from app.serve import listen, make_server, prepare
 from app.server.limits import ConnectionLimits
 from app.server.protocol import LimitedProtocol
-from app.services.secret import load_secrets
-from app.services.streams import StreamLimits
 from app.settings import Settings
 from tests.support.connections import KEPT_BRIEFLY
 from tests.support.databases import create_sqlite
@@ -98,10 +98,10 @@ class LiveGateway:
         self.close()
 
     @property
-    def factory(self) -> Factory:
+    def container(self) -> Container:
         """The parts of the service, to look at; they live on another thread."""
-        factory: Factory = self._app.state.factory
-        return factory
+        container: Container = self._app.state.container
+        return container
 
     @property
     def unsent_bytes(self) -> int:

@@ -32,10 +32,8 @@ _WANTED = (
     "app.db.engine.postgresql",
     "app.sandbox.server",
     "app.serve",
-    "aiosqlite",
     "anyio._backends._asyncio",
     "sqlalchemy.dialects.postgresql.asyncpg",
-    "sqlalchemy.dialects.sqlite.aiosqlite",
     "uvicorn.lifespan.on",
     "uvicorn.loops.uvloop",
 )

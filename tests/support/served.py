@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.db import events
+from app.db import event_store
 from app.db.engine import Database
 from tests.support.databases import PostgresServer, create_sqlite
 from tests.support.gateway import LiveGateway, TaskClient
@@ -67,7 +67,7 @@ class Served:
             database = Database(self.database_url)
             try:
                 return await database.read(
-                    lambda connection: [event["type"] for event in events.of_task(connection, task_id)]
+                    lambda connection: [event["type"] for event in event_store.of_task(connection, task_id)]
                 )
             finally:
                 await database.aclose()
