@@ -1,15 +1,11 @@
-"""What the short commands do: `migrate`, `keys` and `projects`. They need the database, but no server."""
+"""Runs short commands that need the database, but no server."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from app.access import authenticator as access
-from app.access import projects
-from app.access.projects import ProjectUse
-from app.clock import SystemClock
+from app.clock import Clock, SystemClock
 from app.db.engine import Database
-from app.domain.key import ApiKey
 from app.logging import configure_logs
 from app.prepare import prepare_data_dir, prepare_database
 from app.settings import load_settings
@@ -20,38 +16,14 @@ T = TypeVar("T")
 def migrate() -> None:
     """Migrate the database."""
 
-    async def nothing_more(_database: Database) -> None:
+    async def do_nothing(_database: Database, _clock: Clock) -> None:
         return
 
-    _with_database(nothing_more)
+    run(do_nothing)
 
 
-def create_key(name: str, project: str) -> tuple[ApiKey, str]:
-    """Create an API key; returns it and its secret."""
-    return _with_database(lambda database: access.create_key(database, SystemClock(), name, project))
-
-
-def list_keys() -> Sequence[ApiKey]:
-    """List all API keys."""
-    return _with_database(access.list_keys)
-
-
-def revoke_key(key_id: str) -> bool:
-    """Revoke an API key; returns whether it exists."""
-    return _with_database(lambda database: access.revoke_key(database, SystemClock(), key_id))
-
-
-def set_budget(name: str, budget: int | None) -> None:
-    """Set the daily budget of a project; None for no limit."""
-    _with_database(lambda database: projects.set_daily_budget(database, SystemClock(), name, budget))
-
-
-def list_projects() -> Sequence[ProjectUse]:
-    """List the projects with their budgets."""
-    return _with_database(lambda database: projects.list_projects(database, SystemClock()))
-
-
-def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
+def run(work: Callable[[Database, Clock], Awaitable[T]]) -> T:
+    """Migrate the database, then do `work` with it."""
     settings = load_settings()
     prepare_data_dir(settings)
     configure_logs(settings.log_format, settings.log_level, [])
@@ -59,7 +31,7 @@ def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
     async def prepared() -> T:
         database = await prepare_database(settings)
         try:
-            return await work(database)
+            return await work(database, SystemClock())
         finally:
             await database.aclose()
 

@@ -1,4 +1,4 @@
-"""Claims due work on a wake-up, as workers become free, and at least every second."""
+"""The step of a loop that claims due work for a pool."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -12,10 +12,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ClaimLoop(Generic[T]):
-    """Keeps a pool busy: with tasks to send or poll about, webhooks to post, or images to fetch.
+    """Keeps a pool busy, claiming only what can start right away.
 
-    Claims only what it can start right away. With `gather_seconds` it waits that long for more workers to become free
-    while others are busy.
+    With `gather_seconds` it waits that long for more workers to become free while others are busy.
     """
 
     claim: Callable[[int], Awaitable[Sequence[T]]]
@@ -24,7 +23,7 @@ class ClaimLoop(Generic[T]):
     gather_seconds: float = 0.0
 
     async def run_once(self) -> int:
-        """Claim and start what is due now; returns how many."""
+        """Claim and start due work; returns the number of items."""
         if self.pool.free <= 0:
             return 0
         if self.gather_seconds and self.pool.busy:

@@ -1,4 +1,4 @@
-"""A bounded pool of background tasks: what a loop has under way at the same time."""
+"""A bounded pool of background tasks."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,7 +12,7 @@ _log = structlog.get_logger(__name__)
 
 
 class WorkerPool:
-    """Runs at most `size` coroutines at once; `wake_up` wakes whenever one ends."""
+    """Runs at most `size` coroutines at once; wakes `wake_up` when one ends."""
 
     def __init__(self, size: int, wake_up: WakeUp) -> None:
         self._size = size
@@ -21,12 +21,12 @@ class WorkerPool:
 
     @property
     def free(self) -> int:
-        """How many more may be started now."""
+        """How many more can be started."""
         return self._size - len(self._tasks)
 
     @property
     def busy(self) -> int:
-        """How many are under way."""
+        """How many are running."""
         return len(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -36,7 +36,7 @@ class WorkerPool:
         task.add_done_callback(self._ended)
 
     async def finish(self, seconds: float) -> int:
-        """Wait for all to end, at most `seconds`, then cancel the rest; returns how many were cancelled."""
+        """Wait up to `seconds` for all to end, then cancel the rest; returns how many were cancelled."""
         if not self._tasks:
             return 0
         _, late = await asyncio.wait(self._tasks, timeout=seconds)

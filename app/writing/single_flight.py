@@ -16,8 +16,7 @@ _STALE_SECONDS = 0.9
 class SingleFlight(Generic[K, T]):
     """Runs at most one call per key; `name` names its asyncio tasks.
 
-    The call runs in a task of its own: a caller that is cancelled leaves it running for the others. Its result or
-    exception reaches every caller.
+    Every caller gets the call's result or exception. A cancelled caller leaves it running for the others.
     """
 
     def __init__(self, name: str) -> None:
@@ -58,7 +57,7 @@ class SingleFlight(Generic[K, T]):
             task.cancel()
 
     async def aclose(self) -> None:
-        """Cancel all running calls and wait until they have ended."""
+        """Cancel all running calls and wait for them to end."""
         self.cancel()
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
 
@@ -72,8 +71,7 @@ class SingleFlight(Generic[K, T]):
 class Refresh:
     """Keeps what `read` reads less than a second old; `now` returns seconds.
 
-    When it is no longer fresh, one caller waits for the next read. The others go on with the recent value until that
-    is stale too.
+    Once it is no longer fresh, one caller waits for the next read. Others use the current value until it is stale.
     """
 
     def __init__(self, read: Callable[[], Coroutine[Any, Any, None]], now: Callable[[], float]) -> None:

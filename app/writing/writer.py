@@ -1,7 +1,4 @@
-"""The writer: the one way by which this process changes tasks and all that belongs to them.
-
-A service calls `create`, `move` or `run` like any other await; when it returns, the change is durable.
-"""
+"""The writer: the only way to change tasks and what belongs to them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -27,9 +24,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Writer:
-    """Writes changes in group commits. `on_commit` receives the events of each committed transaction.
+    """Writes changes in group commits. A change is durable once `create`, `move` or `run` returns.
 
-    With `keeps_images`, copies of the images of tasks that succeed are made later.
+    `on_commit` receives the events of each committed transaction. With `keeps_images`, the images of tasks that succeed
+    are recorded to be copied.
     """
 
     def __init__(
@@ -52,20 +50,20 @@ class Writer:
         self._commits.start()
 
     async def aclose(self) -> None:
-        """Commit what waits, then stop."""
+        """Commit all waiting work, then stop."""
         await self._commits.aclose()
 
     @property
     def is_stuck(self) -> bool:
-        """Whether nothing can be written any more."""
+        """Whether nothing can be committed."""
         return self._commits.is_stuck
 
-    async def is_able(self) -> bool:
-        """Whether changes can be committed. After a failed commit it tries: a full disk can still be read."""
+    async def can_write(self) -> bool:
+        """Whether changes can be committed. After a failed commit, this tries one: a full disk is still readable."""
         if not self._commits.has_failed:
             return True
         try:
-            await self.run(_write_something)
+            await self.run(lambda unit: cluster_state.put(unit.connection, "written_at", str(unit.now)))
         except ServiceUnavailable:
             return False
         self._commits.has_failed = False
@@ -76,28 +74,28 @@ class Writer:
         return key in self._reserving
 
     async def create(self, task: Task, reservation: Reservation | None = None, quotas: Sequence[Quota] = ()) -> str:
-        """Insert a new task with its event; with a reservation, only if its key is free.
+        """Insert a new task with its event, or find the task that holds the reservation's key; returns the task's id.
 
-        Returns the id of the task that serves the request. Raises `IdempotencyKeyReused` if the key belongs to a
-        request with different content, and the refusal of a quota that the task would exceed.
+        Raises `IdempotencyKeyReused` if the key belongs to a request with different content, and the refusal of a quota
+        that the task would exceed.
         """
         created = self._commits.submit(Creation(task, reservation, quotas))
         if reservation is not None:
             self._reserving.add(reservation.key)
-            # The key is reserved until the commit, whether or not the caller still waits.
+            # The key is reserved until the commit, even if the caller has left.
             created.add_done_callback(lambda _: self._reserving.discard(reservation.key))
         return str(await asyncio.shield(created))
 
     async def move(self, task_id: str, decide: Decider[T]) -> T:
-        """Lock a task, let `decide` choose its transition, and commit that."""
+        """Lock a task, let `decide` choose its transition, and commit."""
         result: T = await self._commits.submit(Change(task_id, decide))
         return result
 
     async def run(self, work: Callable[[UnitOfWork], T], *, locking: str | None = None, blob: str = "") -> T:
-        """Do `work` in the next transaction. A `GatewayError` must be raised before anything is written.
+        """Run `work` in the next transaction. A `GatewayError` must be raised before anything is written.
 
-        With a task's id as `locking` its row is locked before, together with those of all other changes, so that none
-        deadlock. For the same reason work that locks a `blob` gives its hash: such works run in the order of hashes.
+        Two parameters prevent deadlocks: the task `locking` is locked beforehand, together with all others of the
+        batch; and work that locks a `blob` states its hash, as such work runs in the order of hashes.
         """
         result: T = await self._commits.submit(Run(work, locking, blob))
         return result
@@ -117,9 +115,5 @@ class Writer:
                 act()
             if unit.events:
                 self._on_commit(unit.events)
-        except Exception:  # noqa: BLE001 -- logged; a listener's fault must not stop all writing
+        except Exception:  # noqa: BLE001 -- logged: a faulty listener must not stop all writing
             _log.exception("commit_listener_failed")
-
-
-def _write_something(unit: UnitOfWork) -> None:
-    cluster_state.put(unit.connection, "written_at", str(unit.now))
