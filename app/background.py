@@ -11,7 +11,6 @@ from app.access.keyring import REFRESH_SECONDS
 from app.container import Container
 from app.loops.claim import ClaimLoop
 from app.loops.loop import Loop
-from app.loops.worker_pool import WorkerPool
 from app.settings import Settings
 from app.writing.wake_up import WakeUp
 
@@ -40,33 +39,33 @@ class LoopTimes:
 
 
 class Background:
-    """The loops of one process, and their pools."""
+    """The loops of one process."""
 
     def __init__(self, container: Container, settings: Settings, times: LoopTimes) -> None:
         self._times = times
         wake_ups = container.kernel.wake_ups
         self._upstream_seconds = settings.upstream_timeout_seconds + _RECORD_SECONDS
-        self._submits = WorkerPool(settings.upstream_concurrency, wake_ups.queue)
-        self._polls = WorkerPool(_CONCURRENT_POLLS, wake_ups.poll)
-        self._webhooks = WorkerPool(_CONCURRENT_WEBHOOKS, wake_ups.delivery)
-        self._downloads = WorkerPool(_CONCURRENT_DOWNLOADS, wake_ups.archive)
         dispatcher, reconciler = container.upstream.dispatcher, container.upstream.reconciler
         images, retention = container.images, container.tasks.retention
         sender, broadcaster = container.webhooks.sender, container.events.broadcaster
-        dispatch = ClaimLoop(dispatcher.claim, dispatcher.send, self._submits, gather_seconds=_GATHER_SECONDS)
-        poll = ClaimLoop(reconciler.claim, reconciler.poll, self._polls)
-        deliver = ClaimLoop(sender.claim, sender.send, self._webhooks)
-        archive = ClaimLoop(images.archiver.claim, images.archiver.fetch, self._downloads)
+        self._submits = ClaimLoop(
+            dispatcher.claim, dispatcher.send, settings.upstream_concurrency, wake_ups.queue, _GATHER_SECONDS
+        )
+        self._polls = ClaimLoop(reconciler.claim, reconciler.poll, _CONCURRENT_POLLS, wake_ups.poll)
+        self._webhooks = ClaimLoop(sender.claim, sender.send, _CONCURRENT_WEBHOOKS, wake_ups.delivery)
+        self._downloads = ClaimLoop(
+            images.archiver.claim, images.archiver.fetch, _CONCURRENT_DOWNLOADS, wake_ups.archive
+        )
         expire = _each(reconciler.expire, dispatcher.release_lost)
         sweep = _each(retention.remove_expired, retention.remove_old, images.uploads.sweep, images.orphans.adopt)
         frequent = partial(Loop, interval_seconds=times.check_seconds)
         prompt = partial(Loop, max_pause_seconds=_SHORT_PAUSE_SECONDS)
         rare = partial(Loop, interval_seconds=_SWEEP_SECONDS)
         self._loops = [
-            frequent("dispatch", dispatch.run_once, wake_up=wake_ups.queue),
-            frequent("poll", poll.run_once, wake_up=wake_ups.poll),
-            frequent("deliver", deliver.run_once, wake_up=wake_ups.delivery),
-            frequent("archive", archive.run_once, wake_up=wake_ups.archive),
+            frequent("dispatch", self._submits.run_once, wake_up=wake_ups.queue),
+            frequent("poll", self._polls.run_once, wake_up=wake_ups.poll),
+            frequent("deliver", self._webhooks.run_once, wake_up=wake_ups.delivery),
+            frequent("archive", self._downloads.run_once, wake_up=wake_ups.archive),
             frequent("expire", expire, wake_up=WakeUp()),
             prompt("events", broadcaster.broadcast, wake_up=broadcaster.wake_up, interval_seconds=times.check_seconds),
             prompt("keyring", container.access.keyring.refresh, wake_up=WakeUp(), interval_seconds=REFRESH_SECONDS),

@@ -80,12 +80,9 @@ class Access:
     def __init__(self, kernel: Kernel) -> None:
         database, clock = kernel.database, kernel.clock
         self.keyring = Keyring(database=database, writer=kernel.writer, clock=clock)
+        tokens = BrowserTokens(kernel.secrets)
         self.authenticator = Authenticator(
-            database=database,
-            clock=clock,
-            settings=kernel.settings,
-            keyring=self.keyring,
-            tokens=BrowserTokens(kernel.secrets),
+            database=database, clock=clock, auth=kernel.settings.auth, keyring=self.keyring, tokens=tokens
         )
 
 

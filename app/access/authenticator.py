@@ -1,6 +1,7 @@
 """Authentication by API key or browser token, and the rules for running without keys."""
 
 import re
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -21,32 +22,32 @@ _ANONYMOUS = Caller(DEFAULT_PROJECT)
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class Authenticator:
     """Identifies callers, and issues browser tokens."""
 
-    def __init__(
-        self, *, database: Database, clock: Clock, settings: Settings, keyring: Keyring, tokens: BrowserTokens
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._keyring = keyring
-        self._tokens = tokens
-        self._auth = settings.auth
-        self._keys_exist = False
-        self._is_checked = False
-        self._checked = Refresh(self._check, lambda: clock.now() / 1000)
+    database: Database
+    clock: Clock
+    auth: str | None
+    keyring: Keyring
+    tokens: BrowserTokens
+    _keys_exist: bool = field(default=False, init=False)
+    _is_checked: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._checked = Refresh(self._check, lambda: self.clock.now() / 1000)
 
     async def is_open(self) -> bool:
         """Whether requests need no key: with `AUTH=none`, or until an API key exists."""
-        if self._auth is not None:
-            return self._auth == "none"
+        if self.auth is not None:
+            return self.auth == "none"
         # Keys are never deleted, only revoked. Until there is one, another process may create it at any time.
         if not self._keys_exist:
             await self._checked.refresh()
         return not self._keys_exist
 
     async def _check(self) -> None:
-        self._keys_exist = await self._database.read(key_store.exist)
+        self._keys_exist = await self.database.read(key_store.exist)
         if self._keys_exist and self._is_checked:
             _log.warning("keys_required", reason="An API key was created: from now on, every request needs one.")
         self._is_checked = True
@@ -64,41 +65,38 @@ class Authenticator:
             return _ANONYMOUS
         if not secret:
             raise Unauthorized("Send an API key or a browser token as 'Authorization: Bearer <key>'.")
-        credential = await self._keyring.by_secret(secret) if _KEY.fullmatch(secret) else None
+        credential = await self.keyring.by_secret(secret) if _KEY.fullmatch(secret) else None
         if credential is None:
             raise Unauthorized("This API key is unknown or was revoked.")
         return Caller(credential.key.project, key_id=credential.key.id, credential=credential)
 
     async def by_token(self, text: str) -> Caller:
         """Return the caller by a browser token; raises `Unauthorized`."""
-        token = self._tokens.verify(text)
+        token = self.tokens.verify(text)
         if token is None:
             raise Unauthorized("This browser token is invalid: it was changed, or signed with another secret.")
-        if self._clock.now() >= token.expires_at:
+        if self.clock.now() >= token.expires_at:
             raise Unauthorized("This browser token has expired; get a new one.")
         is_open = await self.is_open()
-        if token.key_id is None:
-            if not is_open:
-                raise Unauthorized("This browser token was created before API keys were required; get a new one.")
-            credential = None
-        else:
-            credential = await self._keyring.by_id(token.key_id)
-            if credential is None:
-                raise Unauthorized("The API key that created this browser token was revoked.")
+        if token.key_id is None and not is_open:
+            raise Unauthorized("This browser token was created before API keys were required; get a new one.")
+        by_key = None if token.key_id is None else await self.keyring.by_id(token.key_id)
+        if token.key_id is not None and by_key is None:
+            raise Unauthorized("The API key that created this browser token was revoked.")
         return Caller(
             token.project,
             token.subject,
             key_id=None if is_open else token.key_id,
             token=token,
-            credential=TokenCredential(credential, token.expires_at, self._clock),
+            credential=TokenCredential(by_key, token.expires_at, self.clock),
         )
 
     def issue_token(self, caller: Caller, *, subject: str, seconds: int, max_tasks: int) -> tuple[str, int]:
         """Create a browser token for a subject of the caller's project; returns it with its expiry (milliseconds)."""
-        expires_at = self._clock.now() + seconds * 1000
+        expires_at = self.clock.now() + seconds * 1000
         token = BrowserToken(new_token_id(), caller.project, subject, caller.key_id, max_tasks, expires_at)
         _log.info("browser_token", project=caller.project, key_id=caller.key_id, seconds=seconds, max_tasks=max_tasks)
-        return self._tokens.sign(token), expires_at
+        return self.tokens.sign(token), expires_at
 
 
 async def check_start(database: Database, settings: Settings) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 from app.clock import Clock
 from app.domain.caller import OnEnd
@@ -49,22 +50,22 @@ class KeyCredential:
             self._on_end.discard(on_end)
 
 
+@dataclass(frozen=True, slots=True)
 class TokenCredential:
     """A browser token, until it expires or the key that created it is revoked."""
 
-    def __init__(self, by_key: KeyCredential | None, expires_at: int, clock: Clock) -> None:
-        self._by_key = by_key
-        self._expires_at = expires_at
-        self._clock = clock
+    by_key: KeyCredential | None
+    expires_at: int
+    clock: Clock
 
     @contextmanager
     def until_over(self, on_end: OnEnd) -> Iterator[None]:
         """Call `on_end` when the token ends."""
-        seconds = max(0.0, (self._expires_at - self._clock.now()) / 1000)
+        seconds = max(0.0, (self.expires_at - self.clock.now()) / 1000)
         expired = Unauthorized("The browser token has expired; get a new one.")
         timer = asyncio.get_running_loop().call_later(seconds, on_end, expired)
         try:
-            with nullcontext() if self._by_key is None else self._by_key.until_over(on_end):
+            with nullcontext() if self.by_key is None else self.by_key.until_over(on_end):
                 yield
         finally:
             timer.cancel()

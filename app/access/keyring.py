@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from app.access.credentials import KeyCredential
 from app.clock import Clock
@@ -24,6 +25,7 @@ _USE_PAUSE_MS = 60_000
 _RECORDING_SECONDS = 0.2
 
 
+@dataclass(eq=False, kw_only=True)
 class Keyring:
     """Finds keys by secret or id.
 
@@ -32,30 +34,24 @@ class Keyring:
     process, and ends open requests. Without keys in use, nothing is read. `monotonic` returns seconds.
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        writer: Writer,
-        clock: Clock,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self._monotonic = monotonic
-        self._credentials: dict[str, KeyCredential] = {}
-        """Of recently used keys, each by hash and by id."""
-        self._unknown: dict[str, float] = {}
-        """Hashes and ids without a key, and when they were read, oldest first. Limited, as anyone can add some."""
+    database: Database
+    writer: Writer
+    clock: Clock
+    monotonic: Callable[[], float] = time.monotonic
+    _credentials: dict[str, KeyCredential] = field(default_factory=dict, init=False)
+    """Of recently used keys, each by hash and by id."""
+    _unknown: dict[str, float] = field(default_factory=dict, init=False)
+    """Hashes and ids without a key, and when they were read, oldest first. Limited, as anyone can add some."""
+    _recording: asyncio.Task[None] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
         self._loader = BatchLoader("keyring", self._read)
-        self._recording: asyncio.Task[None] | None = None
 
     async def by_secret(self, secret: str) -> KeyCredential | None:
         """Find a key by its secret, and record its use; None if it is unknown or revoked."""
         credential = await self._find(hash_secret(secret))
         if credential is not None:
-            credential.used_at = self._clock.now()
+            credential.used_at = self.clock.now()
         return credential
 
     async def by_id(self, key_id: str) -> KeyCredential | None:
@@ -64,7 +60,7 @@ class Keyring:
 
     async def refresh(self) -> int:
         """Read the keys in use again, drop the others, and record uses; called by a loop."""
-        now = self._monotonic()
+        now = self.monotonic()
         credentials = list({credential.key.id: credential for credential in self._credentials.values()}.values())
         in_use = [
             credential.key.id
@@ -81,7 +77,7 @@ class Keyring:
         return 0
 
     async def _find(self, name: str) -> KeyCredential | None:
-        now = self._monotonic()
+        now = self.monotonic()
         credential = self._credentials.get(name)
         if credential is not None:
             # Set before anything is awaited, as `refresh` drops unused keys.
@@ -93,9 +89,9 @@ class Keyring:
         return None if credential is None or credential.is_over else credential
 
     async def _read(self, names: Sequence[str]) -> dict[str, KeyCredential]:
-        began = self._monotonic()
+        began = self.monotonic()
         # A name is either a hash or an id.
-        found = await self._database.read(lambda connection: key_store.find(connection, hashes=names, ids=names))
+        found = await self.database.read(lambda connection: key_store.find(connection, hashes=names, ids=names))
         known = set()
         for key, digest in found:
             credential = self._credentials.get(key.id)
@@ -132,6 +128,6 @@ class Keyring:
         due = [credential for credential in credentials if credential.used_at - credential.recorded_at >= _USE_PAUSE_MS]
         if due:
             uses = {credential.key.id: credential.used_at for credential in due}
-            await self._writer.run(lambda unit: key_store.note_uses(unit.connection, uses, apart=_USE_PAUSE_MS))
+            await self.writer.run(lambda unit: key_store.note_uses(unit.connection, uses, apart=_USE_PAUSE_MS))
             for credential in due:
                 credential.recorded_at = uses[credential.key.id]

@@ -62,14 +62,14 @@ class EventBroadcaster:
         What is read from the tables afterwards leaves no gap to what is pushed, but may overlap; ids tell duplicates.
         Raises `ServiceUnavailable`.
         """
-        table, name = self._of_projects, subscription.project
+        table, name = self._of_projects, subscription.caller.project
         if subscription.task_id is not None:
             table, name = self._of_tasks, subscription.task_id
         table[name].add(subscription)
         if self.is_stopped:
             subscription.close()
         try:
-            with subscription.until_over(subscription.end):
+            with subscription.caller.until_over(subscription.end):
                 async with self._starting:
                     if self._last is None:
                         self._last = await self._database.read(event_store.newest_id)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.db import event_store, task_store
 from app.db.engine import Connection, Database
@@ -34,60 +34,58 @@ class StreamLimits:
     stop_seconds: float = 1.0
 
 
+@dataclass(eq=False)
 class Stream:
     """One client's stream. It holds no database connection between calls."""
 
-    def __init__(
-        self, *, database: Database, broadcaster: EventBroadcaster, subscription: Subscription, limits: StreamLimits
-    ) -> None:
-        self.limits = limits
-        self.position = 0
-        """The id of the last event returned, or after which to begin."""
-        self.is_replaying = True
-        """Whether the table may hold events that won't be broadcast."""
-        self.is_over = False
-        self.cut: GatewayError | None = None
-        """Why the stream ends early; the client may reconnect and resume."""
-        self._database = database
-        self._broadcaster = broadcaster
-        self._subscription = subscription
+    database: Database
+    broadcaster: EventBroadcaster
+    subscription: Subscription
+    limits: StreamLimits
+    position: int = 0
+    """The id of the last event returned, or after which to begin."""
+    is_replaying: bool = True
+    """Whether the table may hold events that won't be broadcast."""
+    is_over: bool = False
+    cut: GatewayError | None = None
+    """Why the stream ends early; the client may reconnect and resume."""
 
     async def next(self, seconds: float) -> list[BroadcastEvent]:
         """Return the next events; empty at the timeout and when the stream is over.
 
         Raises `ServiceUnavailable`, and `TaskNotFound` if the task doesn't exist or was deleted.
         """
-        while self.is_replaying and not self._subscription.is_closed:
+        while self.is_replaying and not self.subscription.is_closed:
             events = await self._replay()
             if events or self.is_over:
                 return events
-        waiting = await self._subscription.take(seconds)
+        waiting = await self.subscription.take(seconds)
         # If a replay was interrupted, there is a gap before the broadcast events, which only a resumed stream can fill.
         events = [] if self.is_replaying else [event for event in waiting if event.id > self.position]
-        if self._subscription.ended_by is not None:
-            self._end(self._subscription.ended_by)
-            return []
-        if events:
+        if events and self.subscription.ended_by is None:
             self.position = events[-1].id
-            self.is_over = self._subscription.task_id is not None and events[-1].is_conclusion
-        elif self._subscription.is_too_slow:
-            self._end(SlowReader("Events arrived faster than they were read; resume after the last one received."))
-        elif self._broadcaster.is_stopped:
-            self._end(ServiceUnavailable("The service is stopping; resume after the last event received."))
-        elif self._subscription.is_closed:
-            self._end(_gone(self._subscription))
-        return events
+            self.is_over = self.subscription.task_id is not None and events[-1].is_conclusion
+            return events
+        self.cut = self._reason_to_cut()
+        self.is_over = self.cut is not None
+        return []
+
+    def _reason_to_cut(self) -> GatewayError | None:
+        if self.subscription.ended_by is not None:
+            return self.subscription.ended_by
+        if self.subscription.is_too_slow:
+            return SlowReader("Events arrived faster than they were read; resume after the last one received.")
+        if self.broadcaster.is_stopped:
+            return ServiceUnavailable("The service is stopping; resume after the last event received.")
+        return _gone(self.subscription) if self.subscription.is_closed else None
 
     def close(self) -> None:
         """Make a pending `next` return: the client has disconnected."""
-        self._subscription.close()
+        self.subscription.close()
 
     def on_stop(self, call: Callable[[], None]) -> None:
         """Set the function to call when the process stops."""
-        self._subscription.on_close = lambda: call() if self._broadcaster.is_stopped else None
-
-    def _end(self, cut: GatewayError) -> None:
-        self.is_over, self.cut = True, cut
+        self.subscription.on_close = lambda: call() if self.broadcaster.is_stopped else None
 
     async def _replay(self) -> list[BroadcastEvent]:
         """Read the next page of past events.
@@ -95,49 +93,49 @@ class Stream:
         Events broadcast so far are in this page or a later one, so they are dropped. Those broadcast from now on follow
         the last page without a gap, unless the buffer overflows: then one more page is read.
         """
-        self._subscription.clear()
+        self.subscription.clear()
 
         def work(connection: Connection) -> tuple[bool, list[StoredEvent], list[BroadcastEvent]]:
             # Read first, so that the page includes an ending seen here.
             has_ended = self._has_ended(connection)
             page = self._page(connection)
-            return has_ended, page, self._broadcaster.complete(connection, page)
+            return has_ended, page, self.broadcaster.complete(connection, page)
 
-        has_ended, page, events = await self._database.read(work)
+        has_ended, page, events = await self.database.read(work)
         if page:
             self.position = page[-1].id
-        if len(page) < _REPLAY_BATCH and not self._subscription.is_too_slow:
+        if len(page) < _REPLAY_BATCH and not self.subscription.is_too_slow:
             self.is_replaying = False
             ends_here = bool(events) and events[-1].is_conclusion
-            self.is_over = self._subscription.task_id is not None and (has_ended or ends_here)
-        return [event for event in events if self._subscription.owns(event.state.task)]
+            self.is_over = self.subscription.task_id is not None and (has_ended or ends_here)
+        return [event for event in events if self.subscription.caller.owns(event.state.task)]
 
     def _has_ended(self, connection: Connection) -> bool:
-        if self._subscription.task_id is None:
+        if self.subscription.task_id is None:
             return False
-        task = task_store.get(connection, self._subscription.task_id)
-        if task is None or not self._subscription.owns(task):
-            raise _gone(self._subscription)
+        task = task_store.get(connection, self.subscription.task_id)
+        if task is None or not self.subscription.caller.owns(task):
+            raise _gone(self.subscription)
         images = task_store.images_of(connection, [task.id]) if task.is_terminal else {}
         return is_concluded(task, images.get(task.id, []))
 
     def _page(self, connection: Connection) -> list[StoredEvent]:
-        subscription, after = self._subscription, self.position
-        if subscription.task_id is not None:
-            return event_store.of_task_after(connection, subscription.task_id, after, limit=_REPLAY_BATCH)
+        task_id, caller, after = self.subscription.task_id, self.subscription.caller, self.position
+        if task_id is not None:
+            return event_store.of_task_after(connection, task_id, after, limit=_REPLAY_BATCH)
         return event_store.of_project_after(
-            connection, subscription.project, after, subject=subscription.subject, limit=_REPLAY_BATCH
+            connection, caller.project, after, subject=caller.subject, limit=_REPLAY_BATCH
         )
 
 
+@dataclass(eq=False, kw_only=True)
 class Streams:
     """Opens streams; `count` are open now."""
 
-    def __init__(self, *, database: Database, broadcaster: EventBroadcaster, limits: StreamLimits) -> None:
-        self._database = database
-        self._broadcaster = broadcaster
-        self._limits = limits
-        self.count = 0
+    database: Database
+    broadcaster: EventBroadcaster
+    limits: StreamLimits
+    count: int = field(default=0, init=False)
 
     @asynccontextmanager
     async def of_task(self, caller: Caller, task_id: str, *, after: int | None) -> AsyncIterator[Stream]:
@@ -164,18 +162,16 @@ class Streams:
     @asynccontextmanager
     async def _open(self, caller: Caller, task_id: str | None) -> AsyncIterator[tuple[Stream, int]]:
         """Open a stream; returns it with the newest event id."""
-        if self.count >= self._limits.max_open:
-            raise TooManyStreams(f"The limit of {self._limits.max_open} open streams is reached; try again later.")
-        if self._broadcaster.is_stopped:
+        if self.count >= self.limits.max_open:
+            raise TooManyStreams(f"The limit of {self.limits.max_open} open streams is reached; try again later.")
+        if self.broadcaster.is_stopped:
             raise ServiceUnavailable("The service is stopping.")
-        subscription = Subscription(caller, task_id, max_waiting=self._limits.max_waiting)
-        stream = Stream(
-            database=self._database, broadcaster=self._broadcaster, subscription=subscription, limits=self._limits
-        )
+        subscription = Subscription(caller, task_id, max_waiting=self.limits.max_waiting)
+        stream = Stream(self.database, self.broadcaster, subscription, self.limits)
         self.count += 1
         try:
-            async with self._broadcaster.subscribed(subscription):
-                yield stream, await self._database.read(event_store.newest_id)
+            async with self.broadcaster.subscribed(subscription):
+                yield stream, await self.database.read(event_store.newest_id)
         finally:
             self.count -= 1
 

@@ -22,10 +22,7 @@ class Subscription:
     def __init__(
         self, caller: Caller, task_id: str | None = None, *, endings_only: bool = False, max_waiting: int = 1
     ) -> None:
-        self.project = caller.project
-        self.subject = caller.subject
-        self.owns = caller.owns
-        self.until_over = caller.until_over
+        self.caller = caller
         self.task_id = task_id
         self.is_too_slow = False
         self.is_closed = False
@@ -43,7 +40,7 @@ class Subscription:
 
     def push(self, event: BroadcastEvent) -> None:
         """Add an event, unless it is unwanted or belongs to another caller."""
-        is_for_us = self.wants(event.type) and self.owns(event.state.task)
+        is_for_us = self.wants(event.type) and self.caller.owns(event.state.task)
         if not is_for_us or self.is_too_slow or self.ended_by is not None:
             return
         if len(self._waiting) >= self._max_waiting:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass, field
 
 import structlog
 
@@ -13,6 +14,7 @@ _STUCK_AFTER_SECONDS = 60.0
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False)
 class Loop:
     """Calls `run_once` until stopped.
 
@@ -20,24 +22,16 @@ class Loop:
     pause doubles up to `max_pause_seconds`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        run_once: Callable[[], Awaitable[int]],
-        *,
-        wake_up: WakeUp,
-        interval_seconds: float = 1.0,
-        max_pause_seconds: float = 10.0,
-    ) -> None:
-        self.name = name
-        self._run_once = run_once
-        self._wake_up = wake_up
-        self._interval_seconds = interval_seconds
-        self._max_pause_seconds = max_pause_seconds
-        self._stopping = False
-        self._step_began: float | None = None
-        self._failing_since: float | None = None
-        self._task: asyncio.Task[None] | None = None
+    name: str
+    run_once: Callable[[], Awaitable[int]]
+    _: KW_ONLY
+    wake_up: WakeUp
+    interval_seconds: float = 1.0
+    max_pause_seconds: float = 10.0
+    _stopping: bool = field(default=False, init=False)
+    _step_began: float | None = field(default=None, init=False)
+    _failing_since: float | None = field(default=None, init=False)
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Start in the background."""
@@ -46,7 +40,7 @@ class Loop:
     async def stop(self) -> None:
         """Let the current step finish, then stop."""
         self._stopping = True
-        self._wake_up.wake()
+        self.wake_up.wake()
         if self._task is not None:
             await self._task
 
@@ -66,7 +60,7 @@ class Loop:
             done = 0
             self._step_began = time.monotonic()
             try:
-                done = await self._run_once()
+                done = await self.run_once()
                 failures, self._failing_since = 0, None
             except ServiceUnavailable as error:
                 failures += 1
@@ -77,14 +71,14 @@ class Loop:
             if failures:
                 if self._failing_since is None:
                     self._failing_since = self._step_began
-                await self._pause(min(self._interval_seconds * 2 ** min(failures - 1, 8), self._max_pause_seconds))
+                await self._pause(min(self.interval_seconds * 2 ** min(failures - 1, 8), self.max_pause_seconds))
             else:
                 self._step_began = None
                 if not done:
-                    await self._wake_up.wait(self._interval_seconds)
+                    await self.wake_up.wait(self.interval_seconds)
 
     async def _pause(self, seconds: float) -> None:
         """Pause; only a stop cuts this short."""
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            await self._wake_up.wait(left)
+            await self.wake_up.wait(left)

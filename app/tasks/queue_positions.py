@@ -47,15 +47,15 @@ class QueuePositions:
         if not task_ids:
             return {}
         # There is a single snapshot, so its loader has a single key.
-        snapshot = self._recent() or await self._loader.load("queue") or _Snapshot()
+        snapshot = self._snapshot if self._is_fresh() else await self._loader.load("queue") or _Snapshot()
         return {task_id: snapshot.position(task_id) for task_id in task_ids}
 
-    def _recent(self) -> _Snapshot | None:
-        return self._snapshot if time.monotonic() < self._snapshot.fresh_until else None
+    def _is_fresh(self) -> bool:
+        return time.monotonic() < self._snapshot.fresh_until
 
     async def _take(self, keys: Sequence[str]) -> Mapping[str, _Snapshot]:
         """Take a snapshot, unless the previous batch left one that is still fresh."""
-        if self._recent() is None:
+        if not self._is_fresh():
             began = time.monotonic()
             marks = await self._database.read(lambda connection: task_store.queue_marks(connection, _MAX_MARKS))
             ended = time.monotonic()

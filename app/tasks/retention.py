@@ -1,5 +1,7 @@
 """Deletes old tasks and expired records, in small batches."""
 
+from dataclasses import dataclass, field
+
 import structlog
 
 from app.clock import Clock
@@ -17,29 +19,29 @@ _SWEEP_BATCH = 200
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class Retention:
     """Deletes tasks that finished more than `days` days ago (0 keeps all), and expired keys and counts.
 
     A task that may still change or has a pending webhook or image is kept longer.
     """
 
-    def __init__(self, *, database: Database, writer: Writer, clock: Clock, days: float) -> None:
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self._age_ms = round(days * _DAY_MS)
-        self._position = ""
-        """The last task scanned; "" at the beginning."""
+    database: Database
+    writer: Writer
+    clock: Clock
+    days: float
+    _position: str = field(default="", init=False)
+    """The last task scanned; "" at the beginning."""
 
     async def remove_old(self) -> int:
         """Scan one batch of tasks and delete the old ones; returns 0 at the end of the table.
 
         Tasks are scanned by id, which is the order of their creation, so this needs no index.
         """
-        if not self._age_ms:
+        if not self.days:
             return 0
-        before = self._clock.now() - self._age_ms
-        scanned = await self._database.read(
+        before = self.clock.now() - round(self.days * _DAY_MS)
+        scanned = await self.database.read(
             lambda connection: task_store.made_before(connection, before, after=self._position, limit=_SCAN_BATCH)
         )
         old = [row.id for row in scanned if row.is_over and row.completed_at <= before]
@@ -54,13 +56,13 @@ class Retention:
 
     async def remove_expired(self) -> int:
         """Delete one batch each of expired idempotency keys and quota counts; returns how many."""
-        now = self._clock.now()
+        now = self.clock.now()
 
         def work(unit: UnitOfWork) -> int:
             keys = idempotency_store.sweep(unit.connection, before=now - LIFETIME, limit=_SWEEP_BATCH)
             return keys + quota_store.sweep(unit.connection, before=now, limit=_SWEEP_BATCH)
 
-        return await self._writer.run(work)
+        return await self.writer.run(work)
 
     async def _remove(self, task_ids: list[str], before: int) -> int:
         def work(unit: UnitOfWork) -> int:
@@ -68,4 +70,4 @@ class Retention:
             unit.remove_tasks(removable)
             return len(removable)
 
-        return await self._writer.run(work)
+        return await self.writer.run(work)

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from app.clock import from_datetime
 from app.domain.caller import Caller
 from app.domain.models import Model, TaskType
-from app.domain.submission import Submission
 from app.domain.task import Status, TaskFilter
 from app.domain.task_state import TaskState
 from app.images.uploads import UploadService
@@ -124,7 +123,11 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
             service(request, DeliveryService).check_url(caller, body.webhook_url)
         submission = body.submission()
         if body.has_data_uris:
-            submission = await _with_uploads(service(request, UploadService), caller, submission)
+            uploads = service(request, UploadService)
+            with uploads.permit(caller):
+                images = await uploads.take_in(caller, submission.input["image_urls"])
+            task_input = {**submission.input, "image_urls": images.urls}
+            submission = replace(submission, input=task_input, identity=images.identity)
     caller = await authenticate_again(request, caller, authenticated_at)
     state, is_replay = await service(request, TaskService).submit(caller, submission, idempotency_key)
     return await _accepted(request, caller, state, is_replay=is_replay)
@@ -148,16 +151,15 @@ async def list_tasks(
 )
 async def get_task(request: Request, task_id: TaskIdInPath) -> ShapeResponse[Task]:
     """Get a task, optionally waiting until it finishes."""
-    caller = await get_caller(request)
-    base_url = service(request, Settings).base_url
-    waiter = service(request, TaskWaiter)
-    seconds = requested_wait(request)
+    caller, task_id = await get_caller(request), known_form(task_id)
+    waiter, seconds, fields = service(request, TaskWaiter), requested_wait(request), {}
     if seconds is None or waiter.is_full:
-        state = await service(request, TaskService).get(caller, known_form(task_id))
-        return ShapeResponse(task_shape(state, base_url))
-    async with watch_disconnect(request.receive) as disconnected:
-        state = await waiter.until_ended(caller, known_form(task_id), seconds, disconnected)
-    return ShapeResponse(task_shape(state, base_url), headers=applied(seconds))
+        state = await service(request, TaskService).get(caller, task_id)
+    else:
+        async with watch_disconnect(request.receive) as disconnected:
+            state = await waiter.until_ended(caller, task_id, seconds, disconnected)
+        fields = applied(seconds)
+    return ShapeResponse(task_shape(state, service(request, Settings).base_url), headers=fields)
 
 
 @router.post("/{task_id}/cancel", responses=problems(404, 409))
@@ -197,24 +199,15 @@ async def list_task_callbacks(task_id: TaskId, caller: CurrentCaller, tasks: Tas
     return ShapeResponse(CallbackList([callback_shape(callback) for callback in callbacks]))
 
 
-async def _with_uploads(uploads: UploadService, caller: Caller, submission: Submission) -> Submission:
-    """Upload the images in a request and replace them with their URLs."""
-    with uploads.permit(caller):
-        images = await uploads.take_in(caller, submission.input["image_urls"])
-    return replace(submission, input={**submission.input, "image_urls": images.urls}, identity=images.identity)
-
-
 async def _accepted(request: Request, caller: Caller, state: TaskState, *, is_replay: bool) -> ShapeResponse[Task]:
     """Respond with an accepted task, at once or, if the client prefers, when it has finished."""
     fields = {"Location": f"/v1/tasks/{state.task.id}"}
     if is_replay:
         fields["Idempotent-Replayed"] = "true"
-    base_url = service(request, Settings).base_url
-    waiter = service(request, TaskWaiter)
-    seconds = preferred_wait(request)
-    if seconds is None or waiter.is_full:
-        return ShapeResponse(task_shape(state, base_url), 202, fields)
-    async with watch_disconnect(request.receive) as disconnected:
-        state = await waiter.after_submit(caller, state, seconds, disconnected)
-    fields |= applied(seconds)
-    return ShapeResponse(task_shape(state, base_url), 200 if state.task.is_terminal else 202, fields)
+    waiter, seconds, status = service(request, TaskWaiter), preferred_wait(request), 202
+    if seconds is not None and not waiter.is_full:
+        async with watch_disconnect(request.receive) as disconnected:
+            state = await waiter.after_submit(caller, state, seconds, disconnected)
+        fields |= applied(seconds)
+        status = 200 if state.task.is_terminal else 202
+    return ShapeResponse(task_shape(state, service(request, Settings).base_url), status, fields)

@@ -1,6 +1,7 @@
 """The task service: submit, get, list, cancel, retry, delete."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -40,32 +41,24 @@ ExtendExpiry = Callable[[Sequence[str]], Awaitable[None]]
 """Extends the expiry of uploads among these URLs; raises `InvalidRequest` if one has expired or doesn't exist."""
 
 
+@dataclass(eq=False, kw_only=True)
 class TaskService:
     """What clients can do with tasks.
 
     Every method raises `TaskNotFound` for another caller's task. Without `admission`, submits are not limited.
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        writer: Writer,
-        clock: Clock,
-        policy: Policy,
-        admission: Admission | None = None,
-        extend_expiry: ExtendExpiry | None = None,
-        collect: WakeUp | None = None,
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self._policy = policy
-        self._admission = admission
-        self._extend_expiry = extend_expiry
-        self._collect = collect
-        self._positions = QueuePositions(database)
-        self._loader = TaskLoader(database)
+    database: Database
+    writer: Writer
+    clock: Clock
+    policy: Policy
+    admission: Admission | None = None
+    extend_expiry: ExtendExpiry | None = None
+    collect: WakeUp | None = None
+
+    def __post_init__(self) -> None:
+        self._positions = QueuePositions(self.database)
+        self._loader = TaskLoader(self.database)
 
     async def submit(
         self, caller: Caller, submission: Submission, idempotency_key: str | None = None
@@ -75,16 +68,16 @@ class TaskService:
         Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, `TaskGone` if the key's task was deleted, `RateLimited`,
         `TokenExhausted` or `DailyBudgetExceeded`.
         """
-        if self._admission is None:
+        if self.admission is None:
             return await self._submit(caller, submission, idempotency_key, ())
-        admitted = await self._admission.admit(caller)
+        admitted = await self.admission.admit(caller)
         try:
             state, is_replay = await self._submit(caller, submission, idempotency_key, admitted.quotas)
         except GatewayError:
-            self._admission.refund(admitted)
+            self.admission.refund(admitted)
             raise
         if is_replay:
-            self._admission.refund(admitted)
+            self.admission.refund(admitted)
         return state, is_replay
 
     async def _submit(
@@ -98,23 +91,23 @@ class TaskService:
             metadata=submission.metadata,
             webhook_url=submission.webhook_url,
             retry_of=submission.retry_of,
-            now=self._clock.now(),
-            queue_timeout=self._policy.queue_timeout,
+            now=self.clock.now(),
+            queue_timeout=self.policy.queue_timeout,
         )
         reservation = None
         if idempotency_key is not None:
             key = _key(caller, idempotency_key)
-            if self._writer.is_reserving(key):
+            if self.writer.is_reserving(key):
                 raise IdempotencyInProgress("The first request with this Idempotency-Key is still being committed.")
             reservation = Reservation(key, _fingerprint(submission), task.id)
-        if self._extend_expiry is not None and submission.input["image_urls"]:
+        if self.extend_expiry is not None and submission.input["image_urls"]:
             try:
-                await self._extend_expiry(submission.input["image_urls"])
+                await self.extend_expiry(submission.input["image_urls"])
             except InvalidRequest:
                 # A replay returns its task even if an upload has expired since.
                 if reservation is None or await self._reserved(reservation.key) is None:
                     raise
-        task_id = await self._writer.create(task, reservation, quotas)
+        task_id = await self.writer.create(task, reservation, quotas)
         if task_id == task.id:
             _log.info("task_accepted", task_id=task.id, model=task.model.value, project=task.project)
             return await self._accepted(task), False
@@ -131,7 +124,7 @@ class TaskService:
             return TaskState(task, [], None)
 
     async def _reserved(self, key: IdempotencyKey) -> Reservation | None:
-        return await self._database.read(lambda connection: idempotency_store.get(connection, key))
+        return await self.database.read(lambda connection: idempotency_store.get(connection, key))
 
     async def get(self, caller: Caller, task_id: str) -> TaskState:
         """Read a task."""
@@ -152,7 +145,7 @@ class TaskService:
             images = images_of(connection, found)
             return [(task, images.get(task.id, [])) for task in found]
 
-        found = await self._database.read(work)
+        found = await self.database.read(work)
         states = await self._states(found[:limit])
         return states, states[-1].task.id if len(found) > limit else None
 
@@ -162,12 +155,12 @@ class TaskService:
         def decide(task: Task | None) -> Decision[Task]:
             if task is None or not caller.owns(task):
                 raise _not_found(task_id)
-            transition = transitions.cancel(task, self._clock.now())
+            transition = transitions.cancel(task, self.clock.now())
             if transition is None:
                 raise NotCancelable(f"The task is {task.status.value}; only a queued task can be canceled.")
             return Decision(transition.task, transition)
 
-        canceled = await self._writer.move(task_id, decide)
+        canceled = await self.writer.move(task_id, decide)
         _log.info("task_canceled", task_id=task_id)
         return TaskState(canceled, [], None)
 
@@ -206,10 +199,10 @@ class TaskService:
                 raise NotDeletable(f"The task is {task.status.value}; only a finished task can be deleted.")
             return Decision(None, remove=True)
 
-        await self._writer.move(task_id, decide)
+        await self.writer.move(task_id, decide)
         _log.info("task_deleted", task_id=task_id)
-        if self._collect is not None:
-            self._collect.wake()
+        if self.collect is not None:
+            self.collect.wake()
 
     async def callbacks(self, caller: Caller, task_id: str) -> list[ReceivedCallback]:
         """Read the callbacks received for a task, newest first."""
@@ -219,7 +212,7 @@ class TaskService:
                 raise _not_found(task_id)
             return callback_store.of_task(connection, task_id)
 
-        return await self._database.read(work)
+        return await self.database.read(work)
 
     async def _state(self, task_id: str) -> TaskState | None:
         found = await self._loader.load(task_id)

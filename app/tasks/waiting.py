@@ -1,6 +1,7 @@
 """Waiting for a task to finish, without polling the database."""
 
 import asyncio
+from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -12,19 +13,19 @@ from app.events.subscription import Subscription
 from app.tasks.service import TaskService
 
 
+@dataclass(eq=False, kw_only=True)
 class TaskWaiter:
     """Lets up to `max_waits` requests wait for their tasks; `count` wait now."""
 
-    def __init__(self, *, broadcaster: EventBroadcaster, tasks: TaskService, max_waits: int) -> None:
-        self._broadcaster = broadcaster
-        self._tasks = tasks
-        self._max_waits = max_waits
-        self.count = 0
+    broadcaster: EventBroadcaster
+    tasks: TaskService
+    max_waits: int
+    count: int = field(default=0, init=False)
 
     @property
     def is_full(self) -> bool:
         """Whether no more requests may wait; they get the task's current state instead."""
-        return self.count >= self._max_waits
+        return self.count >= self.max_waits
 
     async def after_submit(
         self, caller: Caller, accepted: TaskState, seconds: float, disconnected: "asyncio.Future[None]"
@@ -50,9 +51,9 @@ class TaskWaiter:
         disconnected.add_done_callback(lambda _: subscription.close())
         self.count += 1
         try:
-            async with self._broadcaster.subscribed(subscription):
+            async with self.broadcaster.subscribed(subscription):
                 # Read after subscribing, so that no ending is missed in between.
-                state = await self._tasks.get(caller, task_id)
+                state = await self.tasks.get(caller, task_id)
                 if state.task.is_terminal:
                     return state
                 events = await subscription.take(deadline - asyncio.get_running_loop().time())
@@ -62,4 +63,4 @@ class TaskWaiter:
                     return events[-1].state
         finally:
             self.count -= 1
-        return await self._tasks.get(caller, task_id)
+        return await self.tasks.get(caller, task_id)

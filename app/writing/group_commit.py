@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -17,23 +17,25 @@ _STUCK_AFTER_SECONDS = 90.0
 _log = structlog.get_logger(__name__)
 
 
-class GroupCommit(Generic[W]):
-    """Commits the work of many callers in few transactions, as each waits for the disk.
+class GroupCommit(ABC, Generic[W]):
+    """Commits the work of many callers in few transactions, as each waits for the disk."""
 
-    `commit` runs a batch in one transaction and returns each outcome: a result, or an exception for the caller. If it
-    raises `ServiceUnavailable`, all waiting work fails, too. If it raises anything else, the batch is committed one by
-    one, so that only the work at fault fails. Work may therefore run more than once.
-    """
-
-    def __init__(self, commit: Callable[[list[W]], Awaitable[list[Any]]]) -> None:
-        self._commit = commit
+    def __init__(self) -> None:
         self._waiting: list[tuple[W, asyncio.Future[Any]]] = []
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._closing = False
         self._began: float | None = None
         self.has_failed = False
-        """Whether the database was unreachable for a commit. Reset by the caller once it works again."""
+        """Whether the database was unreachable for a commit. Reset once it works again."""
+
+    @abstractmethod
+    async def commit(self, works: list[W]) -> list[Any]:
+        """Commit a batch in one transaction; returns each outcome: a result, or an exception for the caller.
+
+        If this raises `ServiceUnavailable`, all waiting work fails, too. If it raises anything else, the batch is
+        committed one by one, so that only the work at fault fails. Work may therefore run more than once.
+        """
 
     def start(self) -> None:
         """Start committing."""
@@ -78,7 +80,7 @@ class GroupCommit(Generic[W]):
 
     async def _commit_batch(self, batch: list[tuple[W, asyncio.Future[Any]]]) -> None:
         try:
-            outcomes = await self._commit([work for work, _ in batch])
+            outcomes = await self.commit([work for work, _ in batch])
         except ServiceUnavailable as error:
             # Trying the rest would take as long and fail as well.
             batch, self._waiting = batch + self._waiting, []

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -23,7 +22,7 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-class Writer:
+class Writer(GroupCommit[Work]):
     """Writes changes in group commits. A change is durable once `create`, `move` or `run` returns.
 
     `on_commit` receives the events of each committed transaction. With `keeps_images`, the images of tasks that succeed
@@ -38,35 +37,22 @@ class Writer:
         *,
         keeps_images: bool = False,
     ) -> None:
+        super().__init__()
         self._database = database
         self._clock = clock
         self._on_commit = on_commit
         self._keeps_images = keeps_images
-        self._commits: GroupCommit[Work] = GroupCommit(self._commit)
         self._reserving: set[IdempotencyKey] = set()
-
-    def start(self) -> None:
-        """Start committing."""
-        self._commits.start()
-
-    async def aclose(self) -> None:
-        """Commit all waiting work, then stop."""
-        await self._commits.aclose()
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether nothing can be committed."""
-        return self._commits.is_stuck
 
     async def can_write(self) -> bool:
         """Whether changes can be committed. After a failed commit, this tries one: a full disk is still readable."""
-        if not self._commits.has_failed:
+        if not self.has_failed:
             return True
         try:
             await self.run(lambda unit: cluster_state.put(unit.connection, "written_at", str(unit.now)))
         except ServiceUnavailable:
             return False
-        self._commits.has_failed = False
+        self.has_failed = False
         return True
 
     def is_reserving(self, key: IdempotencyKey) -> bool:
@@ -79,7 +65,7 @@ class Writer:
         Raises `IdempotencyKeyReused` if the key belongs to a request with different content, and the refusal of a quota
         that the task would exceed.
         """
-        created = self._commits.submit(Creation(task, reservation, quotas))
+        created = self.submit(Creation(task, reservation, quotas))
         if reservation is not None:
             self._reserving.add(reservation.key)
             # The key is reserved until the commit, even if the caller has left.
@@ -88,7 +74,7 @@ class Writer:
 
     async def move(self, task_id: str, decide: Decider[T]) -> T:
         """Lock a task, let `decide` choose its transition, and commit."""
-        result: T = await self._commits.submit(Change(task_id, decide))
+        result: T = await self.submit(Change(task_id, decide))
         return result
 
     async def run(self, work: Callable[[UnitOfWork], T], *, locking: str | None = None, blob: str = "") -> T:
@@ -97,19 +83,17 @@ class Writer:
         Two parameters prevent deadlocks: the task `locking` is locked beforehand, together with all others of the
         batch; and work that locks a `blob` states its hash, as such work runs in the order of hashes.
         """
-        result: T = await self._commits.submit(Run(work, locking, blob))
+        result: T = await self.submit(Run(work, locking, blob))
         return result
 
-    async def _commit(self, works: list[Work]) -> list[Any]:
-        outcomes, unit = await self._database.write(partial(self._apply, works))
-        self._notify(unit)
-        return outcomes
+    async def commit(self, works: list[Work]) -> list[Any]:
+        """Apply a batch in one transaction, then call listeners."""
 
-    def _apply(self, works: list[Work], connection: Connection) -> tuple[list[Any], UnitOfWork]:
-        unit = UnitOfWork(connection, self._clock.now(), self._keeps_images)
-        return TaskBatch(unit, works).apply(), unit
+        def apply(connection: Connection) -> tuple[list[Any], UnitOfWork]:
+            unit = UnitOfWork(connection, self._clock.now(), self._keeps_images)
+            return TaskBatch(unit, works).apply(), unit
 
-    def _notify(self, unit: UnitOfWork) -> None:
+        outcomes, unit = await self._database.write(apply)
         try:
             for act in unit.after:
                 act()
@@ -117,3 +101,4 @@ class Writer:
                 self._on_commit(unit.events)
         except Exception:  # noqa: BLE001 -- logged: a faulty listener must not stop all writing
             _log.exception("commit_listener_failed")
+        return outcomes

@@ -188,7 +188,7 @@ async def test_a_use_is_noted_once_a_minute(parts: Parts) -> None:
 
 async def test_two_replicas_note_a_use_once(parts: Parts) -> None:
     _, secret = await parts.create()
-    other = Keyring(database=parts.database, writer=parts.keyring._writer, clock=parts.clock)  # noqa: SLF001
+    other = Keyring(database=parts.database, writer=parts.keyring.writer, clock=parts.clock)
     for one in (parts.keyring, other):
         await one.by_secret(secret)
     await parts.keyring.refresh()
