@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopTimes:
-    """How often loops check without a wake-up, and how long a stop waits for webhooks.
+    """Intervals of the loops without a wake-up, and of a stop.
 
     An interrupted webhook is sent again, which receivers must expect.
     """
@@ -99,7 +99,7 @@ class Background:
 
 
 def _each(*steps: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
-    """Combine steps into one that runs each and returns the sum of their results."""
+    """Combine steps into one; it returns the sum of their results."""
 
     async def run_once() -> int:
         return sum([await step() for step in steps])

@@ -64,7 +64,7 @@ def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     project: Annotated[str, typer.Option(help="The project it belongs to.")] = DEFAULT_PROJECT,
 ) -> None:
-    """Create an API key and print it on the last line. It can't be shown again."""
+    """Create an API key and print it, last. It can't be shown again."""
     _check_name("NAME", name, _MAX_NAME_CHARACTERS)
     _check_name("--project", project, _MAX_PROJECT_CHARACTERS)
     key, secret = _run(lambda database, clock: _load(_KEYS).create_key(database, clock, name, project))
@@ -74,7 +74,7 @@ def create_key(
 
 @keys.command("list")
 def list_keys() -> None:
-    """List all API keys, one per line, with their last use."""
+    """List API keys with their last use, one per line."""
     for key in _run(lambda database, _: _load(_KEYS).list_keys(database)):
         state = f"revoked {isoformat(key.revoked_at)}" if key.revoked_at is not None else "active"
         used = f"last used {isoformat(key.last_used_at)}" if key.last_used_at is not None else "never used"
@@ -107,7 +107,7 @@ def set_budget(
 
 @project_commands.command("list")
 def list_projects() -> None:
-    """List projects, one per line, with their budget and the tasks created today (UTC)."""
+    """List projects with budget and today's tasks (UTC), one per line."""
     for use in _run(lambda database, clock: _load(_PROJECTS).list_projects(database, clock)):
         budget = "none" if use.daily_tasks is None else str(use.daily_tasks)
         typer.echo(f"{use.name}\tbudget {budget}\ttoday {use.created_today}")
@@ -143,7 +143,7 @@ def _run(work: Callable[[Any, Any], Any]) -> Any:
 
 
 def _load(name: str) -> Any:
-    """Import a module when a command needs it, so that `--help` and short commands start quickly.
+    """Import a module when needed, so that short commands start quickly.
 
     Garbage collection is suspended, as nearly everything created by imports lives until the end.
     """

@@ -1,4 +1,4 @@
-"""Builds the parts of the service, feature by feature, and starts and stops them."""
+"""Builds, starts and stops the parts of the service by feature."""
 
 import ssl
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ from app.writing.writer import Writer
 
 
 class WakeUps:
-    """The wake-ups of the loops, each used when there is work for its loop."""
+    """The wake-ups of the loops."""
 
     def __init__(self) -> None:
         self.queue, self.poll, self.delivery, self.archive, self.collect = (WakeUp() for _ in range(5))
@@ -272,7 +272,7 @@ class Container:
             self.events.notifier.start()
 
     def stop_waiting(self) -> None:
-        """End waits and streams, so that open connections don't delay the end of the process."""
+        """End waits and streams. Open connections must not delay the end of the process."""
         self.events.broadcaster.stop()
         self.images.service.stop()
 

@@ -146,7 +146,7 @@ def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
 
 
 def _warm_up(app: FastAPI) -> None:
-    """Make FastAPI build all routers, so that the first requests don't wait for it."""
+    """Make FastAPI build all routers before requests need them."""
     for route in app.routes:
         route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
 

@@ -1,4 +1,4 @@
-"""Prepares the data directory and the database before anything else runs."""
+"""Prepares the data directory and the database for a start."""
 
 import asyncio
 import tempfile
@@ -43,7 +43,7 @@ async def prepare_database(settings: Settings) -> Database:
                     f"names a database that can't be reached ({cause})",
                     "check it, and that its server is running",
                 ) from error
-            _log.warning("waiting_for_database", address=_address(settings), cause=repr(error.__cause__))
+            _log.warning("waiting_for_database", address=_address(settings), reason=repr(error.__cause__))
             await asyncio.sleep(1)
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             await database.aclose()
@@ -73,7 +73,7 @@ def _address(settings: Settings) -> str:
 
 
 def prepare_data_dir(settings: Settings) -> None:
-    """Create `DATA_DIR`, accessible only to this user, and check that it is writable; raises `ConfigurationError`."""
+    """Create `DATA_DIR` for this user alone, writable; raises `ConfigurationError`."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=settings.data_dir):

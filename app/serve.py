@@ -177,7 +177,7 @@ def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | Non
 
 
 def _max_connections() -> int:
-    """Return how many connections leave enough file descriptors for the database, the upstream and webhooks."""
+    """Limit connections, to leave file descriptors for everything else."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = ConnectionLimits().connections
     return limit if files == resource.RLIM_INFINITY else min(limit, max(files - _RESERVED_FILES, files // 2))

@@ -1,4 +1,4 @@
-"""Authentication by API key or browser token, and the rules for running without keys."""
+"""Authentication by API key or browser token, or without keys."""
 
 import re
 from dataclasses import dataclass, field
@@ -92,7 +92,7 @@ class Authenticator:
         )
 
     def issue_token(self, caller: Caller, *, subject: str, seconds: int, max_tasks: int) -> tuple[str, int]:
-        """Create a browser token for a subject of the caller's project; returns it with its expiry (milliseconds)."""
+        """Create a browser token for a subject; returns it with its expiry (milliseconds)."""
         expires_at = self.clock.now() + seconds * 1000
         token = BrowserToken(new_token_id(), caller.project, subject, caller.key_id, max_tasks, expires_at)
         _log.info("browser_token", project=caller.project, key_id=caller.key_id, seconds=seconds, max_tasks=max_tasks)
@@ -128,7 +128,7 @@ async def create_key(
 
 
 async def ensure_bootstrap_key(database: Database, clock: Clock, secret: str) -> None:
-    """Create the key with this secret in the default project if it doesn't exist; a revoked one stays revoked."""
+    """Create the key with this secret if missing; a revoked one stays revoked."""
     key = ApiKey(new_key_id(), DEFAULT_PROJECT, "bootstrap", clock.now())
     if await database.write(lambda connection: key_store.add(connection, key, hash_secret(secret))):
         _log.info("bootstrap_key_created", key_id=key.id)

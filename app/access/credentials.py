@@ -1,4 +1,4 @@
-"""Credentials of callers, which can end while a request is open."""
+"""Credentials of callers. They can end while a request is open."""
 
 import asyncio
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class KeyCredential:
         return bool(self._on_end)
 
     def end(self) -> None:
-        """End the credential, and all open requests that depend on it."""
+        """End the credential and all requests that depend on it."""
         if not self.is_over:
             self.is_over = True
             for on_end in tuple(self._on_end):
@@ -40,7 +40,7 @@ class KeyCredential:
 
     @contextmanager
     def until_over(self, on_end: OnEnd) -> Iterator[None]:
-        """Call `on_end` when the key is revoked, or at once if it was."""
+        """Call `on_end` when the key is revoked; at once if it was."""
         self._on_end.add(on_end)
         try:
             if self.is_over:
@@ -52,7 +52,7 @@ class KeyCredential:
 
 @dataclass(frozen=True, slots=True)
 class TokenCredential:
-    """A browser token, until it expires or the key that created it is revoked."""
+    """A browser token, until it expires or its key is revoked."""
 
     by_key: KeyCredential | None
     expires_at: int

@@ -1,4 +1,4 @@
-"""API keys in use, read again a few times per second."""
+"""API keys in use, refreshed several times per second."""
 
 import asyncio
 import math
@@ -59,7 +59,7 @@ class Keyring:
         return await self._find(key_id)
 
     async def refresh(self) -> int:
-        """Read the keys in use again, drop the others, and record uses; called by a loop."""
+        """Read the keys in use again, and record uses; called by a loop."""
         now = self.monotonic()
         credentials = list({credential.key.id: credential for credential in self._credentials.values()}.values())
         in_use = [
@@ -124,7 +124,7 @@ class Keyring:
             await recording
 
     async def _record_uses(self, credentials: Sequence[KeyCredential]) -> None:
-        """Record when keys were last used, each at most once a minute."""
+        """Record when keys were last used, at most once a minute."""
         due = [credential for credential in credentials if credential.used_at - credential.recorded_at >= _USE_PAUSE_MS]
         if due:
             uses = {credential.key.id: credential.used_at for credential in due}

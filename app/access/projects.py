@@ -11,7 +11,7 @@ from app.domain.key import DEFAULT_PROJECT
 
 @dataclass(frozen=True, slots=True)
 class ProjectUse:
-    """A project, its daily budget (None for no limit) and the tasks it has created today (UTC)."""
+    """A project with its daily budget (None: no limit) and today's tasks (UTC)."""
 
     name: str
     daily_tasks: int | None
@@ -19,7 +19,7 @@ class ProjectUse:
 
 
 async def set_daily_budget(database: Database, clock: Clock, project: str, daily_tasks: int | None) -> None:
-    """Limit how many tasks a project can create per day (UTC); None for no limit."""
+    """Limit the tasks a project can create per day (UTC); None for no limit."""
 
     def work(connection: Connection) -> None:
         if daily_tasks is not None:
@@ -33,7 +33,7 @@ async def set_daily_budget(database: Database, clock: Clock, project: str, daily
 
 
 async def list_projects(database: Database, clock: Clock) -> list[ProjectUse]:
-    """List the projects that have a key or a budget, and the default one."""
+    """List projects with a key or a budget, and the default one."""
     now = clock.now()
 
     def work(connection: Connection) -> list[ProjectUse]:

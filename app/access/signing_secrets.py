@@ -43,7 +43,7 @@ def load_secrets(settings: Settings) -> list[str]:
 
 
 async def check_fingerprint(database: Database, known: list[str]) -> None:
-    """Check that the secrets include the one recorded in the database, and record the signing one.
+    """Check the secrets against the database, and record the signing one.
 
     Raises `ConfigurationError`, as replicas with different secrets would reject each other's callbacks.
     """

@@ -49,7 +49,7 @@ class EventBroadcaster:
             self.wake_up.wake()
 
     def stop(self) -> None:
-        """Close all subscriptions, so that open connections don't delay the end of the process."""
+        """Close all subscriptions. Open connections must not delay the end of the process."""
         self.is_stopped = True
         for subscriptions in [*self._of_tasks.values(), *self._of_projects.values()]:
             for subscription in subscriptions:
@@ -57,7 +57,7 @@ class EventBroadcaster:
 
     @asynccontextmanager
     async def subscribed(self, subscription: Subscription) -> AsyncIterator[None]:
-        """Push every event committed from now on to a subscription, until its caller's credential ends.
+        """Push all events from now on, until the caller's credential ends.
 
         What is read from the tables afterwards leaves no gap to what is pushed, but may overlap; ids tell duplicates.
         Raises `ServiceUnavailable`.
@@ -142,7 +142,7 @@ class EventBroadcaster:
                     await asyncio.sleep(0)
 
     async def _close_deleted(self) -> None:
-        """Periodically close the subscriptions of deleted tasks, as deleting a task creates no event."""
+        """Periodically close subscriptions of deleted tasks. Deleting creates no event."""
         if not self._of_tasks or time.monotonic() < self._next_deletion_check:
             return
         self._next_deletion_check = time.monotonic() + self._deletion_check_seconds

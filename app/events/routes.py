@@ -54,7 +54,7 @@ _QUERY: Parameter[int] = Parameter(
 
 
 async def get_last_event_id(request: Request) -> int | None:
-    """Return the id of the event to resume after, if any; raises `InvalidRequest`."""
+    """Return the event id to resume after, if any; raises `InvalidRequest`."""
     given = [parameter for parameter in (_HEADER, _QUERY) if parameter.text(request)]
     ids = [parameter.read(request) for parameter in given]
     return ids[0] if ids else None

@@ -77,7 +77,7 @@ class EventStream(Response):
 
 
 def _chunks(events: Sequence[BroadcastEvent]) -> Iterator[bytes]:
-    """Join events into chunks of moderate size, without splitting an event."""
+    """Join whole events into chunks of moderate size."""
     chunk: list[bytes] = []
     size = 0
     for event in events:

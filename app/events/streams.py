@@ -139,7 +139,7 @@ class Streams:
 
     @asynccontextmanager
     async def of_task(self, caller: Caller, task_id: str, *, after: int | None) -> AsyncIterator[Stream]:
-        """Stream the events of a task with ids above `after`, or all of them, until the last one.
+        """Stream a task's events with ids above `after`, or all.
 
         Raises `TooManyStreams` and `ServiceUnavailable`. If the task doesn't exist, `next` raises `TaskNotFound`.
         """
@@ -149,7 +149,7 @@ class Streams:
 
     @asynccontextmanager
     async def of_project(self, caller: Caller, *, after: int | None) -> AsyncIterator[Stream]:
-        """Stream the events of the caller's tasks with ids above `after`, or those from now on.
+        """Stream the caller's events with ids above `after`, or new ones.
 
         Raises `TooManyStreams` and `ServiceUnavailable`.
         """

@@ -13,7 +13,7 @@ _ENDINGS = frozenset(f"task.{status.value}" for status in TERMINAL)
 
 
 class Subscription:
-    """Receives the events of one task or, without `task_id`, of all tasks of its caller.
+    """Receives the events of a task or, without one, of a caller.
 
     With `endings_only` it receives only the end of a task. Beyond `max_waiting` events it counts as too slow: the
     buffer is emptied and receives nothing until `clear`.
@@ -39,7 +39,7 @@ class Subscription:
         return not self._endings_only or event_type in _ENDINGS
 
     def push(self, event: BroadcastEvent) -> None:
-        """Add an event, unless it is unwanted or belongs to another caller."""
+        """Add an event if it is wanted and the caller's own."""
         is_for_us = self.wants(event.type) and self.caller.owns(event.state.task)
         if not is_for_us or self.is_too_slow or self.ended_by is not None:
             return
@@ -64,7 +64,7 @@ class Subscription:
         self.close()
 
     def clear(self) -> None:
-        """Drop all waiting events, as they are read from the table instead."""
+        """Drop all waiting events. They are read from the table instead."""
         self._waiting = []
         self.is_too_slow = False
 

@@ -1,4 +1,4 @@
-"""Claims due work and does it in a bounded number of background tasks."""
+"""Claims due work and does it in bounded background tasks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class ClaimLoop(Generic[T]):
-    """Works on up to `size` items at once, claiming only what can start right away.
+    """Works on up to `size` items at once, claiming no more.
 
     Wakes `wake_up` when one ends. With `gather_seconds` it waits that long for others to end before it claims again.
     """
@@ -46,7 +46,7 @@ class ClaimLoop(Generic[T]):
         return len(claimed)
 
     async def finish(self, seconds: float) -> int:
-        """Wait up to `seconds` for all work to end, then cancel the rest; returns how many were cancelled."""
+        """Wait up to `seconds`, then cancel what still runs; returns how many."""
         if not self._tasks:
             return 0
         _, late = await asyncio.wait(self._tasks, timeout=seconds)

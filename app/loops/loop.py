@@ -1,4 +1,4 @@
-"""A background loop that survives errors and knows whether it is stuck."""
+"""A background loop that survives errors and detects when it is stuck."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ class Loop:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the loop has died, or its current step or series of failures lasts too long."""
+        """Whether the loop has died, hangs in a step, or keeps failing."""
         if self._task is None:
             return False
         if self._task.done():

@@ -49,7 +49,7 @@ class Admission:
         self._budgets_read = Refresh(self._read_budgets, monotonic)
 
     async def admit(self, caller: Caller) -> Admitted:
-        """Admit a submit, which counts toward the key's rate until refunded.
+        """Admit a submit. It counts toward the key's rate until refunded.
 
         Quotas are charged later, in the transaction that creates the task. Raises `RateLimited`, and
         `ServiceUnavailable` if the budgets can't be read.

@@ -54,7 +54,7 @@ class QueuePositions:
         return time.monotonic() < self._snapshot.fresh_until
 
     async def _take(self, keys: Sequence[str]) -> Mapping[str, _Snapshot]:
-        """Take a snapshot, unless the previous batch left one that is still fresh."""
+        """Take a snapshot, unless the last one is still fresh."""
         if not self._is_fresh():
             began = time.monotonic()
             marks = await self._database.read(lambda connection: task_store.queue_marks(connection, _MAX_MARKS))

@@ -147,7 +147,7 @@ class TaskRequest(BaseModel):
         return any(is_data_uri(url) for url in self.image_urls or ())
 
     def submission(self) -> Submission:
-        """Return what to submit, including the defaults of the model's parameters."""
+        """Return what to submit, including the model's defaults."""
         chosen = Model(self.model or Model.NANO_BANANA)
         given = self.model_dump(include={*SPECS[chosen].defaults}, exclude_none=True)
         task_input = {"prompt": self.prompt, "image_urls": self.image_urls or [], **SPECS[chosen].defaults, **given}
@@ -155,7 +155,7 @@ class TaskRequest(BaseModel):
 
 
 def _wrong_fields(wrong: list[tuple[str, str]]) -> ValidationError:
-    """Report fields that are invalid only in combination, each under its own name."""
+    """Report fields that are invalid in combination, under their names."""
     details = [
         InitErrorDetails(type=PydanticCustomError("wrong_for_model", "{why}", {"why": why}), loc=(name,), input=None)
         for name, why in wrong

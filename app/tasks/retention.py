@@ -21,9 +21,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class Retention:
-    """Deletes tasks that finished more than `days` days ago (0 keeps all), and expired keys and counts.
+    """Deletes tasks that finished more than `days` days ago. 0 keeps all.
 
-    A task that may still change or has a pending webhook or image is kept longer.
+    Expired idempotency keys and quota counts are deleted as well. A task that may still change or has a pending webhook or image is kept longer.
     """
 
     database: Database
@@ -55,7 +55,7 @@ class Retention:
         return 0 if is_all else len(scanned)
 
     async def remove_expired(self) -> int:
-        """Delete one batch each of expired idempotency keys and quota counts; returns how many."""
+        """Delete a batch of expired idempotency keys and quota counts; returns how many."""
         now = self.clock.now()
 
         def work(unit: UnitOfWork) -> int:

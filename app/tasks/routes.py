@@ -67,7 +67,7 @@ _FINISHED: dict[str, Any] = {
 
 
 def _date_only(value: object) -> object:
-    """Reject a bare number, which Pydantic would read as seconds since 1970."""
+    """Reject bare numbers. Pydantic would read them as seconds since 1970."""
     if isinstance(value, str) and not _DATE.match(value):
         raise ValueError("must be a date, or a date and time, such as 2026-11-22T09:17:00Z")
     return value
@@ -177,7 +177,7 @@ async def cancel_task(
     openapi_extra=documented(_IDEMPOTENCY_KEY, PREFER),
 )
 async def retry_task(request: Request, task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> ShapeResponse[Task]:
-    """Submit a failed or canceled task's input again, as a new task."""
+    """Submit a failed or canceled task again, as a new task."""
     state, is_replay = await tasks.retry(caller, task_id, _IDEMPOTENCY_KEY.read(request))
     return await _accepted(request, caller, state, is_replay=is_replay)
 
@@ -200,7 +200,7 @@ async def list_task_callbacks(task_id: TaskId, caller: CurrentCaller, tasks: Tas
 
 
 async def _accepted(request: Request, caller: Caller, state: TaskState, *, is_replay: bool) -> ShapeResponse[Task]:
-    """Respond with an accepted task, at once or, if the client prefers, when it has finished."""
+    """Respond with an accepted task, or wait for its end if preferred."""
     fields = {"Location": f"/v1/tasks/{state.task.id}"}
     if is_replay:
         fields["Idempotent-Replayed"] = "true"

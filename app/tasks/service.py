@@ -117,7 +117,7 @@ class TaskService:
         return state, True
 
     async def _accepted(self, task: Task) -> TaskState:
-        """Return the state of a new task without reading it: an error now would make a durable task look refused."""
+        """Return a new task's state. An error now would make a durable task look refused."""
         try:
             return (await self._states([(task, [])]))[0]
         except (ServiceUnavailable, SQLAlchemyError):
@@ -136,7 +136,7 @@ class TaskService:
     async def page(
         self, caller: Caller, wanted: TaskFilter, *, before_id: str | None, limit: int
     ) -> tuple[list[TaskState], str | None]:
-        """Read a page of tasks, newest first, and the id after which the next page begins, if there is one."""
+        """Read a page of tasks, newest first, and the next page's `before_id`."""
 
         def work(connection: Connection) -> list[TaskWithImages]:
             found = task_store.page(
@@ -165,7 +165,7 @@ class TaskService:
         return TaskState(canceled, [], None)
 
     async def retry(self, caller: Caller, task_id: str, idempotency_key: str | None = None) -> tuple[TaskState, bool]:
-        """Submit a failed or canceled task's input again, as a new task; raises `NotRetryable` for any other."""
+        """Submit a failed or canceled task again; raises `NotRetryable` for others."""
         if idempotency_key is not None and (replay := await self._replay_of_retry(caller, task_id, idempotency_key)):
             return replay, True
         old = (await self.get(caller, task_id)).task
@@ -182,7 +182,7 @@ class TaskService:
         return await self.submit(caller, again, idempotency_key)
 
     async def _replay_of_retry(self, caller: Caller, task_id: str, idempotency_key: str) -> TaskState | None:
-        """Find the task of an earlier retry with this key, whatever has happened to the old task since."""
+        """Find the task of an earlier retry with this key."""
         held = await self._reserved(_key(caller, idempotency_key))
         state = await self._state(held.task_id) if held else None
         if state is None or state.task.retry_of != task_id or not caller.owns(state.task):

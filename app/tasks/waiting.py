@@ -41,7 +41,7 @@ class TaskWaiter:
     async def until_ended(
         self, caller: Caller, task_id: str, seconds: float, disconnected: "asyncio.Future[None]"
     ) -> TaskState:
-        """Return a task when it finishes, when the time is up, or when the process stops.
+        """Return a task when it finishes, at the timeout, or when the process stops.
 
         `disconnected` is done when the client disconnects. Raises `TaskNotFound`, also if the task is deleted while
         waiting, `Unauthorized` when the caller's credential ends, and `ServiceUnavailable`.

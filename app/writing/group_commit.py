@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class GroupCommit(ABC, Generic[W]):
-    """Commits the work of many callers in few transactions, as each waits for the disk."""
+    """Commits the work of many callers in few transactions. Each waits for the disk."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[W, asyncio.Future[Any]]] = []
@@ -85,7 +85,7 @@ class GroupCommit(ABC, Generic[W]):
             # Trying the rest would take as long and fail as well.
             batch, self._waiting = batch + self._waiting, []
             self.has_failed = True
-            _log.warning("commit_failed", changes=len(batch), cause=repr(error.__cause__))
+            _log.warning("commit_failed", changes=len(batch), reason=repr(error.__cause__))
             outcomes = [ServiceUnavailable(error.detail) for _ in batch]
         except Exception as error:  # noqa: BLE001 -- passed on to the caller whose work causes it
             if len(batch) > 1:

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 class LeasedWork(Generic[T]):
-    """Claims of one `kind` by this process, which the database knows as `owner`.
+    """Claims of one `kind` by this process, named `owner` in the database.
 
     An item is held from its claim until its work is done. Items are distinguished by `key`, so that the late end of one
     attempt never releases the next attempt on the same row. `pause_seconds` is the first pause before an outcome is
@@ -64,11 +64,11 @@ class LeasedWork(Generic[T]):
         return frozenset(item_id for item_id, _ in tuple(self._held))
 
     def ended(self, item_id: str) -> asyncio.Event | None:
-        """Return the event that is set when the work on this item is done; None if it is not held."""
+        """Return the event set when work on this item ends; None if it is not held."""
         return next((ended for (held_id, _), (_, ended) in self._held.items() if held_id == item_id), None)
 
     def is_lost(self, key: Key, claimed_at: int) -> bool:
-        """Whether a claim by this process was committed without the process learning of it, so no work has begun.
+        """Whether a claim was committed without this process learning of it. No work has begun.
 
         Safe to call from a transaction's thread.
         """

@@ -1,4 +1,4 @@
-"""Charges tasks to quotas in the transaction that creates them, so that no race exceeds one."""
+"""Charges tasks to quotas in the transaction that creates them."""
 
 from collections.abc import Mapping, Sequence
 

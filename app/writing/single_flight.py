@@ -32,7 +32,7 @@ class SingleFlight(Generic[K, T]):
         return len(self._calls)
 
     async def run(self, key: K, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the result of the running call for `key`, starting one if there is none.
+        """Return the result of the call for `key`, starting one if needed.
 
         Raises whatever the call raises, and `ServiceUnavailable` if it is cancelled by `cancel`.
         """
@@ -44,7 +44,7 @@ class SingleFlight(Generic[K, T]):
         return task.result()
 
     def join(self, key: K, call: Callable[[], Coroutine[Any, Any, T]]) -> "asyncio.Task[T]":
-        """Return the running task for `key`, starting one if there is none. Wait with `asyncio.wait` only."""
+        """Return the task for `key`, starting one if needed. Wait with `asyncio.wait` only."""
         task = self._calls.get(key)
         if task is None:
             task = self._calls[key] = asyncio.create_task(call(), name=self._name)

@@ -64,7 +64,7 @@ class TaskBatch:
         self._runs = sorted(runs, key=lambda run: run[1].blob)
 
     def apply(self) -> list[Any]:
-        """Write everything and return the outcomes, in the order of the works."""
+        """Write everything; returns the outcomes in the order of the works."""
         if self._creations:
             self._create()
         locked = {run.locking for _, run in self._runs if run.locking is not None}
@@ -103,20 +103,17 @@ class TaskBatch:
                 self._outcomes[number] = holder.task_id
 
     def _refuse(self, held: dict[IdempotencyKey, Reservation]) -> dict[str, GatewayError]:
-        """Charge new tasks to their quotas, and free the keys of those that exceed one."""
-        works = [work for _, work in self._creations]
-        if not any(work.quotas for work in works):
-            return {}
-        new = [w for w in works if w.reservation is None or held[w.reservation.key].task_id == w.task.id]
-        wanted = {work.task.id: work.quotas for work in new if work.quotas}
-        refused = charge(self._unit, wanted) if wanted else {}
+        """Charge new tasks to quotas; frees the keys of refused ones."""
+        limited = [work for _, work in self._creations if work.quotas]
+        new = [w for w in limited if w.reservation is None or held[w.reservation.key].task_id == w.task.id]
+        refused = charge(self._unit, {work.task.id: work.quotas for work in new}) if new else {}
         freed = [work.reservation.key for work in new if work.reservation and work.task.id in refused]
         if freed:
             idempotency_store.release(self._unit.connection, freed)
         return refused
 
     def _change(self, also_locked: set[str]) -> None:
-        """Decide each change in order of arrival, and write each task once."""
+        """Decide changes in order of arrival; writes each task once."""
         # One statement locks all rows of the batch, ordered by id.
         before = task_store.lock(self._unit.connection, {change.task_id for _, change in self._changes} | also_locked)
         after: dict[str, Task | None] = dict(before)

@@ -65,10 +65,10 @@ class UnitOfWork:
 
     def write(self, applied: Sequence[Transition]) -> None:
         """Write transitions of locked tasks, at most one per task."""
-        if applied:
-            batch_store.write(self.connection, Batch(changed=[transition.task for transition in applied]))
-            for transition in applied:
-                self.record(transition)
+        self.changed += [transition.task for transition in applied]
+        self.flush_tasks()
+        for transition in applied:
+            self.record(transition)
 
     def remove_tasks(self, task_ids: Collection[str]) -> None:
         """Delete locked tasks with everything that belongs to them; files without a reference are collected later."""
@@ -78,7 +78,7 @@ class UnitOfWork:
             task_store.remove(self.connection, task_ids)
 
     def flush_tasks(self) -> None:
-        """Write the tasks added so far, so that later work in this transaction can read them."""
+        """Write pending tasks. Later work in this transaction may read them."""
         if self.created or self.changed:
             batch_store.write(self.connection, Batch(created=self.created, changed=self.changed))
             self.created, self.changed = [], []

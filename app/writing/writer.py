@@ -56,13 +56,13 @@ class Writer(GroupCommit[Work]):
         return True
 
     def is_reserving(self, key: IdempotencyKey) -> bool:
-        """Whether a request with this key is being committed in this process."""
+        """Whether this process is committing a request with this key."""
         return key in self._reserving
 
     async def create(self, task: Task, reservation: Reservation | None = None, quotas: Sequence[Quota] = ()) -> str:
-        """Insert a new task with its event, or find the task that holds the reservation's key; returns the task's id.
+        """Insert a task, or find the one that holds its key; returns the id.
 
-        Raises `IdempotencyKeyReused` if the key belongs to a request with different content, and the refusal of a quota
+        The task's event is inserted as well. Raises `IdempotencyKeyReused` if the key belongs to a request with different content, and the refusal of a quota
         that the task would exceed.
         """
         created = self.submit(Creation(task, reservation, quotas))
