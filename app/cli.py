@@ -39,7 +39,11 @@ def serve(
 @cli.command()
 def migrate() -> None:
     """Migrate the database and exit."""
-    _load("app.commands").migrate()
+
+    async def do_nothing_more(*_: object) -> None:
+        return
+
+    _run(do_nothing_more)
     typer.echo("The database is up to date.")
 
 
@@ -139,7 +143,7 @@ def _check_name(what: str, value: str, limit: int) -> None:
 
 def _run(work: Callable[[Any, Any], Any]) -> Any:
     """Run `work` with a migrated database and a clock."""
-    return _load("app.commands").run(work)
+    return _load("app.prepare").run_with_database(work)
 
 
 def _load(name: str) -> Any:

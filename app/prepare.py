@@ -3,19 +3,24 @@
 import asyncio
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.clock import Clock, SystemClock
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.errors import ConfigurationError, ServiceUnavailable
-from app.settings import Settings, database_url
+from app.logging import configure_logs
+from app.settings import Settings, database_url, load_settings
 
 _SERVER_TIMEOUT_SECONDS = 30
 _FILE_TIMEOUT_SECONDS = 5
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
@@ -57,6 +62,22 @@ async def prepare_database(settings: Settings) -> Database:
             raise
         else:
             return database
+
+
+def run_with_database(work: Callable[[Database, Clock], Awaitable[T]]) -> T:
+    """Migrate the database, then do `work` with it; for commands that need no server."""
+    settings = load_settings()
+    prepare_data_dir(settings)
+    configure_logs(settings.log_format, settings.log_level, [])
+
+    async def prepared() -> T:
+        database = await prepare_database(settings)
+        try:
+            return await work(database, SystemClock())
+        finally:
+            await database.aclose()
+
+    return asyncio.run(prepared())
 
 
 def _reason(error: Exception) -> str:

@@ -25,6 +25,7 @@ class Admitted:
     counted_at: float
 
 
+@dataclass(eq=False, kw_only=True)
 class Admission:
     """Checks submits against limits.
 
@@ -32,21 +33,15 @@ class Admission:
     seconds.
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        clock: Clock,
-        rate: tuple[int, float] | None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._monotonic = monotonic
-        self._rate = rate
-        self._window = RateWindow(*rate) if rate is not None else None
+    database: Database
+    clock: Clock
+    rate: tuple[int, float] | None
+    monotonic: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._window = RateWindow(*self.rate) if self.rate is not None else None
         self._budgets: dict[str, int] = {}
-        self._budgets_read = Refresh(self._read_budgets, monotonic)
+        self._budgets_read = Refresh(self._read_budgets, self.monotonic)
 
     async def admit(self, caller: Caller) -> Admitted:
         """Admit a submit. It counts toward the key's rate until refunded.
@@ -58,12 +53,12 @@ class Admission:
         quotas: tuple[Quota, ...] = () if caller.token is None else (quota.of_token(caller.token),)
         budget = self._budgets.get(caller.project)
         if budget is not None:
-            quotas = (*quotas, quota.of_day(caller.project, budget, self._clock.now()))
-        now = self._monotonic()
-        if self._window is not None and self._rate is not None and caller.key_id is not None:
+            quotas = (*quotas, quota.of_day(caller.project, budget, self.clock.now()))
+        now = self.monotonic()
+        if self._window is not None and self.rate is not None and caller.key_id is not None:
             wait = self._window.take(caller.key_id, now)
             if wait > 0:
-                count, seconds = self._rate
+                count, seconds = self.rate
                 message = f"This API key is limited to {count} tasks per {seconds:g} seconds."
                 raise RateLimited(message, retry_after=math.ceil(wait))
         return Admitted(quotas, caller.key_id, now)
@@ -77,4 +72,4 @@ class Admission:
             self._window.give_back(admitted.key_id, admitted.counted_at)
 
     async def _read_budgets(self) -> None:
-        self._budgets = await self._database.read(quota_store.daily_budgets)
+        self._budgets = await self.database.read(quota_store.daily_budgets)

@@ -11,18 +11,14 @@ from app.writing.batch_loader import BatchLoader
 TaskWithImages = tuple[Task, list[Image]]
 
 
-class TaskLoader:
-    """Loads tasks by id. Each is read after it was requested."""
+class TaskLoader(BatchLoader[str, TaskWithImages]):
+    """Loads tasks and their images by id. Each is read after it was requested."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__("task-loader", self._read_all)
         self._database = database
-        self._loader = BatchLoader("task-loader", self._read)
 
-    async def load(self, task_id: str) -> TaskWithImages | None:
-        """Return a task and its images; None if it doesn't exist. Raises `ServiceUnavailable`."""
-        return await self._loader.load(task_id)
-
-    async def _read(self, task_ids: Sequence[str]) -> dict[str, TaskWithImages]:
+    async def _read_all(self, task_ids: Sequence[str]) -> dict[str, TaskWithImages]:
         def work(connection: Connection) -> dict[str, TaskWithImages]:
             tasks = task_store.get_all(connection, task_ids)
             images = images_of(connection, tasks.values())

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import structlog
@@ -22,6 +23,7 @@ _MAX_FAULT_PAUSE_SECONDS = 10.0
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False)
 class LeasedWork(Generic[T]):
     """Claims of one `kind` by this process, named `owner` in the database.
 
@@ -30,27 +32,24 @@ class LeasedWork(Generic[T]):
     written again after an error.
     """
 
-    def __init__(
-        self, kind: str, key: Callable[[T], Key], *, clock: Clock, pause_seconds: float = _FIRST_PAUSE_SECONDS
-    ) -> None:
-        self.owner = secrets.token_hex(8)
-        self._kind = kind
-        self._key = key
-        self._clock = clock
-        self._pause_seconds = pause_seconds
-        self._held: dict[Key, tuple[T, asyncio.Event]] = {}
-        self._claims_since: list[int] = []
-        """When the claims began whose commit this process still awaits."""
+    kind: str
+    key: Callable[[T], Key]
+    clock: Clock
+    pause_seconds: float = _FIRST_PAUSE_SECONDS
+    owner: str = field(default_factory=lambda: secrets.token_hex(8), init=False)
+    _held: dict[Key, tuple[T, asyncio.Event]] = field(default_factory=dict, init=False)
+    _claims_since: list[int] = field(default_factory=list, init=False)
+    """When the claims began whose commit this process still awaits."""
 
     async def claim(self, transaction: Awaitable[Sequence[T]]) -> list[T]:
         """Run a transaction that claims items, and hold them."""
-        began = self._clock.now()
+        began = self.clock.now()
         self._claims_since.append(began)
         try:
             claimed = list(await transaction)
         finally:
             self._claims_since.remove(began)
-        self._held.update((self._key(item), (item, asyncio.Event())) for item in claimed)
+        self._held.update((self.key(item), (item, asyncio.Event())) for item in claimed)
         return claimed
 
     @property
@@ -84,7 +83,7 @@ class LeasedWork(Generic[T]):
         try:
             await work
         except ServiceUnavailable as error:
-            _log.warning("work_left_to_lease", kind=self._kind, id=self._key(item)[0], reason=error.detail)
+            _log.warning("work_left_to_lease", kind=self.kind, id=self.key(item)[0], reason=error.detail)
         except asyncio.CancelledError:
             if put_back is not None:
                 with suppress(ServiceUnavailable):
@@ -95,20 +94,20 @@ class LeasedWork(Generic[T]):
 
     def done(self, item: T) -> None:
         """Stop holding an item."""
-        self._held.pop(self._key(item))[1].set()
+        self._held.pop(self.key(item))[1].set()
 
     async def record(self, write: Callable[[], Awaitable[R]], *, until: int | None = None) -> R:
         """Write an outcome, retrying on any error; errors after `until` (milliseconds) are raised."""
-        pause = self._pause_seconds
+        pause = self.pause_seconds
         while True:
             try:
                 return await write()
             except Exception as error:
-                if until is not None and self._clock.now() >= until:
+                if until is not None and self.clock.now() >= until:
                     raise
                 max_pause = _MAX_OUTAGE_PAUSE_SECONDS
                 if not isinstance(error, ServiceUnavailable):
                     max_pause = _MAX_FAULT_PAUSE_SECONDS
-                    _log.exception("outcome_not_recorded", kind=self._kind)
+                    _log.exception("outcome_not_recorded", kind=self.kind)
             await asyncio.sleep(min(pause, max_pause))
             pause *= 2

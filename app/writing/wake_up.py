@@ -1,6 +1,7 @@
 """Wake-ups: signals to loops of this process, which otherwise check periodically."""
 
 import asyncio
+from contextlib import suppress
 
 
 class WakeUp:
@@ -31,10 +32,7 @@ class WakeUp:
 
     async def wait(self, seconds: float) -> None:
         """Wait for a wake-up, at most `seconds`."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._event.wait()
-        except TimeoutError:
-            pass
-        else:
-            self._event.clear()
+                self._event.clear()
