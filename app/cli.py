@@ -1,26 +1,20 @@
 """The command line: `python -m app serve | migrate | keys | projects | sandbox`."""
 
-import asyncio
+import gc
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app import __version__
-from app.clock import SystemClock, isoformat
-from app.db.engine import Database
+from app.clock import isoformat
 from app.domain.key import DEFAULT_PROJECT
 from app.errors import ConfigurationError, GatewayError
-from app.logs import configure_logs
-from app.sandbox import server as sandbox_server
-from app.sandbox.behaviour import Behaviour
-from app.serve import prepare_data_dir, prepare_database
-from app.serve import serve as run_service
-from app.services import access, projects
-from app.settings import Settings, load_settings
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from types import ModuleType
+
 _WRONG = 2
 _MAX_NAME = 255
 _MAX_PROJECT = 64
@@ -39,17 +33,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Where to listen, instead of PORT.")] = None,
 ) -> None:
     """Migrate the database and serve."""
-    run_service(load_settings(host=host, port=port))
+    settings = _load("app.settings").load_settings(host=host, port=port)
+    _load("app.serve").serve(settings)
 
 
 @cli.command()
 def migrate() -> None:
     """Migrate the database and stop."""
-
-    async def nothing_more(_database: Database) -> None:
-        return
-
-    _with_database(nothing_more)
+    _load("app.commands").migrate()
     typer.echo("The database is up to date.")
 
 
@@ -57,14 +48,15 @@ def migrate() -> None:
 def sandbox(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Where to listen; 0 for any free port.")] = 8001,
-    behaviour: Annotated[str, typer.Option(help="How to behave: a JSON object, see docs/sandbox.md.")] = "{}",
+    behaviour: Annotated[str, typer.Option(help="How to behave: a JSON object, see docs/reference/sandbox.md.")] = "{}",
 ) -> None:
     """Run the imitation of the upstream alone."""
+    sandbox_server, logs = _load("app.sandbox.server"), _load("app.logging")
     try:
-        parsed = Behaviour.from_json(behaviour)
+        parsed = sandbox_server.Behaviour.from_json(behaviour)
     except ValueError as error:
-        raise ConfigurationError("--behaviour", f"is wrong ({error})", "see docs/sandbox.md") from None
-    configure_logs("console", "info", [])
+        raise ConfigurationError("--behaviour", f"is wrong ({error})", "see docs/reference/sandbox.md") from None
+    logs.configure_logs("console", "info", [])
     sandbox_server.run(host=host, port=port, state=None, behaviour=parsed)
 
 
@@ -76,7 +68,7 @@ def create_key(
     """Create an API key and print it, once, on the last line."""
     _check_name("NAME", name, _MAX_NAME)
     _check_name("--project", project, _MAX_PROJECT)
-    key, secret = _with_database(lambda database: access.create_key(database, SystemClock(), name, project))
+    key, secret = _load("app.commands").create_key(name, project)
     typer.echo(f"{key.id} for project {key.project}. The key is shown only now:")
     typer.echo(secret)
 
@@ -84,7 +76,7 @@ def create_key(
 @keys.command("list")
 def list_keys() -> None:
     """List all API keys, a line each, beginning with the id."""
-    for key in _with_database(access.list_keys):
+    for key in _load("app.commands").list_keys():
         state = f"revoked {isoformat(key.revoked_at)}" if key.revoked_at is not None else "active"
         used = f"last used {isoformat(key.last_used_at)}" if key.last_used_at is not None else "never used"
         typer.echo("\t".join([key.id, key.project, key.name, f"created {isoformat(key.created_at)}", used, state]))
@@ -93,7 +85,7 @@ def list_keys() -> None:
 @keys.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, key_….")]) -> None:
     """Revoke an API key."""
-    if not _with_database(lambda database: access.revoke_key(database, SystemClock(), key_id)):
+    if not _load("app.commands").revoke_key(key_id):
         typer.echo(f"There is no key {key_id}.", err=True)
         raise typer.Exit(1)
     typer.echo(f"{key_id} is revoked.")
@@ -110,14 +102,14 @@ def set_budget(
     if tasks != "none" and not (is_number and int(tasks) <= _MAX_BUDGET):
         raise ConfigurationError("N", "is wrong", f"allowed: a whole number, 0 to {_MAX_BUDGET}, or none")
     budget = None if tasks == "none" else int(tasks)
-    _with_database(lambda database: projects.set_daily_budget(database, SystemClock(), name, budget))
+    _load("app.commands").set_budget(name, budget)
     typer.echo(f"{name} may make {'any number of' if budget is None else budget} tasks a day.")
 
 
 @project_commands.command("list")
 def list_projects() -> None:
     """List the projects, a line each, with their budgets and what they have made today (UTC)."""
-    for use in _with_database(lambda database: projects.list_projects(database, SystemClock())):
+    for use in _load("app.commands").list_projects():
         budget = "none" if use.daily_tasks is None else str(use.daily_tasks)
         typer.echo(f"{use.name}\tbudget {budget}\ttoday {use.made_today}")
 
@@ -146,16 +138,14 @@ def _check_name(what: str, value: str, limit: int) -> None:
         raise ConfigurationError(what, "is wrong", f"allowed: 1 to {limit} printable characters")
 
 
-def _with_database(work: Callable[[Database], Awaitable[T]]) -> T:
-    settings = load_settings()
-    prepare_data_dir(settings)
-    configure_logs(settings.log_format, settings.log_level, [])
+def _load(name: str) -> "ModuleType":
+    """Import the module of a command when that command runs, so that `--help` and short commands start quickly.
 
-    async def prepared(settings: Settings) -> T:
-        database = await prepare_database(settings)
-        try:
-            return await work(database)
-        finally:
-            await database.aclose()
-
-    return asyncio.run(prepared(settings))
+    Nearly everything that imports create stays to the end: looking for garbage meanwhile, or in it later, is in vain.
+    """
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()

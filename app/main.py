@@ -1,5 +1,6 @@
 """The application: routes around the services, middleware around the routes, and the background loops."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,19 +10,28 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import callbacks, docs, document, events, health, images, problems, tasks, tokens, uploads, webhooks
-from app.api.cors import Cors
-from app.api.direct_routes import DirectRoutes
-from app.api.guards import HostGuard, OriginGuard
-from app.api.headers import AnswerHeaders
-from app.api.large_bodies import LargeBodies
-from app.api.middleware import RequestContext, answer_fault
-from app.api.small_bodies import SmallBodies
-from app.factory import Factory
-from app.loops.background import Background
-from app.services.health import HealthCheck
-from app.services.streams import StreamLimits
+from app.access import routes as access_routes
+from app.background import Background, LoopTimes
+from app.container import Container
+from app.events import routes as event_routes
+from app.events.streams import StreamLimits
+from app.images import routes as image_routes
+from app.images import upload_routes
+from app.operations import routes as operations_routes
+from app.operations.health import HealthCheck
 from app.settings import Settings
+from app.tasks import routes as task_routes
+from app.upstream import routes as callback_routes
+from app.web import docs, openapi, problems
+from app.web.cors import Cors
+from app.web.direct_routes import DirectRoutes
+from app.web.guards import HostGuard, OriginGuard
+from app.web.headers import ResponseHeaders
+from app.web.memory_budget import MemoryBudget
+from app.web.middleware import RequestContext, answer_fault
+from app.web.services import Services
+from app.web.small_bodies import SmallBodies
+from app.webhooks import routes as webhook_routes
 
 # Pictures inside of JSON are in memory while they arrive. At least one of the largest fits.
 _LARGE_BODIES_BYTES = 256 * 1024 * 1024
@@ -29,42 +39,41 @@ _log = structlog.get_logger(__name__)
 
 
 def create_app(
-    settings: Settings, *, upstream_url: str, upstream_key: str, stream_limits: StreamLimits | None = None
+    settings: Settings,
+    *,
+    upstream_url: str,
+    upstream_key: str,
+    stream_limits: StreamLimits | None = None,
+    loop_times: LoopTimes | None = None,
 ) -> FastAPI:
     """Build the application. The database must have been migrated."""
+    container = Container(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
+    background = Background(container, settings, loop_times or LoopTimes())
+    services = _services(container, background)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        await factory.start()
+        await container.start()
         background.start()
         _log.info("started", version=__version__, address=settings.local_url, docs=f"{settings.local_url}/docs")
-        yield {"factory": factory, "large_bodies": large_bodies, "health": health_check}
+        warming = asyncio.create_task(asyncio.to_thread(_warm_up, app), name="warm-up")
+        yield {"services": services, "authenticator": container.access.authenticator}
         await background.stop()
-        await factory.aclose()
+        await container.aclose()
+        await warming
         _log.info("stopped")
-
-    factory = Factory(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
-    background = Background(factory, settings)
-    large_bodies = LargeBodies(max(_LARGE_BODIES_BYTES, 6 * settings.max_image_bytes))
-    health_check = HealthCheck(
-        database=factory.database,
-        writer=factory.writer,
-        is_sandbox=settings.is_sandbox,
-        is_storage_reachable=lambda: factory.blobs.is_reachable,
-        stuck_loops=lambda: [*background.stuck, *(["writer"] if factory.writer.is_stuck else [])],
-    )
 
     app = FastAPI(
         title="nanobanana-gateway",
         version=__version__,
         summary="Submit image tasks to the NanoBanana API and follow them to their result.",
-        description=document.DESCRIPTION,
+        description=openapi.DESCRIPTION,
         contact={"name": "The operator of this service"},
         license_info={"name": "MIT", "identifier": "MIT"},
         # Relative, so that it is right behind any proxy and under any name.
         servers=[{"url": "/", "description": "This service"}],
-        openapi_tags=document.TAGS,
-        webhooks=webhooks.outgoing,
+        openapi_tags=openapi.TAGS,
+        webhooks=webhook_routes.outgoing,
         generate_unique_id_function=lambda route: route.name,
         # A redirect would name whatever host and scheme the request seems to have come by.
         redirect_slashes=False,
@@ -75,28 +84,71 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.factory = factory
+    app.state.container = container
     problems.install(app)
-    document.install(app)
-    apis = (tasks, events, images, uploads, webhooks, tokens, callbacks, health, docs)
-    for router in (api.router for api in apis):
-        app.include_router(router)
+    openapi.install(app)
+    # FastAPI completes a router when a request gets as far as that: probes must not wait for all the others.
+    for routes in (
+        operations_routes,
+        task_routes,
+        event_routes,
+        image_routes,
+        upload_routes,
+        webhook_routes,
+        access_routes,
+        callback_routes,
+        docs,
+    ):
+        app.include_router(routes.router)
     return app
+
+
+def _services(container: Container, background: Background) -> Services:
+    """Return what routes need."""
+    kernel, images, webhooks = container.kernel, container.images, container.webhooks
+    health_check = HealthCheck(
+        database=kernel.database,
+        writer=kernel.writer,
+        is_sandbox=kernel.settings.is_sandbox,
+        is_storage_reachable=lambda: images.blobs.is_reachable,
+        stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.is_stuck else [])],
+    )
+    return Services(
+        kernel.settings,
+        container.tasks.service,
+        container.tasks.waiter,
+        container.upstream.callbacks,
+        container.events.streams,
+        container.access.authenticator,
+        images.service,
+        images.files,
+        images.uploads,
+        webhooks.deliveries,
+        webhooks.secrets,
+        health_check,
+        MemoryBudget(max(_LARGE_BODIES_BYTES, 6 * kernel.settings.max_image_bytes)),
+    )
 
 
 def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
     """Put around the application what every request passes through, outermost last."""
-    is_open = app.state.factory.access.is_open
+    is_open = app.state.container.access.authenticator.is_open
     origins = [*settings.cors_origins, *settings.own_origins]
     direct = DirectRoutes(
         SmallBodies(app),
-        routes=[*tasks.router.routes, *callbacks.router.routes],
-        endpoints=[tasks.submit_task, tasks.get_task, callbacks.receive_callback],
+        routes=[*task_routes.router.routes, *callback_routes.router.routes],
+        endpoints=[task_routes.submit_task, task_routes.get_task, callback_routes.receive_callback],
     )
     guarded = HostGuard(
         OriginGuard(direct, is_open=is_open, origins=origins), is_open=is_open, allowed_hosts=settings.allowed_hosts
     )
     return surround(settings, guarded)
+
+
+def _warm_up(app: FastAPI) -> None:
+    """Let FastAPI complete all routers, which else the first request would wait for."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
 
 
 def surround(settings: Settings, app: ASGIApp) -> ASGIApp:
@@ -107,7 +159,7 @@ def surround(settings: Settings, app: ASGIApp) -> ASGIApp:
     is_https = (settings.public_base_url or "").startswith("https://")
     return RequestContext(
         app,
-        answer_headers=AnswerHeaders(is_https=is_https),
+        answer_headers=ResponseHeaders(is_https=is_https),
         fault=fault,
         trusted_proxies=settings.trusted_proxies,
     )

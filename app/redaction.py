@@ -1,22 +1,47 @@
-"""Keeping secrets out of what is written down."""
+"""Keeping secrets out of logs."""
 
 import json
 import re
 from collections.abc import Iterable
 
-# What stands behind these, in an address or anywhere, lets its bearer in: API keys and browser tokens are the last two.
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+# What follows one of these, in a URL or elsewhere, grants access. The last two begin API keys and browser tokens.
 _BEARER_MARKS = ("/callbacks/nanobanana/", "access_token=", "nbg_", "nbt_")
 _BEARERS = re.compile(rf"({'|'.join(_BEARER_MARKS)})[^/?&\s\"']+")
-# Blotting out a shorter one would make the log unreadable and tell what it is.
+# Masking a shorter secret would make the log unreadable and reveal the secret.
 _SHORTEST_SECRET = 6
 _SECRET_NAMES = re.compile(r"authorization|api_key|secret|password|token", re.IGNORECASE)
-_BLOT = "***"
-# Of fields that were looked at once; names come from the code, so there are never so many.
-_MOST_NAMES = 1_000
+_MASK = "***"
+# Field names known to be harmless. Names come from the code, so there are never so many.
+_MAX_NAMES = 1_000
+_KEPT_ON_FAILURE = ("timestamp", "level", "event", "request_id")
+
+
+class RedactingRenderer:
+    """The last processor: renders an event as a line without secrets.
+
+    The finished line is redacted, because a secret can be anywhere: in the representation of a value, in a traceback,
+    in the message of a library. A value that can't be rendered costs its own line, which then says so.
+    """
+
+    def __init__(self, render: Processor, redactor: "Redactor") -> None:
+        self._render = render
+        self._redactor = redactor
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        """Render an event."""
+        self._redactor.mask_named(event)
+        try:
+            line = self._render(logger, method, dict(event))
+        except Exception as error:  # noqa: BLE001 -- values are of any type, and their __repr__ may raise anything
+            kept = {name: event[name] for name in _KEPT_ON_FAILURE if name in event}
+            line = self._render(logger, method, {**kept, "line_failed": type(error).__name__})
+        return self._redactor.mask(str(line))
 
 
 class Redactor:
-    """Blots out known secrets, bearer parts of addresses, and fields named like secrets."""
+    """Masks known secrets, the secret part of URLs, and fields named like secrets."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         # As they are and as renderers spell them. The longest first: one may be part of another.
@@ -24,26 +49,26 @@ class Redactor:
         self._known = sorted(spelled, key=len, reverse=True)
         self._harmless: set[str] = set()
 
-    def hide_named(self, fields: dict[str, object]) -> None:
-        """Blot out the values of fields named like secrets."""
+    def mask_named(self, fields: EventDict) -> None:
+        """Mask the values of fields named like secrets."""
         if not self._harmless.issuperset(fields):
             for name in fields:
                 if _SECRET_NAMES.search(name):
-                    fields[name] = _BLOT
-                elif len(self._harmless) < _MOST_NAMES:
+                    fields[name] = _MASK
+                elif len(self._harmless) < _MAX_NAMES:
                     self._harmless.add(name)
 
-    def clean(self, text: str) -> str:
-        """Blot out secrets in a text, be it one line or many."""
-        # A look for plain parts costs far less than a pattern, and hardly any line has one.
+    def mask(self, text: str) -> str:
+        """Mask secrets in a text."""
+        # Searching for plain text costs far less than the pattern, and hardly any line has a match.
         if any(mark in text for mark in _BEARER_MARKS):
-            text = _BEARERS.sub(rf"\1{_BLOT}", text)
+            text = _BEARERS.sub(rf"\1{_MASK}", text)
         for secret in self._known:
-            text = text.replace(secret, _BLOT)
+            text = text.replace(secret, _MASK)
         return text
 
 
 def _spellings(secret: str) -> set[str]:
-    """Return a secret as it is and as it stands inside of a JSON string, of a representation, and of one in the other."""
+    """Return a secret plain, as in a JSON string, as in a `repr`, and as in one inside the other."""
     plain = {secret, repr(secret)[1:-1]}
     return plain | {json.dumps(text, ensure_ascii=False)[1:-1] for text in plain} | {repr(text)[1:-1] for text in plain}

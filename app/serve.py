@@ -7,36 +7,33 @@ import os
 import resource
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-import asyncpg
 import structlog
 from fastapi import FastAPI
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.api.refusals import answer_overloaded, refuse
+from app.access.authenticator import check_start, ensure_bootstrap_key
+from app.access.signing_secrets import check_fingerprint, load_secrets
 from app.clock import SystemClock
-from app.db.engine import Database
-from app.db.migrate import migrate
-from app.errors import ConfigurationError, ServiceUnavailable, StorageUnavailable
-from app.factory import database_url
-from app.logs import configure_logs
+from app.errors import ConfigurationError, StorageUnavailable
+from app.logging import configure_logs
 from app.main import create_app, surround, with_middleware
-from app.sandbox.server import SandboxServer
+from app.prepare import prepare_data_dir, prepare_database
 from app.server.limits import ConnectionLimits
 from app.server.server import Server
 from app.server.versions import untested_versions
-from app.services.access import check_start, ensure_bootstrap_key
-from app.services.secret import check_fingerprint, load_secrets
-from app.settings import Settings, aws_variables
+from app.settings import Settings, aws_variables, database_url
 from app.storage.store import open_store
+from app.web.refusals import answer_overloaded, refuse
 
-_DATABASE_PATIENCE_SECONDS = 30
+if TYPE_CHECKING:
+    from app.sandbox.server import SandboxServer
+
 _FILE_PATIENCE_SECONDS = 5
 _LOCK_PAUSE_SECONDS = 0.1
 _SHORT_SECRET = 16
@@ -75,7 +72,7 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
     if settings.nanobanana_api_key is not None:
         _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
-    sandbox = SandboxServer(state=settings.data_dir / "sandbox.db")
+    sandbox = _load_sandbox()(state=settings.data_dir / "sandbox.db")
     sandbox.start()
     note = "NANOBANANA_API_KEY is not set: this service draws the pictures itself."
     _log.warning("sandbox", note=note, address=sandbox.url)
@@ -83,6 +80,12 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
         _run(settings, listener, sandbox.url, "sandbox")
     finally:
         sandbox.stop()
+
+
+def _load_sandbox() -> "type[SandboxServer]":
+    """Import the sandbox, which only starts without an upstream key need."""
+    server: type[SandboxServer] = import_module("app.sandbox.server").SandboxServer
+    return server
 
 
 def check_versions() -> None:
@@ -135,71 +138,6 @@ def only_process(settings: Settings) -> Iterator[None]:
         yield
 
 
-async def prepare_database(settings: Settings) -> Database:
-    """Connect and migrate, waiting a while for a database that is not up yet; the caller closes it."""
-    if settings.database_url is None:
-        prepare_data_dir(settings)
-    try:
-        database = Database(database_url(settings))
-    except OSError as error:
-        raise ConfigurationError(
-            "DATABASE_URL", f"names a file that can't be made ({error.strerror})", "choose a directory to write to"
-        ) from None
-    # A server may come up after us. A file is at most locked, by others that start at the same time.
-    deadline = time.monotonic() + (_DATABASE_PATIENCE_SECONDS if database.is_postgresql else _FILE_PATIENCE_SECONDS)
-    while True:
-        try:
-            await migrate(database)
-        except ServiceUnavailable as error:
-            if time.monotonic() > deadline:
-                await database.aclose()
-                cause = type(error.__cause__).__name__
-                raise ConfigurationError(
-                    "DATABASE_URL",
-                    f"names a database that can't be reached ({cause})",
-                    "check it, and that its server runs",
-                ) from error
-            _log.warning("waiting_for_database", address=_address(settings), cause=repr(error.__cause__))
-            await asyncio.sleep(1)
-        except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-            await database.aclose()
-            raise ConfigurationError(
-                "DATABASE_URL",
-                f"names a database that can't be used ({_reason(error)})",
-                "check its name, user, password and rights, or that it is a database",
-            ) from error
-        except BaseException:
-            await database.aclose()
-            raise
-        else:
-            return database
-
-
-def _reason(error: Exception) -> str:
-    """Say in a line why a database can't be used; its server's words are safe to show, a driver's may hold the URL."""
-    origin = getattr(error, "orig", None) or error
-    if getattr(origin, "sqlstate", None):
-        return str(origin).partition("\n")[0].removeprefix(f"{type(origin)}: ")
-    return type(origin).__name__
-
-
-def _address(settings: Settings) -> str:
-    parts = urlsplit(settings.database_url or "")
-    return f"{parts.hostname or 'a local socket'}{f':{parts.port}' if parts.port else ''}"
-
-
-def prepare_data_dir(settings: Settings) -> None:
-    """Make `DATA_DIR`, for our eyes only, and see that files can be made in it; raises `ConfigurationError`."""
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=settings.data_dir):
-            pass
-    except OSError as error:
-        raise ConfigurationError(
-            "DATA_DIR", f"can't be used ({error.strerror}): {settings.data_dir}", "name a directory to write to"
-        ) from None
-
-
 async def prepare(settings: Settings, secrets: list[str]) -> bool:
     """Bring the database up to date and check that we may run on it; returns whether we run open."""
     database = await prepare_database(settings)
@@ -246,7 +184,7 @@ def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | Non
         limits=limits or ConnectionLimits(connections=_max_connections()),
         refuse=refuse,
         overloaded=surround(settings, answer_overloaded),
-        on_stop=app.state.factory.stop_waiting,
+        on_stop=app.state.container.stop_waiting,
     )
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import dispatch, fairness, latency, memory, throughput
+from benchmarks import against, dispatch, fairness, latency, memory, startup, throughput
 from benchmarks.databases import KINDS
 from benchmarks.neighbours import Neighbours
 from benchmarks.report import Table, machine
@@ -19,16 +19,20 @@ _OTHERS: dict[str, Callable[[Session], Table]] = {
     "latency": latency.measure,
     "memory": memory.measure,
     "fairness": fairness.measure,
+    "startup": startup.measure,
 }
 _NAMES = (*throughput.PATHS, *_OTHERS)
+_COMPARED: dict[str, Callable[[Session], Table]] = {"latency": against.latency, "startup": startup.measure}
+_COMPARABLE = (*against.COMPARABLE, *_COMPARED)
 
 
 def run(names: list[str], options: Options, directory: Path | None = None) -> list[Table]:
     """Run benchmarks by their names and print each table as soon as it is there."""
+    of_paths, others = (throughput.measure, _OTHERS) if options.against is None else (against.throughput, _COMPARED)
     paths = [name for name in names if name in throughput.PATHS]
-    measures = [_OTHERS[name] for name in names if name in _OTHERS]
+    measures = [others[name] for name in names if name in others]
     if paths:
-        measures.insert(0, lambda session: throughput.measure(session, paths))
+        measures.insert(0, lambda session: of_paths(session, paths))
     tables = []
     with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as own, Session(Path(own), options) as session:
         print(f"{machine(session.generator.name)}\n", flush=True)
@@ -54,8 +58,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=lambda text: _listed(_NAMES, text),
-        default=list(_NAMES),
         help=f"comma-separated: {', '.join(_NAMES)} (default: all)",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="REV",
+        help=f"measure another revision in turn with this one: {', '.join(_COMPARABLE)}",
     )
     parser.add_argument(
         "--database",
@@ -68,19 +76,25 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=128, help="clients at once (default: 128)")
     parser.add_argument("--generator", choices=["wrk", "bundled"], help="default: wrk where installed")
     parser.add_argument("--directory", type=Path, help="where databases are made (default: the temporary directory)")
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.only = given.only or list(_NAMES if given.against is None else _COMPARABLE)
+    if given.against is not None and (others := [name for name in given.only if name not in _COMPARABLE]):
+        parser.error(f"{', '.join(others)}: can't be measured against another revision")
+    return given
 
 
 def _main() -> int:
     given = _parse()
-    # Ends as Ctrl-C does: everything that was started is stopped first.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # End as Ctrl-C does: everything that was started is stopped first.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     options = Options(
         databases=tuple(_BY_NAME[name] for name in given.database),
         rounds=given.rounds,
         seconds=given.seconds,
         connections=given.connections,
         generator=given.generator,
+        against=given.against,
     )
     try:
         tables = run(given.only, options, given.directory)

@@ -24,9 +24,8 @@ import uvloop
 from msgspec.structs import replace
 from PIL import Image as Pixels
 
-from app.db import batches
-from app.db import tasks as task_rows
-from app.db.batches import Batch
+from app.db import batch_store, task_store
+from app.db.batch_store import Batch
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.domain.image import Image, ImageState, new_images
@@ -192,8 +191,8 @@ async def _plan(url: str, gallery: Gallery, count: int) -> list[Image]:
 
 
 def _write(connection: Connection, part: Sequence[Task], images: Sequence[Image]) -> None:
-    batches.write(connection, Batch(created=part))
-    batches.write(connection, Batch(changed=part, images=images))
+    batch_store.write(connection, Batch(created=part))
+    batch_store.write(connection, Batch(changed=part, images=images))
 
 
 def _succeeded(now: int) -> Task:
@@ -206,7 +205,9 @@ def _succeeded(now: int) -> Task:
 
 async def _states(url: str, images: Sequence[Image]) -> list[Image]:
     database = Database(url)
-    found = await database.read(lambda connection: task_rows.images_of(connection, [image.task_id for image in images]))
+    found = await database.read(
+        lambda connection: task_store.images_of(connection, [image.task_id for image in images])
+    )
     await database.aclose()
     return [image for of_task in found.values() for image in of_task]
 

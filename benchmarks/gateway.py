@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from benchmarks.databases import EmptyDatabase
-from benchmarks.processes import Server
+from benchmarks.processes import ROOT, Server
 
 SECRET = "benchmark-secret-of-some-length"  # noqa: S105 -- guards a database that is deleted right after
 HELD_BACK = "1/600"
 """An upstream rate limit that keeps the dispatcher still while something else is measured."""
 
 
-def start_gateway(database: EmptyDatabase, directory: Path, upstream_url: str, **settings: str) -> Server:
+def start_gateway(
+    database: EmptyDatabase, directory: Path, upstream_url: str, *, root: Path = ROOT, **settings: str
+) -> Server:
     """Make a gateway in front of an upstream, open on loopback, its log going to a file; settings by their names."""
     environment = {
         "DATA_DIR": str(directory / "data"),
@@ -24,4 +26,4 @@ def start_gateway(database: EmptyDatabase, directory: Path, upstream_url: str, *
         "UPSTREAM_RATE_LIMIT": HELD_BACK,
         **settings,
     }
-    return Server("app", "serve", directory=directory, environment=environment, ready_path="/readyz")
+    return Server("app", "serve", directory=directory, environment=environment, ready_path="/readyz", root=root)

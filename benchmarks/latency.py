@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 import uuid
+from collections.abc import Iterable
 
 from app.domain.callback import CallbackTokens
 from benchmarks.client import Client
@@ -16,6 +17,8 @@ from benchmarks.report import Table
 from benchmarks.seeding import Store
 from benchmarks.session import Session
 
+OUTWARD = "submit sent to its arrival at the upstream"
+BACK = "callback sent to the answer of `?wait=30`"
 _TIMES = 100
 _PAUSE_SECONDS = 0.03
 _PATIENCE_SECONDS = 10
@@ -28,20 +31,21 @@ def measure(session: Session) -> Table:
     for kind in session.options.databases:
         database = session.databases.create(kind)
         with session.gateway(database, UPSTREAM_RATE_LIMIT="0") as server:
-            table.rows.append(("submit sent to its arrival at the upstream", kind, *_cells(_outward(session, server))))
-            back = _back(database, server)
-            if back:
-                table.rows.append(("callback sent to the answer of `?wait=30`", kind, *_cells(back)))
+            table.rows.append((OUTWARD, kind, *_cells(outward(session, server))))
+            returned = back(server, _verdicts(database))
+            if returned:
+                table.rows.append((BACK, kind, *_cells(returned)))
             else:
                 table.notes.append(f"{kind}: no answer carries `Preference-Applied`, so nothing waits for a verdict.")
     table.notes.append(f"{_TIMES} times, one at a time, {_PAUSE_SECONDS * 1000:.0f} ms of rest after each.")
     return table
 
 
-def _outward(session: Session, server: Server) -> list[float]:
+def outward(session: Session, server: Server, times: int = _TIMES) -> list[float]:
+    """Time submits until the upstream has them, in milliseconds."""
     took = []
     with Client(server.port) as client, Client(session.upstream.port) as upstream:
-        for _ in range(_TIMES):
+        for _ in range(times):
             prompt = uuid.uuid4().hex
             sent = client.send(request("POST", "/v1/tasks", json.dumps({"prompt": prompt}).encode()))
             client.receive()
@@ -61,16 +65,19 @@ def _arrival(upstream: Client, prompt: str) -> int:
     raise RuntimeError("a submit did not reach the upstream in time")
 
 
-def _back(database: EmptyDatabase, server: Server) -> list[float]:
-    """Let a client wait for each verdict; empty if this version has nothing to wait with."""
-    tasks = Store(database.url).add_processing(_TIMES)
+def _verdicts(database: EmptyDatabase) -> list[tuple[str, bytes]]:
     tokens = CallbackTokens([SECRET])
+    return [(task.id, verdict_request(tokens, task)) for task in Store(database.url).add_processing(_TIMES)]
+
+
+def back(server: Server, verdicts: Iterable[tuple[str, bytes]]) -> list[float]:
+    """Time callbacks until a client that waits has its answer; empty if this version has nothing to wait with."""
     took = []
     with Client(server.port) as waiting, Client(server.port) as upstream:
-        for task in tasks:
-            waiting.send(request("GET", f"/v1/tasks/{task.id}?wait=30"))
+        for task_id, verdict in verdicts:
+            waiting.send(request("GET", f"/v1/tasks/{task_id}?wait=30"))
             time.sleep(_PAUSE_SECONDS)
-            sent = upstream.send(verdict_request(tokens, task))
+            sent = upstream.send(verdict)
             answer = waiting.receive()
             upstream.receive()
             if "preference-applied" not in answer.head.lower():

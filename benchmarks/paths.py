@@ -5,9 +5,8 @@ import uuid
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 
-from app.domain.callback import CallbackTokens
+from app.domain.callback import CALLBACK_PATH, CallbackTokens
 from app.domain.task import Status, Task
-from app.factory import CALLBACK_PATH
 from benchmarks.databases import EmptyDatabase
 from benchmarks.gateway import SECRET
 from benchmarks.load import Plan, request

@@ -12,7 +12,7 @@ import psutil
 
 from benchmarks.databases import sqlite_version
 
-_PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "sqlalchemy", "aiosqlite", "asyncpg", "httpx")
+_PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "sqlalchemy", "asyncpg", "httpx")
 
 
 @dataclass(slots=True)

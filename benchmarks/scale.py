@@ -17,9 +17,9 @@ from sqlalchemy import event
 
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
-from app.logs import configure_logs
-from app.services.reconciler import POLL_RATE_LIMIT
+from app.logging import configure_logs
 from app.upstream.client import UpstreamClient
+from app.upstream.reconciler import POLL_RATE_LIMIT
 from benchmarks.bulk import History
 from benchmarks.databases import KINDS, Databases
 from benchmarks.report import Table, machine

@@ -12,8 +12,8 @@ import asyncpg
 from sqlalchemy import Select, func, make_url, select, text
 
 from app.clock import SystemClock
-from app.db import batches
-from app.db.batches import Batch
+from app.db import batch_store
+from app.db.batch_store import Batch
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.db.schema import tasks
@@ -142,11 +142,11 @@ async def _insert(database: Database, new: list[Task]) -> None:
 
 
 def _write(connection: Connection, part: Sequence[Task], images: Sequence[Image]) -> None:
-    batches.write(connection, Batch(created=part))
+    batch_store.write(connection, Batch(created=part))
     # An insert writes only what a new task has.
     moved = [task for task in part if task.status is not Status.QUEUED]
     events = [event_of(task) for task in part]
-    batches.write(connection, Batch(changed=moved, images=images, events=events))
+    batch_store.write(connection, Batch(changed=moved, images=images, events=events))
 
 
 async def _settle(url: str) -> None:

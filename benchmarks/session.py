@@ -10,6 +10,7 @@ from benchmarks.databases import KINDS, Databases, EmptyDatabase
 from benchmarks.gateway import start_gateway
 from benchmarks.load import Generator, Outcome, Plan, choose, request
 from benchmarks.processes import Server
+from benchmarks.revision import Revision, checked_out
 
 _NOOP = Plan([request("GET", "/noop")])
 
@@ -23,6 +24,8 @@ class Options:
     seconds: float = 2.0
     connections: int = 128
     generator: str | None = None
+    against: str | None = None
+    """A revision to compare with, as Git names it."""
 
 
 class Session:
@@ -32,10 +35,14 @@ class Session:
         self.options = options
         self.directory = directory
         self.generator: Generator = choose(options.generator)
+        self.revisions: tuple[Revision, ...] = (Revision("now"),)
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
         try:
+            if self.options.against is not None:
+                then = self._exits.enter_context(checked_out(self.options.against, self.directory))
+                self.revisions = (self.revisions[0], then)
             self.databases = self._exits.enter_context(Databases(self.directory))
             self.noop = self.start("benchmarks.noop", ready_path="/noop")
             self.upstream = self.start("benchmarks.upstream")
@@ -52,9 +59,10 @@ class Session:
         server = Server(module, directory=self.fresh_directory(), environment=environment, ready_path=ready_path)
         return self._exits.enter_context(server)
 
-    def gateway(self, database: EmptyDatabase, **settings: str) -> Server:
-        """Make a gateway; to be used as a context manager."""
-        return start_gateway(database, self.fresh_directory(), self.upstream.url, **settings)
+    def gateway(self, database: EmptyDatabase, revision: Revision | None = None, **settings: str) -> Server:
+        """Make a gateway, of this revision unless told otherwise; to be used as a context manager."""
+        root = (revision or self.revisions[0]).root
+        return start_gateway(database, self.fresh_directory(), self.upstream.url, root=root, **settings)
 
     def fresh_directory(self) -> Path:
         """Name a directory that nobody has used."""

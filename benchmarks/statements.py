@@ -4,20 +4,20 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, cast
 
-from app.db import batches, events, idempotency, tasks
-from app.db.batches import Batch
+from app.db import batch_store, event_store, idempotency_store, task_store
+from app.db.batch_store import Batch
 from app.db.engine import Connection, Database
 from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
 from app.domain.models import Model, TaskType
 from app.domain.policy import Policy
 from app.domain.task import Status, TaskFilter
-from app.services.dispatcher import Dispatcher
-from app.services.reconciler import Reconciler
-from app.services.sweep import Sweep
-from app.services.writer import Writer
+from app.tasks.retention import Retention
 from app.upstream.client import UpstreamClient
+from app.upstream.dispatcher import Dispatcher
+from app.upstream.reconciler import Reconciler
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
 from benchmarks.bulk import CLAIMED_BY, IN_FLIGHT, History
 
 _PAGE = 51
@@ -79,18 +79,18 @@ def statements(history: History, database: Database, client: UpstreamClient) -> 
 def _reads(history: History) -> list[Statement]:
     ids = [history.task_id(_SUCCEEDED - 4 * number) for number in range(50)]
     return [
-        Statement("get", lambda c: tasks.get(c, ids[0])),
-        Statement("images_of, 50 tasks", lambda c: tasks.images_of(c, ids)),
-        Statement("events.of_task", lambda c: events.of_task(c, ids[0])),
+        Statement("get", lambda c: task_store.get(c, ids[0])),
+        Statement("images_of, 50 tasks", lambda c: task_store.images_of(c, ids)),
+        Statement("event_store.of_task", lambda c: event_store.of_task(c, ids[0])),
         Statement("lock and save, 50 tasks", lambda c: _lock_and_save(c, ids)),
-        Statement("remove", lambda c: tasks.remove(c, ids[0])),
-        Statement("queue_marks", lambda c: tasks.queue_marks(c, 5_000)),
+        Statement("remove", lambda c: task_store.remove(c, ids[0])),
+        Statement("queue_marks", lambda c: task_store.queue_marks(c, 5_000)),
     ]
 
 
 def _lock_and_save(connection: Connection, ids: list[str]) -> None:
-    locked = tasks.lock(connection, ids)
-    batches.write(connection, Batch(changed=list(locked.values())))
+    locked = task_store.lock(connection, ids)
+    batch_store.write(connection, Batch(changed=list(locked.values())))
 
 
 def _pages(history: History) -> list[Statement]:
@@ -100,7 +100,7 @@ def _pages(history: History) -> list[Statement]:
         shown = TaskFilter(**wanted)
         return Statement(
             f"page, {name}",
-            lambda c: tasks.page(c, project, subject, shown, before_id=before_id, limit=_PAGE),
+            lambda c: task_store.page(c, project, subject, shown, before_id=before_id, limit=_PAGE),
         )
 
     oldest = history.task_id(history.rows - 100)
@@ -130,15 +130,16 @@ def _claims(history: History) -> list[Statement]:
     wanted = [Reservation(key, "0" * 64, "task_x") for key in keys]
     expired = now - LIFETIME
     return [
-        Statement("queued_projects", tasks.queued_projects),
-        Statement("claimable, 16", lambda c: tasks.claimable(c, "default", now=now, limit=16)),
-        Statement("claimed_by", lambda c: tasks.claimed_by(c, CLAIMED_BY, before=now)),
-        Statement("to_poll, 16", lambda c: tasks.to_poll(c, now=now, limit=16)),
-        Statement("overdue, 200", lambda c: tasks.overdue(c, now=now, limit=200)),
+        Statement("queued_projects", task_store.queued_projects),
+        Statement("claimable, 16", lambda c: task_store.claimable(c, "default", now=now, limit=16)),
+        Statement("claimed_by", lambda c: task_store.claimed_by(c, CLAIMED_BY, before=now)),
+        Statement("to_poll, 16", lambda c: task_store.to_poll(c, now=now, limit=16)),
+        Statement("overdue, 200", lambda c: task_store.overdue(c, now=now, limit=200)),
         Statement(
-            "idempotency.reserve, 100 keys", lambda c: idempotency.reserve(c, wanted, now=now, lifetime=LIFETIME)
+            "idempotency_store.reserve, 100 keys",
+            lambda c: idempotency_store.reserve(c, wanted, now=now, lifetime=LIFETIME),
         ),
-        Statement("idempotency.sweep, 200", lambda c: idempotency.sweep(c, before=expired, limit=200)),
+        Statement("idempotency_store.sweep, 200", lambda c: idempotency_store.sweep(c, before=expired, limit=200)),
     ]
 
 
@@ -163,13 +164,14 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
     def reconcile(connection: Connection) -> Reconciler:
         return Reconciler(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
 
+    def retain(connection: Connection) -> Retention:
+        return Retention(database=database, writer=writer(connection), clock=clock, days=0)
+
     return [
         Statement("Dispatcher.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
         Statement("Reconciler.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
         Statement("Reconciler.expire", lambda c: _complete(reconcile(c).expire())),
-        Statement(
-            "Sweep.idempotency_keys", lambda c: _complete(Sweep(writer=writer(c), clock=clock).idempotency_keys())
-        ),
+        Statement("Retention.remove_idempotency_keys", lambda c: _complete(retain(c).remove_idempotency_keys())),
     ]
 
 

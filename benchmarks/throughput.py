@@ -1,8 +1,10 @@
 """Requests per second of each path, in rounds that alternate with rounds of the no-op endpoint."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from benchmarks.databases import EmptyDatabase
 from benchmarks.load import Outcome, Plan, UsedUp
@@ -28,13 +30,34 @@ _COLUMNS = (
     "RSS MiB",
     "failed",
 )
-_WARM_UP_SECONDS = 1.0
+WARM_UP_SECONDS = 1.0
 # Prepared requests that go out once: so many times what the no-op endpoint answers meanwhile.
 _MARGIN = 2.5
 
 
+class Prepared(Protocol):
+    """A path whose database is ready."""
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+
+    @property
+    def database(self) -> EmptyDatabase:
+        """The database that it fills."""
+
+    def plan(self, at_most: int) -> Plan:
+        """Prepare up to so many requests."""
+
+    def settle(self) -> None:
+        """Let the database come to rest."""
+
+    def applied(self) -> int | None:
+        """Count the changes that the database has."""
+
+
 @dataclass(slots=True)
-class _Rounds:
+class Rounds:
     """What the rounds of one path gave; CPU time in seconds per answer."""
 
     ratios: list[float] = field(default_factory=list)
@@ -61,7 +84,7 @@ class _Rounds:
 def measure(session: Session, names: list[str]) -> Table:
     """Measure paths on each database; a row each."""
     table = Table("Throughput", _COLUMNS)
-    noop = _Rounds()
+    noop = Rounds()
     for name in names:
         is_bare = PATHS[name] is NoopPost
         for kind in session.options.databases[:1] if is_bare else session.options.databases:
@@ -78,33 +101,35 @@ def measure(session: Session, names: list[str]) -> Table:
     return table
 
 
-def _alternate(session: Session, path: Path, server: Server, noop: _Rounds, table: Table) -> _Rounds:
+def _alternate(session: Session, path: Path, server: Server, noop: Rounds, table: Table) -> Rounds:
     """Measure in turn the no-op endpoint and the path, so that noise hits both."""
-    rounds = _Rounds()
-    seconds = min(_WARM_UP_SECONDS, session.options.seconds)
+    rounds = Rounds()
+    seconds = min(WARM_UP_SECONDS, session.options.seconds)
     warm = session.load_noop(seconds=seconds)
-    session.load(server.port, _prepare(path, warm.rate * warm.seconds), seconds=seconds)
+    with suppress(UsedUp):
+        session.load(server.port, prepare(path, warm.rate * warm.seconds), seconds=seconds)
     for _ in range(session.options.rounds):
-        yardstick = _run(noop, session.noop, None, session.load_noop)
-        plan = _prepare(path, yardstick.rate * yardstick.seconds)
+        yardstick = run_round(noop, session.noop, None, session.load_noop)
+        plan = prepare(path, yardstick.rate * yardstick.seconds)
         applied = path.applied()
         try:
-            outcome = _run(rounds, server, path.database, partial(session.load, server.port, plan))
+            outcome = run_round(rounds, server, path.database, partial(session.load, server.port, plan))
         except UsedUp:
             table.failures.append(f"{path.title}: {len(plan.requests)} prepared requests were too few")
             continue
         rounds.ratios.append(outcome.rate / yardstick.rate)
-        _check(session, path, outcome, applied, table)
+        check(session, path, outcome, applied, table)
     return rounds
 
 
-def _prepare(path: Path, answers: float) -> Plan:
+def prepare(path: Prepared, answers: float) -> Plan:
+    """Prepare as many requests as a round can take, given how many the no-op endpoint answers."""
     plan = path.plan(round(answers * _MARGIN) + 1)
     path.settle()
     return plan
 
 
-def _run(rounds: _Rounds, server: Server, database: EmptyDatabase | None, load: Callable[[], Outcome]) -> Outcome:
+def run_round(rounds: Rounds, server: Server, database: EmptyDatabase | None, load: Callable[[], Outcome]) -> Outcome:
     """Put load on a server and note what came of it and what it cost."""
     used, database_used = server.usage(), database.server_cpu_seconds() if database else None
     outcome = load()
@@ -118,7 +143,7 @@ def _run(rounds: _Rounds, server: Server, database: EmptyDatabase | None, load: 
     return outcome
 
 
-def _check(session: Session, path: Path, outcome: Outcome, before: int | None, table: Table) -> None:
+def check(session: Session, path: Prepared, outcome: Outcome, before: int | None, table: Table) -> None:
     """Hold what was answered against what the database has: what was under way at the end was not answered any more."""
     after = path.applied()
     if before is None or after is None:

@@ -7,8 +7,7 @@ from sqlalchemy import Connection
 
 from app.db.engine import Database
 from app.db.schema import metadata
-from app.factory import database_url
-from app.settings import load_settings
+from app.settings import database_url, load_settings
 
 
 def _run(connection: Connection) -> None:

@@ -1,41 +1,42 @@
-"""How events become lines, and when they are written."""
+"""How events become lines: what is in them, what is kept out, and what a failure costs."""
 
 import asyncio
 import io
 import json
 import logging
-import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
-from app.logs import LineWriter, bind_request_id, configure_logs, render_colored, render_json, render_line
-from app.redaction import Redactor
+from app.logging import bind_request_id, configure_logs
+
+SECRET = "secret-4711"
+FORMATS = ["json", "console", "terminal"]
 
 
-class Unspeakable:
+class Unprintable:
     def __repr__(self) -> str:
         raise RuntimeError("no words")
 
 
-def fail() -> None:
-    raise ValueError("key secret-4711 is odd")
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @contextmanager
-def told(monkeypatch: pytest.MonkeyPatch, log_format: Any, level: str = "info") -> Iterator[io.StringIO]:
-    """Collect what is told by newly made loggers, and leave everything as it was."""
-    root, file = logging.getLogger(), io.StringIO()
+def logged(log_format: str, *, file: io.StringIO | None = None, secrets: tuple[str, ...] = ()) -> Iterator[io.StringIO]:
+    """Collect the lines of new loggers, and leave everything as it was."""
+    root = logging.getLogger()
+    file = file or (Terminal() if log_format == "terminal" else io.StringIO())
     before = structlog.get_config(), root.handlers, root.level
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", file)
-        configure_logs(log_format, level, ["secret-4711"])
+    with redirect_stderr(file):
+        configure_logs("json" if log_format == "json" else "console", "info", [SECRET, *secrets])
         try:
             yield file
         finally:
@@ -45,137 +46,173 @@ def told(monkeypatch: pytest.MonkeyPatch, log_format: Any, level: str = "info") 
 
 
 @pytest.mark.parametrize("secret", ['with"quote', "with'both\"quotes", "back\\slash", "tab\tinside", "plain-secret"])
-def test_a_secret_is_blotted_out_however_a_renderer_spells_it(secret: str) -> None:
-    redact = Redactor([secret])
-    for render in (render_line, render_json):
-        for reason in (f"key {secret} is odd", repr(ValueError(f"key {secret}"))):
-            assert "***" in redact.clean(render("t", "info", "said", {"reason": reason}))
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_a_secret_is_masked_however_a_renderer_spells_it(secret: str, log_format: str) -> None:
+    with logged(log_format, secrets=(secret,)) as file:
+        for reason in (
+            f"key {secret} is odd",
+            ValueError(f"key {secret}"),
+            [{"key": secret}],
+            f"key {secret}".encode(),
+        ):
+            structlog.get_logger().info("said", reason=reason)
+        logging.getLogger("theirs").warning("of %s and %r", secret, secret)
+    lines = file.getvalue().splitlines()
+    assert len(lines) == 5
+    assert ["***" in line for line in lines] == [True] * 5
+    assert secret not in file.getvalue()
 
 
-def test_a_log_that_cannot_be_written_costs_no_work() -> None:
-    failures: list[BaseException] = []
-
-    def work() -> None:
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_secrets_are_masked_in_tracebacks_and_their_causes(log_format: str) -> None:
+    with logged(log_format) as file:
         try:
-            lines.tell("info", "told from a thread, as transactions on SQLite do", {})
-        except BaseException as error:  # noqa: BLE001 -- it is what is tested
-            failures.append(error)
-
-    with suppress(OSError), Path("/dev/full").open("w", encoding="utf-8") as full:
-        lines = LineWriter(full, render_line, Redactor([]))
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-    assert failures == []
-
-
-@pytest.mark.parametrize("render", [render_line, render_json, render_colored])
-def test_a_value_that_cannot_be_written_costs_its_line_alone(render: Any) -> None:
-    file = io.StringIO()
-    lines = LineWriter(file, render, Redactor([]))
-    for value in (1, Unspeakable(), "half a pair: \ud800", 3):
-        lines.tell("info", "counted", {"value": value})
-    written = file.getvalue().splitlines()
-    assert ["counted" in line for line in written] == [True] * 4
-    assert ["RuntimeError" in line for line in written] == [False, True, False, False]
+            try:
+                fail()
+            except ValueError as cause:
+                raise RuntimeError(f"{SECRET} again") from cause
+        except RuntimeError as error:
+            structlog.get_logger().exception("first")
+            structlog.get_logger().info("second", exc_info=error)
+            logging.getLogger("theirs").exception("third")
+    text = file.getvalue()
+    assert text.count("Traceback (most recent call last)") == 6
+    assert text.count("ValueError: key *** is odd") == 3
+    assert text.count("RuntimeError: *** again") == 3
+    assert SECRET not in text
+    if log_format == "json":
+        assert [json.loads(line)["event"] for line in text.splitlines()] == ["first", "second", "third"]
 
 
-def test_a_value_may_tell_of_itself_while_its_line_is_made() -> None:
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_a_value_that_cannot_be_written_costs_its_line_only(log_format: str) -> None:
+    with logged(log_format) as file:
+        for value in (1, Unprintable(), "half a pair: \ud800", 3):
+            structlog.get_logger().info("counted", value=value)
+        logging.getLogger("theirs").warning("one %d", SECRET)
+        logging.getLogger("theirs").warning("two %r", Unprintable())
+    lines = file.getvalue().splitlines()
+    assert ["counted" in line for line in lines] == [True] * 4 + [False] * 2
+    assert ["RuntimeError" in line for line in lines] == [False, True, False, False, False, False]
+    assert ["line_failed" in line for line in lines] == [False, True, False, False, True, True]
+    assert SECRET not in file.getvalue()
+
+
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_a_value_may_log_while_its_line_is_made(log_format: str) -> None:
     class Talkative:
         def __repr__(self) -> str:
-            lines.tell("warning", "I", {})
+            structlog.get_logger("ours").info("inner")
+            logging.getLogger("theirs").warning("inner")
             return "self"
 
-    file = io.StringIO()
-    lines = LineWriter(file, render_line, Redactor([]))
-    lines.tell("info", "counted", {"value": Talkative()})
-    assert [line.split()[3:] for line in file.getvalue().splitlines()] == [["I"], ["counted", "value=self"]]
+    with logged(log_format) as file:
+        structlog.get_logger("ours").info("outer", value=Talkative())
+        logging.getLogger("theirs").warning("outer %r", Talkative())
+    assert [("inner" in line, "outer" in line) for line in file.getvalue().splitlines()] == [
+        (True, False),
+        (True, False),
+        (False, True),
+    ] * 2
 
 
-def test_no_line_is_lost_to_another_thread_that_writes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = io.StringIO()
-    lines = LineWriter(file, render_line, Redactor([]))
+def test_an_object_may_log_while_a_line_is_written() -> None:
+    """The garbage collector finalizes objects anywhere, in the middle of a write too."""
 
-    def look_at_clock() -> int:
-        lines.flush()
-        return 0
+    class Collecting(io.StringIO):
+        def write(self, text: str) -> int:
+            if "outer" in text:
+                structlog.get_logger("ours").info("inner")
+                logging.getLogger("theirs").warning("inner")
+            return super().write(text)
 
-    monkeypatch.setattr(time, "time_ns", look_at_clock)
-    lines.tell("info", "first", {})
-    assert file.getvalue().split()[-1] == "first"
+    with logged("console", file=Collecting()) as file:
 
+        def log() -> None:
+            structlog.get_logger("ours").info("outer")
+            logging.getLogger("theirs").warning("outer")
 
-def test_lines_of_libraries_take_no_lock_but_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor is there none where the standard library expects one: from Python 3.13 on it would take that itself."""
-    with told(monkeypatch, "console") as file:
-        handler = logging.getLogger().handlers[0]
-        assert handler.lock is not None
-        with handler.lock:
-            thread = threading.Thread(target=logging.getLogger("theirs").warning, args=["told"])
-            thread.start()
-            thread.join(10)
-            assert not thread.is_alive()
-    assert file.getvalue().split()[-1] == "told"
+        thread = threading.Thread(target=log, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert [line.split()[-1] for line in file.getvalue().splitlines()] == ["inner", "inner", "outer"] * 2
 
 
-async def test_lines_are_gathered_until_a_warning_and_stay_in_order() -> None:
-    file = io.StringIO()
-    lines = LineWriter(file, render_line, Redactor([]))
-    lines.tell("info", "first", {})
-    lines.tell("debug", "second", {})
-    assert not file.getvalue()
-    lines.tell("warning", "third", {})
-    assert [line.split()[-1] for line in file.getvalue().splitlines()] == ["first", "second", "third"]
-
-
-async def test_a_line_keeps_the_request_it_was_told_in(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_line_has_the_request_it_was_logged_in() -> None:
     async def serve(name: str) -> None:
         bind_request_id(name)
         structlog.get_logger("ours").info("ours")
         logging.getLogger("theirs").warning("theirs, of %s", name)
+        await asyncio.to_thread(structlog.get_logger("ours").info, "thread")
 
-    with told(monkeypatch, "json") as file:
-        await asyncio.gather(*(asyncio.create_task(serve(name)) for name in ("one", "two")))
+    with logged("json") as file:
+        for name in ("one", "two"):
+            await asyncio.create_task(serve(name))
         structlog.get_logger("ours").warning("outside")
     lines = [json.loads(line) for line in file.getvalue().splitlines()]
-    assert [(line["event"], line.get("request_id")) for line in lines] == [
-        ("ours", "one"),
-        ("theirs, of one", "one"),
-        ("ours", "two"),
-        ("theirs, of two", "two"),
-        ("outside", None),
+    assert [(line["event"], line["level"], line.get("request_id")) for line in lines] == [
+        ("ours", "info", "one"),
+        ("theirs, of one", "warning", "one"),
+        ("thread", "info", "one"),
+        ("ours", "info", "two"),
+        ("theirs, of two", "warning", "two"),
+        ("thread", "info", "two"),
+        ("outside", "warning", None),
     ]
-    assert [line["level"] for line in lines] == ["info", "warning", "info", "warning", "warning"]
 
 
-@pytest.mark.parametrize("log_format", ["json", "console"])
-def test_tracebacks_are_told_whoever_tells_them(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
-    with told(monkeypatch, log_format) as file:
-        try:
-            fail()
-        except ValueError as error:
-            structlog.get_logger("ours").exception("first")
-            structlog.get_logger("ours").info("second", exc_info=error)
-            logging.getLogger("theirs").exception("third")
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_fields_levels_and_times_are_in_each_line(log_format: str) -> None:
+    with logged(log_format) as file:
         structlog.get_logger("ours").bind(part="x").debug("too quiet")
-        structlog.get_logger("ours").bind(part="x").info("fourth", password="hidden", reason="two words")
-    text = file.getvalue()
-    assert text.count("Traceback (most recent call last)") == 3
-    assert text.count("ValueError: key *** is odd") == 3
-    assert "too quiet" not in text
-    assert "hidden" not in text
+        structlog.get_logger("ours").bind(part="x").warning("said", password="hidden", reason="two words", count=3)
+        logging.getLogger("httpx").info("too quiet")
+    (line,) = file.getvalue().splitlines()
+    assert "hidden" not in line
     if log_format == "json":
-        lines = [json.loads(line) for line in text.splitlines()]
-        assert [line["event"] for line in lines] == ["first", "second", "third", "fourth"]
-        assert {"part": "x", "password": "***", "reason": "two words"}.items() <= lines[3].items()
+        parsed: dict[str, Any] = json.loads(line)
+        assert parsed.pop("timestamp").endswith("Z")
+        assert parsed == {
+            "level": "warning",
+            "event": "said",
+            "part": "x",
+            "password": "***",
+            "reason": "two words",
+            "count": 3,
+        }
+    elif log_format == "console":
+        assert (
+            line.split(maxsplit=1)[1] == "[warning ] said             part=x password='***' reason='two words' count=3"
+        )
     else:
-        assert "part=x password='***' reason='two words'" in text.splitlines()[-1]
+        assert "\033[33m" in line
+        assert "'two words'" in line
 
 
-def test_values_that_are_not_json_are_written_as_they_look() -> None:
-    """What is to be blotted out must be found in them."""
-    fields = {"body": b"the key", "where": Path("/tmp"), "several": ["a", 1], "nothing": None}  # noqa: S108 -- a name
-    line = json.loads(render_json("now", "info", "event", fields))
-    assert line["body"] == "b'the key'"
-    assert line["where"] == repr(Path("/tmp"))  # noqa: S108 -- as above
-    assert (line["several"], line["nothing"]) == (["a", 1], None)
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_an_event_is_one_line_without_control_characters(log_format: str) -> None:
+    evil = "first\nsecond\r\x1b[2J\x85\u2028end"
+    with logged(log_format) as file:
+        structlog.get_logger("ours").info("said", value=evil, several=[evil])
+        if log_format != "terminal":
+            logging.getLogger("theirs").warning(evil)
+    lines = file.getvalue().splitlines() if log_format != "json" else file.getvalue().split("\n")[:-1]
+    assert len(lines) == (1 if log_format == "terminal" else 2)
+    assert "\x1b[2J" not in file.getvalue()
+
+
+def test_values_that_are_not_json_are_written_by_their_representation() -> None:
+    where = Path("somewhere")
+    with logged("json") as file:
+        structlog.get_logger("ours").info(
+            "said", body=b"the key", where=where, several=["ä", 1, b"x"], nothing=None, half="\ud800"
+        )
+    line = json.loads(file.getvalue())
+    assert (line["body"], line["where"]) == ("b'the key'", repr(where))
+    assert (line["several"], line["nothing"], line["half"]) == (["ä", 1, "b'x'"], None, "\ud800")
+    assert "ä" in file.getvalue()
+
+
+def fail() -> None:
+    raise ValueError(f"key {SECRET} is odd")

@@ -9,20 +9,21 @@ from typing import Any, TypeVar
 import asyncpg
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
+from app.access import authenticator as access
 from app.clock import SystemClock
-from app.db import keys as key_rows
+from app.db import key_store
 from app.db.engine import Database
-from app.db.migrate import head_revision, migrate, rewind
+from app.db.migrate import MIGRATIONS, head_revision, migrate, rewind
 from app.db.schema import metadata
 from app.domain.image import RETRY_PAUSES
 from app.domain.key import ApiKey
-from app.serve import prepare_database
-from app.services import access
+from app.prepare import prepare_database
 from app.settings import Settings
-from tests.support.databases import PostgresServer
 from tests.support.gateway import run_app
+from tests.support.postgres import PostgresServer
 
 T = TypeVar("T")
 _OLD_TASK = """
@@ -72,6 +73,10 @@ def test_migrations_make_what_the_models_say(bare_database_url: str) -> None:
     assert on(bare_database_url, compare) == []
 
 
+def test_the_newest_revision_is_that_of_the_last_file() -> None:
+    assert head_revision() == ScriptDirectory(str(MIGRATIONS)).get_current_head()
+
+
 def test_up_down_and_up_again(bare_database_url: str) -> None:
     on(bare_database_url, migrate)
     full = tables(bare_database_url)
@@ -112,13 +117,13 @@ def test_images_of_before_get_one_try_each_over_some_time(bare_database_url: str
 
 def test_a_migration_may_take_longer_than_other_statements(postgres: PostgresServer) -> None:
     async def work() -> None:
-        database, other = Database(url, statement_seconds=0.5), await asyncpg.connect(url)
+        database, other = Database(url, statement_seconds=0.2), await asyncpg.connect(url)
         try:
             await migrate(database, "0004")
             async with other.transaction():
                 await other.execute("LOCK TABLE images")
                 waiting = asyncio.create_task(migrate(database))
-                await asyncio.sleep(1)
+                await asyncio.wait([waiting], timeout=0.5)
                 assert not waiting.done()
             await waiting
         finally:
@@ -170,7 +175,7 @@ def test_a_bootstrap_key_made_by_many_at_once_is_made_once(bare_database_url: st
         await migrate(database)
         both = [Database(bare_database_url), Database(bare_database_url), Database(bare_database_url)]
         for one in both:
-            await one.read(key_rows.exist)  # connected now, so that all three begin together
+            await one.read(key_store.exist)  # connected now, so that all three begin together
         await asyncio.gather(*(access.ensure_bootstrap_key(one, SystemClock(), secret) for one in both))
         for one in both:
             await one.aclose()

@@ -1,4 +1,4 @@
-"""The examples for receivers do what docs/webhooks.md says, against a running gateway."""
+"""The examples for receivers do what docs/how-to/receive-webhooks.md says, against a running gateway."""
 
 import base64
 import re
@@ -26,7 +26,7 @@ from tests.support.tasks import NOW, make_task
 from tests.support.vendor import Vendor
 from tests.support.waiting import until
 
-TEXT = (Path(__file__).resolve().parents[1] / "docs" / "webhooks.md").read_text()
+TEXT = (Path(__file__).resolve().parents[1] / "docs" / "how-to" / "receive-webhooks.md").read_text()
 
 
 def blocks(language: str) -> list[str]:

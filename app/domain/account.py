@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from app.domain.policy import Policy
-from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain
+from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain
 from app.domain.verdict import TaskError
 
 _FIRST_PAUSE, _MAX_PAUSE = 1_000, 60_000

@@ -68,7 +68,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DeliveryResponse:
     """What a receiver answered, or why there is no answer (`status` None); `retry_after` in milliseconds."""
 
     status: int | None
@@ -106,7 +106,7 @@ def claim(delivery: Delivery, by: str, now: int) -> Delivery:
 
 
 def settle(
-    delivery: Delivery, answer: Answer, *, by: str, now: int, schedule: Sequence[int], jitter: float
+    delivery: Delivery, answer: DeliveryResponse, *, by: str, now: int, schedule: Sequence[int], jitter: float
 ) -> Delivery:
     """Apply what came of a try. `schedule` has the pauses between tries in ms; `jitter` is a draw from 0 to 1.
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from app.domain.policy import Policy
-from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.task import Status, Task
 from app.domain.verdict import ErrorCode, Report, Succeeded, TaskError, Verdict
 

@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 class Loop:
     """Calls `run_once` until stopped.
 
-    It is called again at once while it says that it did something (> 0), else on a wake-up or after
+    It is called again at once while it returns that it did something (> 0), else on a wake-up or after
     `interval` seconds. While it fails, the pause doubles up to `longest_pause` seconds. The loop counts as stuck when one step takes longer than `stuck_after` seconds.
     """
 

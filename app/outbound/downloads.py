@@ -14,7 +14,8 @@ import httpx
 
 from app.domain.destination import DestinationRules
 from app.outbound.connect import DestinationRefused, GuardedNetwork, Resolve
-from app.outbound.webhooks import problem_with, read_retry_after
+from app.outbound.retry_after import read_retry_after
+from app.outbound.urls import problem_with
 
 _MAX_REDIRECTS = 3
 _MAX_URL_CHARACTERS = 8192

@@ -27,7 +27,7 @@ class WebhookMessage:
 
 
 @dataclass(frozen=True)
-class FeedEvent:
+class BroadcastEvent:
     """One event with the task as it was then. All subscribers share one `frame`."""
 
     id: int
@@ -45,9 +45,9 @@ class FeedEvent:
         return b"id: %d\nevent: %b\ndata: %b\n\n" % (self.id, self.type.encode(), data)
 
 
-def feed_event(event: StoredEvent, task: Task, images: Sequence[Image], base_url: str) -> FeedEvent:
+def broadcast_event(event: StoredEvent, task: Task, images: Sequence[Image], base_url: str) -> BroadcastEvent:
     """Return an event with the task as it was then. Past queue positions are not known."""
-    return FeedEvent(event.id, event.type, state_at(task, images, event.snapshot), concludes(event), base_url)
+    return BroadcastEvent(event.id, event.type, state_at(task, images, event.snapshot), concludes(event), base_url)
 
 
 def webhook_message(delivery: Delivery, task: Task, images: Sequence[Image], base_url: str) -> WebhookMessage:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from app.errors import GatewayError, InvalidRequest
-from app.logs import current_request_id
+from app.logging import current_request_id
 from app.shapes.base import Omitted, unset
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from app.db import quotas as quota_rows
+from app.db import quota_store
 from app.domain.quota import Quota
 from app.errors import GatewayError
 from app.writing.unit_of_work import UnitOfWork
@@ -14,7 +14,7 @@ def charge(unit: UnitOfWork, wanted: Mapping[str, Sequence[Quota]]) -> dict[str,
     A task counts against all of its quotas or against none.
     """
     quotas = {quota.name: quota for of_task in wanted.values() for quota in of_task}
-    before = quota_rows.lock(unit.connection, list(quotas.values()))
+    before = quota_store.lock(unit.connection, list(quotas.values()))
     used = dict(before)
     refused: dict[str, GatewayError] = {}
     for task_id, of_task in wanted.items():
@@ -26,5 +26,5 @@ def charge(unit: UnitOfWork, wanted: Mapping[str, Sequence[Quota]]) -> dict[str,
             used[quota.name] += 1
     changed = {name: count for name, count in used.items() if count != before[name]}
     if changed:
-        quota_rows.save(unit.connection, changed)
+        quota_store.save(unit.connection, changed)
     return refused

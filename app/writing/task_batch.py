@@ -6,9 +6,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from app.db import idempotency as idempotency_rows
-from app.db import tasks as task_rows
-from app.db.callbacks import KEPT_PER_TASK
+from app.db import idempotency_store, task_store
+from app.db.callback_store import KEPT_PER_TASK
 from app.domain.callback import ReceivedCallback
 from app.domain.event import event_of
 from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
@@ -78,7 +77,7 @@ class TaskBatch:
             self._change(locked)
         elif locked:
             self._unit.flush_tasks()
-            task_rows.lock(self._unit.connection, locked)
+            task_store.lock(self._unit.connection, locked)
         if self._runs:
             self._unit.flush_tasks()
         for number, run in self._runs:
@@ -94,7 +93,7 @@ class TaskBatch:
         reservations = [work.reservation for _, work in self._creations if work.reservation is not None]
         held: dict[IdempotencyKey, Reservation] = {}
         if reservations:
-            held = idempotency_rows.reserve(unit.connection, reservations, now=unit.now, lifetime=LIFETIME)
+            held = idempotency_store.reserve(unit.connection, reservations, now=unit.now, lifetime=LIFETIME)
         refused = self._refuse(held)
         for number, work in self._creations:
             task, reservation = work.task, work.reservation
@@ -120,13 +119,13 @@ class TaskBatch:
         refused = charge(self._unit, wanted) if wanted else {}
         freed = [work.reservation.key for work in new if work.reservation and work.task.id in refused]
         if freed:
-            idempotency_rows.release(self._unit.connection, freed)
+            idempotency_store.release(self._unit.connection, freed)
         return refused
 
     def _change(self, also_locked: set[str]) -> None:
         """Let each change decide about its task in the order of arrival; write each task once."""
         # One statement locks all rows of the batch, in the order of their ids.
-        locked = task_rows.lock(self._unit.connection, {change.task_id for _, change in self._changes} | also_locked)
+        locked = task_store.lock(self._unit.connection, {change.task_id for _, change in self._changes} | also_locked)
         tasks: dict[str, Task | None] = dict(locked)
         applied: list[Transition] = []
         kept: list[ReceivedCallback] = []

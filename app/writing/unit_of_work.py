@@ -6,9 +6,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from app.db import batches
-from app.db import callbacks as callback_rows
-from app.db.batches import Batch
+from app.db import batch_store, callback_store
+from app.db.batch_store import Batch
 from app.db.engine import Connection
 from app.domain.callback import ReceivedCallback
 from app.domain.delivery import plan
@@ -70,14 +69,14 @@ class UnitOfWork:
     def write(self, applied: Sequence[Transition]) -> None:
         """Write transitions of tasks that this transaction has locked, at most one for each."""
         if applied:
-            batches.write(self.connection, Batch(changed=[transition.task for transition in applied]))
+            batch_store.write(self.connection, Batch(changed=[transition.task for transition in applied]))
             for transition in applied:
                 self.note(transition)
 
     def flush_tasks(self) -> None:
         """Write the tasks added so far, so that later work of this transaction finds them."""
         if self.created or self.changed:
-            batches.write(self.connection, Batch(created=self.created, changed=self.changed))
+            batch_store.write(self.connection, Batch(created=self.created, changed=self.changed))
             self.created, self.changed = [], []
 
     def flush(self) -> None:
@@ -91,6 +90,6 @@ class UnitOfWork:
             events=self.events,
         )
         if any((batch.created, batch.changed, batch.images, batch.callbacks, batch.events)):
-            batches.write(self.connection, batch)
+            batch_store.write(self.connection, batch)
         for task_id in self.overfull:
-            callback_rows.trim(self.connection, task_id)
+            callback_store.trim(self.connection, task_id)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.api.headers import AnswerHeaders, client_address
+from app.web.headers import ResponseHeaders, client_address
 from tests.support.gateway import LiveGateway
 from tests.support.served import Served
 from tests.support.vendor import success_a
@@ -60,7 +60,7 @@ def test_https_is_insisted_on_where_it_is_spoken(tmp_path: Path) -> None:
 
 def test_what_an_answer_says_itself_stands() -> None:
     stated = [(b"cache-control", b"private, max-age=86400"), (b"content-type", b"image/png")]
-    headers = AnswerHeaders(is_https=False).complete(stated)
+    headers = ResponseHeaders(is_https=False).complete(stated)
     assert headers[:2] == stated
     assert [name for name, _ in headers].count(b"cache-control") == 1
     assert (b"x-content-type-options", b"nosniff") in headers

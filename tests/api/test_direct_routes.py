@@ -6,9 +6,9 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.api import problems
-from app.api.direct_routes import DirectRoutes
 from app.errors import TaskNotFound
+from app.web import problems
+from app.web.direct_routes import DirectRoutes
 
 called: list[str] = []
 router = APIRouter(prefix="/things", dependencies=[Depends(lambda: called.append("framework"))])

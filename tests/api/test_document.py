@@ -9,10 +9,10 @@ import jsonschema_rs
 import pytest
 from pydantic import ValidationError
 
-from app.api.small_bodies import SmallBodies
-from app.api.task_request import TaskRequest
 from app.main import create_app
 from app.settings import Settings
+from app.tasks.requests import TaskRequest
+from app.web.small_bodies import SmallBodies
 from tests.support.keyed import KEY
 from tests.support.served import Served
 

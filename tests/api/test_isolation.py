@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.permissions import TOKEN_ROUTES
+from app.web.permissions import TOKEN_ROUTES
 from tests.support.hooked import HOOKED
 from tests.support.keyed import KEY, V1, bearer, create_key, problem
 from tests.support.served import Served, empty_database, serve

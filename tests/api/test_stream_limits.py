@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from app.events.streams import StreamLimits
 from app.serve import allow_many_connections
-from app.services.streams import StreamLimits
 from tests.support.gateway import GatewayProcess
 from tests.support.served import Served, serve
 from tests.support.streams import EventReader
@@ -72,7 +72,7 @@ def test_a_long_replay_to_a_slow_reader_is_not_cut(start: Start) -> None:
 
 def test_a_reader_that_reads_nothing_is_dropped(start: Start) -> None:
     served = start(StreamLimits(stall_seconds=0.2))
-    streams = served.gateway.factory.streams
+    streams = served.gateway.container.events.streams
     with served.follow(asleep=True) as stream:
         refuse(served, 80)
         until(lambda: streams.count == 0, what="the end of the stream")
@@ -86,7 +86,7 @@ def test_a_client_that_leaves_frees_its_stream(start: Start) -> None:
     with served.follow() as stream, served.follow() as refused:
         assert (stream.status, refused.problem()) == (200, (503, "too_many_streams"))
         assert refused.headers["Retry-After"]
-    until(lambda: served.gateway.factory.streams.count == 0, what="the end of the stream")
+    until(lambda: served.gateway.container.events.streams.count == 0, what="the end of the stream")
     with served.follow() as stream:
         assert stream.status == 200
 
@@ -134,7 +134,7 @@ def test_those_who_wait_are_answered_at_the_end(start: Start, caplog: pytest.Log
     with ThreadPoolExecutor(2) as pool:
         posted = pool.submit(served.client.post, "/v1/tasks", json={"prompt": "x"}, headers={"Prefer": "wait=60"})
         got = pool.submit(served.client.get, f"/v1/tasks/{task['id']}", params={"wait": 60})
-        until(lambda: served.gateway.factory.waiting.count == 2, what="two who wait")
+        until(lambda: served.gateway.container.tasks.waiter.count == 2, what="two who wait")
         served.gateway.begin_to_stop()
         assert (got.result().status_code, got.result().json()["status"]) == (200, "processing")
         assert (posted.result().status_code, posted.result().json()["status"]) == (202, "submitting")

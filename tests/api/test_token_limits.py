@@ -11,16 +11,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api.permissions import QUERY_TOKEN_ROUTES, TOKEN_ROUTES
+from app.access.projects import set_daily_budget
 from app.clock import SystemClock
 from app.db.engine import Database
 from app.domain.browser_token import TOKEN_PREFIX
-from app.services.projects import set_daily_budget
-from tests.support.databases import PostgresServer, create_sqlite
+from app.web.permissions import QUERY_TOKEN_ROUTES, TOKEN_ROUTES
+from tests.support.databases import create_sqlite
 from tests.support.gateway import LiveGateway
 from tests.support.keyed import KEY, V1, bearer, create_key, failed, make, problem, revoke_key, submit
 from tests.support.line import Line
 from tests.support.pictures import encode, noise
+from tests.support.postgres import PostgresServer
 from tests.support.served import Served, serve
 from tests.support.streams import EventReader
 from tests.support.vendor import Vendor
@@ -212,7 +213,7 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
             for url in urls
             for secret in secrets
         ]
-        until(lambda: gateway.factory.waiting.count + other.factory.waiting.count == len(waits))
+        until(lambda: gateway.container.tasks.waiter.count + other.container.tasks.waiter.count == len(waits))
         revoke_key(database_url, short[0])
         for stream in ended:
             last = stream.wait_for_end()[-1]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.api.permissions import TOKEN_ROUTES
 from app.clock import isoformat
 from app.domain.browser_token import TOKEN_PREFIX
+from app.web.permissions import TOKEN_ROUTES
 from tests.support.keyed import KEY, V1, bearer, failed, make, problem, submit
 from tests.support.served import Served
 

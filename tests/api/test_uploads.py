@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from sqlalchemy import update
 
-from app.api.large_bodies import LargeBodies
 from app.db.engine import Database
 from app.db.schema import uploads
 from app.errors import ServiceUnavailable
+from app.web.memory_budget import MemoryBudget
 from tests.api.test_access import problem
 from tests.support.pictures import SECRET, encode, noise, png_chunk, telling
 from tests.support.served import Served, serve
@@ -289,7 +289,7 @@ def test_a_retry_needs_its_uploads_but_a_repeated_request_does_not(served: Serve
 
 
 def test_what_large_bodies_take_is_bounded() -> None:
-    bodies = LargeBodies(most=3_000)
+    bodies = MemoryBudget(most=3_000)
     with bodies.room(10_000) as first, bodies.room(10_000) as second:
         first.take(600)
         with pytest.raises(ServiceUnavailable):

@@ -30,7 +30,7 @@ def gate() -> Iterator[threading.Event]:
 
 
 def waiters(served: Served, count: int) -> None:
-    until(lambda: served.gateway.factory.waiting.count == count or None, what=f"{count} who wait")
+    until(lambda: served.gateway.container.tasks.waiter.count == count or None, what=f"{count} who wait")
 
 
 def look(served: Served, pool: ThreadPoolExecutor, task: dict[str, Any], wait: int = 60) -> "Future[httpx.Response]":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.db import events as event_rows
+from app.db import event_store
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from tests.support.plans import plans_of
@@ -14,7 +14,7 @@ async def test_a_subjects_events_are_found_without_looking_at_those_of_others(tm
 
     def work(connection: Connection) -> list[str]:
         plans = plans_of(connection)
-        event_rows.of_project_after(connection, "default", 1, subject="user-7", limit=10)
+        event_store.of_project_after(connection, "default", 1, subject="user-7", limit=10)
         return plans
 
     (plan,) = await database.read(work)

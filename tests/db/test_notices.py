@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from app.db.batches import CHANNEL
-from app.db.notices import Notices
-from tests.support.databases import PostgresServer
+from app.db.batch_store import CHANNEL
+from app.db.notifier import Notifier
+from tests.support.postgres import PostgresServer
 
 CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -53,7 +53,7 @@ async def other(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]
 
 async def test_notices_arrive_again_after_the_connection_was_cut(url: str, other: asyncpg.Connection) -> None:
     heard = Heard()
-    notices = Notices(url, heard)
+    notices = Notifier(url, heard)
     notices.start()
     try:
         # Each new connection counts as a notice of what may have been missed.
@@ -71,9 +71,9 @@ async def test_notices_arrive_again_after_the_connection_was_cut(url: str, other
 
 async def test_a_server_that_is_away_is_tried_again_until_it_is_there(url: str) -> None:
     heard = Heard()
-    nowhere = Notices("postgresql://nobody@127.0.0.1:9/none", heard)
+    nowhere = Notifier("postgresql://nobody@127.0.0.1:9/none", heard)
     nowhere.start()
-    somewhere = Notices(url, heard)
+    somewhere = Notifier(url, heard)
     somewhere.start()
     await heard.wait(1)
     await nowhere.aclose()

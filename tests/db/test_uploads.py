@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.db import uploads as upload_rows
+from app.db import upload_store
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from tests.support.plans import plans_of
@@ -14,8 +14,8 @@ async def test_sweeping_reads_neither_what_was_emptied_before_nor_what_is_still_
 
     def work(connection: Connection) -> list[str]:
         plans = plans_of(connection)
-        upload_rows.give_up_expired(connection, now=1, limit=1)
-        upload_rows.forget(connection, before=1, limit=1)
+        upload_store.give_up_expired(connection, now=1, limit=1)
+        upload_store.forget(connection, before=1, limit=1)
         return plans
 
     plans = await database.write(work)

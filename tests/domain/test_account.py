@@ -3,7 +3,7 @@
 import pytest
 
 from app.domain.account import Account, AccountState
-from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, TaskError
 from tests.support.tasks import POLICY
 

@@ -3,7 +3,17 @@
 import pytest
 from msgspec.structs import replace
 
-from app.domain.delivery import LEASE, Answer, Delivery, DeliveryState, claim, plan, redeliver, release, settle
+from app.domain.delivery import (
+    LEASE,
+    Delivery,
+    DeliveryResponse,
+    DeliveryState,
+    claim,
+    plan,
+    redeliver,
+    release,
+    settle,
+)
 from app.domain.event import event_of
 from tests.support.tasks import NOW, STATES
 
@@ -17,7 +27,7 @@ def planned() -> Delivery:
     return delivery
 
 
-def tried(delivery: Delivery, answer: Answer, jitter: float = 0.5, now: int = NOW) -> Delivery:
+def tried(delivery: Delivery, answer: DeliveryResponse, jitter: float = 0.5, now: int = NOW) -> Delivery:
     return settle(claim(delivery, "me", now), answer, by="me", now=now, schedule=SCHEDULE, jitter=jitter)
 
 
@@ -45,27 +55,27 @@ def test_a_host_of_any_length_fits() -> None:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_any_2xx_delivers(status: int) -> None:
-    after = tried(planned(), Answer(status))
+    after = tried(planned(), DeliveryResponse(status))
     assert (after.state, after.attempts, after.due_at, after.next_attempt_at) == ("delivered", 1, None, None)
 
 
 @pytest.mark.parametrize("status", [100, 199, 300, 301, 302, 307, 400, 401, 404, 429, 500, 503, None])
 def test_anything_else_is_tried_again_by_the_schedule(status: int | None) -> None:
-    first = tried(planned(), Answer(status))
+    first = tried(planned(), DeliveryResponse(status))
     assert (first.state, first.due_at, first.next_attempt_at, first.claimed_by) == ("pending", NOW + 5_000, NOW + 5_000, None)  # fmt: skip
-    second = tried(first, Answer(status))
+    second = tried(first, DeliveryResponse(status))
     assert second.due_at == NOW + 300_000
-    third = tried(second, Answer(status))
+    third = tried(second, DeliveryResponse(status))
     assert (third.state, third.attempts, third.due_at) == ("failed", 3, None)
 
 
 def test_gone_stops_at_once() -> None:
-    assert tried(planned(), Answer(410)).state is DeliveryState.FAILED
+    assert tried(planned(), DeliveryResponse(410)).state is DeliveryState.FAILED
 
 
 @pytest.mark.parametrize(("jitter", "pause"), [(0.0, 4_000), (0.25, 4_500), (0.5, 5_000), (1.0, 6_000)])
 def test_jitter_is_a_fifth_either_way(jitter: float, pause: int) -> None:
-    assert tried(planned(), Answer(500), jitter).due_at == NOW + pause
+    assert tried(planned(), DeliveryResponse(500), jitter).due_at == NOW + pause
 
 
 @pytest.mark.parametrize(
@@ -73,7 +83,7 @@ def test_jitter_is_a_fifth_either_way(jitter: float, pause: int) -> None:
     [(None, 5_000), (0, 5_000), (1_000, 5_000), (60_000, 60_000), (DAY, DAY), (100 * DAY, DAY)],
 )
 def test_retry_after_can_only_lengthen_a_pause_and_by_a_day_at_most(asked: int | None, pause: int) -> None:
-    assert tried(planned(), Answer(503, retry_after=asked)).due_at == NOW + pause
+    assert tried(planned(), DeliveryResponse(503, retry_after=asked)).due_at == NOW + pause
 
 
 def test_a_claim_is_a_lease() -> None:
@@ -86,11 +96,11 @@ def test_a_claim_is_a_lease() -> None:
 
 def test_who_lost_its_lease_can_only_tell_that_it_arrived() -> None:
     held = claim(planned(), "other", NOW)
-    late = settle(held, Answer(500), by="me", now=NOW, schedule=SCHEDULE, jitter=0.5)
+    late = settle(held, DeliveryResponse(500), by="me", now=NOW, schedule=SCHEDULE, jitter=0.5)
     assert late == replace(held, attempts=1)
-    gone = settle(held, Answer(410), by="me", now=NOW, schedule=SCHEDULE, jitter=0.5)
+    gone = settle(held, DeliveryResponse(410), by="me", now=NOW, schedule=SCHEDULE, jitter=0.5)
     assert gone.state is DeliveryState.PENDING
-    arrived = settle(held, Answer(200), by="me", now=NOW, schedule=SCHEDULE, jitter=0.5)
+    arrived = settle(held, DeliveryResponse(200), by="me", now=NOW, schedule=SCHEDULE, jitter=0.5)
     assert arrived.state is DeliveryState.DELIVERED
 
 
@@ -98,18 +108,18 @@ def test_who_lost_its_lease_can_only_tell_that_it_arrived() -> None:
 def test_a_redelivery_begins_anew_under_the_same_id(statuses: list[int]) -> None:
     delivery = planned()
     for status in statuses:
-        delivery = tried(delivery, Answer(status))
+        delivery = tried(delivery, DeliveryResponse(status))
     again = redeliver(delivery, NOW + 9)
     assert (again.id, again.state, again.tries) == (delivery.id, "pending", 0)
     assert again.due_at == again.next_attempt_at == NOW + 9
     assert again.attempts == len(statuses)
-    assert tried(again, Answer(500)).due_at == NOW + 5_000
+    assert tried(again, DeliveryResponse(500)).due_at == NOW + 5_000
 
 
 def test_a_redelivery_does_not_send_twice_at_the_same_time() -> None:
-    second = tried(planned(), Answer(500))
+    second = tried(planned(), DeliveryResponse(500))
     held = claim(second, "me", NOW)
     again = redeliver(held, NOW + 9)
     assert again == replace(held, tries=0)
-    failed = settle(again, Answer(500), by="me", now=NOW + 10, schedule=SCHEDULE, jitter=0.5)
+    failed = settle(again, DeliveryResponse(500), by="me", now=NOW + 10, schedule=SCHEDULE, jitter=0.5)
     assert failed.due_at == NOW + 10 + 5_000

@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.logs import configure_logs
+from app.logging import configure_logs
 from tests.fuzz.campaign import ALL_PHASES, CALLERS, SETTINGS, run
 from tests.support.served import serve
 from tests.support.vendor import envelope

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from app.api.refusals import refuse
 from app.server.limits import ConnectionLimits
 from app.server.protocol import LimitedProtocol
 from app.server.server import Server
+from app.web.refusals import refuse
 
 SMUGGLED = b"GET /echo HTTP/1.1\r\nHost: a\r\nX-Request-ID: smuggled\r\n\r\n"
 OFFERS = [

@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from app.api.document import for_open_service
 from app.main import create_app
 from app.settings import Settings
+from app.web.openapi import for_open_service
 
 HERE = Path(__file__).parent
 LINTERS = (

@@ -14,10 +14,11 @@ from typing import Self
 import pytest
 import trustme
 
-from app.domain.delivery import Answer
+from app.domain.delivery import DeliveryResponse
 from app.domain.destination import DestinationRules
 from app.outbound.connect import look_up
-from app.outbound.webhooks import WebhookClient, problem_with
+from app.outbound.urls import problem_with
+from app.webhooks.client import WebhookClient
 from tests.support.receiver import Receiver, Said
 
 LOOPBACK = DestinationRules([ip_network("127.0.0.0/8")])
@@ -42,8 +43,8 @@ def post(
     resolve: Names | None = None,
     timeout: float = 10,
     times: int = 1,
-) -> list[Answer]:
-    async def work() -> list[Answer]:
+) -> list[DeliveryResponse]:
+    async def work() -> list[DeliveryResponse]:
         client = WebhookClient(rules, resolve=resolve, timeout=timeout)
         answers = [await client.post(url, b'{"a":1}', {"webhook-id": "whd_1"}) for _ in range(times)]
         await client.aclose()
@@ -55,7 +56,7 @@ def post(
 def test_what_is_sent_and_what_is_answered(receiver: Receiver) -> None:
     receiver.script(Said(202, b"thanks"))
     (answer,) = post(f"{receiver.url}?a=%20b&c=ü#part")
-    assert answer == Answer(202, None, b"thanks")
+    assert answer == DeliveryResponse(202, None, b"thanks")
     (arrived,) = receiver.arrived
     assert arrived.path == "/hook?a=%20b&c=%C3%BC"
     assert arrived.body == b'{"a":1}'
@@ -82,7 +83,7 @@ def test_a_receiver_that_does_not_answer_is_given_up(receiver: Receiver) -> None
     receiver.on_post = lambda _: Said(gate=gate)
     (answer,) = post(receiver.url, timeout=0.3)
     gate.set()
-    assert answer == Answer(None, "No answer within 0.3 s.")
+    assert answer == DeliveryResponse(None, "No answer within 0.3 s.")
 
 
 def test_a_body_without_end_is_read_no_further_than_its_beginning(receiver: Receiver) -> None:
@@ -243,20 +244,15 @@ def test_over_tls_the_certificate_must_be_the_names(
     assert trusted or "certificate verify failed" in (answer.error or "")
 
 
-def test_look_ups_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_look_ups_do_not_wait_for_each_other() -> None:
     gate = threading.Event()
-    real = socket.getaddrinfo
 
-    def slow(host: str, *args: object, **kwargs: object) -> object:
-        if host == "dead.example":
-            gate.wait(20)
-            raise OSError("no answer")
-        return real(host, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    def no_answer(*_: object, **__: object) -> list[object]:
+        gate.wait(20)
+        raise OSError("no answer")
 
     async def work() -> list[str]:
-        dead = [asyncio.ensure_future(look_up("dead.example", 80)) for _ in range(100)]
+        dead = [asyncio.ensure_future(look_up("dead.example", 80, getaddrinfo=no_answer)) for _ in range(100)]
         found = await look_up("127.0.0.1", 80)
         for one in dead:
             one.cancel()

@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.logs import bind_request_id, current_request_id
+from app.logging import bind_request_id, current_request_id
 from app.server.limits import ConnectionLimits
 from tests.server.application import PIECES, Application
 from tests.support.bare import BareServer
@@ -167,7 +167,7 @@ def test_a_client_that_reads_nothing_of_its_answer_is_dropped() -> None:
 def test_a_client_that_leaves_ends_all_its_requests(served: Served) -> None:
     task = served.client.submit()
     path = f"/v1/tasks/{task['id']}".encode()
-    waiting, streams = served.gateway.factory.waiting, served.gateway.factory.streams
+    waiting, streams = served.gateway.container.tasks.waiter, served.gateway.container.events.streams
     with closing(Line(served.gateway.settings.port)) as line, closing(Line(served.gateway.settings.port)) as other:
         for one, query in ((line, b"?wait=60"), (other, b"/events")):
             one.send(b"GET " + path + query + b" HTTP/1.1\r\n" + HOST + b"\r\n")

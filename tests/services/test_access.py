@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
+from app.access.authenticator import Authenticator, create_key
+from app.access.keyring import Keyring
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.domain.browser_token import BrowserTokens
-from app.services.access import Access, create_key
-from app.services.keyring import Keyring
-from app.services.writer import Writer
 from app.settings import Settings
+from app.writing.writer import Writer
 from tests.support.clocks import HandClock
 
 
@@ -20,7 +20,7 @@ async def test_one_request_looks_for_all_that_come_in_the_same_moment(tmp_path: 
     database, clock = Database(f"sqlite:///{tmp_path / 'test.db'}"), HandClock()
     await migrate(database)
     writer = Writer(database, clock, lambda _: None)
-    access = Access(
+    access = Authenticator(
         database=database,
         clock=clock,
         settings=Settings(data_dir=tmp_path),

@@ -15,11 +15,8 @@ import pytest
 from sqlalchemy import update
 
 from app.clock import SystemClock
-from app.db import batches
-from app.db import events as event_rows
-from app.db import images as image_rows
-from app.db import tasks as task_rows
-from app.db.batches import Batch
+from app.db import batch_store, event_store, image_store, task_store
+from app.db.batch_store import Batch
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.db.schema import blobs as blob_table
@@ -30,20 +27,20 @@ from app.domain.event import event_of
 from app.domain.image import Image, ImageState, new_images
 from app.domain.task import Status
 from app.errors import ImagePending, ServiceUnavailable
-from app.imaging.workshop import Workshop
+from app.images.archiver import Archiver
+from app.images.blobs import Blobs
+from app.images.fetcher import ImageFetcher
+from app.images.files import ImageFiles
+from app.images.service import ImageService
+from app.imaging.executor import ImageExecutor
 from app.outbound.downloads import Downloads
-from app.services.archiver import Archiver
-from app.services.blobs import Blobs
-from app.services.files import Files
-from app.services.image_fetcher import ImageFetcher
-from app.services.images import Images
-from app.services.retention import Retention
-from app.services.writer import Writer
 from app.storage.spool import Spool
-from app.storage.store import open_store
+from app.storage.store import ImageStore, open_store
+from app.tasks.retention import Retention
 from app.writing.removal import remove_tasks
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
 from tests.support.buckets import run_buckets
 from tests.support.drawn import drawn
 from tests.support.source import Send, Source, reply
@@ -64,6 +61,7 @@ class Process:
 
     database: Database
     writer: Writer
+    image_store: ImageStore
     blobs: Blobs
     archive: Archiver
     spool: Path
@@ -76,7 +74,7 @@ class Process:
     async def images(self) -> list[Image]:
 
         def work(connection: Connection) -> list[Image]:
-            whole = [image_rows.get(connection, image.id) for image in task_rows.images_of(connection, [TASK])[TASK]]
+            whole = [image_store.get(connection, image.id) for image in task_store.images_of(connection, [TASK])[TASK]]
             return [image for image in whole if image is not None]
 
         return await self.database.read(work)
@@ -91,7 +89,7 @@ class Process:
 
     async def told(self) -> int:
         """How often it was told that the images are settled."""
-        found = await self.database.read(lambda connection: event_rows.of_task(connection, TASK))
+        found = await self.database.read(lambda connection: event_store.of_task(connection, TASK))
         return [event["type"] for event in found].count("task.images_settled")
 
 
@@ -103,16 +101,17 @@ async def process(
     await migrate(database)
     writer = Writer(database, clock, lambda _: None, keeps_images=is_on)
     writer.start()
-    blobs = Blobs(database=database, writer=writer, store=open_store(storage_url, directory), clock=clock)
+    image_store = open_store(storage_url, directory)
+    blobs = Blobs(database=database, writer=writer, store=image_store, clock=clock)
     downloads = Downloads(DestinationRules([ipaddress.ip_network("127.0.0.0/8")]))
-    workshop = Workshop()
+    executor = ImageExecutor()
     archive = Archiver(
         database=database,
         writer=writer,
         fetcher=ImageFetcher(
             blobs=blobs,
             downloads=downloads,
-            workshop=workshop,
+            executor=executor,
             spool=Spool(directory / "tmp"),
             is_on=is_on,
             max_bytes=1_000_000,
@@ -121,11 +120,11 @@ async def process(
         wake_up=WakeUp(),
     )
     try:
-        yield Process(database, writer, blobs, archive, directory / "tmp", directory / "images")
+        yield Process(database, writer, image_store, blobs, archive, directory / "tmp", directory / "images")
     finally:
         await writer.aclose()
         await downloads.aclose()
-        workshop.close()
+        executor.close()
         await database.aclose()
 
 
@@ -135,8 +134,8 @@ async def succeed(one: Process, *urls: str) -> list[str]:
     made = new_images(TASK, urls, is_kept=True, now=0)
 
     def write(unit: UnitOfWork) -> None:
-        batches.write(unit.connection, Batch(created=[make_task(id=TASK)]))
-        batches.write(unit.connection, Batch(changed=[task], images=made))
+        batch_store.write(unit.connection, Batch(created=[make_task(id=TASK)]))
+        batch_store.write(unit.connection, Batch(changed=[task], images=made))
         unit.events.append(event_of(task, images_follow=True))
 
     await one.writer.run(write)
@@ -177,8 +176,10 @@ async def test_copies_go_to_a_bucket_and_come_back_from_it(
             (image_id,) = await succeed(one, source.on("/a.png", reply(content)))
             await one.run()
             source.close()
-            file = await Images(database=one.database, archiver=one.archive, clock=SystemClock()).find(image_id)
-            files = Files(blobs=one.blobs, workshop=Workshop(), spool=Spool(one.spool))
+            file = await ImageService(
+                database=one.database, archiver=one.archive, store=one.image_store, clock=SystemClock()
+            ).find(image_id)
+            files = ImageFiles(store=one.image_store, executor=ImageExecutor(), spool=Spool(one.spool))
             assert b"".join([chunk async for chunk in await files.open(file, 0, file.bytes)]) == content
             assert b"".join([chunk async for chunk in await files.open(file, 10, 20)]) == content[10:20]
             small = await files.thumbnail(file, 256)
@@ -205,13 +206,13 @@ async def test_a_store_that_is_away_uses_up_no_try(database_url: str, source: So
             assert image.next_try_at is not None
             assert image.next_try_at > SystemClock().now() + 20_000
             await one.make_due()
-        assert not one.blobs.is_reachable
+        assert not one.image_store.is_reachable
         one.store.unlink()
         one.store.mkdir()
         await one.run()
         (image,) = await one.images()
         assert image.state is ImageState.STORED
-        assert one.blobs.is_reachable
+        assert one.image_store.is_reachable
 
 
 async def test_what_is_broken_off_goes_back_at_once(database_url: str, source: Source, tmp_path: Path) -> None:
@@ -261,7 +262,7 @@ async def test_a_picture_that_another_process_fetches_is_waited_for(source: Sour
         (image_id,) = await succeed(one, source.on("/a.png", gated))
         fetching = asyncio.gather(*(one.archive.fetch(image) for image in await one.archive.claim(1)))
         await asyncio.to_thread(asked.wait, 15)
-        images = Images(database=two.database, archiver=two.archive, clock=SystemClock())
+        images = ImageService(database=two.database, archiver=two.archive, store=two.image_store, clock=SystemClock())
         finding = asyncio.create_task(images.find(image_id))
         await asyncio.sleep(0)
         gate.set()
@@ -277,9 +278,9 @@ async def test_a_task_that_is_deleted_while_its_picture_is_fetched_leaves_nothin
     async with process(database_url, tmp_path) as one:
         await succeed(one, source.on("/a.png", reply(drawn())))
         (claimed,) = await one.archive.claim(1)
-        await one.database.write(lambda connection: task_rows.remove(connection, [TASK]))
+        await one.database.write(lambda connection: task_store.remove(connection, [TASK]))
         await one.archive.fetch(claimed)
-        assert await one.database.read(partial(image_rows.get, image_id=claimed.id)) is None
+        assert await one.database.read(partial(image_store.get, image_id=claimed.id)) is None
 
 
 async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
@@ -299,16 +300,16 @@ async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
         }
 
         def write(unit: UnitOfWork) -> None:
-            batches.write(unit.connection, Batch(created=list(others.values())))
+            batch_store.write(unit.connection, Batch(created=list(others.values())))
             ended = [task for name, task in others.items() if name != "queued"]
-            batches.write(unit.connection, Batch(changed=ended))
+            batch_store.write(unit.connection, Batch(changed=ended))
 
         await one.writer.run(write)
         retention = Retention(database=one.database, writer=one.writer, clock=SystemClock(), days=2)
 
         async def left() -> set[str]:
             return await one.database.read(
-                lambda connection: set(task_rows.get_all(connection, [TASK, *(task.id for task in others.values())]))
+                lambda connection: set(task_store.get_all(connection, [TASK, *(task.id for task in others.values())]))
             )
 
         assert await retention.remove_old() == 0
@@ -319,7 +320,7 @@ async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
         assert image.state is ImageState.STORED
         await retention.remove_old()
         assert TASK not in await left()
-        assert await one.database.read(partial(image_rows.get, image_id=image.id)) is None
+        assert await one.database.read(partial(image_store.get, image_id=image.id)) is None
         await one.database.write(lambda connection: connection.execute(update(task_table).values(ask_at=None)))
         await retention.remove_old()
         assert await left() == {others[name].id for name in ("young", "queued")}
@@ -335,7 +336,7 @@ async def test_those_who_wait_for_a_picture_are_let_go_when_the_service_stops(so
 
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         (image_id,) = await succeed(one, source.on("/a.png", gated))
-        images = Images(database=one.database, archiver=one.archive, clock=SystemClock())
+        images = ImageService(database=one.database, archiver=one.archive, store=one.image_store, clock=SystemClock())
         finding = asyncio.create_task(images.find(image_id))
         await asyncio.to_thread(asked.wait, 15)
         images.stop()
@@ -359,7 +360,7 @@ async def test_a_picture_that_nobody_waits_for_any_more_is_fetched_all_the_same(
 
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         (image_id,) = await succeed(one, source.on("/a.png", gated))
-        images = Images(database=one.database, archiver=one.archive, clock=SystemClock())
+        images = ImageService(database=one.database, archiver=one.archive, store=one.image_store, clock=SystemClock())
         leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         finding = asyncio.create_task(images.find(image_id, leaving))
         await asyncio.to_thread(asked.wait, 15)

@@ -12,25 +12,23 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-from app.db import batches
-from app.db import blobs as blob_rows
-from app.db import images as image_rows
-from app.db.batches import Batch
+from app.db import batch_store, blob_store, image_store
+from app.db.batch_store import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import blobs as blob_table
 from app.domain.blob import keys_of, original_key
 from app.domain.image import Stored, new_images, store
 from app.domain.task import Status, Task
+from app.images.blobs import RESERVED, BlobGoing, Blobs, refer
+from app.images.orphans import Orphans
 from app.imaging.inspect import Picture
-from app.services.blobs import RESERVED, BlobGoing, Blobs, refer
-from app.services.orphans import Orphans
-from app.services.writer import Writer
 from app.storage.store import ImageStore, open_store
 from app.writing.removal import remove_tasks
 from app.writing.unit_of_work import UnitOfWork
+from app.writing.writer import Writer
 from tests.support.clock import HandClock
-from tests.support.databases import PostgresServer
+from tests.support.postgres import PostgresServer
 from tests.support.tasks import make_task
 
 CONTENT = b"not really a picture"
@@ -69,8 +67,8 @@ class Shelf:
     def _show(self, unit: UnitOfWork, task: Task) -> None:
         assert refer(unit, HASH)
         (image,) = new_images(task.id, ("https://x.example/1",), is_kept=True, now=unit.now)
-        batches.write(unit.connection, Batch(created=[task], images=[image]))
-        image_rows.save(unit.connection, [store(image, Stored(HASH, "image/png", len(CONTENT), 3, 2))])
+        batch_store.write(unit.connection, Batch(created=[task], images=[image]))
+        image_store.save(unit.connection, [store(image, Stored(HASH, "image/png", len(CONTENT), 3, 2))])
 
     async def forget(self, task_id: str) -> None:
         await self.writer.run(lambda unit: remove_tasks(unit, [task_id]))
@@ -123,7 +121,7 @@ async def test_a_file_stays_as_long_as_anything_refers_to_it(s: Shelf) -> None:
     assert await s.blobs.collect() == 1
     assert s.path.exists()
     for key in keys_of(HASH):
-        await s.store.put_bytes(key, CONTENT)
+        await s.store.put(key, CONTENT)
     await s.forget(second)
     assert await s.blobs.collect() == 1
     assert not any((s.directory / "images" / key).exists() for key in keys_of(HASH))
@@ -161,7 +159,7 @@ async def test_a_file_that_is_being_deleted_can_not_be_kept_until_it_is_gone(s: 
     s.clock.advance(RESERVED + 1)
     # A process marks it and dies.
     until = s.clock.now() + 1000
-    await s.writer.run(lambda unit: blob_rows.take_unreferenced(unit.connection, now=unit.now, until=until, limit=9))
+    await s.writer.run(lambda unit: blob_store.take_unreferenced(unit.connection, now=unit.now, until=until, limit=9))
     assert await s.rows() == [(True, True)]
     for _ in range(2):
         with pytest.raises(BlobGoing) as caught:
@@ -221,7 +219,7 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
     await s.show()
     strays = [hashlib.sha256(bytes([n])).hexdigest() for n in range(3)]
     for hash_ in strays:
-        await s.store.put_bytes(original_key(hash_), b"x")
+        await s.store.put(original_key(hash_), b"x")
     old = s.clock.now() / 1000 - 7200
     for hash_ in strays[:2]:
         os.utime(s.directory / "images" / original_key(hash_), (old, old))
@@ -229,7 +227,7 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
     stranger = s.directory / "images" / strays[0][:2] / "readme.txt"
     stranger.write_text("not ours")
     os.utime(stranger, (old, old))
-    search = Orphans(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    search = Orphans(database=s.database, writer=s.writer, store=s.store, clock=s.clock)
     found = [await search.adopt() for _ in range(260)]
     assert sum(found) == 2
     assert await s.blobs.collect() == 2
@@ -239,16 +237,16 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
 
 async def test_files_in_a_store_of_another_service_are_left_alone(s: Shelf) -> None:
     s.clock.to_now()
-    await s.store.put_bytes("owner", b"somebody else")
-    await s.store.put_bytes(original_key(HASH), CONTENT)
+    await s.store.put("owner", b"somebody else")
+    await s.store.put(original_key(HASH), CONTENT)
     os.utime(s.path, (0, 0))
-    search = Orphans(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    search = Orphans(database=s.database, writer=s.writer, store=s.store, clock=s.clock)
     assert [await search.adopt() for _ in range(3)] == [0, 0, 0]
     assert await s.rows() == []
 
 
 async def test_a_store_that_works_again_is_noticed(s: Shelf) -> None:
-    s.blobs.is_reachable = False
+    s.store.is_reachable = False
     assert await s.blobs.collect() == 0
     assert s.blobs.is_reachable
 

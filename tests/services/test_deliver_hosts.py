@@ -9,18 +9,18 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from app.db import batches
-from app.db.batches import Batch
+from app.db import batch_store
+from app.db.batch_store import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.domain.delivery import LEASE, Delivery, plan
 from app.domain.destination import DestinationRules
 from app.domain.event import event_of
-from app.outbound.webhooks import WebhookClient
-from app.services.webhook_secrets import WebhookSecrets
-from app.services.webhook_sender import WebhookSender
-from app.services.writer import Writer
+from app.webhooks.client import WebhookClient
+from app.webhooks.secrets import WebhookSecrets
+from app.webhooks.sender import WebhookSender
 from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
 from tests.support.tasks import NOW, STATES
 
 
@@ -44,7 +44,7 @@ class Stage:
         template = plan(event)
         assert template is not None
         new = [replace(template, id=f"whd_{uuid4().hex}", host=host, due_at=NOW + after) for host, after in wanted]
-        await self.writer.run(lambda unit: batches.write(unit.connection, Batch(deliveries=new)))
+        await self.writer.run(lambda unit: batch_store.write(unit.connection, Batch(deliveries=new)))
 
     async def hosts(self, limit: int) -> list[str]:
         return [delivery.host for delivery in await self.claim(limit)]

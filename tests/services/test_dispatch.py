@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
+from app.access.authenticator import create_key
 from app.clock import SystemClock
 from app.db.engine import Database
-from app.db.events import of_task
-from app.factory import database_url
-from app.services.access import create_key
+from app.db.event_store import of_task
+from app.settings import database_url
 from tests.services.conftest import Start
-from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway
+from tests.support.postgres import PostgresServer
 from tests.support.vendor import Reply, Submit, Vendor, accepted, envelope, success_a
 from tests.support.waiting import until
 

@@ -7,15 +7,17 @@ import pytest
 from sqlalchemy import text
 
 from app.db.engine import Database
+from app.domain.caller import Caller
 from app.domain.models import Model
-from app.domain.submission import SubmitOutcome, TryAgain
+from app.domain.submission import Submission
+from app.domain.submit_outcome import SubmitOutcome, TryAgain
 from app.domain.task import Status
 from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
-from app.services.dispatcher import Dispatcher
-from app.services.rate_limit import submit_rate_limit
-from app.services.tasks import Caller, Submission, Tasks
-from app.services.writer import Writer
+from app.tasks.service import TaskService
+from app.upstream.dispatcher import Dispatcher
+from app.upstream.rate_limit import submit_rate_limit
 from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
 from tests.support.clocks import HandClock
 from tests.support.databases import create_sqlite
 from tests.support.tasks import POLICY
@@ -43,7 +45,7 @@ async def test_the_late_end_of_an_attempt_does_not_free_the_next(sqlite_url: str
     database, clock, wake_up = Database(sqlite_url), HandClock(), WakeUp()
     writer = Writer(database, clock, lambda _: None)
     writer.start()
-    tasks = Tasks(database=database, writer=writer, clock=clock, policy=POLICY)
+    tasks = TaskService(database=database, writer=writer, clock=clock, policy=POLICY)
     rate_limit = submit_rate_limit(2, window=1_000, longest_call=1_000)
     await database.write(lambda connection: rate_limit.prepare(connection, clock.now()))
     dispatcher = Dispatcher(

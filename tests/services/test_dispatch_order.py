@@ -8,15 +8,17 @@ import pytest
 
 from app.clock import SystemClock
 from app.db.engine import Database
+from app.domain.caller import Caller
 from app.domain.models import Model
-from app.domain.submission import AccountRefused, SubmitOutcome
+from app.domain.submission import Submission
+from app.domain.submit_outcome import AccountRefused, SubmitOutcome
 from app.domain.task import Status
 from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
-from app.services.dispatcher import Dispatcher
-from app.services.tasks import Caller, Submission, Tasks
-from app.services.writer import Writer
+from app.tasks.service import TaskService
+from app.upstream.dispatcher import Dispatcher
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
 from tests.support.databases import create_sqlite
 from tests.support.tasks import POLICY
 
@@ -46,7 +48,7 @@ def sqlite_url(tmp_path: Path) -> str:
 async def test_a_task_that_is_queued_again_is_not_claimed_before_the_account_is_held(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     writer = Writer(database, CLOCK, lambda _: None)
-    tasks = Tasks(database=database, writer=writer, clock=CLOCK, policy=POLICY)
+    tasks = TaskService(database=database, writer=writer, clock=CLOCK, policy=POLICY)
     dispatch = Dispatcher(
         database=database,
         writer=writer,

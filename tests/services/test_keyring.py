@@ -10,14 +10,14 @@ import asyncpg
 import pytest
 from sqlalchemy import Engine, event
 
-from app.db import facts
+from app.access.authenticator import create_key, list_keys, revoke_key
+from app.access.keyring import UNKNOWN_REMEMBERED, Keyring
+from app.db import cluster_state
 from app.db.engine import Database
 from app.db.schema import api_keys
 from app.domain.key import ApiKey
 from app.errors import GatewayError, ServiceUnavailable
-from app.services.access import create_key, list_keys, revoke_key
-from app.services.keyring import UNKNOWN_REMEMBERED, Keyring
-from app.services.writer import Writer
+from app.writing.writer import Writer
 from tests.support.clocks import Hand, HandClock
 
 NOON = HandClock.time
@@ -79,7 +79,7 @@ async def parts(database_url: str) -> AsyncIterator[Parts]:
 async def test_a_key_is_read_once_for_many_requests(parts: Parts) -> None:
     key, secret = await parts.create()
     found = await asyncio.gather(*(parts.keyring.by_secret(secret) for _ in range(50)))
-    assert {grant.key.id for grant in found if grant} == {key.id}
+    assert {credential.key.id for credential in found if credential} == {key.id}
     assert len(parts.reads) == 1
     by_id = await parts.keyring.by_id(key.id)
     assert by_id is found[0]
@@ -125,11 +125,11 @@ async def test_a_database_that_is_away_fails_all_who_wait() -> None:
 
 async def test_a_look_ends_what_is_open_with_one_read_for_all(parts: Parts) -> None:
     key, secret = await parts.create()
-    grant = await parts.keyring.by_secret(secret)
-    assert grant is not None
+    credential = await parts.keyring.by_secret(secret)
+    assert credential is not None
     ended: list[GatewayError] = []
     twin: list[GatewayError] = []
-    with grant.until_over(ended.append), grant.until_over(twin.append):
+    with credential.until_over(ended.append), credential.until_over(twin.append):
         parts.reads.clear()
         await parts.keyring.look()
         assert (len(parts.reads), ended) == (1, [])
@@ -137,7 +137,7 @@ async def test_a_look_ends_what_is_open_with_one_read_for_all(parts: Parts) -> N
         await parts.keyring.look()
         assert [why.code for why in (*ended, *twin)] == ["unauthorized"] * 2
         late: list[GatewayError] = []
-        with grant.until_over(late.append):
+        with credential.until_over(late.append):
             assert len(late) == 1  # at once
         await parts.keyring.look()
     assert len(ended) == 1
@@ -146,11 +146,11 @@ async def test_a_look_ends_what_is_open_with_one_read_for_all(parts: Parts) -> N
 
 async def test_a_key_whose_row_is_gone_is_as_good_as_revoked(parts: Parts) -> None:
     _, secret = await parts.create()
-    grant = await parts.keyring.by_secret(secret)
+    credential = await parts.keyring.by_secret(secret)
     await parts.database.write(lambda connection: connection.execute(api_keys.delete()))
     await parts.keyring.look()
-    assert grant is not None
-    assert grant.is_over
+    assert credential is not None
+    assert credential.is_over
 
 
 async def test_keys_that_nobody_uses_are_dropped_and_not_read(parts: Parts) -> None:
@@ -201,16 +201,16 @@ async def test_two_replicas_note_a_use_once(parts: Parts) -> None:
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_a_writer_that_waits_keeps_no_revoked_key_alive(parts: Parts) -> None:
     key, secret = await parts.create()
-    grant = await parts.keyring.by_secret(secret)
-    assert grant is not None
+    credential = await parts.keyring.by_secret(secret)
+    assert credential is not None
     ended: list[GatewayError] = []
     other = await asyncpg.connect(parts.url)
     lock = other.transaction()
     await lock.start()
     await other.execute("LOCK TABLE facts")
-    writing = asyncio.create_task(parts.writer.run(lambda unit: facts.put(unit.connection, "name", "value")))
+    writing = asyncio.create_task(parts.writer.run(lambda unit: cluster_state.put(unit.connection, "name", "value")))
     try:
-        with grant.until_over(ended.append):
+        with credential.until_over(ended.append):
             await asyncio.wait_for(parts.keyring.look(), 5)
             await parts.revoke(key)
             await asyncio.wait_for(parts.keyring.look(), 5)

@@ -7,19 +7,21 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from app.access.projects import list_projects, set_daily_budget
 from app.clock import SystemClock
-from app.db import quotas as quota_rows
+from app.db import quota_store
 from app.db.engine import Database
 from app.domain import quota
 from app.domain.browser_token import BrowserToken
+from app.domain.caller import Caller
 from app.domain.models import Model
+from app.domain.submission import Submission
 from app.domain.task import TaskFilter
 from app.errors import DailyBudgetExceeded, GatewayError, TokenExhausted
-from app.services.admission import Admission
-from app.services.projects import list_projects, set_daily_budget
-from app.services.sweep import Sweep
-from app.services.tasks import Caller, Submission, Tasks
-from app.services.writer import Writer
+from app.tasks.admission import Admission
+from app.tasks.retention import Retention
+from app.tasks.service import TaskService
+from app.writing.writer import Writer
 from tests.support.clocks import Hand
 from tests.support.tasks import POLICY
 
@@ -35,7 +37,9 @@ class Replica:
         self.writer = Writer(self.database, CLOCK, lambda _: None)
         self.hand = Hand()
         admission = Admission(database=self.database, clock=CLOCK, rate=None, monotonic=self.hand)
-        self.tasks = Tasks(database=self.database, writer=self.writer, clock=CLOCK, policy=POLICY, admission=admission)
+        self.tasks = TaskService(
+            database=self.database, writer=self.writer, clock=CLOCK, policy=POLICY, admission=admission
+        )
 
     async def submit(self, caller: Caller, key: str | None = None) -> str:
         """Submit a task; returns its id, or the code of why there is none."""
@@ -153,8 +157,10 @@ async def test_counts_are_swept_when_their_quota_is_long_over(replicas: list[Rep
     first = replicas[0]
     caller = holder(1, 5)
     await first.submit(caller)
-    assert await Sweep(writer=first.writer, clock=CLOCK).quota_counts() == 0
-    assert await Sweep(writer=first.writer, clock=Later()).quota_counts() == 1
+    now = Retention(database=first.database, writer=first.writer, clock=CLOCK, days=0)
+    later = Retention(database=first.database, writer=first.writer, clock=Later(), days=0)
+    assert await now.remove_quota_counts() == 0
+    assert await later.remove_quota_counts() == 1
     assert caller.token is not None
     name = quota.of_token(caller.token).name
-    assert await first.database.read(lambda connection: quota_rows.used(connection, [name])) == {}
+    assert await first.database.read(lambda connection: quota_store.used(connection, [name])) == {}

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app.db import rates
+from app.db import rate_slot_store
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 
@@ -15,13 +15,13 @@ def test_a_late_release_does_not_free_a_slot_that_somebody_else_has_by_now(datab
         await migrate(database)
 
         def release_late_and_timely(connection: Connection) -> tuple[list[int], list[int]]:
-            rates.ensure(connection, SCOPE, 1)
-            rates.occupy(connection, SCOPE, [0], 100)  # the first holder, whose record comes too late
-            rates.occupy(connection, SCOPE, [0], 200)  # the second, after the first one's time
-            rates.release(connection, SCOPE, 0, held_until=100, free_at=120)
-            late = rates.find_free(connection, SCOPE, slots=1, wanted=1, now=150)
-            rates.release(connection, SCOPE, 0, held_until=200, free_at=140)
-            return late, rates.find_free(connection, SCOPE, slots=1, wanted=1, now=150)
+            rate_slot_store.ensure(connection, SCOPE, 1)
+            rate_slot_store.occupy(connection, SCOPE, [0], 100)  # the first holder, whose record comes too late
+            rate_slot_store.occupy(connection, SCOPE, [0], 200)  # the second, after the first one's time
+            rate_slot_store.release(connection, SCOPE, 0, held_until=100, free_at=120)
+            late = rate_slot_store.find_free(connection, SCOPE, slots=1, wanted=1, now=150)
+            rate_slot_store.release(connection, SCOPE, 0, held_until=200, free_at=140)
+            return late, rate_slot_store.find_free(connection, SCOPE, slots=1, wanted=1, now=150)
 
         found = await database.write(release_late_and_timely)
         await database.aclose()
@@ -36,10 +36,10 @@ def test_what_another_limit_took_for_long_is_free_again_after_a_start(database_u
         await migrate(database)
 
         def cap(connection: Connection) -> list[int]:
-            rates.ensure(connection, SCOPE, 2)
-            rates.occupy(connection, SCOPE, [0, 1], 86_400_000)
-            rates.cap(connection, SCOPE, 100)
-            return rates.find_free(connection, SCOPE, slots=2, wanted=2, now=100)
+            rate_slot_store.ensure(connection, SCOPE, 2)
+            rate_slot_store.occupy(connection, SCOPE, [0, 1], 86_400_000)
+            rate_slot_store.cap(connection, SCOPE, 100)
+            return rate_slot_store.find_free(connection, SCOPE, slots=2, wanted=2, now=100)
 
         free = await database.write(cap)
         await database.aclose()

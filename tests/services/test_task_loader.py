@@ -8,8 +8,8 @@ from app.clock import SystemClock
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.db.schema import tasks
-from app.services.task_loader import TaskLoader
-from app.services.writer import Writer
+from app.tasks.loader import TaskLoader
+from app.writing.writer import Writer
 from tests.support.tasks import make_task
 
 

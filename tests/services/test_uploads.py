@@ -10,6 +10,7 @@ import pytest
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.domain.blob import original_key
+from app.domain.caller import Caller
 from app.domain.policy import Policy
 from app.domain.upload import REMEMBERED, Upload
 from app.errors import (
@@ -20,13 +21,12 @@ from app.errors import (
     UploadExpired,
     UploadNotFound,
 )
-from app.imaging.workshop import Workshop
-from app.services.blobs import RESERVED, Blobs
-from app.services.tasks import Caller
-from app.services.uploads import Uploads
-from app.services.writer import Writer
+from app.images.blobs import RESERVED, Blobs
+from app.images.uploads import UploadService
+from app.imaging.executor import ImageExecutor
 from app.storage.spool import Spool
 from app.storage.store import ImageStore, Missing, open_store
+from app.writing.writer import Writer
 from tests.support.clock import HandClock
 from tests.support.pictures import encode, noise, telling
 
@@ -41,8 +41,8 @@ POLICY = Policy(
 
 @dataclass
 class Desk:
-    uploads: Uploads
-    private: Uploads
+    uploads: UploadService
+    private: UploadService
     """The same without a public address."""
     blobs: Blobs
     store: ImageStore
@@ -72,12 +72,12 @@ class Desk:
 
 def make_uploads(
     database: Database, writer: Writer, blobs: Blobs, clock: HandClock, directory: Path, *, is_public: bool
-) -> Uploads:
-    return Uploads(
+) -> UploadService:
+    return UploadService(
         database=database,
         writer=writer,
         blobs=blobs,
-        workshop=Workshop(),
+        executor=ImageExecutor(),
         spool=Spool(directory / "spool"),
         clock=clock,
         policy=POLICY,
@@ -161,31 +161,31 @@ async def test_an_upload_that_a_task_names_lives_as_long_as_the_task_can(desk: D
     url = desk.uploads.url_of(upload)
     assert url == f"{BASE}/v1/uploads/{upload.id}"
     desk.clock.advance(LIFETIME - 1)
-    await desk.uploads.hold(["https://elsewhere.example/a.png", url, url])
+    await desk.uploads.extend_expiry(["https://elsewhere.example/a.png", url, url])
     desk.clock.advance(POLICY.queue_timeout + POLICY.task_timeout)
     await desk.sweep()
     await desk.uploads.find(upload.id)
     assert await desk.is_stored(upload)
     desk.clock.advance(2 * HOUR)
     with pytest.raises(InvalidRequest) as refused:
-        await desk.uploads.hold(["https://elsewhere.example/a.png", url])
+        await desk.uploads.extend_expiry(["https://elsewhere.example/a.png", url])
     assert [problem["field"] for problem in refused.value.errors] == ["image_urls.1"]
 
 
 async def test_holding_never_shortens(desk: Desk) -> None:
     upload = await desk.add(encode(noise(), "PNG"))
     url = desk.uploads.url_of(upload)
-    await desk.uploads.hold([url])
+    await desk.uploads.extend_expiry([url])
     held, _ = await desk.uploads.find(upload.id)
     desk.clock.advance(-5 * HOUR)
-    await desk.uploads.hold([url])
+    await desk.uploads.extend_expiry([url])
     assert (await desk.uploads.find(upload.id))[0].expires_at == held.expires_at
 
 
 async def test_uploads_that_never_were_can_not_be_named(desk: Desk) -> None:
     with pytest.raises(InvalidRequest):
-        await desk.uploads.hold([f"{BASE}/v1/uploads/upl_{'0' * 32}"])
-    await desk.uploads.hold([f"{BASE}/v1/uploads/else", "https://x.example/v1/uploads/upl_" + "0" * 32])
+        await desk.uploads.extend_expiry([f"{BASE}/v1/uploads/upl_{'0' * 32}"])
+    await desk.uploads.extend_expiry([f"{BASE}/v1/uploads/else", "https://x.example/v1/uploads/upl_" + "0" * 32])
 
 
 async def test_what_is_no_picture_leaves_nothing(desk: Desk) -> None:
@@ -206,12 +206,12 @@ async def test_without_a_public_address_nothing_is_taken(desk: Desk) -> None:
 async def test_only_so_many_are_taken_in_at_once(desk: Desk) -> None:
     with ExitStack() as places:
         for _ in range(8):
-            places.enter_context(desk.uploads.place(OWNER))
-        with pytest.raises(ServiceUnavailable), desk.uploads.place(OWNER):
+            places.enter_context(desk.uploads.permit(OWNER))
+        with pytest.raises(ServiceUnavailable), desk.uploads.permit(OWNER):
             pass
         for _ in range(56):  # who sends slowly holds up nobody else
-            places.enter_context(desk.uploads.place(Caller("shop")))
-        with pytest.raises(ServiceUnavailable), desk.uploads.place(Caller("another")):
+            places.enter_context(desk.uploads.permit(Caller("shop")))
+        with pytest.raises(ServiceUnavailable), desk.uploads.permit(Caller("another")):
             pass
-    with desk.uploads.place(OWNER):
+    with desk.uploads.permit(OWNER):
         pass

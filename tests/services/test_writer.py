@@ -12,21 +12,21 @@ from msgspec.structs import replace
 from sqlalchemy import Select, select
 
 from app.clock import SystemClock
-from app.db import tasks as task_rows
-from app.db.batches import StaleTask
+from app.container import Container
+from app.db import task_store
+from app.db.batch_store import StaleTask
 from app.db.engine import Connection, Database
-from app.db.events import of_task
+from app.db.event_store import of_task
 from app.db.migrate import migrate
 from app.db.schema import events
 from app.domain.task import Task
 from app.domain.transitions import Transition
 from app.domain.verdict import ErrorCode, TaskError
 from app.errors import GatewayError, ServiceUnavailable
-from app.factory import Factory
-from app.services.writer import Writer
 from app.settings import Settings
 from app.writing.unit_of_work import Decider, Decision, UnitOfWork
-from tests.support.databases import PostgresServer
+from app.writing.writer import Writer
+from tests.support.postgres import PostgresServer
 from tests.support.tasks import STATES, make_task
 
 
@@ -89,7 +89,7 @@ async def writer(database: Database) -> AsyncIterator[Writer]:
 
 
 async def read(database: Database, task_id: str) -> Task | None:
-    return await database.read(lambda connection: task_rows.get(connection, task_id))
+    return await database.read(lambda connection: task_store.get(connection, task_id))
 
 
 async def test_concurrent_changes_of_one_task_each_count(database: Database, writer: Writer) -> None:
@@ -129,7 +129,7 @@ async def test_all_that_a_decision_changes_is_stored(database: Database, writer:
 
 async def test_a_task_can_be_changed_and_read_in_the_commit_that_creates_it(writer: Writer) -> None:
     def look(unit: UnitOfWork) -> dict[str, int]:
-        found = task_rows.get_all(unit.connection, [named(1).id, named(2).id])
+        found = task_store.get_all(unit.connection, [named(1).id, named(2).id])
         return {task_id: task.attempts for task_id, task in found.items()}
 
     ends = [writer.create(named(1)), writer.create(named(2)), writer.move(named(1).id, counting), writer.run(look)]
@@ -273,19 +273,21 @@ async def test_a_claim_that_never_came_in_hand_is_put_back(
         _env_file=None, database_url=database_url, data_dir=tmp_path, secret_key="s", upstream_rate_limit="0"
     )
     clock = TurnedClock()
-    factory = Factory(settings, upstream_url="http://127.0.0.1:1", upstream_key="k", clock=clock)
-    await factory.start()
+    container = Container(settings, upstream_url="http://127.0.0.1:1", upstream_key="k", clock=clock)
+    await container.start()
     try:
-        lost, held = [await factory.writer.create(make_task(id=f"task_{n:032x}", deadline_at=2**50)) for n in (1, 2)]
-        claiming = asyncio.create_task(factory.dispatcher.claim(1))
+        lost, held = [
+            await container.kernel.writer.create(make_task(id=f"task_{n:032x}", deadline_at=2**50)) for n in (1, 2)
+        ]
+        claiming = asyncio.create_task(container.upstream.dispatcher.claim(1))
         await asyncio.sleep(0)
         claiming.cancel()
-        assert [one.task.id for one in await factory.dispatcher.claim(1)] == [held]
-        assert await factory.dispatcher.release_lost() == 0
+        assert [one.task.id for one in await container.upstream.dispatcher.claim(1)] == [held]
+        assert await container.upstream.dispatcher.release_lost() == 0
         clock.ahead = 61_000
-        assert await factory.dispatcher.release_lost() == 1
-        assert await factory.dispatcher.release_lost() == 0
+        assert await container.upstream.dispatcher.release_lost() == 1
+        assert await container.upstream.dispatcher.release_lost() == 0
         tasks = [await read(database, task_id) for task_id in (lost, held)]
         assert [task.status for task in tasks if task] == ["queued", "submitting"]
     finally:
-        await factory.aclose()
+        await container.aclose()

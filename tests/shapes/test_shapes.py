@@ -18,10 +18,10 @@ from app.domain.models import OPTIONAL_PARAMETERS
 from app.domain.task_state import TaskState
 from app.errors import InvalidRequest, TaskNotFound
 from app.shapes.base import encode
-from app.shapes.delivery import delivery_shape
-from app.shapes.event import feed_event, webhook_message
+from app.shapes.event import broadcast_event, webhook_message
 from app.shapes.problem import problem_shape
 from app.shapes.task import TaskInput, callback_shape, task_shape
+from app.webhooks.shapes import delivery_shape
 from tests.support.schemas import closed
 from tests.support.tasks import NOW, STATES
 
@@ -130,7 +130,7 @@ def test_events_and_webhooks_carry_the_task_of_the_api() -> None:
     event = event_of(task)
     stored = StoredEvent(**{one: getattr(event, one) for one in event.__struct_fields__}, id=7)
     expected = encode(task_shape(TaskState(task, [IMAGE], None), BASE))
-    frame = feed_event(stored, task, [IMAGE], BASE).frame
+    frame = broadcast_event(stored, task, [IMAGE], BASE).frame
     assert frame == b"id: 7\nevent: task.succeeded\ndata: %b\n\n" % expected
     delivery = plan(event)
     assert delivery is not None
@@ -152,7 +152,7 @@ def test_snapshots_of_earlier_versions_are_shown() -> None:
     }
     task = STATES["succeeded"]
     event = StoredEvent(task.id, task.project, "task.failed", snapshot, 2, id=1)
-    shown = feed_event(event, task, [IMAGE], BASE)
+    shown = broadcast_event(event, task, [IMAGE], BASE)
     data = json.loads(shown.frame.split(b"data: ")[1])
     assert (data["status"], data["images"], data["attempts"], shown.is_conclusion) == ("failed", [], 2, True)
     assert data["error"] == {"code": "timeout", "message": "No result in time.", "upstream_code": None}

@@ -10,7 +10,7 @@ import time
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from app.logs import configure_logs
+from app.logging import configure_logs
 from tests.simulation import machine
 
 _LIVES_PER_BATCH = 50

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.domain.callback import CallbackTokens
 from app.domain.models import Model
-from app.domain.submission import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, Failed, Generating, Report, Succeeded, TaskError, Unreadable
 
 

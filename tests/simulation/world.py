@@ -11,18 +11,20 @@ from typing import Any, TypeVar
 from app.db.engine import Database, Work
 from app.db.engine.sqlite import open_engine
 from app.domain.callback import CallbackTokens
+from app.domain.caller import Caller
 from app.domain.idempotency import LIFETIME
 from app.domain.models import Model
 from app.domain.policy import Policy
+from app.domain.submission import Submission
 from app.domain.verdict import Failed, Succeeded
 from app.errors import GatewayError, ServiceUnavailable, TaskGone
-from app.services.callbacks import Answer, Callbacks
-from app.services.dispatcher import Claimed, Dispatcher
-from app.services.reconciler import POLL_RATE_LIMIT, Reconciler
-from app.services.tasks import Caller, Submission, Tasks
-from app.services.writer import Writer
+from app.tasks.service import TaskService
+from app.upstream.callbacks import CallbackOutcome, CallbackService
+from app.upstream.dispatcher import Claimed, Dispatcher
+from app.upstream.reconciler import POLL_RATE_LIMIT, Reconciler
 from app.upstream.scrub import Scrubber
 from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
 from tests.simulation.books import Books
 from tests.simulation.vendor import Fate, Order, SimulatedVendor
 
@@ -141,8 +143,8 @@ class World:
             record_pause=0,
         )
         self.reconcile = Reconciler(**parts, client=self.vendor, record_pause=0)
-        self.callbacks = Callbacks(**parts, tokens=self.tokens, scrubber=Scrubber(""), poll_due=WakeUp())
-        self.tasks = Tasks(**parts, database=self.database)
+        self.callbacks = CallbackService(**parts, tokens=self.tokens, scrubber=Scrubber(""), poll_due=WakeUp())
+        self.tasks = TaskService(**parts, database=self.database)
         self.in_hand: list[Claimed] = []
         self.writer.start()
         await self.database.write(lambda connection: POLL_RATE_LIMIT.prepare(connection, self.clock.now()))
@@ -263,15 +265,15 @@ class World:
     async def call_back(self, order: Order, verdict: Succeeded | Failed, upstream_id: str) -> None:
         token = self.tokens.sign(order.task_id)
         answer = await self._receive(token, body_of(verdict, upstream_id))
-        if answer is Answer.RECEIVED:
+        if answer is CallbackOutcome.RECEIVED:
             assert order.task_id not in self.first_verdict, "a second verdict was applied"
             self.first_verdict[order.task_id] = verdict
 
     async def call_back_with(self, order: Order, body: bytes) -> None:
         answer = await self._receive(self.tokens.sign(order.task_id), body)
-        assert answer in {None, Answer.DUPLICATE}, f"{body!r} was taken for a verdict"
+        assert answer in {None, CallbackOutcome.DUPLICATE}, f"{body!r} was taken for a verdict"
 
-    async def _receive(self, token: str, body: bytes) -> Answer | None:
+    async def _receive(self, token: str, body: bytes) -> CallbackOutcome | None:
         task_id = self.callbacks.check_token(token)
         try:
             return await self.do(self.callbacks.receive(task_id, body))
@@ -291,7 +293,7 @@ class World:
             answer = await self.callbacks.receive(self.callbacks.check_token(token), body)
         except GatewayError:
             return
-        if answer is Answer.RECEIVED:
+        if answer is CallbackOutcome.RECEIVED:
             self.first_verdict[order.task_id] = order.verdict
 
 

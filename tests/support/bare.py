@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from starlette.types import ASGIApp
 
-from app.api.refusals import refuse
 from app.server.limits import ConnectionLimits
 from app.server.protocol import Refuse
 from app.server.server import Server
+from app.web.refusals import refuse
 from tests.support.waiting import until
 
 

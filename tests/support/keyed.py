@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import httpx
 
+from app.access import authenticator as access
 from app.clock import SystemClock
 from app.db.engine import Database
-from app.services import access
 from tests.support.served import Served
 
 T = TypeVar("T")

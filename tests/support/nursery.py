@@ -27,10 +27,13 @@ _LENGTH = struct.Struct("!I")
 # The service's entry, and what it would only import as it starts.
 _WANTED = (
     "app.cli",
-    "aiosqlite",
+    "app.commands",
+    "app.db.alembic_runner",
+    "app.db.engine.postgresql",
+    "app.sandbox.server",
+    "app.serve",
     "anyio._backends._asyncio",
     "sqlalchemy.dialects.postgresql.asyncpg",
-    "sqlalchemy.dialects.sqlite.aiosqlite",
     "uvicorn.lifespan.on",
     "uvicorn.loops.uvloop",
 )

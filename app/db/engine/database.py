@@ -1,12 +1,12 @@
 """The database, on SQLite or PostgreSQL: work that runs in one transaction."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from app.db.engine.errors import unreachable_as_503
-from app.db.engine.postgresql import PostgresqlEngine
 from app.db.engine.sqlite import SqliteEngine
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Database:
     def __init__(self, url: str, *, statement_seconds: float = 30.0, ping_after_seconds: float = 1.0) -> None:
         self.is_postgresql = url.startswith("postgres")
         self._engine: Engine = (
-            PostgresqlEngine(url, statement_seconds=statement_seconds, ping_after_seconds=ping_after_seconds)
+            _load_postgresql()(url, statement_seconds=statement_seconds, ping_after_seconds=ping_after_seconds)
             if self.is_postgresql
             else SqliteEngine(url)
         )
@@ -68,3 +68,9 @@ class Database:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._engine.aclose()
+
+
+def _load_postgresql() -> Callable[..., Engine]:
+    """Import PostgreSQL's engine, and with it SQLAlchemy's ORM, only where PostgreSQL is used."""
+    engine: Callable[..., Engine] = import_module("app.db.engine.postgresql").PostgresqlEngine
+    return engine

@@ -1,0 +1,1 @@
+"""Who may call: API keys, browser tokens, projects, signing secrets."""

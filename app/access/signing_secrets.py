@@ -1,0 +1,69 @@
+"""The secret that signs callback URLs: where it comes from, and that all replicas have the same."""
+
+import hashlib
+import os
+import secrets
+from functools import lru_cache
+
+from app.db import cluster_state
+from app.db.engine import Connection, Database
+from app.errors import ConfigurationError
+from app.settings import Settings
+
+_FACT = "secret_fingerprint"
+_FILE = "secret_key"
+
+
+def load_secrets(settings: Settings) -> list[str]:
+    """Return the secrets, the signing one first; makes one in `DATA_DIR` if none is set (SQLite only)."""
+    if settings.secret_key:
+        return [secret.get_secret_value() for secret in settings.secret_key]
+    path = settings.data_dir / _FILE
+    draft = path.with_name(f"{_FILE}.{secrets.token_hex(4)}")
+    try:
+        if not path.exists():
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+                file.flush()
+                os.fsync(file.fileno())
+            # Linking fails if another process was first; whoever was, all then read the same whole file.
+            os.link(draft, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise ConfigurationError(
+            "SECRET_KEY", f"is not set and can't be made in {settings.data_dir} ({error.strerror})", "set it"
+        ) from None
+    finally:
+        draft.unlink(missing_ok=True)
+    secret = path.read_text().strip()
+    if not secret:
+        raise ConfigurationError("SECRET_KEY", f"is not set and {path} is empty", "set it, or delete that file")
+    return [secret]
+
+
+async def check_fingerprint(database: Database, known: list[str]) -> None:
+    """Refuse to run with another secret than the database was used with; note the signing one as current.
+
+    Raises `ConfigurationError`: callbacks signed by one replica would be refused by another.
+    """
+    fingerprints = [_fingerprint(secret) for secret in known]
+
+    def work(connection: Connection) -> None:
+        recorded = cluster_state.put_first(connection, _FACT, fingerprints[0])
+        if recorded not in fingerprints:
+            raise ConfigurationError(
+                "SECRET_KEY",
+                "is not the one that this database is used with",
+                "set the same on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
+            )
+        if recorded != fingerprints[0]:
+            cluster_state.replace(connection, _FACT, recorded, fingerprints[0])
+
+    await database.write(work)
+
+
+@lru_cache(maxsize=16)
+def _fingerprint(secret: str) -> str:
+    # Slow on purpose: whoever reads the database must not be able to try out weak secrets quickly.
+    return hashlib.pbkdf2_hmac("sha256", secret.encode(), b"nanobanana-gateway", 200_000).hex()[:32]

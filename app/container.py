@@ -1,0 +1,327 @@
+"""Builds every part of the service from the settings, feature by feature, and starts and stops them in order."""
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from app.access.authenticator import Authenticator
+from app.access.keyring import Keyring
+from app.access.signing_secrets import load_secrets
+from app.clock import Clock, SystemClock
+from app.db.engine import Connection, Database
+from app.db.notifier import Notifier
+from app.domain.browser_token import BrowserTokens
+from app.domain.callback import CALLBACK_PATH, CallbackTokens
+from app.domain.destination import DestinationRules
+from app.domain.event import TaskEvent
+from app.domain.policy import Policy
+from app.events.broadcaster import EventBroadcaster
+from app.events.streams import StreamLimits, Streams
+from app.images.archiver import Archiver
+from app.images.blobs import Blobs
+from app.images.fetcher import ImageFetcher
+from app.images.files import ImageFiles
+from app.images.orphans import Orphans
+from app.images.service import ImageService
+from app.images.uploads import UploadService
+from app.imaging.executor import ImageExecutor
+from app.outbound.downloads import Downloads
+from app.settings import Settings, database_url
+from app.storage.spool import Spool
+from app.storage.store import open_store
+from app.tasks.admission import Admission
+from app.tasks.retention import Retention
+from app.tasks.service import TaskService
+from app.tasks.waiting import TaskWaiter
+from app.upstream.callbacks import CallbackService
+from app.upstream.client import UpstreamClient
+from app.upstream.dispatcher import Dispatcher
+from app.upstream.rate_limit import SharedRateLimit, submit_rate_limit
+from app.upstream.reconciler import POLL_RATE_LIMIT, Reconciler
+from app.upstream.scrub import Scrubber
+from app.webhooks.client import WebhookClient
+from app.webhooks.deliveries import DeliveryService
+from app.webhooks.secrets import WebhookSecrets
+from app.webhooks.sender import WebhookSender
+from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
+
+_QUEUED = "task.queued"
+_SUCCEEDED = "task.succeeded"
+
+
+class WakeUps:
+    """What wakes each loop as soon as there is work for it."""
+
+    def __init__(self) -> None:
+        self.queue, self.poll, self.delivery, self.archive, self.collect = (WakeUp() for _ in range(5))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """What every feature builds on."""
+
+    settings: Settings
+    clock: Clock
+    policy: Policy
+    database: Database
+    writer: Writer
+    wake_ups: WakeUps
+    destinations: DestinationRules
+    tls: ssl.SSLContext
+    upstream_url: str
+    upstream_key: str
+    secrets: Sequence[str]
+
+
+class Access:
+    """Who may call."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        database, clock = kernel.database, kernel.clock
+        self.keyring = Keyring(database=database, writer=kernel.writer, clock=clock)
+        self.authenticator = Authenticator(
+            database=database,
+            clock=clock,
+            settings=kernel.settings,
+            keyring=self.keyring,
+            tokens=BrowserTokens(kernel.secrets),
+        )
+
+
+class Images:
+    """Copies of results, and uploads."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        settings, database, writer, clock = kernel.settings, kernel.database, kernel.writer, kernel.clock
+        self.spool = Spool(Path(settings.data_dir) / "tmp")
+        self.executor = ImageExecutor()
+        trusted_origin = kernel.upstream_url if settings.is_sandbox else None
+        self.downloads = Downloads(kernel.destinations, trusted_origin=trusted_origin, tls=kernel.tls)
+        self.store = open_store(settings.storage_url, Path(settings.data_dir))
+        self.blobs = Blobs(database=database, writer=writer, store=self.store, clock=clock)
+        self.orphans = Orphans(database=database, writer=writer, store=self.store, clock=clock)
+        fetcher = ImageFetcher(
+            blobs=self.blobs,
+            downloads=self.downloads,
+            executor=self.executor,
+            spool=self.spool,
+            is_on=settings.keep_images,
+            max_bytes=settings.max_image_bytes,
+        )
+        self.archiver = Archiver(
+            database=database, writer=writer, fetcher=fetcher, clock=clock, wake_up=kernel.wake_ups.archive
+        )
+        self.service = ImageService(database=database, archiver=self.archiver, store=self.store, clock=clock)
+        self.files = ImageFiles(store=self.store, executor=self.executor, spool=self.spool)
+        self.uploads = UploadService(
+            database=database,
+            writer=writer,
+            blobs=self.blobs,
+            executor=self.executor,
+            spool=self.spool,
+            clock=clock,
+            policy=kernel.policy,
+            base_url=settings.base_url,
+            is_public=settings.is_sandbox or settings.public_base_url is not None,
+            lifetime=round(settings.upload_ttl_seconds * 1000),
+            max_bytes=settings.max_image_bytes,
+        )
+
+    async def aclose(self) -> None:
+        """Let nobody wait any longer, and close what was opened. The writer must still run."""
+        await self.service.aclose()
+        await self.files.aclose()
+
+
+class Events:
+    """Events for streams and waiting requests."""
+
+    def __init__(self, kernel: Kernel, limits: StreamLimits) -> None:
+        settings = kernel.settings
+        self.broadcaster = EventBroadcaster(kernel.database, base_url=settings.base_url)
+        # On SQLite there is one process, which knows of all its commits.
+        url = database_url(settings)
+        self.notifier = Notifier(url, self.broadcaster.wake) if settings.is_postgresql else None
+        self.streams = Streams(database=kernel.database, broadcaster=self.broadcaster, limits=limits)
+
+
+class Upstream:
+    """Tasks sent to the upstream, and results received from it."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        settings, wake_ups = kernel.settings, kernel.wake_ups
+        tokens = CallbackTokens(kernel.secrets)
+        callback_base = (settings.local_url if settings.is_sandbox else settings.base_url) + CALLBACK_PATH
+        self.rate_limit = make_rate_limit(settings, kernel.policy)
+        self.client = UpstreamClient(
+            base_url=kernel.upstream_url,
+            api_key=kernel.upstream_key,
+            timeout=settings.upstream_timeout_seconds,
+            concurrency=settings.upstream_concurrency,
+            tls=kernel.tls,
+        )
+        self.callbacks = CallbackService(
+            writer=kernel.writer,
+            tokens=tokens,
+            clock=kernel.clock,
+            policy=kernel.policy,
+            poll_due=wake_ups.poll,
+            # The sandbox's key is an ordinary word that its addresses may contain, and no secret.
+            scrubber=Scrubber("" if settings.is_sandbox else kernel.upstream_key),
+        )
+        self.dispatcher = Dispatcher(
+            database=kernel.database,
+            writer=kernel.writer,
+            client=self.client,
+            clock=kernel.clock,
+            policy=kernel.policy,
+            rate_limit=self.rate_limit,
+            callback_url=lambda task_id: f"{callback_base}/{tokens.sign(task_id)}",
+            wake_up=wake_ups.queue,
+        )
+        self.reconciler = Reconciler(writer=kernel.writer, client=self.client, clock=kernel.clock, policy=kernel.policy)
+
+    def prepare_rate_slots(self, connection: Connection, now: int) -> None:
+        """Create the slots that the rate limits need."""
+        POLL_RATE_LIMIT.prepare(connection, now)
+        if self.rate_limit is not None:
+            self.rate_limit.prepare(connection, now)
+
+
+class Webhooks:
+    """Webhooks to clients."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        settings, database, writer = kernel.settings, kernel.database, kernel.writer
+        self.client = WebhookClient(kernel.destinations, tls=kernel.tls)
+        self.secrets = WebhookSecrets(database=database, writer=writer, clock=kernel.clock)
+        self.deliveries = DeliveryService(
+            database=database, writer=writer, destinations=kernel.destinations, wake_up=kernel.wake_ups.delivery
+        )
+        self.sender = WebhookSender(
+            database=database,
+            writer=writer,
+            client=self.client,
+            signing_secrets=self.secrets,
+            clock=kernel.clock,
+            schedule=[round(seconds * 1000) for seconds in settings.webhook_retry_schedule],
+            base_url=settings.base_url,
+            wake_up=kernel.wake_ups.delivery,
+        )
+
+
+class Tasks:
+    """What clients do with tasks, and what removes old ones."""
+
+    def __init__(self, kernel: Kernel, images: Images, events: Events, limits: StreamLimits) -> None:
+        settings, database, writer, clock = kernel.settings, kernel.database, kernel.writer, kernel.clock
+        self.service = TaskService(
+            database=database,
+            writer=writer,
+            clock=clock,
+            policy=kernel.policy,
+            admission=Admission(database=database, clock=clock, rate=settings.key_rate_limit),
+            extend_expiry=images.uploads.extend_expiry,
+            collect=kernel.wake_ups.collect,
+        )
+        self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, most_waiting=limits.most_waits)
+        self.retention = Retention(database=database, writer=writer, clock=clock, days=settings.retention_days)
+
+
+class Container:
+    """The parts of one process. `upstream_url` and `upstream_key` name the upstream it uses."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        upstream_url: str,
+        upstream_key: str,
+        clock: Clock | None = None,
+        stream_limits: StreamLimits | None = None,
+    ) -> None:
+        clock, limits = clock or SystemClock(), stream_limits or StreamLimits()
+        database, wake_ups = Database(database_url(settings)), WakeUps()
+        self.kernel = Kernel(
+            settings=settings,
+            clock=clock,
+            policy=make_policy(settings),
+            database=database,
+            writer=Writer(database, clock, self._wake, keeps_images=settings.keep_images),
+            wake_ups=wake_ups,
+            destinations=DestinationRules(settings.allow_networks),
+            # Reading the list of authorities takes longer than everything else here: once is enough.
+            tls=httpx.create_ssl_context(),
+            upstream_url=upstream_url,
+            upstream_key=upstream_key,
+            secrets=load_secrets(settings),
+        )
+        self.access = Access(self.kernel)
+        self.images = Images(self.kernel)
+        self.events = Events(self.kernel, limits)
+        self.upstream = Upstream(self.kernel)
+        self.webhooks = Webhooks(self.kernel)
+        self.tasks = Tasks(self.kernel, self.images, self.events, limits)
+
+    async def start(self) -> None:
+        """Start the writer and create the slots that the rate limits need."""
+        self.images.spool.clear()
+        self.kernel.writer.start()
+        if not self.kernel.settings.is_postgresql:
+            # Their claims were made by an earlier process, which is gone.
+            await self.images.archiver.release_all()
+        now = self.kernel.clock.now()
+        await self.kernel.database.write(lambda connection: self.upstream.prepare_rate_slots(connection, now))
+        if self.events.notifier is not None:
+            self.events.notifier.start()
+
+    def stop_waiting(self) -> None:
+        """End waits and streams, so that open connections don't delay the end of the process."""
+        self.events.broadcaster.stop()
+        self.images.service.stop()
+
+    async def aclose(self) -> None:
+        """Commit what waits and close all connections. The loops must have stopped."""
+        await self.images.aclose()
+        await self.kernel.writer.aclose()
+        await self.images.downloads.aclose()
+        self.images.executor.close()
+        if self.events.notifier is not None:
+            await self.events.notifier.aclose()
+        await self.upstream.client.aclose()
+        await self.webhooks.client.aclose()
+        await self.kernel.database.aclose()
+
+    def _wake(self, events: Sequence[TaskEvent]) -> None:
+        wake_ups = self.kernel.wake_ups
+        self.events.broadcaster.wake()
+        if any(event.type == _QUEUED for event in events):
+            wake_ups.queue.wake()
+        if self.kernel.settings.keep_images and any(event.type == _SUCCEEDED for event in events):
+            wake_ups.archive.wake()
+        if any(event.is_for_webhook for event in events):
+            wake_ups.delivery.wake()
+
+
+def make_policy(settings: Settings) -> Policy:
+    """Convert the operator's seconds to the milliseconds of the task's rules."""
+    return Policy(
+        queue_timeout=round(settings.queue_timeout_seconds * 1000),
+        task_timeout=round(settings.task_timeout_seconds * 1000),
+        poll_after=round(settings.question_after_seconds * 1000),
+        submit_tries=settings.submit_retries,
+        hold_retry=round(settings.hold_retry_seconds * 1000),
+        upstream_timeout=round(settings.upstream_timeout_seconds * 1000),
+    )
+
+
+def make_rate_limit(settings: Settings, policy: Policy) -> SharedRateLimit | None:
+    """Convert N/S to a limit on submits; None for none."""
+    if settings.upstream_rate_limit is None:
+        return None
+    count, seconds = settings.upstream_rate_limit
+    return submit_rate_limit(count, window=round(seconds * 1000), longest_call=policy.upstream_timeout)

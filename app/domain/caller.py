@@ -1,0 +1,42 @@
+"""Who makes a request, and the credential that admits them."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from app.domain.browser_token import BrowserToken
+from app.domain.task import Task
+from app.errors import GatewayError
+
+OnEnd = Callable[[GatewayError], None]
+
+
+class Credential(Protocol):
+    """What admitted a caller. It may end while a request of the caller's is still open."""
+
+    def until_over(self, on_end: OnEnd) -> AbstractContextManager[None]:
+        """Call `on_end` with the reason when it ends; at once if it has."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A project and, for browser tokens, one subject in it.
+
+    `key_id` names the API key that admitted the caller or created its token; None while no key is needed.
+    """
+
+    project: str
+    subject: str | None = None
+    key_id: str | None = None
+    token: BrowserToken | None = None
+    credential: Credential | None = field(default=None, compare=False)
+
+    def until_over(self, on_end: OnEnd) -> AbstractContextManager[None]:
+        """Call `on_end` with the reason when the caller's credential ends."""
+        return nullcontext() if self.credential is None else self.credential.until_over(on_end)
+
+    def owns(self, task: Task | None) -> bool:
+        """Whether a task belongs to the caller; the tasks of others are invisible."""
+        return task is not None and task.project == self.project and self.subject in {None, task.subject}

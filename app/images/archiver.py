@@ -1,0 +1,153 @@
+"""Keeps copies of images: claim what is due, fetch each, record the outcome."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from app.clock import Clock
+from app.db import image_store, task_store
+from app.db.engine import Database
+from app.domain import image as rules
+from app.domain.event import images_settled
+from app.domain.image import Image, NotFetched, Stored
+from app.images.blobs import refer
+from app.images.fetcher import ImageFetcher, Outcome, Postponed
+from app.writing.leased_work import LeasedWork
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
+
+_CANCELED = Postponed(0, "canceled")
+_log = structlog.get_logger(__name__)
+
+
+class Archiver:
+    """Claims images and has them fetched. `wake_up` wakes when one is due.
+
+    If a process dies, another fetches what it had claimed after the lease. Two that work on the same image store the
+    same file; the first to record it settles the image.
+    """
+
+    def __init__(
+        self, *, database: Database, writer: Writer, fetcher: ImageFetcher, clock: Clock, wake_up: WakeUp
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._fetcher = fetcher
+        self._clock = clock
+        self._wake_up = wake_up
+        self._work: LeasedWork[Image] = LeasedWork("image", lambda i: (i.id, i.tried_at or 0), clock=clock)
+
+    def under_way(self, image_id: str) -> asyncio.Event | None:
+        """Return the event that is set when this process has fetched the image; None if it isn't fetching it."""
+        return self._work.ended(image_id)
+
+    async def claim(self, limit: int) -> list[Image]:
+        """Claim up to `limit` images that are due."""
+        due_at = await self._database.read(image_store.next_due)
+        if due_at is None:
+            return []
+        now = self._clock.now()
+        if due_at > now:
+            self._wake_up.wake_after((due_at - now) / 1000)
+            return []
+
+        def claim(unit: UnitOfWork) -> list[Image]:
+            due = image_store.due(unit.connection, now=unit.now, limit=limit)
+            # One that is still in hand is past its lease because its outcome can't be recorded.
+            in_hand = self._work.ids
+            return self._claim(unit, [image for image in due if image.id not in in_hand])
+
+        return await self._work.claim(self._writer.run(claim))
+
+    async def claim_out_of_turn(self, image_id: str) -> tuple[Image, int | None] | None:
+        """Claim an image on demand, unless it is claimed or was tried just now.
+
+        Returns it with the time of its next scheduled attempt, which is not used up; None for the time if it is due.
+        """
+        planned: int | None = None
+
+        def claim(unit: UnitOfWork) -> list[Image]:
+            nonlocal planned
+            image = image_store.lock(unit.connection, image_id, skip_locked=True)
+            if image is None or not rules.may_demand(image, unit.now) or image.id in self._work.ids:
+                return []
+            planned = image.next_try_at if (image.next_try_at or 0) > unit.now else None
+            return self._claim(unit, [image])
+
+        claimed = await self._work.claim(self._writer.run(claim))
+        return (claimed[0], planned) if claimed else None
+
+    async def fetch(self, image: Image, planned: int | None = None) -> None:
+        """Fetch a claimed image, once, and record the outcome. If cancelled, put it back.
+
+        `planned` is the time of the next scheduled attempt, if this one is out of turn.
+        """
+        put_back = partial(self._settle, image, _CANCELED, planned)
+        await self._work.run(image, self._fetch(image, planned), put_back)
+
+    async def release_all(self) -> None:
+        """Put back every claim; to be called at the start of the only process."""
+        await self._writer.run(lambda unit: image_store.release_all(unit.connection, now=unit.now))
+
+    def _claim(self, unit: UnitOfWork, due: Sequence[Image]) -> list[Image]:
+        claimed = [rules.claim(image, self._work.owner, unit.now) for image in due]
+        if claimed:
+            image_store.save(unit.connection, claimed)
+        return claimed
+
+    async def _fetch(self, image: Image, planned: int | None) -> None:
+        began = time.monotonic()
+        outcome = await self._fetcher.fetch(image)
+        until = self._clock.now() + rules.LEASE
+        after = await self._work.record(lambda: self._settle(image, outcome, planned), until=until)
+        if after is not None and after.next_try_at is not None:
+            self._wake_up.wake_after(max(after.next_try_at - self._clock.now(), 0) / 1000)
+        _report(image, outcome, after, round((time.monotonic() - began) * 1000))
+
+    async def _settle(self, image: Image, outcome: Outcome, planned: int | None) -> Image | None:
+        # With the task's row locked, whoever settles the last of its images sees that it is the last.
+        return await self._writer.run(
+            lambda unit: self._apply(unit, image.id, outcome, planned),
+            locking=image.task_id,
+            blob=outcome.hash if isinstance(outcome, Stored) else "",
+        )
+
+    def _apply(self, unit: UnitOfWork, image_id: str, outcome: Outcome, planned: int | None) -> Image | None:
+        image = image_store.lock(unit.connection, image_id)
+        if image is None or not image.is_pending:
+            return image
+        after = self._judge(unit, image, outcome, planned)
+        image_store.save(unit.connection, [after])
+        if not after.is_pending and not image_store.count_pending(unit.connection, image.task_id):
+            task = task_store.get(unit.connection, image.task_id)
+            if task is not None:
+                unit.events.append(images_settled(task, unit.now))
+        return after
+
+    def _judge(self, unit: UnitOfWork, image: Image, outcome: Outcome, planned: int | None) -> Image:
+        if isinstance(outcome, Stored):
+            # True even if another process has claimed it by now; unless it took so long that the file was collected.
+            is_kept = refer(unit, outcome.hash)
+            return rules.store(image, outcome) if is_kept else rules.put_back(image, unit.now)
+        if image.claimed_by != self._work.owner:
+            return image
+        if isinstance(outcome, NotFetched):
+            return rules.fail(image, outcome, now=unit.now, planned=planned)
+        return rules.put_back(image, unit.now + outcome.pause)
+
+
+def _report(image: Image, outcome: Outcome, after: Image | None, milliseconds: int) -> None:
+    log = _log.warning if isinstance(outcome, Postponed) else _log.info
+    log(
+        "image",
+        image_id=image.id,
+        task_id=image.task_id,
+        state=after.state.value if after else "deleted",
+        reason=None if isinstance(outcome, Stored) else outcome.reason,
+        bytes=outcome.bytes if isinstance(outcome, Stored) else None,
+        milliseconds=milliseconds,
+    )

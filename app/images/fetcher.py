@@ -1,0 +1,74 @@
+"""Fetches an image from its source, checks it, and puts it into the store."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from app.domain import image as rules
+from app.domain.image import Image, NotFetched, Stored
+from app.errors import ServiceUnavailable, StorageUnavailable
+from app.images.blobs import BlobGoing, Blobs
+from app.imaging.executor import ImageExecutor
+from app.imaging.layout import BadPicture
+from app.outbound.downloads import DownloadFailed, Downloads
+from app.storage.spool import Spool
+
+_STORAGE_PAUSE = 30_000
+_SHORT_PAUSE = 1_000
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A failure on our side, which says nothing about the source; to be tried again after `pause` ms."""
+
+    pause: int
+    reason: str
+
+
+Outcome = Stored | NotFetched | Postponed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFetcher:
+    """Makes copies of images; with `is_on` False it settles that none are made."""
+
+    blobs: Blobs
+    downloads: Downloads
+    executor: ImageExecutor
+    spool: Spool
+    is_on: bool
+    max_bytes: int
+
+    async def fetch(self, image: Image) -> Outcome:
+        """Fetch an image once and return the outcome; raises nothing."""
+        if not self.is_on:
+            return NotFetched(rules.NOT_KEPT, may_recover=False)
+        try:
+            return await self._fetch_and_keep(image)
+        except DownloadFailed as error:
+            wait = None if error.retry_after is None else round(error.retry_after * 1000)
+            return NotFetched(error.reason, may_recover=error.may_recover, retry_after=wait)
+        except BlobGoing as error:
+            return Postponed(_SHORT_PAUSE, error.detail)
+        except StorageUnavailable as error:
+            return Postponed(_STORAGE_PAUSE, error.detail)
+        except ServiceUnavailable as error:
+            return Postponed(_SHORT_PAUSE, error.detail)
+        except OSError as error:
+            # The directory of temporary files: full or gone.
+            return Postponed(_STORAGE_PAUSE, error.strerror or type(error).__name__)
+        except Exception:  # noqa: BLE001 -- logged; an image that provokes a fault has to be given up eventually
+            _log.exception("image_failed", image_id=image.id)
+            return NotFetched("A fault of this service kept it from being stored.")
+
+    async def _fetch_and_keep(self, image: Image) -> Stored | NotFetched:
+        with self.spool.file() as path:
+            download = await self.downloads.fetch(image.source_url, path, max_bytes=self.max_bytes)
+            try:
+                picture = await self.executor.inspect(path)
+            except BadPicture as error:
+                # A bad image that arrived complete stays bad.
+                return NotFetched(error.reason, may_recover=not download.is_whole)
+            await self.blobs.keep(download.sha256, path, download.bytes, picture)
+        return Stored(download.sha256, picture.content_type, download.bytes, picture.width, picture.height)

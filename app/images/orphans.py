@@ -1,0 +1,100 @@
+"""Finds stored files without a row: written after the backup that was restored, or left by a fault."""
+
+import secrets
+from collections.abc import Sequence
+
+import structlog
+
+from app.clock import Clock
+from app.db import blob_store, cluster_state
+from app.db.blob_store import Blob
+from app.db.engine import Connection, Database
+from app.domain.blob import FOLDERS, sha256_of
+from app.errors import StorageUnavailable
+from app.storage.store import ImageStore, Missing, StoredFile
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.writer import Writer
+
+# A file whose writer hasn't given it a row by then never gets one.
+_ORPHAN_AFTER = 3_600_000
+_PAUSE_BETWEEN_SEARCHES = 24 * 3_600_000
+_OWNER_KEY = "owner"
+_OWNER_FACT = "storage_owner"
+_log = structlog.get_logger(__name__)
+
+
+class Orphans:
+    """Searches the store slowly, one folder per call, and starts over once a day.
+
+    Files without a row are given one that nothing refers to, so they are collected like any other. That is done only in
+    a store that carries this database's mark: in another service's store every file would be an orphan.
+    """
+
+    def __init__(self, *, database: Database, writer: Writer, store: ImageStore, clock: Clock) -> None:
+        self._database = database
+        self._writer = writer
+        self._store = store
+        self._clock = clock
+        self._folders: list[str] = []
+        """Those still to be searched."""
+        self._next_search = 0
+
+    async def adopt(self) -> int:
+        """Search the next folder; returns how many orphans were found. Waits while the store is away."""
+        try:
+            if not self._folders:
+                await self._begin()
+            return await self._search_next() if self._folders else 0
+        except StorageUnavailable as error:
+            _log.warning("search_waits", reason=error.detail)
+            return 0
+
+    async def _begin(self) -> None:
+        if self._clock.now() < self._next_search:
+            return
+        is_ours = await self._is_ours()
+        self._next_search = self._clock.now() + _PAUSE_BETWEEN_SEARCHES
+        if is_ours:
+            self._folders = list(FOLDERS)
+        else:
+            note = "The store bears another database's mark (its file 'owner'): files without a row are left alone."
+            _log.warning("storage_of_another", note=note)
+
+    async def _is_ours(self) -> bool:
+        """Compare the mark in the store with ours, and leave ours where there is none."""
+
+        def write(connection: Connection) -> str:
+            return cluster_state.put_first(connection, _OWNER_FACT, secrets.token_hex(16))
+
+        ours = (await self._database.write(write)).encode()
+        try:
+            return b"".join([chunk async for chunk in await self._store.open(_OWNER_KEY)]) == ours
+        except Missing:
+            await self._store.put(_OWNER_KEY, ours)
+            return True
+
+    async def _search_next(self) -> int:
+        adopted = 0
+        async for batch in self._store.list_files(self._folders[-1]):
+            adopted += await self._adopt(batch)
+        self._folders.pop()
+        return adopted
+
+    async def _adopt(self, batch: Sequence[StoredFile]) -> int:
+        before = self._clock.now() - _ORPHAN_AFTER
+        old = {hash_: file for file in batch if file.modified < before and (hash_ := sha256_of(file.key)) is not None}
+        if not old:
+            return 0
+        unknown = await self._database.read(lambda connection: blob_store.unknown(connection, old))
+        orphans = [
+            Blob(hash=hash_, content_type=None, bytes=old[hash_].bytes, width=None, height=None)
+            for hash_ in sorted(unknown)
+        ]
+
+        def write(unit: UnitOfWork) -> None:
+            blob_store.adopt(unit.connection, orphans, now=unit.now)
+
+        if orphans:
+            await self._writer.run(write)
+            _log.warning("files_without_a_row", files=len(orphans))
+        return len(orphans)

@@ -1,0 +1,66 @@
+"""Whether this process can do its work."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db import account_store, cluster_state
+from app.db.engine import Connection, Database
+from app.db.migrate import head_revision
+from app.domain.account import Account, AccountState
+from app.errors import ServiceUnavailable
+from app.shapes.health import Readiness, UpstreamReadiness
+from app.writing.writer import Writer
+
+_CHECK_SECONDS = 3
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(kw_only=True)
+class HealthCheck:
+    """Checks the database, the loops and the account. `stuck_loops` names the loops that don't move."""
+
+    database: Database
+    writer: Writer
+    is_sandbox: bool
+    is_storage_reachable: Callable[[], bool]
+    stuck_loops: Callable[[], list[str]]
+    revision: str | None = field(default_factory=head_revision)
+
+    async def check(self) -> Readiness:
+        """Check now; never raises and takes at most a few seconds."""
+        upstream = UpstreamReadiness("sandbox" if self.is_sandbox else "live")
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                revision, account = await self.database.read(_revision_and_account)
+                is_writable = await self.writer.is_able()
+            database = "ok" if is_writable else "unwritable"
+            if revision != self.revision:
+                database = f"at revision {revision}, not {self.revision}"
+            if account.state is AccountState.HELD:
+                upstream.state = "held"
+                if account.error:
+                    upstream.reason = account.error.code.value
+        except (ServiceUnavailable, TimeoutError):
+            database = "unreachable"
+        except SQLAlchemyError as error:
+            _log.warning("database_unusable", error=repr(error))
+            database = "unusable"
+        stuck = self.stuck_loops()
+        is_reachable = self.is_storage_reachable()
+        status: Literal["ready", "degraded", "unavailable"] = "ready"
+        if database != "ok" or stuck:
+            status = "unavailable"
+        elif upstream.state != "ok" or not is_reachable:
+            # Neither is this replica's fault, and tasks go on.
+            status = "degraded"
+        loops = f"stuck: {', '.join(stuck)}" if stuck else "ok"
+        return Readiness(status, database, loops, "ok" if is_reachable else "unreachable", upstream)
+
+
+def _revision_and_account(connection: Connection) -> tuple[str | None, Account]:
+    return cluster_state.revision(connection), account_store.get(connection)

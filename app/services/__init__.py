@@ -1,1 +1,0 @@
-"""What the service can do. The only place that opens transactions; no HTTP happens inside one."""

@@ -1,0 +1,220 @@
+"""Routes of tasks: submit, get, list, cancel, retry, delete."""
+
+import re
+import time
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from starlette.responses import Response
+
+from app.clock import from_datetime
+from app.domain.caller import Caller
+from app.domain.models import Model, TaskType
+from app.domain.submission import Submission
+from app.domain.task import Status, TaskFilter
+from app.domain.task_state import TaskState
+from app.images.uploads import UploadService
+from app.settings import Settings
+from app.shapes.task import CallbackList, Task, TaskPage, callback_shape, task_shape
+from app.tasks.request_schema import EXAMPLES, task_request_schema
+from app.tasks.requests import TaskRequest
+from app.tasks.service import TaskService
+from app.tasks.waiting import TaskWaiter
+from app.web.body import read_model
+from app.web.dependencies import (
+    TASK_ID,
+    CurrentCaller,
+    CurrentSettings,
+    TaskId,
+    TaskIdInPath,
+    authenticate_again,
+    bearer,
+    get_caller,
+    known_form,
+    memory_permit,
+)
+from app.web.openapi import headers, json_body, problems
+from app.web.pagination import CURSOR, DEFAULT_LIMIT, EmptyIsUnset, Limit, decode_cursor, encode_cursor
+from app.web.parameters import Parameter, documented
+from app.web.response import ShapeResponse
+from app.web.services import provide, service
+from app.web.waiting import PREFER, WAIT, applied, preferred_wait, requested_wait, watch_disconnect
+from app.webhooks.deliveries import DeliveryService
+
+Tasks = Annotated[TaskService, provide(TaskService)]
+# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON. Images in the body itself come on top.
+_MAX_BODY_BYTES = 1024 * 1024
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}|$")
+
+router = APIRouter(
+    prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
+)
+
+_IDEMPOTENCY_KEY: Parameter[str] = Parameter(
+    "Idempotency-Key",
+    "header",
+    Annotated[str, Field(min_length=1, max_length=255)],
+    "A repeated request with the same key and body returns the first one's task. Kept for 24 hours.",
+)
+_ACCEPTED = headers("Location", "Idempotent-Replayed", "Preference-Applied")
+_FINISHED: dict[str, Any] = {
+    "model": Task,
+    "description": "The request asked to wait, and the task has finished.",
+    "headers": _ACCEPTED,
+}
+
+
+def _date_only(value: object) -> object:
+    """Refuse a bare number, which Pydantic would take for seconds since 1970."""
+    if isinstance(value, str) and not _MOMENT.match(value):
+        raise ValueError("must be a date, or a date and time, such as 2026-11-22T09:17:00Z")
+    return value
+
+
+# Pydantic runs the last validator first.
+_Moment = BeforeValidator(_date_only)
+
+
+class _ListQuery(BaseModel):
+    """The query of the list. An empty value counts as unset."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Annotated[Status | None, EmptyIsUnset] = None
+    model: Annotated[Model | None, EmptyIsUnset] = None
+    type: Annotated[TaskType | None, EmptyIsUnset] = None
+    created_after: Annotated[datetime | None, EmptyIsUnset, _Moment] = Field(None, description="At or after this time.")
+    created_before: Annotated[datetime | None, EmptyIsUnset, _Moment] = Field(None, description="Before this time.")
+    limit: Limit = DEFAULT_LIMIT
+    cursor: Annotated[str | None, EmptyIsUnset] = Field(
+        None, description=CURSOR, json_schema_extra={"format": "task-cursor"}
+    )
+
+    def filter(self) -> TaskFilter:
+        return TaskFilter(
+            status=self.status,
+            model=self.model,
+            type=self.type,
+            created_after=from_datetime(self.created_after) if self.created_after else None,
+            created_before=from_datetime(self.created_before) if self.created_before else None,
+        )
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses={200: _FINISHED, 202: {"headers": _ACCEPTED}, **problems(400, 409, 410, 413, 415, 422, 429)},
+    openapi_extra=documented(_IDEMPOTENCY_KEY, PREFER)
+    | json_body(TaskRequest, schema=task_request_schema(), examples=EXAMPLES),
+)
+async def submit_task(request: Request) -> ShapeResponse[Task]:
+    """Submit a task.
+
+    Once this answers 202 the task is durable and will reach a result. With `Prefer: wait=N` the response comes when
+    the task has finished (200), or after N seconds (202).
+    """
+    caller, asked_at = await get_caller(request), time.monotonic()
+    idempotency_key = _IDEMPOTENCY_KEY.read(request)
+    with memory_permit(request) as permit:
+        body = await read_model(request, TaskRequest, _MAX_BODY_BYTES, permit)
+        if body.webhook_url is not None:
+            service(request, DeliveryService).check_url(caller, body.webhook_url)
+        submission = body.submission()
+        if body.has_data_uris:
+            submission = await _with_uploads(service(request, UploadService), caller, submission)
+    caller = await authenticate_again(request, caller, asked_at)
+    state, is_replay = await service(request, TaskService).submit(caller, submission, idempotency_key)
+    return await _accepted(request, caller, state, is_replay=is_replay)
+
+
+@router.get("", responses=problems(422))
+async def list_tasks(
+    query: Annotated[_ListQuery, Query()], caller: CurrentCaller, tasks: Tasks, settings: CurrentSettings
+) -> ShapeResponse[TaskPage]:
+    """List tasks, newest first."""
+    before_id = decode_cursor(query.cursor, TASK_ID)
+    states, next_id = await tasks.page(caller, query.filter(), before_id=before_id, limit=query.limit)
+    page = TaskPage([task_shape(state, settings.base_url) for state in states], encode_cursor(next_id))
+    return ShapeResponse(page)
+
+
+@router.get(
+    "/{task_id}",
+    responses={200: {"headers": headers("Preference-Applied")}, **problems(404)},
+    openapi_extra=documented(WAIT, PREFER),
+)
+async def get_task(request: Request, task_id: TaskIdInPath) -> ShapeResponse[Task]:
+    """Get a task, optionally waiting until it finishes."""
+    caller = await get_caller(request)
+    base_url = service(request, Settings).base_url
+    waiter = service(request, TaskWaiter)
+    seconds = requested_wait(request)
+    if seconds is None or not waiter.has_room:
+        state = await service(request, TaskService).get(caller, known_form(task_id))
+        return ShapeResponse(task_shape(state, base_url))
+    async with watch_disconnect(request.receive) as leaving:
+        state = await waiter.until_ended(caller, known_form(task_id), seconds, leaving)
+    return ShapeResponse(task_shape(state, base_url), headers=applied(seconds))
+
+
+@router.post("/{task_id}/cancel", responses=problems(404, 409))
+async def cancel_task(
+    task_id: TaskId, caller: CurrentCaller, tasks: Tasks, settings: CurrentSettings
+) -> ShapeResponse[Task]:
+    """Cancel a queued task."""
+    return ShapeResponse(task_shape(await tasks.cancel(caller, task_id), settings.base_url))
+
+
+@router.post(
+    "/{task_id}/retry",
+    status_code=202,
+    responses={200: _FINISHED, 202: {"headers": _ACCEPTED}, **problems(404, 409, 410, 422, 429)},
+    openapi_extra=documented(_IDEMPOTENCY_KEY, PREFER),
+)
+async def retry_task(request: Request, task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> ShapeResponse[Task]:
+    """Submit a failed or canceled task's input again, as a new task."""
+    state, is_replay = await tasks.retry(caller, task_id, _IDEMPOTENCY_KEY.read(request))
+    return await _accepted(request, caller, state, is_replay=is_replay)
+
+
+@router.delete("/{task_id}", status_code=204, responses=problems(404, 409))
+async def delete_task(task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> Response:
+    """Delete a finished task with everything that belongs to it.
+
+    Its images, callbacks, events and webhook deliveries are deleted, too.
+    """
+    await tasks.delete(caller, task_id)
+    return Response(status_code=204)
+
+
+@router.get("/{task_id}/callbacks", responses=problems(404))
+async def list_task_callbacks(task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> ShapeResponse[CallbackList]:
+    """List the callbacks received for a task, newest first."""
+    kept = await tasks.callbacks(caller, task_id)
+    return ShapeResponse(CallbackList([callback_shape(callback) for callback in kept]))
+
+
+async def _with_uploads(uploads: UploadService, caller: Caller, submission: Submission) -> Submission:
+    """Replace the images in a request by the URLs of uploads."""
+    with uploads.permit(caller):
+        images = await uploads.take_in(caller, submission.input["image_urls"])
+    return replace(submission, input={**submission.input, "image_urls": images.urls}, identity=images.identity)
+
+
+async def _accepted(request: Request, caller: Caller, state: TaskState, *, is_replay: bool) -> ShapeResponse[Task]:
+    """Answer with an accepted task: at once, or when it has finished if the client prefers."""
+    fields = {"Location": f"/v1/tasks/{state.task.id}"}
+    if is_replay:
+        fields["Idempotent-Replayed"] = "true"
+    base_url = service(request, Settings).base_url
+    waiter = service(request, TaskWaiter)
+    seconds = preferred_wait(request)
+    if seconds is None or not waiter.has_room:
+        return ShapeResponse(task_shape(state, base_url), 202, fields)
+    async with watch_disconnect(request.receive) as leaving:
+        state = await waiter.after_submit(caller, state, seconds, leaving)
+    fields |= applied(seconds)
+    return ShapeResponse(task_shape(state, base_url), 200 if state.task.is_terminal else 202, fields)

@@ -1,0 +1,107 @@
+"""Receiving the upstream's callbacks: check the address, read the body, move the task, keep what arrived."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import structlog
+
+from app.clock import Clock
+from app.domain import transitions
+from app.domain.callback import CallbackTokens, ReceivedCallback
+from app.domain.policy import Policy
+from app.domain.task import Task
+from app.domain.verdict import Generating, Report, Unreadable
+from app.errors import GatewayError, TaskMismatch, UnknownCallback, UnreadableCallback
+from app.upstream.reports import read_callback
+from app.upstream.scrub import Scrubber
+from app.writing.unit_of_work import Decision
+from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
+
+_log = structlog.get_logger(__name__)
+
+
+class CallbackOutcome(StrEnum):
+    """What the upstream is told of its callback."""
+
+    RECEIVED = "received"
+    DUPLICATE = "duplicate"
+    MISMATCH = "task_mismatch"
+    UNREADABLE = "unreadable_callback"
+
+
+_REFUSALS: dict[CallbackOutcome, Callable[[str], GatewayError]] = {
+    CallbackOutcome.MISMATCH: TaskMismatch,
+    CallbackOutcome.UNREADABLE: UnreadableCallback,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackService:
+    """Applies callbacks to tasks. `poll_due` wakes when one can't be understood."""
+
+    writer: Writer
+    tokens: CallbackTokens
+    clock: Clock
+    policy: Policy
+    poll_due: WakeUp
+    scrubber: Scrubber
+
+    def task_of(self, token: str) -> str | None:
+        """Return the id of the task that a callback URL names, None for a token that is not one of ours."""
+        return self.tokens.verify(token)
+
+    def check_token(self, token: str) -> str:
+        """Return the id of the task that a callback URL names; raises `UnknownCallback` without asking the database."""
+        task_id = self.task_of(token)
+        if task_id is None:
+            raise UnknownCallback("This callback address is not one of ours.")
+        return task_id
+
+    async def receive(self, task_id: str, body: bytes) -> CallbackOutcome:
+        """Apply a callback and commit; returns `RECEIVED` or `DUPLICATE`.
+
+        Raises `UnknownCallback` if the task is gone, `TaskMismatch` or `UnreadableCallback` after the body was kept.
+        """
+        report = self.scrubber.report(read_callback(body))
+        kept = self.scrubber.raw(body)
+        now = self.clock.now()
+
+        def decide(task: Task | None) -> Decision[tuple[CallbackOutcome, bool]]:
+            if task is None:
+                raise UnknownCallback("The task of this callback address is gone.")
+            answer, transition = self._judge(task, report, now)
+            refusal = _REFUSALS.get(answer)
+            status = refusal("").status if refusal else 200
+            return Decision(
+                (answer, transition is not None), transition, ReceivedCallback(task.id, now, status, answer.value, kept)
+            )
+
+        answer, has_moved = await self.writer.move(task_id, decide)
+        _log.info("callback", task_id=task_id, answer=answer.value, report=type(report).__name__)
+        if answer is CallbackOutcome.UNREADABLE:
+            self.poll_due.wake()
+            reason = report.reason if isinstance(report, Unreadable) else ""
+            asked = " and the upstream is asked about the task" if has_moved else ""
+            raise UnreadableCallback(f"{reason} The body was kept{asked}.")
+        if answer is CallbackOutcome.MISMATCH:
+            raise TaskMismatch("This address belongs to another upstream task than the one the body names.")
+        return answer
+
+    def _judge(self, task: Task, report: Report, now: int) -> tuple[CallbackOutcome, transitions.Transition | None]:
+        if task.is_final:
+            return CallbackOutcome.DUPLICATE, None
+        if isinstance(report, Unreadable):
+            return CallbackOutcome.UNREADABLE, transitions.expedite_poll(
+                task, report.upstream_task_id, now, self.policy
+            )
+        if transitions.names_another_task(task, report):
+            return CallbackOutcome.MISMATCH, None
+        if isinstance(report, Generating):
+            # No verdict, but proof that the upstream has the task: worth much if our submit's reply was lost.
+            upstream_id = report.upstream_task_id
+            return CallbackOutcome.RECEIVED, transitions.accept(
+                task, upstream_id, now, self.policy
+            ) if upstream_id else None
+        return CallbackOutcome.RECEIVED, transitions.conclude(task, report, now)

@@ -1,0 +1,19 @@
+"""What the services need of the upstream: two calls, and the replies that the rules understand."""
+
+from typing import Any, Protocol
+
+from app.domain.models import Model
+from app.domain.submit_outcome import SubmitOutcome
+from app.domain.verdict import Report
+
+
+class Upstream(Protocol):
+    """An upstream that can be given tasks. Neither call raises for anything the network or the vendor does."""
+
+    async def submit(self, model: Model, task_input: dict[str, Any], callback_url: str) -> SubmitOutcome:
+        """Submit a task once and return the outcome."""
+        ...
+
+    async def record_info(self, upstream_task_id: str) -> Report:
+        """Poll the state of a task."""
+        ...

@@ -1,0 +1,69 @@
+"""Rate limits over all replicas: slots in the database, each free or taken until a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.db import cluster_state, rate_slot_store
+from app.db.engine import Connection
+
+# The upstream's clock and ours tick alike but round differently.
+_WINDOW_MARGIN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A taken slot, free again at `held_until` unless it is released before."""
+
+    number: int
+    held_until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedRateLimit:
+    """At most `count` calls per window; times in milliseconds.
+
+    A slot that is never released, as after a crash, is free again after `held_for`; a released one after `freed_after`.
+    """
+
+    scope: str
+    count: int
+    held_for: int
+    freed_after: int = 0
+
+    def prepare(self, connection: Connection, now: int) -> None:
+        """Create missing slots, and free those taken for longer than this limit ever takes one."""
+        rate_slot_store.ensure(connection, self.scope, self.count)
+        rate_slot_store.cap(connection, self.scope, cluster_state.shared_now(connection, now) + self.held_for)
+
+    def find_free(self, connection: Connection, wanted: int, now: int) -> list[Slot]:
+        """Lock up to `wanted` free slots."""
+        now = cluster_state.shared_now(connection, now)
+        numbers = rate_slot_store.find_free(connection, self.scope, slots=self.count, wanted=wanted, now=now)
+        return [Slot(number, now + self.held_for) for number in numbers]
+
+    def next_free_in(self, connection: Connection, now: int) -> int | None:
+        """Return in how many milliseconds the next taken slot is free; None if none is taken."""
+        now = cluster_state.shared_now(connection, now)
+        next_free = rate_slot_store.next_free(connection, self.scope, self.count, after=now)
+        return None if next_free is None else next_free - now
+
+    def take(self, connection: Connection, slots: Sequence[Slot]) -> None:
+        """Take slots that `find_free` found."""
+        if slots:
+            rate_slot_store.occupy(connection, self.scope, [slot.number for slot in slots], slots[0].held_until)
+
+    def release(self, connection: Connection, slot: Slot, now: int) -> None:
+        """Free a slot `freed_after` from now, unless its time ran out and another call has it."""
+        free_at = cluster_state.shared_now(connection, now) + self.freed_after
+        rate_slot_store.release(connection, self.scope, slot.number, held_until=slot.held_until, free_at=free_at)
+
+
+def submit_rate_limit(count: int, *, window: int, longest_call: int) -> SharedRateLimit:
+    """Return the limit on submits: at most `count` arrive upstream in any window.
+
+    A slot stays taken until a full window after the upstream's reply, so two calls that use the same slot arrive at
+    least a window apart, however long each takes. Until the reply is recorded, or after a crash, the longest possible
+    call is assumed.
+    """
+    window += _WINDOW_MARGIN
+    return SharedRateLimit(scope="submit", count=count, held_for=longest_call + window, freed_after=window)

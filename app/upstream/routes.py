@@ -1,0 +1,49 @@
+"""The route that the upstream calls back."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Request
+
+from app.domain.callback import CALLBACK_PATH
+from app.upstream.callbacks import CallbackOutcome, CallbackService
+from app.web.body import read_body
+from app.web.openapi import problems
+from app.web.response import ShapeResponse
+from app.web.services import service
+
+_MAX_BODY_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class CallbackReceipt:
+    """The outcome of a callback."""
+
+    status: Literal["received", "duplicate"]
+
+
+# Encoded once, as they never differ.
+ANSWERS = {
+    CallbackOutcome.RECEIVED: ShapeResponse(CallbackReceipt("received")),
+    CallbackOutcome.DUPLICATE: ShapeResponse(CallbackReceipt("duplicate")),
+}
+
+router = APIRouter(prefix=CALLBACK_PATH, tags=["callbacks"])
+
+
+@router.post(
+    "/{token}",
+    responses=problems(404, 409, 413, 422, 503),
+    openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
+)
+async def receive_callback(
+    request: Request, token: Annotated[str, Path(description="Names the task and proves that the URL is ours.")]
+) -> ShapeResponse[CallbackReceipt]:
+    """Receive the upstream's callback about a task.
+
+    A response of 200 means that the callback is committed.
+    """
+    callbacks = service(request, CallbackService)
+    task_id = callbacks.check_token(token)
+    body = await read_body(request, _MAX_BODY_BYTES)
+    return ANSWERS[await callbacks.receive(task_id, body)]

@@ -1,0 +1,1 @@
+"""What all routes share: middleware, bodies, headers, problems, pagination, the OpenAPI document."""

@@ -1,0 +1,99 @@
+"""What route functions are handed: the services, and who calls."""
+
+import re
+import time
+from contextlib import AbstractContextManager
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Path, Request
+from fastapi.security import HTTPBearer
+
+from app.domain.browser_token import TOKEN_PREFIX
+from app.domain.caller import Caller
+from app.errors import TaskNotFound, Unauthorized
+from app.settings import Settings
+from app.web.headers import header
+from app.web.memory_budget import MemoryBudget, MemoryPermit
+from app.web.permissions import ACCESS_TOKEN, QUERY_TOKEN_ROUTES, check_token_route, route_of
+from app.web.services import provide, service
+
+_A_MOMENT_SECONDS = 0.3
+TASK_ID = re.compile(r"task_[0-9a-f]{32}")
+# For the API's document only; `Access` checks the header, as it knows whether a key is needed.
+bearer = HTTPBearer(scheme_name="bearerAuth", auto_error=False, description="An API key or a browser token.")
+TaskIdInPath = Annotated[str, Path(description="Id of the task.", examples=["task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d"])]
+
+
+class Authenticates(Protocol):
+    """Tells who makes a request; both methods raise `Unauthorized`."""
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """Return the caller by the `Authorization` header."""
+        ...
+
+    async def by_token(self, text: str) -> Caller:
+        """Return the caller by a browser token."""
+        ...
+
+    async def is_open(self) -> bool:
+        """Whether no key is needed."""
+        ...
+
+
+def authenticator_of(request: Request) -> Authenticates:
+    """Return the process's authenticator."""
+    authenticator: Authenticates = request.scope["state"]["authenticator"]
+    return authenticator
+
+
+async def get_caller(request: Request) -> Caller:
+    """Tell who calls; raises `Unauthorized`, and `Forbidden` for what a browser token can't be used for."""
+    authenticator = authenticator_of(request)
+    authorization = header(request.scope, b"authorization")
+    token = _token_in_query(request) if authorization is None and request.scope["query_string"] else ""
+    caller = await (authenticator.by_token(token) if token else authenticator.authenticate(authorization))
+    check_token_route(caller, request.scope)
+    return caller
+
+
+async def authenticate_again(request: Request, caller: Caller, asked_at: float) -> Caller:
+    """Tell who calls once a body has arrived, which may have taken minutes; `asked_at` by `time.monotonic()`.
+
+    Meanwhile a key may be revoked and a token expire; what was so a moment ago holds, as it does for everybody.
+    """
+    return caller if time.monotonic() - asked_at < _A_MOMENT_SECONDS else await get_caller(request)
+
+
+CurrentCaller = Annotated[Caller, Depends(get_caller)]
+
+
+def _token_in_query(request: Request) -> str:
+    """Return the token in the query of a route where it may stand, "" without one."""
+    if route_of(request.scope) not in QUERY_TOKEN_ROUTES:
+        return ""
+    token = ACCESS_TOKEN.text(request) or ""
+    if token and not token.startswith(TOKEN_PREFIX):
+        # It may be in a log by now. API keys must not work here.
+        raise Unauthorized(f"{ACCESS_TOKEN.name} takes a browser token; send API keys in the Authorization header.")
+    return token
+
+
+async def get_task_id(task_id: TaskIdInPath, _caller: CurrentCaller) -> str:
+    """Return the id in the path; raises `TaskNotFound` for what can't be one (PostgreSQL chokes on a NUL in it)."""
+    return known_form(task_id)
+
+
+def memory_permit(request: Request) -> AbstractContextManager[MemoryPermit]:
+    """Return what a body with pictures in it may take; base64 is a third longer, JSON's escapes a little more."""
+    return service(request, MemoryBudget).room(service(request, Settings).max_image_bytes * 3 // 2)
+
+
+def known_form(task_id: str) -> str:
+    """Return a task's id; raises `TaskNotFound` for what can't be one."""
+    if not TASK_ID.fullmatch(task_id):
+        raise TaskNotFound("There is no task with this id.")
+    return task_id
+
+
+CurrentSettings = Annotated[Settings, provide(Settings)]
+TaskId = Annotated[str, Depends(get_task_id)]

@@ -1,0 +1,45 @@
+"""What a browser token may do: this list and nothing else, so that a new route is closed to tokens until named here.
+
+docs/reference/access.md has the same as a table; a test compares the two.
+"""
+
+from starlette.types import Scope
+
+from app.domain.caller import Caller
+from app.errors import Forbidden
+from app.web.parameters import Parameter
+
+TOKEN_ROUTES = frozenset(
+    {
+        ("POST", "/v1/tasks"),
+        ("GET", "/v1/tasks"),
+        ("GET", "/v1/tasks/{task_id}"),
+        ("POST", "/v1/tasks/{task_id}/retry"),
+        ("GET", "/v1/tasks/{task_id}/events"),
+        ("GET", "/v1/events"),
+        ("POST", "/v1/uploads"),
+    }
+)
+"""Method and path of each route, as the API's document has them."""
+
+QUERY_TOKEN_ROUTES = frozenset({("GET", "/v1/tasks/{task_id}/events"), ("GET", "/v1/events")})
+"""Where a token may stand in the query: a browser's `EventSource` can't send headers."""
+
+ACCESS_TOKEN: Parameter[str] = Parameter(
+    "access_token",
+    "query",
+    str,
+    "A browser token, for clients that can't send headers; the `Authorization` header takes precedence. API keys are "
+    "refused here, as URLs end up in logs and browser histories.",
+)
+
+
+def route_of(scope: Scope) -> tuple[str, str]:
+    """Return method and path, as in `TOKEN_ROUTES`, of the route that serves a request."""
+    return scope["method"], scope["route"].path
+
+
+def check_token_route(caller: Caller, scope: Scope) -> None:
+    """Raise `Forbidden` for a caller with a token on a route that is not named here."""
+    if caller.token is not None and route_of(scope) not in TOKEN_ROUTES:
+        raise Forbidden("A browser token can't be used for this; it takes an API key.")

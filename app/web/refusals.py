@@ -1,0 +1,47 @@
+"""Answers to requests that the HTTP server refuses before they reach the application."""
+
+from http import HTTPStatus
+
+import structlog
+import uuid_utils
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.errors import (
+    GatewayError,
+    HeadersTooLarge,
+    MalformedRequest,
+    RequestTimeout,
+    TooManyConnections,
+    UriTooLong,
+)
+from app.logging import bind_request_id
+from app.web.headers import NO_SNIFF, NO_STORE
+from app.web.problems import from_error
+
+_ERRORS: dict[int, type[GatewayError]] = {
+    HTTPStatus.BAD_REQUEST: MalformedRequest,
+    HTTPStatus.REQUEST_TIMEOUT: RequestTimeout,
+    HTTPStatus.REQUEST_URI_TOO_LONG: UriTooLong,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: HeadersTooLarge,
+}
+_log = structlog.get_logger("app.request")
+
+
+def refuse(status: int, detail: str, client: tuple[str, int] | None) -> Response:
+    """Log a request that is malformed or breaks a limit, and make its answer; called in a context of its own."""
+    error = _ERRORS[status](detail)
+    request_id = uuid_utils.uuid4().hex
+    bind_request_id(request_id)
+    address = f"{client[0]}:{client[1]}" if client else None
+    _log.info("request_refused", status=status, code=error.code, client=address)
+    answer = from_error(error)
+    answer.raw_headers += [NO_SNIFF, NO_STORE, (b"x-request-id", request_id.encode())]
+    return answer
+
+
+async def answer_overloaded(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer on a connection over the limit."""
+    answer = from_error(TooManyConnections("This process serves as many connections as it can; try again."))
+    answer.headers["Connection"] = "close"
+    await answer(scope, receive, send)

@@ -1,0 +1,1 @@
+"""Webhooks to clients: planned deliveries, signatures, attempts, and their log."""

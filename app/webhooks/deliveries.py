@@ -1,0 +1,90 @@
+"""What clients do with webhook deliveries: look at them, and have one delivered again."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from app.db import delivery_store, task_store
+from app.db.engine import Connection, Database
+from app.domain import delivery as rules
+from app.domain.caller import Caller
+from app.domain.delivery import Attempt, Delivery, DeliveryState
+from app.domain.destination import DestinationRules
+from app.errors import DeliveryNotFound, Forbidden, InvalidRequest
+from app.outbound.urls import problem_with
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLog:
+    """A delivery with its attempts, oldest first."""
+
+    delivery: Delivery
+    attempts: list[Attempt]
+
+
+class DeliveryService:
+    """The clients' side of webhook deliveries. `wake_up` wakes when one is due."""
+
+    def __init__(self, *, database: Database, writer: Writer, destinations: DestinationRules, wake_up: WakeUp) -> None:
+        self._database = database
+        self._writer = writer
+        self._destinations = destinations
+        self._wake_up = wake_up
+
+    def check_url(self, caller: Caller, url: str) -> None:
+        """Raise `InvalidRequest` for a URL that shows by itself that nothing can or may be delivered to it.
+
+        Raises `Forbidden` for a caller with a browser token: pages don't send us to servers.
+        """
+        if caller.token is not None:
+            raise Forbidden("A browser token can't be used with webhook_url.")
+        problem = problem_with(url, self._destinations)
+        if problem is not None:
+            raise InvalidRequest("Some fields of the body are invalid.", [{"field": "webhook_url", "message": problem}])
+
+    async def page(
+        self,
+        caller: Caller,
+        *,
+        task_id: str | None,
+        state: DeliveryState | None,
+        before_id: str | None,
+        limit: int,
+    ) -> tuple[list[DeliveryLog], str | None]:
+        """Read a page of deliveries, newest first, and the id after which the next page begins, if there is one."""
+
+        def work(connection: Connection) -> tuple[list[DeliveryLog], str | None]:
+            if task_id is not None and not caller.owns(task_store.get(connection, task_id)):
+                return [], None
+            project = caller.project if task_id is None else None
+            found = delivery_store.page(
+                connection, project=project, task_id=task_id, state=state, before_id=before_id, limit=limit + 1
+            )
+            shown = found[:limit]
+            attempts = delivery_store.attempts_of(connection, [delivery.id for delivery in shown])
+            logs = [DeliveryLog(delivery, attempts[delivery.id]) for delivery in shown]
+            return logs, shown[-1].id if len(found) > limit else None
+
+        return await self._database.read(work)
+
+    async def redeliver(self, caller: Caller, delivery_id: str) -> DeliveryLog:
+        """Begin a delivery anew, whatever came of it; raises `DeliveryNotFound` for one of somebody else."""
+
+        def work(unit: UnitOfWork) -> DeliveryLog:
+            delivery = delivery_store.lock(unit.connection, delivery_id)
+            if delivery is None or delivery.project != caller.project:
+                raise DeliveryNotFound(f"There is no webhook delivery {delivery_id[:64]}.")
+            again = rules.redeliver(delivery, unit.now)
+            delivery_store.save(unit.connection, [again])
+            attempts = delivery_store.attempts_of(unit.connection, [delivery_id])
+            return DeliveryLog(again, attempts[delivery_id])
+
+        log = await self._writer.run(work)
+        _log.info("webhook_redelivered", delivery_id=delivery_id, task_id=log.delivery.task_id)
+        self._wake_up.wake()
+        return log

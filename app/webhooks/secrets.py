@@ -1,0 +1,54 @@
+"""The secrets that webhooks are signed with: one for each project, made when it is first needed."""
+
+import structlog
+
+from app.clock import Clock
+from app.db import webhook_secret_store
+from app.db.engine import Database
+from app.domain.webhook import WebhookSecret, new_secret
+from app.writing.unit_of_work import UnitOfWork
+from app.writing.writer import Writer
+
+_log = structlog.get_logger(__name__)
+
+
+class WebhookSecrets:
+    """Hands out and rotates the projects' secrets."""
+
+    def __init__(self, *, database: Database, writer: Writer, clock: Clock) -> None:
+        self._database = database
+        self._writer = writer
+        self._clock = clock
+
+    async def current(self, project: str) -> str:
+        """Return the secret that a project's receivers should verify with."""
+        return (await self._get(project)).secret
+
+    async def signing(self, project: str) -> list[str]:
+        """Return all secrets that a project's messages are signed by now, the current one first."""
+        return (await self._get(project)).signing(self._clock.now())
+
+    async def rotate(self, project: str) -> str:
+        """Give a project a fresh secret and return it; the one until now goes on signing for a day.
+
+        Of several rotations at the same moment one counts, for all who asked.
+        """
+        before = await self._get(project)
+
+        def work(unit: UnitOfWork) -> WebhookSecret:
+            webhook_secret_store.replace(unit.connection, before, before.rotated(unit.now))
+            return webhook_secret_store.get(unit.connection, project) or before
+
+        after = await self._writer.run(work)
+        _log.info("webhook_secret_rotated", project=project)
+        return after.secret
+
+    async def _get(self, project: str) -> WebhookSecret:
+        found = await self._database.read(lambda connection: webhook_secret_store.get(connection, project))
+        if found is not None:
+            return found
+
+        def work(unit: UnitOfWork) -> WebhookSecret:
+            return webhook_secret_store.put_first(unit.connection, new_secret(project, unit.now))
+
+        return await self._writer.run(work)
