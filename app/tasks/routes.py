@@ -93,9 +93,13 @@ class _ListQuery(BaseModel):
     )
 
     def filter(self) -> TaskFilter:
-        moments = (self.created_after, self.created_before)
-        after, before = (None if moment is None else from_datetime(moment) for moment in moments)
-        return TaskFilter(self.status, self.model, self.type, after, before)
+        return TaskFilter(
+            status=self.status,
+            model=self.model,
+            type=self.type,
+            created_after=from_datetime(self.created_after) if self.created_after else None,
+            created_before=from_datetime(self.created_before) if self.created_before else None,
+        )
 
 
 @router.post(
