@@ -3,10 +3,11 @@
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
+PYTEST := $(BIN)/pytest -n 4 --dist worksteal
 SCHEMA := $(BIN)/check-jsonschema --builtin-schema vendor.
 IMAGE ?= nanobanana-gateway:local
 
-.PHONY: help setup runtime development serve test coverage simulate fuzz bench lint format lock hooks wheel image clean
+.PHONY: help setup runtime development serve test test-all coverage simulate fuzz bench docs lint format lock hooks wheel image clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,8 +20,11 @@ runtime development:
 serve: runtime  ## Start the service (settings: environment or .env)
 	@exec $(BIN)/python -m app serve
 
-test: development  ## Run all tests
-	$(BIN)/pytest -n 4 --dist worksteal
+test: development  ## Run the tests that take less than two minutes
+	$(PYTEST) -m "not (benchmark or browser or e2e or fuzz or simulation or slow)"
+
+test-all: development  ## Run all tests
+	$(PYTEST)
 
 coverage: development  ## Run all tests and measure what of app/ they reach (slower)
 	$(BIN)/coverage erase
@@ -34,10 +38,14 @@ simulate: development  ## Run the long simulation (STEPS, SEED)
 fuzz: development  ## Run long fuzzing campaigns against a running gateway (CASES for each operation, SEED)
 	$(BIN)/python -m tests.fuzz --examples $(or $(CASES),500) --seed $(or $(SEED),1)
 
-bench: development  ## Measure the service beside an endpoint that does nothing (ARGS, see docs/performance.md)
+bench: development  ## Measure the service beside an endpoint that does nothing (ARGS, see docs/explanation/performance.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-lint: development  ## Check style, types, import contracts, configuration, lock files and (with npm) the API's document
+docs: development  ## Generate the reference from the code and build the documentation into site/
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+lint: development  ## Check style, types, imports, configuration, docs, lock files and (with npm) the OpenAPI document
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -50,8 +58,10 @@ lint: development  ## Check style, types, import contracts, configuration, lock 
 	$(SCHEMA)dependabot .github/dependabot.yml
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/python -m tests.openapi
+	$(BIN)/python -m docs.generate --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(VENV)/site
 	$(UV) pyproject.toml --output-file requirements.txt
-	$(UV) pyproject.toml --group dev --output-file requirements-dev.txt
+	$(UV) pyproject.toml --group dev --group docs --output-file requirements-dev.txt
 	git diff --exit-code -- requirements.txt requirements-dev.txt
 
 format: development  ## Bring the code into shape
@@ -60,7 +70,7 @@ format: development  ## Bring the code into shape
 
 lock: development  ## Renew the lock files from pyproject.toml
 	$(UV) --upgrade pyproject.toml --output-file requirements.txt
-	$(UV) --upgrade pyproject.toml --group dev --output-file requirements-dev.txt
+	$(UV) --upgrade pyproject.toml --group dev --group docs --output-file requirements-dev.txt
 
 hooks: development  ## Check each commit and push with git hooks
 	$(BIN)/pre-commit install
@@ -73,4 +83,4 @@ image:  ## Build the container image with docker, or buildah where no daemon run
 	@sh scripts/image.sh $(IMAGE)
 
 clean:  ## Remove what was built, but no data
-	rm -rf $(VENV) tests/openapi/node_modules build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site tests/openapi/node_modules build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

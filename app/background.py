@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -15,8 +17,6 @@ from app.writing.wake_up import WakeUp
 
 _CONCURRENT_POLLS = 16
 _CONCURRENT_WEBHOOKS = 64
-# A webhook that is cut off is sent again, perhaps twice, which its receiver has to expect.
-_WEBHOOK_SECONDS = 3
 # Submits in flight get the time of one upstream call, and a little to be recorded.
 _RECORD_SECONDS = 5
 # Where some submits have just ended, others are about to: one claim for several costs a fraction of one for each.
@@ -31,10 +31,22 @@ _KEYRING_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopTimes:
+    """How often loops check without a wake-up, and how long a stop waits for webhooks; in seconds.
+
+    A webhook that is cut off is sent again, perhaps twice, which its receiver has to expect.
+    """
+
+    check_seconds: float = 1.0
+    webhook_stop_seconds: float = 3.0
+
+
 class Background:
     """The loops of one process, and what they have under way."""
 
-    def __init__(self, container: Container, settings: Settings) -> None:
+    def __init__(self, container: Container, settings: Settings, times: LoopTimes) -> None:
+        self._times = times
         wake_ups = container.kernel.wake_ups
         self._upstream_seconds = settings.upstream_timeout_seconds + _RECORD_SECONDS
         self._submits = WorkerPool(settings.upstream_concurrency, wake_ups.queue)
@@ -50,18 +62,19 @@ class Background:
         archive = ClaimLoop(archiver.claim, archiver.fetch, self._downloads)
         expire = _each(reconciler.expire, dispatcher.release_lost)
         sweep = _each(
-            tasks.sweep.idempotency_keys,
-            tasks.sweep.quota_counts,
+            tasks.retention.remove_idempotency_keys,
+            tasks.retention.remove_quota_counts,
             tasks.retention.remove_old,
             images.uploads.sweep,
             images.orphans.adopt,
         )
+        frequent = partial(Loop, interval=times.check_seconds)
         self._loops = [
-            Loop("dispatch", dispatch.run_once, wake_up=wake_ups.queue),
-            Loop("poll", poll.run_once, wake_up=wake_ups.poll),
-            Loop("deliver", deliver.run_once, wake_up=wake_ups.delivery),
-            Loop("archive", archive.run_once, wake_up=wake_ups.archive),
-            Loop("events", broadcaster.look, wake_up=broadcaster.wake_up, longest_pause=_EVENTS_PAUSE_SECONDS),
+            frequent("dispatch", dispatch.run_once, wake_up=wake_ups.queue),
+            frequent("poll", poll.run_once, wake_up=wake_ups.poll),
+            frequent("deliver", deliver.run_once, wake_up=wake_ups.delivery),
+            frequent("archive", archive.run_once, wake_up=wake_ups.archive),
+            frequent("events", broadcaster.look, wake_up=broadcaster.wake_up, longest_pause=_EVENTS_PAUSE_SECONDS),
             Loop(
                 "keyring",
                 container.access.keyring.look,
@@ -69,7 +82,7 @@ class Background:
                 interval=LOOK_SECONDS,
                 longest_pause=_KEYRING_PAUSE_SECONDS,
             ),
-            Loop("expire", expire, wake_up=WakeUp()),
+            frequent("expire", expire, wake_up=WakeUp()),
             Loop("sweep", sweep, wake_up=WakeUp(), interval=_SWEEP_SECONDS),
             Loop("collect", images.blobs.collect, wake_up=wake_ups.collect, interval=_SWEEP_SECONDS),
         ]
@@ -97,7 +110,7 @@ class Background:
         await self._polls.finish(0)
         await self._downloads.finish(0)
         cut, _ = await asyncio.gather(
-            self._submits.finish(self._upstream_seconds), self._webhooks.finish(_WEBHOOK_SECONDS)
+            self._submits.finish(self._upstream_seconds), self._webhooks.finish(self._times.webhook_stop_seconds)
         )
         if cut:
             _log.error("submits_cut_off", submits=cut)

@@ -24,7 +24,7 @@ _CHATTY = ("httpx", "httpcore", "sqlalchemy.engine", "alembic", "asyncio", "PIL"
 
 def configure_logs(log_format: Literal["console", "json"], level: str, secrets: list[str]) -> None:
     """Send all logs, those of libraries included, to standard error without `secrets`."""
-    output = Output(sys.stderr)
+    output = Output(_reopened(sys.stderr))
     shared: list[Processor] = [
         _add_request_id,
         structlog.processors.add_log_level,
@@ -109,6 +109,14 @@ class _LibraryHandler(logging.StreamHandler[Output]):
         """Replace a line whose message can't be formatted; the default would print its arguments unredacted."""
         failed = logging.LogRecord(record.name, record.levelno, "", 0, "line_failed", (), None)
         self.stream.write(self.format(failed) + self.terminator)
+
+
+def _reopened(file: TextIO | None) -> TextIO | None:
+    """Give standard error a buffer of our own; what Python's own can't write ends the process with status 120."""
+    standard = sys.__stderr__
+    if standard is None or file is not standard:
+        return file
+    return os.fdopen(standard.fileno(), "w", encoding=standard.encoding, errors=standard.errors, closefd=False)
 
 
 def _add_request_id(_logger: object, _method: str, event: EventDict) -> EventDict:

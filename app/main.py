@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.access import routes as access_routes
-from app.background import Background
+from app.background import Background, LoopTimes
 from app.container import Container
 from app.events import routes as event_routes
 from app.events.streams import StreamLimits
@@ -39,11 +39,16 @@ _log = structlog.get_logger(__name__)
 
 
 def create_app(
-    settings: Settings, *, upstream_url: str, upstream_key: str, stream_limits: StreamLimits | None = None
+    settings: Settings,
+    *,
+    upstream_url: str,
+    upstream_key: str,
+    stream_limits: StreamLimits | None = None,
+    loop_times: LoopTimes | None = None,
 ) -> FastAPI:
     """Build the application. The database must have been migrated."""
     container = Container(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
-    background = Background(container, settings)
+    background = Background(container, settings, loop_times or LoopTimes())
     services = _services(container, background)
 
     @asynccontextmanager
@@ -114,7 +119,7 @@ def _services(container: Container, background: Background) -> Services:
         container.tasks.waiter,
         container.upstream.callbacks,
         container.events.streams,
-        container.access.tokens,
+        container.access.authenticator,
         images.service,
         images.files,
         images.uploads,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.processes import cpu_seconds_of_tree
-from tests.support.databases import PostgresServer
+from tests.support.postgres import PostgresServer
 
 SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
 KINDS = (SQLITE, POSTGRESQL)
@@ -49,7 +49,7 @@ class Databases:
         if kind == SQLITE:
             return EmptyDatabase(kind, f"sqlite:///{self._directory / f'{uuid.uuid4().hex}.db'}")
         if self._postgres is None:
-            self._postgres = self._exits.enter_context(PostgresServer(self._postgres_directory, is_hasty=False))
+            self._postgres = self._exits.enter_context(PostgresServer(options=()))
         return EmptyDatabase(kind, self._postgres.create_database(migrated=False), self._server_pid())
 
     def server_cpu_seconds(self) -> float:
@@ -57,14 +57,8 @@ class Databases:
         pid = self._server_pid()
         return 0.0 if pid is None else cpu_seconds_of_tree(pid)
 
-    @property
-    def _postgres_directory(self) -> Path:
-        return self._directory / "pg"
-
     def _server_pid(self) -> int | None:
-        if self._postgres is None or not self._postgres.is_own:
-            return None
-        return int((self._postgres_directory / "postmaster.pid").read_text().splitlines()[0])
+        return None if self._postgres is None else self._postgres.pid
 
 
 def sqlite_version() -> str:

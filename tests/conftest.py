@@ -1,13 +1,16 @@
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 from hypothesis import HealthCheck, settings
 
 from app.logging import configure_logs
-from tests.support.databases import PostgresServer, create_sqlite
+from tests.support.databases import create_sqlite
 from tests.support.gateway import LiveGateway
+from tests.support.postgres import PostgresKeeper, PostgresServer, is_postgres_given
 from tests.support.receiver import Receiver
 from tests.support.vendor import Vendor
 
@@ -17,9 +20,48 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 
+# `make test` leaves out tests with these markers, `make test-all` runs them, first of all because they take longest.
+_FOLDERS = {"e2e": "e2e", "fuzz": "fuzz", "benchmarks": "benchmark", "simulation": "simulation"}
+_RUN = pytest.StashKey[str]()
+_KEEPER = pytest.StashKey[PostgresKeeper]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the run; the processes of one run share a PostgreSQL server."""
+    config.stash[_RUN] = _given(config).get("run") or uuid.uuid4().hex[:8]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Say to each worker of pytest-xdist where the run's PostgreSQL server is. It starts when first needed."""
+    stash = node.config.stash
+    node.workerinput["run"] = stash[_RUN]
+    if not is_postgres_given():
+        if _KEEPER not in stash:
+            stash[_KEEPER] = PostgresKeeper()
+        node.workerinput["postgres_keeper"] = stash[_KEEPER].address
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave no server behind, and no database on the server that TEST_DATABASE_URL names."""
+    if _KEEPER in config.stash:
+        config.stash[_KEEPER].close()
+    if is_postgres_given() and not _given(config) and not config.option.collectonly:
+        PostgresServer(run=config.stash[_RUN]).drop_all()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that nobody is left with it alone."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    """Mark the tests of some folders, and begin with those: no worker is to be left alone with a long one."""
+    for item in items:
+        for folder in _FOLDERS.keys() & set(item.path.parts):
+            item.add_marker(_FOLDERS[folder])
+    folders = list(_FOLDERS)
+    items.sort(key=lambda item: min((folders.index(part) for part in item.path.parts if part in folders), default=99))
+
+
+def _given(config: pytest.Config) -> dict[str, Any]:
+    """Return what pytest-xdist's controller says to this worker; empty in the controller or without workers."""
+    return getattr(config, "workerinput", {})
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,27 +75,32 @@ def _few_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
+def postgres(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
+    """The PostgreSQL server of this run."""
+    with PostgresServer(_given(pytestconfig).get("postgres_keeper"), run=pytestconfig.stash[_RUN]) as server:
         yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database with all tables and no rows, once of each kind."""
     if request.param == "sqlite":
-        return create_sqlite(tmp_path / "test.db")
+        yield create_sqlite(tmp_path / "test.db")
+        return
     server: PostgresServer = request.getfixturevalue("postgres")
-    return server.create_database()
+    with server.database() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def bare_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def bare_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database without anything in it, once of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bare.db'}"
+        yield f"sqlite:///{tmp_path / 'bare.db'}"
+        return
     server: PostgresServer = request.getfixturevalue("postgres")
-    return server.create_database(migrated=False)
+    with server.database(migrated=False) as url:
+        yield url
 
 
 @pytest.fixture

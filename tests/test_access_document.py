@@ -1,4 +1,4 @@
-"""docs/access.md says who may call what, as the code has it."""
+"""docs/reference/access.md says who may call what, as the code has it."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.web.permissions import QUERY_TOKEN_ROUTES, TOKEN_ROUTES
 
-TEXT = (Path(__file__).resolve().parents[1] / "docs" / "access.md").read_text()
+TEXT = (Path(__file__).resolve().parents[1] / "docs" / "reference" / "access.md").read_text()
 ROW = re.compile(r"^\| `([A-Z]+) (\S+)` \| (yes|no)\b[^|]* \| (yes|no)\b([^|]*) \| (yes|no)\b[^|]* \|$", re.MULTILINE)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from app.errors import ConfigurationError
 from app.settings import load_settings
-from tests.support.databases import PostgresServer
 from tests.support.gateway import GatewayProcess, run_app, run_fresh_app
+from tests.support.postgres import PostgresServer
 
 HIDDEN = "hunter2hunter2"
 

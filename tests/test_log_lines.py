@@ -4,10 +4,9 @@ import asyncio
 import io
 import json
 import logging
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,12 @@ class Terminal(io.StringIO):
 
 
 @contextmanager
-def logged(
-    monkeypatch: pytest.MonkeyPatch, log_format: str, *, file: io.StringIO | None = None, secrets: tuple[str, ...] = ()
-) -> Iterator[io.StringIO]:
+def logged(log_format: str, *, file: io.StringIO | None = None, secrets: tuple[str, ...] = ()) -> Iterator[io.StringIO]:
     """Collect the lines of new loggers, and leave everything as it was."""
     root = logging.getLogger()
     file = file or (Terminal() if log_format == "terminal" else io.StringIO())
     before = structlog.get_config(), root.handlers, root.level
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", file)
+    with redirect_stderr(file):
         configure_logs("json" if log_format == "json" else "console", "info", [SECRET, *secrets])
         try:
             yield file
@@ -51,10 +47,8 @@ def logged(
 
 @pytest.mark.parametrize("secret", ['with"quote', "with'both\"quotes", "back\\slash", "tab\tinside", "plain-secret"])
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_a_secret_is_masked_however_a_renderer_spells_it(
-    monkeypatch: pytest.MonkeyPatch, secret: str, log_format: str
-) -> None:
-    with logged(monkeypatch, log_format, secrets=(secret,)) as file:
+def test_a_secret_is_masked_however_a_renderer_spells_it(secret: str, log_format: str) -> None:
+    with logged(log_format, secrets=(secret,)) as file:
         for reason in (
             f"key {secret} is odd",
             ValueError(f"key {secret}"),
@@ -70,8 +64,8 @@ def test_a_secret_is_masked_however_a_renderer_spells_it(
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_secrets_are_masked_in_tracebacks_and_their_causes(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
-    with logged(monkeypatch, log_format) as file:
+def test_secrets_are_masked_in_tracebacks_and_their_causes(log_format: str) -> None:
+    with logged(log_format) as file:
         try:
             try:
                 fail()
@@ -91,8 +85,8 @@ def test_secrets_are_masked_in_tracebacks_and_their_causes(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_a_value_that_cannot_be_written_costs_its_line_only(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
-    with logged(monkeypatch, log_format) as file:
+def test_a_value_that_cannot_be_written_costs_its_line_only(log_format: str) -> None:
+    with logged(log_format) as file:
         for value in (1, Unprintable(), "half a pair: \ud800", 3):
             structlog.get_logger().info("counted", value=value)
         logging.getLogger("theirs").warning("one %d", SECRET)
@@ -105,14 +99,14 @@ def test_a_value_that_cannot_be_written_costs_its_line_only(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_a_value_may_log_while_its_line_is_made(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
+def test_a_value_may_log_while_its_line_is_made(log_format: str) -> None:
     class Talkative:
         def __repr__(self) -> str:
             structlog.get_logger("ours").info("inner")
             logging.getLogger("theirs").warning("inner")
             return "self"
 
-    with logged(monkeypatch, log_format) as file:
+    with logged(log_format) as file:
         structlog.get_logger("ours").info("outer", value=Talkative())
         logging.getLogger("theirs").warning("outer %r", Talkative())
     assert [("inner" in line, "outer" in line) for line in file.getvalue().splitlines()] == [
@@ -122,7 +116,7 @@ def test_a_value_may_log_while_its_line_is_made(monkeypatch: pytest.MonkeyPatch,
     ] * 2
 
 
-def test_an_object_may_log_while_a_line_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_may_log_while_a_line_is_written() -> None:
     """The garbage collector finalizes objects anywhere, in the middle of a write too."""
 
     class Collecting(io.StringIO):
@@ -132,7 +126,7 @@ def test_an_object_may_log_while_a_line_is_written(monkeypatch: pytest.MonkeyPat
                 logging.getLogger("theirs").warning("inner")
             return super().write(text)
 
-    with logged(monkeypatch, "console", file=Collecting()) as file:
+    with logged("console", file=Collecting()) as file:
 
         def log() -> None:
             structlog.get_logger("ours").info("outer")
@@ -145,14 +139,14 @@ def test_an_object_may_log_while_a_line_is_written(monkeypatch: pytest.MonkeyPat
     assert [line.split()[-1] for line in file.getvalue().splitlines()] == ["inner", "inner", "outer"] * 2
 
 
-async def test_a_line_has_the_request_it_was_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_line_has_the_request_it_was_logged_in() -> None:
     async def serve(name: str) -> None:
         bind_request_id(name)
         structlog.get_logger("ours").info("ours")
         logging.getLogger("theirs").warning("theirs, of %s", name)
         await asyncio.to_thread(structlog.get_logger("ours").info, "thread")
 
-    with logged(monkeypatch, "json") as file:
+    with logged("json") as file:
         for name in ("one", "two"):
             await asyncio.create_task(serve(name))
         structlog.get_logger("ours").warning("outside")
@@ -169,8 +163,8 @@ async def test_a_line_has_the_request_it_was_logged_in(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_fields_levels_and_times_are_in_each_line(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
-    with logged(monkeypatch, log_format) as file:
+def test_fields_levels_and_times_are_in_each_line(log_format: str) -> None:
+    with logged(log_format) as file:
         structlog.get_logger("ours").bind(part="x").debug("too quiet")
         structlog.get_logger("ours").bind(part="x").warning("said", password="hidden", reason="two words", count=3)
         logging.getLogger("httpx").info("too quiet")
@@ -197,9 +191,9 @@ def test_fields_levels_and_times_are_in_each_line(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_an_event_is_one_line_without_control_characters(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
+def test_an_event_is_one_line_without_control_characters(log_format: str) -> None:
     evil = "first\nsecond\r\x1b[2J\x85\u2028end"
-    with logged(monkeypatch, log_format) as file:
+    with logged(log_format) as file:
         structlog.get_logger("ours").info("said", value=evil, several=[evil])
         if log_format != "terminal":
             logging.getLogger("theirs").warning(evil)
@@ -208,9 +202,9 @@ def test_an_event_is_one_line_without_control_characters(monkeypatch: pytest.Mon
     assert "\x1b[2J" not in file.getvalue()
 
 
-def test_values_that_are_not_json_are_written_by_their_representation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_are_not_json_are_written_by_their_representation() -> None:
     where = Path("somewhere")
-    with logged(monkeypatch, "json") as file:
+    with logged("json") as file:
         structlog.get_logger("ours").info(
             "said", body=b"the key", where=where, several=["ä", 1, b"x"], nothing=None, half="\ud800"
         )

@@ -50,8 +50,12 @@ for thread in threads: thread.join()
     assert all(line["filling"] == line["name"] * 5_000 for line in lines if line["event"] == "ours")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full", "2> >(exit 0)"])
-def test_a_log_that_cannot_be_written_costs_no_work(redirect: str) -> None:
+def test_a_log_that_cannot_be_written_costs_no_work(
+    monkeypatch: pytest.MonkeyPatch, redirect: str, unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     program = """
 import time
 for number in range(20):

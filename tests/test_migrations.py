@@ -22,8 +22,8 @@ from app.domain.image import RETRY_PAUSES
 from app.domain.key import ApiKey
 from app.prepare import prepare_database
 from app.settings import Settings
-from tests.support.databases import PostgresServer
 from tests.support.gateway import run_app
+from tests.support.postgres import PostgresServer
 
 T = TypeVar("T")
 _OLD_TASK = """
@@ -117,13 +117,13 @@ def test_images_of_before_get_one_try_each_over_some_time(bare_database_url: str
 
 def test_a_migration_may_take_longer_than_other_statements(postgres: PostgresServer) -> None:
     async def work() -> None:
-        database, other = Database(url, statement_seconds=0.5), await asyncpg.connect(url)
+        database, other = Database(url, statement_seconds=0.2), await asyncpg.connect(url)
         try:
             await migrate(database, "0004")
             async with other.transaction():
                 await other.execute("LOCK TABLE images")
                 waiting = asyncio.create_task(migrate(database))
-                await asyncio.sleep(1)
+                await asyncio.wait([waiting], timeout=0.5)
                 assert not waiting.done()
             await waiting
         finally:

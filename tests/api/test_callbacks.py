@@ -12,7 +12,6 @@ import pytest
 from app.domain.callback import CallbackTokens
 from tests.support.served import Served, empty_database, serve
 from tests.support.vendor import Reply, accepted, envelope, success_a
-from tests.support.waiting import until
 
 LIMIT = 256 * 1024
 URL = "https://tempfile.example/a.png"
@@ -28,18 +27,8 @@ def shape_b(upstream_id: str, flag: Any, **more: Any) -> dict[str, Any]:
     return {"code": 200, "msg": "success", "data": {**data, **more}}
 
 
-# Making a client costs more than a hundred calls.
-http = httpx.Client(verify=False)  # noqa: S501 -- plain HTTP on this machine
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _close() -> Iterator[None]:
-    yield
-    http.close()
-
-
-def post(url: str, content: bytes) -> httpx.Response:
-    return http.post(url, content=content, headers={"Content-Type": "application/json"})
+def post(served: Served, url: str, content: bytes) -> httpx.Response:
+    return served.client.post(url, content=content, headers={"Content-Type": "application/json"})
 
 
 def answer(response: httpx.Response) -> tuple[int, Any]:
@@ -80,7 +69,7 @@ def _forge(token: str) -> str:
 def test_a_wrong_token_is_404_and_stores_nothing(on_sqlite: Served, bend: Any) -> None:
     task, submit = on_sqlite.processing()
     base, _, token = submit.callback_url.rpartition("/")
-    response = post(f"{base}/{bend(token)}", json.dumps(success_a(task["upstream_task_id"])).encode())
+    response = post(on_sqlite, f"{base}/{bend(token)}", json.dumps(success_a(task["upstream_task_id"])).encode())
     assert (response.status_code, response.json()["code"]) == (404, "unknown_callback")
     assert response.headers["content-type"] == "application/problem+json"
     assert on_sqlite.client.task(task["id"]) == task
@@ -92,7 +81,7 @@ def test_a_token_signed_with_another_secret_is_404(served: Served) -> None:
     task, submit = served.processing()
     base = submit.callback_url.rpartition("/")[0]
     forged = CallbackTokens(["another-secret"]).sign(task["id"])
-    assert post(f"{base}/{forged}", b"{}").status_code == 404
+    assert post(served, f"{base}/{forged}", b"{}").status_code == 404
     assert served.kept(task["id"]) == []
 
 
@@ -101,14 +90,14 @@ def test_a_rightly_signed_token_of_no_task_is_404(served: Served) -> None:
     _, submit = served.processing()
     base = submit.callback_url.rpartition("/")[0]
     token = CallbackTokens(["test-secret"]).sign(f"task_{uuid.uuid4().hex}")
-    response = post(f"{base}/{token}", json.dumps(success_a("x")).encode())
+    response = post(served, f"{base}/{token}", json.dumps(success_a("x")).encode())
     assert answer(response) == (404, "unknown_callback")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
 def test_other_methods_are_405(on_sqlite: Served, method: str) -> None:
     _, submit = on_sqlite.processing()
-    response = http.request(method, submit.callback_url)
+    response = on_sqlite.client.request(method, submit.callback_url)
     assert answer(response) == (405, "method_not_allowed")
 
 
@@ -126,7 +115,7 @@ def test_the_callback_of_a_deleted_task_is_404(served: Served) -> None:
 def test_a_body_of_exactly_the_limit_is_read(served: Served) -> None:
     task, submit = served.processing()
     body = json.dumps(success_a(task["upstream_task_id"])).encode()
-    assert answer(post(submit.callback_url, body + b" " * (LIMIT - len(body)))) == (200, RECEIVED)
+    assert answer(post(served, submit.callback_url, body + b" " * (LIMIT - len(body)))) == (200, RECEIVED)
     assert len(served.kept(task["id"])[0]["body"]) == LIMIT
 
 
@@ -134,8 +123,8 @@ def test_one_byte_more_is_413_and_stores_nothing(served: Served) -> None:
     task, submit = served.processing()
     body = json.dumps(success_a(task["upstream_task_id"])).encode()
     too_long = body + b" " * (LIMIT + 1 - len(body))
-    assert answer(post(submit.callback_url, too_long)) == (413, "body_too_large")
-    chunked = http.post(submit.callback_url, content=iter([too_long[:LIMIT], too_long[LIMIT:]]))
+    assert answer(post(served, submit.callback_url, too_long)) == (413, "body_too_large")
+    chunked = served.client.post(submit.callback_url, content=iter([too_long[:LIMIT], too_long[LIMIT:]]))
     assert answer(chunked) == (413, "body_too_large")
     assert served.client.task(task["id"]) == task
     assert served.kept(task["id"]) == []
@@ -300,7 +289,7 @@ def test_another_task_id_is_409_and_kept_and_changes_nothing(served: Served, bod
 )
 def test_what_cannot_be_understood_is_422_and_kept(on_sqlite: Served, body: bytes) -> None:
     task, submit = on_sqlite.processing()
-    response = post(submit.callback_url, body)
+    response = post(on_sqlite, submit.callback_url, body)
     assert answer(response) == (422, "unreadable_callback")
     assert response.headers["content-type"] == "application/problem+json"
     assert on_sqlite.client.task(task["id"]) == task
@@ -334,30 +323,30 @@ def test_what_gives_no_result_makes_the_gateway_ask_at_once(on_sqlite: Served, b
     task, submit = on_sqlite.processing()
     upstream_id = task["upstream_task_id"]
     assert answer(on_sqlite.call_back(submit, body(upstream_id))) == (422, "unreadable_callback")
-    until(lambda: on_sqlite.questions_about(upstream_id), what="the question")
+    on_sqlite.vendor.wait_for_polls(1, upstream_id)
     assert on_sqlite.client.task(task["id"])["status"] == "processing"
     assert answer(on_sqlite.call_back(submit, success_a(upstream_id))) == (200, RECEIVED)
 
 
-def test_the_answer_to_the_question_ends_the_task(served: Served) -> None:
+def test_the_answer_to_the_poll_ends_the_task(served: Served) -> None:
     task, submit = served.processing()
     upstream_id = task["upstream_task_id"]
-    served.vendor.on_question = lambda asked: Reply(
+    served.vendor.on_poll = lambda asked: Reply(
         shape_b(asked, 1, response={"resultImageUrl": URL}) if asked == upstream_id else shape_b(asked, 0)
     )
     assert served.call_back(submit, b"garbage").status_code == 422
     assert sources(served.client.wait_for(task["id"], "succeeded")) == [URL]
 
 
-def test_much_garbage_makes_few_questions(on_sqlite: Served) -> None:
+def test_much_garbage_makes_few_polls(on_sqlite: Served) -> None:
     task, submit = on_sqlite.processing()
     upstream_id = task["upstream_task_id"]
     for _ in range(25):
         assert on_sqlite.call_back(submit, b"garbage").status_code == 422
-    until(lambda: on_sqlite.questions_about(upstream_id), what="the question")
+    on_sqlite.vendor.wait_for_polls(1, upstream_id)
     for _ in range(25):
         assert on_sqlite.call_back(submit, b"garbage").status_code == 422
-    assert on_sqlite.questions_about(upstream_id) <= 2
+    assert on_sqlite.polls_about(upstream_id) <= 2
 
 
 def test_only_the_last_twenty_bodies_are_kept(served: Served) -> None:
@@ -440,7 +429,7 @@ def test_the_upstream_key_never_comes_back(served: Served) -> None:
 
 def test_the_upstream_key_does_not_come_back_by_record_info(served: Served) -> None:
     task, submit = served.processing()
-    served.vendor.on_question = lambda asked: Reply(shape_b(asked, 3, errorMessage="your key upstream-key is odd"))
+    served.vendor.on_poll = lambda asked: Reply(shape_b(asked, 3, errorMessage="your key upstream-key is odd"))
     served.call_back(submit, b"garbage")
     assert served.client.wait_for(task["id"], "failed")["error"]["message"] == "your key *** is odd"
 
@@ -596,4 +585,4 @@ def test_a_late_notice_brings_the_id_but_no_event(impatient: Served) -> None:
     found = impatient.client.task(task["id"])
     assert (found["status"], found["upstream_task_id"]) == ("failed", upstream_id)
     assert impatient.event_types(task["id"]) == ["task.queued", "task.submitting", "task.failed"]
-    until(lambda: impatient.questions_about(upstream_id), what="the question")
+    impatient.vendor.wait_for_polls(1, upstream_id)

@@ -117,7 +117,7 @@ def test_a_source_that_recovers_is_tried_again(served: Served, source: Source) -
 def test_a_picture_that_nobody_has_yet_is_told_to_come_later(served: Served, source: Source) -> None:
     task = succeeded(served, source.on("/not-yet.png", reply(b"", status="404 Not Found", Retry_After="600")))
     (image,) = task["images"]
-    until(lambda: any(asked.path == "/not-yet.png" for asked in source.asked), what="the first try")
+    source.wait_for("/not-yet.png")
     answer = until(
         lambda: found if (found := served.client.get(f"/v1/images/{image['id']}")).status_code == 503 else None,
         what="an answer",
@@ -319,10 +319,10 @@ def test_a_client_that_leaves_in_the_middle_frees_all(served: Served, source: So
 
 
 def test_a_store_that_fails_degrades_and_does_not_stop_the_service(served: Served) -> None:
-    blobs = served.gateway.container.images.blobs
-    blobs.is_reachable = False
+    store = served.gateway.container.images.store
+    store.is_reachable = False
     answer = served.client.get("/readyz")
-    blobs.is_reachable = True
+    store.is_reachable = True
     assert (answer.status_code, answer.json()["status"], answer.json()["storage"]) == (200, "degraded", "unreachable")
     assert served.client.get("/readyz").json()["storage"] == "ok"
 

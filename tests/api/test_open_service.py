@@ -165,6 +165,7 @@ def page(html: str) -> Iterator[int]:
         thread.join()
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_real_browser_lets_a_hostile_page_do_nothing(served: Served, tmp_path: Path, host: str) -> None:
@@ -178,6 +179,7 @@ def test_a_real_browser_lets_a_hostile_page_do_nothing(served: Served, tmp_path:
     assert served.vendor.submits == []
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
 def test_the_apis_page_works_under_its_own_policy(served: Served, tmp_path: Path) -> None:
     seen = rendered(f"{served.gateway.settings.local_url}/docs", tmp_path)

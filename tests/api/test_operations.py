@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.db.engine import Connection, Database
-from tests.support.databases import PostgresServer
 from tests.support.gateway import GatewayProcess, LiveGateway, run_app
+from tests.support.postgres import PostgresServer
 from tests.support.vendor import Vendor
 from tests.support.waiting import until
 

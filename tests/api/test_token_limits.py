@@ -16,11 +16,12 @@ from app.clock import SystemClock
 from app.db.engine import Database
 from app.domain.browser_token import TOKEN_PREFIX
 from app.web.permissions import QUERY_TOKEN_ROUTES, TOKEN_ROUTES
-from tests.support.databases import PostgresServer, create_sqlite
+from tests.support.databases import create_sqlite
 from tests.support.gateway import LiveGateway
 from tests.support.keyed import KEY, V1, bearer, create_key, failed, make, problem, revoke_key, submit
 from tests.support.line import Line
 from tests.support.pictures import encode, noise
+from tests.support.postgres import PostgresServer
 from tests.support.served import Served, serve
 from tests.support.streams import EventReader
 from tests.support.vendor import Vendor

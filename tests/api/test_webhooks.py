@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway, run_app
 from tests.support.hooked import HOOKED, refused
+from tests.support.postgres import PostgresServer
 from tests.support.receiver import Receiver, Said
 from tests.support.served import Served, empty_database, serve
 from tests.support.waiting import until

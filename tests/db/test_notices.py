@@ -8,7 +8,7 @@ import pytest
 
 from app.db.batch_store import CHANNEL
 from app.db.notifier import Notifier
-from tests.support.databases import PostgresServer
+from tests.support.postgres import PostgresServer
 
 CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

@@ -28,7 +28,7 @@ def test_pauses_between_tries_double_up_to_a_minute(failures: int, longest: int)
         (20_000, [20_000, 30_000, 30_000]),
     ],
 )
-def test_each_question_waits_half_as_long_again_up_to_a_cap(poll_after: int, pauses: list[int]) -> None:
+def test_each_poll_waits_half_as_long_again_up_to_a_cap(poll_after: int, pauses: list[int]) -> None:
     policy = replace(POLICY, poll_after=poll_after)
     assert [policy.poll_pause(asks) for asks in range(len(pauses))] == pauses
     assert policy.poll_pause(10**6) == pauses[-1]
@@ -38,6 +38,6 @@ def test_each_question_waits_half_as_long_again_up_to_a_cap(poll_after: int, pau
     ("waited", "pause"),
     [(0, 60_000), (15 * 60_000, 225_000), (8 * HOUR, HOUR), (24 * HOUR - 1, HOUR), (24 * HOUR, None)],
 )
-def test_questions_after_a_timeout_grow_rare_and_end_after_a_day(waited: int, pause: int | None) -> None:
+def test_polls_after_a_timeout_grow_rare_and_end_after_a_day(waited: int, pause: int | None) -> None:
     asked_at = Policy.late_poll(1_000, 1_000 + waited)
     assert asked_at == (None if pause is None else 1_000 + waited + pause)

@@ -138,7 +138,7 @@ def test_a_claim_counts_an_attempt_and_starts_the_clock_of_the_task() -> None:
     assert task.deadline_at == LATER + POLICY.task_timeout
 
 
-def test_acceptance_starts_the_clock_anew_and_plans_a_question() -> None:
+def test_acceptance_starts_the_clock_anew_and_plans_a_poll() -> None:
     transition = transitions.accept(STATES["submitting"], "up", LATER, POLICY)
     assert transition is not None
     task = transition.task
@@ -237,7 +237,7 @@ def test_a_queued_task_that_was_refused_for_a_while_fails_with_that_reason() -> 
 
 
 @pytest.mark.parametrize("asked_at", [None, NOW, NOW + POLICY.task_timeout - 1])
-def test_no_timeout_before_a_question_at_the_deadline(asked_at: int | None) -> None:
+def test_no_timeout_before_a_poll_at_the_deadline(asked_at: int | None) -> None:
     task = replace(STATES["processing"], asked_at=asked_at)
     assert transitions.expire(task, NOW + 10**9, POLICY, None) is None
 
@@ -251,7 +251,7 @@ def test_a_timed_out_task_is_asked_about_again_later() -> None:
     assert transition.task.ask_at > deadline
 
 
-def test_the_last_question_before_a_deadline_is_due_at_the_deadline() -> None:
+def test_the_last_poll_before_a_deadline_is_due_at_the_deadline() -> None:
     deadline = STATES["processing"].deadline_at
     assert deadline is not None
     transition = transitions.note_poll(STATES["processing"], deadline - 10, POLICY)
@@ -263,7 +263,7 @@ def test_the_last_question_before_a_deadline_is_due_at_the_deadline() -> None:
     ("asked_at", "expected"),
     [(None, LATER), (NOW, LATER), (LATER - 500, LATER - 500 + POLICY.expedite_pause)],
 )
-def test_what_hastens_a_question_keeps_a_distance_to_the_last(asked_at: int | None, expected: int) -> None:
+def test_what_expedites_a_poll_keeps_a_distance_to_the_last(asked_at: int | None, expected: int) -> None:
     transition = transitions.expedite_poll(replace(STATES["processing"], asked_at=asked_at), None, LATER, POLICY)
     assert transition is not None
     assert transition.task.ask_at == expected
@@ -285,7 +285,7 @@ def test_a_report_about_another_task_is_noticed(known: str | None, report: Repor
     assert transitions.names_another_task(make_task(upstream_task_id=known), report) is is_another
 
 
-def test_nothing_hastens_the_last_question_which_is_under_way() -> None:
+def test_nothing_expedites_the_last_poll_which_is_under_way() -> None:
     deadline = STATES["processing"].deadline_at
     assert deadline is not None
     assert transitions.expedite_poll(STATES["processing"], None, deadline, POLICY) is None

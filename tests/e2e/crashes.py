@@ -19,8 +19,8 @@ import httpx
 from app.sandbox.behaviour import Behaviour
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.databases import PostgresServer
 from tests.support.gateway import GatewayProcess
+from tests.support.postgres import PostgresServer
 from tests.support.waiting import until
 
 _FAULTS: dict[str, Any] = {
@@ -167,8 +167,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "postgres").mkdir()
-        with PostgresServer(directory / "postgres") as server:
+        with PostgresServer() as server:
             books = run(
                 directory, server.create_database(), orders=arguments.orders, seed=arguments.seed, pause=arguments.pause
             )

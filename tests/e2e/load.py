@@ -6,8 +6,13 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import httpx
+
+from tests.support.records import Records
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -29,12 +34,16 @@ class Load:
 
     def __post_init__(self) -> None:
         self._left = [uuid.uuid4().hex for _ in range(self.count)]
-        self._lock = threading.Lock()
+        self._records = Records()
         self._threads = [threading.Thread(target=self._work, args=(n,), daemon=True) for n in range(self.clients)]
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    def wait_for(self, look: Callable[[], T | None], *, seconds: float, what: str) -> T:
+        """Wait until `look` finds something in what is recorded here."""
+        return self._records.wait_for(look, seconds=seconds, what=what)
 
     def join(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -45,7 +54,7 @@ class Load:
     def _work(self, number: int) -> None:
         with httpx.Client(timeout=15) as client:
             while True:
-                with self._lock:
+                with self._records:
                     if not self._left:
                         return
                     key = self._left.pop()
@@ -64,11 +73,11 @@ class Load:
                     headers={"Idempotency-Key": key},
                 )
             except httpx.TransportError as error:
-                with self._lock:
+                with self._records:
                     self.answers[type(error).__name__] += 1
                 time.sleep(0.05)
                 continue
-            with self._lock:
+            with self._records:
                 self.answers[response.status_code] += 1
                 if response.status_code == httpx.codes.ACCEPTED:
                     self.accepted[key] = response.json()["id"]

@@ -17,10 +17,9 @@ import psutil
 from app.sandbox.behaviour import Behaviour
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.databases import PostgresServer, stored_events
 from tests.support.gateway import GatewayProcess
+from tests.support.postgres import PostgresServer, stored_events
 from tests.support.streams import EventReader
-from tests.support.waiting import until
 
 _SETTINGS = {
     "NANOBANANA_API_KEY": "outage-run",
@@ -67,13 +66,15 @@ def run(directory: Path, server: PostgresServer, *, orders: int, seconds: float)
             counts = (orders // 2, orders - orders // 2)
             loads = [Load(lambda: [f"http://127.0.0.1:{gateway.port}"], count, pause=0.01) for count in counts]
             loads[0].start()
-            until(lambda: len(loads[0].accepted) > orders // 4, seconds=60, what="a quarter of the orders")
+            loads[0].wait_for(lambda: len(loads[0].accepted) > orders // 4, seconds=60, what="a quarter of the orders")
             outcome.memory_before = _memory(process)
             server.stop()
             # Orders sent during the outage, even if all others were accepted before it began.
             loads[1].start()
             try:
-                until(lambda: loads[1].answers[httpx.codes.SERVICE_UNAVAILABLE] > 0, what="a 503")
+                loads[1].wait_for(
+                    lambda: loads[1].answers[httpx.codes.SERVICE_UNAVAILABLE] > 0, seconds=15, what="a 503"
+                )
                 outcome.alive_during = gateway.client.get("/healthz").status_code
                 outcome.ready_during = gateway.client.get("/readyz").status_code
                 time.sleep(seconds)  # the length of the outage
@@ -86,7 +87,7 @@ def run(directory: Path, server: PostgresServer, *, orders: int, seconds: float)
             ready = gateway.client.get("/readyz")
             if ready.status_code != httpx.codes.OK:
                 outcome.wrong.append(f"not ready afterwards: {ready.text}")
-            until(lambda: _ended(follower) >= orders, seconds=30, what="news of the last order")
+            follower.wait(lambda it: _ended(it) >= orders, seconds=30, what="the end of the last order")
             outcome.followed = _ended(follower)
             if follower.ids != [stored[0] for stored in asyncio.run(stored_events(environment["DATABASE_URL"]))]:
                 outcome.wrong.append("the client that followed missed events or saw some twice")
@@ -121,8 +122,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "postgres").mkdir()
-        with PostgresServer(directory / "postgres") as server:
+        with PostgresServer() as server:
             outcome = run(directory, server, orders=arguments.orders, seconds=arguments.seconds)
     print(outcome)  # noqa: T201 -- a command's output
     raise SystemExit(1 if outcome.wrong else 0)

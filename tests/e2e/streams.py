@@ -19,10 +19,9 @@ import httpx
 from app.sandbox.behaviour import Behaviour
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.databases import PostgresServer, stored_events
 from tests.support.gateway import GatewayProcess
+from tests.support.postgres import PostgresServer, stored_events
 from tests.support.streams import EventReader
-from tests.support.waiting import until
 
 _SETTINGS = {
     "NANOBANANA_API_KEY": "stream-run",
@@ -70,13 +69,13 @@ def run(directory: Path, database_url: str, *, orders: int) -> Account:
             resuming = pool.submit(_follow_in_pieces, other, load, account)
             waiting = [pool.submit(_wait_for_some, other, load, part) for part in range(_WAITERS)]
             load.start()
-            until(lambda: len(load.accepted) > orders // 2, seconds=300, what="half of the orders")
+            load.wait_for(lambda: len(load.accepted) > orders // 2, seconds=300, what="half of the orders")
             account.notices_cut = asyncio.run(_cut_notices(database_url))
             load.join(300)
             account.waited = sum(future.result() for future in waiting)
             resumed = resuming.result()
             expected = asyncio.run(stored_events(database_url))
-            until(lambda: len(follower.ids) >= len(expected), seconds=60, what="the last event")
+            follower.wait(lambda it: len(it.ids) >= len(expected), seconds=60, what="the last event")
             followed = [(e.id, e.data["id"], e.type) for e in follower.events]
     finally:
         sandbox.stop()
@@ -99,10 +98,10 @@ def _follow_in_pieces(gateway: GatewayProcess, load: Load, account: Account) -> 
     ended = 0
     while ended < load.count:
         with EventReader(str(gateway.client.base_url), "/v1/events", last_id=seen[-1] if seen else 0) as stream:
-            until(
-                lambda stream=stream, ended=ended: (  # type: ignore[misc]
-                    len(stream.events) >= _EVENTS_BETWEEN_LEAVES
-                    or ended + sum(e.data["completed_at"] is not None for e in list(stream.events)) >= load.count
+            stream.wait(
+                lambda it, ended=ended: (  # type: ignore[misc]
+                    len(it.events) >= _EVENTS_BETWEEN_LEAVES
+                    or ended + sum(e.data["completed_at"] is not None for e in list(it.events)) >= load.count
                 ),
                 seconds=300,
                 what="more events",
@@ -118,7 +117,7 @@ def _wait_for_some(gateway: GatewayProcess, load: Load, part: int) -> int:
     told = 0
     with httpx.Client(base_url=gateway.client.base_url, timeout=90) as client:
         for number in range(part, load.count, _WAITERS):
-            task_id = until(
+            task_id = load.wait_for(
                 lambda number=number: next(iter(list(load.accepted.values())[number : number + 1]), None),  # type: ignore[misc]
                 seconds=300,
                 what="an order",
@@ -142,8 +141,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "postgres").mkdir()
-        with PostgresServer(directory / "postgres") as server:
+        with PostgresServer() as server:
             account = run(directory, server.create_database(), orders=arguments.orders)
     print(account)  # noqa: T201 -- a command's output
     raise SystemExit(1 if account.wrong else 0)

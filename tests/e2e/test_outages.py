@@ -5,14 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.outages import run
-from tests.support.databases import PostgresServer
+from tests.support.postgres import PostgresServer
 
 
 @pytest.mark.timeout(180)
-def test_a_database_outage_is_told_clearly_and_loses_nothing(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    with PostgresServer(tmp_path_factory.mktemp("outage")) as server:
+def test_a_database_outage_is_told_clearly_and_loses_nothing(tmp_path: Path) -> None:
+    with PostgresServer() as server:
         if not server.is_own:
             pytest.skip("TEST_DATABASE_URL names a server that is not ours to stop")
         outcome = run(tmp_path, server, orders=200, seconds=2)

@@ -19,8 +19,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from app.sandbox.behaviour import Behaviour
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.databases import PostgresServer
 from tests.support.gateway import GatewayProcess
+from tests.support.postgres import PostgresServer
 from tests.support.receiver import Arrived, Receiver, Said
 from tests.support.waiting import until
 
@@ -73,7 +73,7 @@ def run(directory: Path, database_url: str, *, orders: int, down_seconds: float,
     load.start()
     draw = random.Random(seed + 1)
     try:
-        until(lambda: len(load.accepted) >= orders // 4, seconds=120, what="a quarter of the orders")
+        load.wait_for(lambda: len(load.accepted) >= orders // 4, seconds=120, what="a quarter of the orders")
         receiver.stop()
         down_until = time.monotonic() + down_seconds
         while len(load.accepted) < orders or not receiver.is_up:
@@ -177,8 +177,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "postgres").mkdir()
-        with PostgresServer(directory / "postgres") as server:
+        with PostgresServer() as server:
             tally = run(
                 directory,
                 server.create_database(),

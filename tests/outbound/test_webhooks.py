@@ -244,20 +244,15 @@ def test_over_tls_the_certificate_must_be_the_names(
     assert trusted or "certificate verify failed" in (answer.error or "")
 
 
-def test_look_ups_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_look_ups_do_not_wait_for_each_other() -> None:
     gate = threading.Event()
-    real = socket.getaddrinfo
 
-    def slow(host: str, *args: object, **kwargs: object) -> object:
-        if host == "dead.example":
-            gate.wait(20)
-            raise OSError("no answer")
-        return real(host, *args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    def no_answer(*_: object, **__: object) -> list[object]:
+        gate.wait(20)
+        raise OSError("no answer")
 
     async def work() -> list[str]:
-        dead = [asyncio.ensure_future(look_up("dead.example", 80)) for _ in range(100)]
+        dead = [asyncio.ensure_future(look_up("dead.example", 80, getaddrinfo=no_answer)) for _ in range(100)]
         found = await look_up("127.0.0.1", 80)
         for one in dead:
             one.cancel()

@@ -1,16 +1,14 @@
 """A client of the sandbox, as a user of the vendor would write it."""
 
 import json
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
 from tests.support.connections import KEPT_BRIEFLY
+from tests.support.waiting import until
 
 ROOT = "/api/v1/nanobanana"
-T = TypeVar("T")
 
 
 class Client(httpx.Client):
@@ -52,14 +50,3 @@ class Client(httpx.Client):
 
 
 QUICK = {"delay_seconds": 0, "callback_pauses_seconds": [0.02, 0.04], "seed": 7}
-
-
-def until(look: Callable[[], T | None]) -> T:
-    """Ask until there is an answer: the other process has no event to wait for."""
-    end = time.monotonic() + 5
-    while time.monotonic() < end:
-        found = look()
-        if found is not None:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not happen in time")

@@ -3,7 +3,9 @@ import time
 import httpx
 import pytest
 
-from .client import Client, until
+from tests.support.waiting import until
+
+from .client import Client
 
 
 def test_a_new_task_is_not_found_for_a_while(client: Client) -> None:

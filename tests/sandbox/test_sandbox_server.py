@@ -20,6 +20,7 @@ from app.sandbox.plans import plan_task
 from app.sandbox.server import SandboxServer
 from app.sandbox.store import Store
 from app.sandbox.tasks import Task
+from tests.support.waiting import until
 
 from .client import QUICK, Client
 from .receiver import Receiver
@@ -74,8 +75,7 @@ def test_stopping_is_prompt_whatever_goes_on(receiver: Receiver) -> None:
         receiver.raw()
         waiting = threading.Thread(target=wait_for_reply)
         waiting.start()
-        while len(client.submits()) < 3:
-            time.sleep(0.01)
+        until(lambda: len(client.submits()) >= 3, what="the third submit")
         begin = time.monotonic()
         server.stop()
         assert time.monotonic() - begin < 20, "what would take a minute was waited for"

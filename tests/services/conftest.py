@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from app.background import LoopTimes
 from tests.support.gateway import LiveGateway
 from tests.support.hooked import HOOKED
 from tests.support.vendor import Vendor
 
+FREQUENT = LoopTimes(check_seconds=0.1)
 Start = Callable[..., LiveGateway]
 
 
@@ -18,7 +20,7 @@ def start(vendor: Vendor, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def run(**settings: Any) -> LiveGateway:
-            given = {"data_dir": tmp_path / "data", "secret_key": "s", **settings}
+            given = {"data_dir": tmp_path / "data", "secret_key": "s", "loop_times": FREQUENT, **settings}
             return stack.enter_context(LiveGateway(upstream_url=vendor.url, **given))
 
         yield run

@@ -3,13 +3,13 @@
 import threading
 from pathlib import Path
 
-import pytest
 from standardwebhooks import Webhook
 
+from app.background import LoopTimes
 from tests.services.conftest import Start
-from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway
 from tests.support.hooked import HOOKED, deliveries, refused, settled
+from tests.support.postgres import PostgresServer
 from tests.support.receiver import Arrived, Receiver, Said
 from tests.support.vendor import Vendor
 from tests.support.waiting import until
@@ -89,13 +89,12 @@ def test_private_addresses_are_not_called_unless_allowed(start: Start, vendor: V
 
 
 def test_a_stop_does_not_wait_for_a_receiver_and_the_next_start_delivers_at_once(
-    start: Start, database_url: str, vendor: Vendor, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    start: Start, database_url: str, vendor: Vendor, receiver: Receiver
 ) -> None:
-    monkeypatch.setattr("app.loops.background._WEBHOOK_SECONDS", 0.2)
     gate = threading.Event()
     receiver.on_post = lambda _: Said(gate=gate)
     vendor.on_submit = refused
-    first = start(database_url=database_url, **HOOKED)
+    first = start(database_url=database_url, **HOOKED, loop_times=LoopTimes(webhook_stop_seconds=0.2))
     task = first.client.submit(webhook_url=receiver.url)["id"]
     receiver.wait_for(1)
     first.close()

@@ -16,8 +16,8 @@ from app.db.engine import Database
 from app.db.event_store import of_task
 from app.settings import database_url
 from tests.services.conftest import Start
-from tests.support.databases import PostgresServer
 from tests.support.gateway import LiveGateway
+from tests.support.postgres import PostgresServer
 from tests.support.vendor import Reply, Submit, Vendor, accepted, envelope, success_a
 from tests.support.waiting import until
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.clock import SystemClock
 from app.db import batch_store
 from app.db.batch_store import Batch
-from app.db.engine import Database
+from app.db.engine import Database, Work
 from app.db.migrate import migrate
 from app.db.schema import events, tasks
 from app.domain.caller import Caller
@@ -32,9 +32,11 @@ from app.tasks.service import TaskService
 from app.tasks.waiting import TaskWaiter
 from app.writing.unit_of_work import Decision
 from app.writing.writer import Writer
-from tests.support.databases import PostgresServer
+from tests.support.postgres import PostgresServer
 from tests.support.tasks import POLICY, make_task
+from tests.support.turns import turns
 
+T = TypeVar("T")
 CALLER = Caller("default")
 
 
@@ -50,12 +52,30 @@ def moved(status: Status) -> Any:
     return decide
 
 
+class ObservedDatabase(Database):
+    """A database of which a test knows when nothing is being read."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.reading = 0
+        self.read_ended = asyncio.Event()
+
+    async def read(self, work: Work[T]) -> T:
+        """Run work in a transaction."""
+        self.reading += 1
+        try:
+            return await super().read(work)
+        finally:
+            self.reading -= 1
+            self.read_ended.set()
+
+
 @dataclass
 class Parts:
     """The parts around a feed whose looks a test takes, or has taken by `following`."""
 
     url: str
-    database: Database
+    database: "ObservedDatabase"
     writer: Writer
     feed: EventBroadcaster
     streams: Streams
@@ -83,7 +103,7 @@ class Parts:
 
 @asynccontextmanager
 async def parts_on(url: str) -> AsyncIterator[Parts]:
-    database = Database(url)
+    database = ObservedDatabase(url)
     await migrate(database)
     feed = EventBroadcaster(database, base_url="", census_seconds=0)
     writer = Writer(database, SystemClock(), lambda _: feed.wake())
@@ -144,12 +164,12 @@ def reads() -> Iterator[Reads]:
         event.remove(Engine, "before_cursor_execute", note)
 
 
-async def until_read(noted: Reads, count: int) -> None:
-    """Wait until so many have read their task, as the last thing before they wait for the feed."""
-    async with asyncio.timeout(30):
-        while noted.tasks < count:  # noqa: ASYNC110 -- there is no event to await
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)  # for the last answer to arrive
+async def until_read(parts: Parts, noted: Reads, count: int) -> None:
+    """Wait until `count` callers have read their task, as the last thing before they wait for the feed."""
+    while noted.tasks < count or parts.database.reading:
+        parts.database.read_ended.clear()
+        await parts.database.read_ended.wait()
+    await turns(10)
 
 
 async def test_an_event_numbered_earlier_and_committed_later_is_not_missed(on_postgres: Parts) -> None:
@@ -198,13 +218,17 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
         count = 120
         total = count * len(writers) * 2
 
+        begin = [asyncio.Event() for _ in range(total // 2)]
+        written = iter(begin)
+
         async def write(writer: Writer, first: int) -> None:
             for number in range(first, first + count):
+                next(written).set()
                 task_id = await writer.create(named(number))
                 await writer.move(task_id, moved(Status.PROCESSING))
 
-        async def follow(pause: float) -> list[int]:
-            await asyncio.sleep(pause)  # any moment will do
+        async def follow(begin: asyncio.Event) -> list[int]:
+            await begin.wait()
             known = await parts.ids()
             after = draw.choice([0, *known])
             async with parts.streams.of_project(CALLER, after=after) as stream:
@@ -215,7 +239,7 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
             return [after, *seen]
 
         last = total
-        followers = [asyncio.create_task(follow(draw.uniform(0, 0.8))) for _ in range(40)]
+        followers = [asyncio.create_task(follow(draw.choice(begin))) for _ in range(40)]
         await asyncio.gather(*(write(writer, 1000 * n) for n, writer in enumerate(writers)))
         seen = await asyncio.gather(*followers)
         every = await parts.ids()
@@ -259,7 +283,7 @@ async def test_many_who_wait_cost_no_more_than_one(parts: Parts) -> None:
     ids = await asyncio.gather(*(parts.writer.create(named(number)) for number in range(300)))
     with reads() as before:
         waiting = [asyncio.create_task(parts.wait(task_id)) for task_id in ids]
-        await until_read(before, 300)
+        await until_read(parts, before, 300)
     assert sum("max(" in one for one in before.statements) == 1
     await asyncio.gather(*(parts.writer.move(task_id, moved(Status.PROCESSING)) for task_id in ids))
     with reads() as meanwhile:
@@ -277,7 +301,7 @@ async def test_a_deleted_task_ends_those_who_wait_and_follow(parts: Parts) -> No
     task_id = await parts.writer.create(named(1))
     with reads() as before:
         waiting = asyncio.create_task(parts.wait(task_id))
-        await until_read(before, 1)
+        await until_read(parts, before, 1)
     async with parts.streams.of_task(CALLER, task_id, after=None) as stream:
         assert len(await stream.next(0)) == 1
         # Behind the service's back, so that no end is told before.

@@ -24,13 +24,13 @@ SUCCESS = {"response": {"resultImageUrl": URL}}
         ("2", {"errorCode": "400", "errorMessage": "no"}, "content_policy"),
     ],
 )
-def test_a_question_brings_the_verdict_that_no_callback_brought(
+def test_a_poll_brings_the_verdict_that_no_callback_brought(
     start: Start, vendor: Vendor, flag: Any, more: dict[str, Any], code: str
 ) -> None:
     gateway = start(poll_after_seconds=0.2)
     good, bad = gateway.client.submit()["id"], gateway.client.submit()["id"]
     failing = gateway.client.wait_for(bad, "processing")["upstream_task_id"]
-    vendor.on_question = lambda asked: record(asked, flag, **more) if asked == failing else record(asked, 1, **SUCCESS)
+    vendor.on_poll = lambda asked: record(asked, flag, **more) if asked == failing else record(asked, 1, **SUCCESS)
     assert gateway.client.wait_for(good)["images"][0]["source_url"] == URL
     failed = gateway.client.wait_for(bad)
     assert (failed["status"], failed["error"]["code"]) == ("failed", code)
@@ -39,10 +39,10 @@ def test_a_question_brings_the_verdict_that_no_callback_brought(
 def test_no_answer_is_no_verdict_and_pauses_grow(start: Start, vendor: Vendor) -> None:
     gateway = start(poll_after_seconds=0.4)
     in_vain = [envelope(404, "no such task"), Reply(b"<html>", status=502), Reply(hang_up=True)]
-    vendor.on_question = lambda asked: in_vain.pop(0) if in_vain else record(asked, "1", **SUCCESS)
+    vendor.on_poll = lambda asked: in_vain.pop(0) if in_vain else record(asked, "1", **SUCCESS)
     task = gateway.client.wait_for(gateway.client.submit()["id"], seconds=30)
     assert task["status"] == "succeeded"
-    at = [moment for _, moment in vendor.questions]
+    at = [moment for _, moment in vendor.polls]
     pauses = [later - earlier for earlier, later in pairwise(at)]
     assert len(pauses) == 3
     for number, pause in enumerate(pauses, 1):
@@ -50,35 +50,35 @@ def test_no_answer_is_no_verdict_and_pauses_grow(start: Start, vendor: Vendor) -
         assert 0.4 * 1.5**number - 0.1 <= pause <= 0.4 * 1.5**number + 2.5
 
 
-def test_a_timeout_comes_after_a_last_question_and_yields_to_a_later_verdict(start: Start, vendor: Vendor) -> None:
+def test_a_timeout_comes_after_a_last_poll_and_yields_to_a_later_verdict(start: Start, vendor: Vendor) -> None:
     gateway = start(task_timeout_seconds=2)
     began = time.monotonic()
     task = gateway.client.wait_for(gateway.client.submit()["id"])
     assert task["error"]["code"] == "timeout"
-    assert [asked for asked, _ in vendor.questions] == [task["upstream_task_id"]]
-    assert vendor.questions[0][1] - began >= 2
+    assert [asked for asked, _ in vendor.polls] == [task["upstream_task_id"]]
+    assert vendor.polls[0][1] - began >= 2
     assert vendor.call_back(vendor.submits[0], success_a(task["upstream_task_id"])).json() == {"status": "received"}
     assert gateway.client.task(task["id"])["status"] == "succeeded"
 
 
-def test_the_last_question_may_bring_the_verdict(start: Start, vendor: Vendor) -> None:
+def test_the_last_poll_may_bring_the_verdict(start: Start, vendor: Vendor) -> None:
     gateway = start(task_timeout_seconds=1)
-    vendor.on_question = lambda asked: record(asked, 1, **SUCCESS)
+    vendor.on_poll = lambda asked: record(asked, 1, **SUCCESS)
     assert gateway.client.wait_for(gateway.client.submit()["id"])["status"] == "succeeded"
-    assert len(vendor.questions) == 1
+    assert len(vendor.polls) == 1
 
 
-def test_a_storm_of_garbage_causes_few_questions(gateway: LiveGateway, vendor: Vendor) -> None:
+def test_a_storm_of_garbage_causes_few_polls(gateway: LiveGateway, vendor: Vendor) -> None:
     gate = threading.Event()
-    vendor.on_question = lambda asked: Reply(record(asked, 0).body, gate=gate)
+    vendor.on_poll = lambda asked: Reply(record(asked, 0).body, gate=gate)
     task = gateway.client.submit()["id"]
     gateway.client.wait_for(task, "processing")
     began = time.monotonic()
     for _ in range(30):
         assert vendor.call_back(vendor.submits[0], b"garbage").status_code == 422
-        if not vendor.questions:
-            vendor.wait_for_questions(1)
-    assert len(vendor.questions) <= 1 + (time.monotonic() - began) / 2
+        if not vendor.polls:
+            vendor.wait_for_polls(1)
+    assert len(vendor.polls) <= 1 + (time.monotonic() - began) / 2
     gate.set()
     assert gateway.client.task(task)["status"] == "processing"
     assert len(gateway.client.get(f"/v1/tasks/{task}/callbacks").json()["data"]) == 20
@@ -123,7 +123,7 @@ def test_a_restart_in_the_middle_of_processing_loses_nothing(vendor: Vendor, tmp
         for task in tasks:
             first.client.wait_for(task, "processing")
         assert first.stop() == 0
-    vendor.on_question = lambda asked: record(asked, 1, **SUCCESS)
+    vendor.on_poll = lambda asked: record(asked, 1, **SUCCESS)
     with GatewayProcess(tmp_path, settings) as second:
         for task in tasks:
             assert second.client.wait_for(task)["status"] == "succeeded"

@@ -26,7 +26,7 @@ from app.errors import GatewayError, ServiceUnavailable
 from app.settings import Settings
 from app.writing.unit_of_work import Decider, Decision, UnitOfWork
 from app.writing.writer import Writer
-from tests.support.databases import PostgresServer
+from tests.support.postgres import PostgresServer
 from tests.support.tasks import STATES, make_task
 
 

@@ -3,12 +3,11 @@
 import contextlib
 import io
 import logging
-import os
 import re
 from collections.abc import Iterator
-from unittest import mock
 
 import httpx
+import pytest
 from moto.server import ThreadedMotoServer
 
 
@@ -40,7 +39,9 @@ def run_buckets() -> Iterator[Buckets]:
     """Run a server until the end of the block."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     # The library it is made of reads credentials when it starts.
-    with mock.patch.dict(os.environ, {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}):
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
         with contextlib.redirect_stdout(io.StringIO()):
             server.start()

@@ -16,6 +16,7 @@ from typing import IO, Any, Self, cast
 import httpx
 
 from app.access.signing_secrets import load_secrets
+from app.background import LoopTimes
 from app.container import Container
 from app.events.streams import StreamLimits
 from app.main import create_app
@@ -38,6 +39,9 @@ QUICK = {
 }
 
 
+TERMINAL = {"succeeded", "failed", "canceled"}
+
+
 class TaskClient(httpx.Client):
     """An HTTP client of this machine's services with the few words that tests say most."""
 
@@ -50,28 +54,32 @@ class TaskClient(httpx.Client):
         task: dict[str, Any] = response.json()
         return task
 
-    def task(self, task_id: str) -> dict[str, Any]:
-        response = self.get(f"/v1/tasks/{task_id}")
+    def task(self, task_id: str, *, wait: float = 0) -> dict[str, Any]:
+        """Get a task, once it has ended or after `wait` seconds."""
+        query = {"wait": round(min(wait, 60))} if wait else {}
+        response = self.get(f"/v1/tasks/{task_id}", params=query, timeout=30 + wait)
         assert response.status_code == 200, response.text
         task: dict[str, Any] = response.json()
         return task
 
     def wait_for(self, task_id: str, *statuses: str, seconds: float = 15.0) -> dict[str, Any]:
         """Wait until the task has one of these states (default: any terminal one)."""
-        wanted = statuses or ("succeeded", "failed", "canceled")
+        wanted = set(statuses) or TERMINAL
+        wait = seconds if wanted <= TERMINAL else 0
         return until(
-            lambda: found if (found := self.task(task_id))["status"] in wanted else None,
+            lambda: found if (found := self.task(task_id, wait=wait))["status"] in wanted else None,
             seconds=seconds,
             what=f"{task_id} becoming {' or '.join(wanted)}",
         )
 
 
 class LiveGateway:
-    """The service on a thread, on a real port; settings by their field names, `stream_limits`, `connection_limits`."""
+    """The service on a thread, on a real port; settings by field name, limits and times as `create_app` takes them."""
 
     def __init__(self, *, data_dir: Path, upstream_url: str, **settings: Any) -> None:
         stream_limits: StreamLimits | None = settings.pop("stream_limits", None)
         connection_limits: ConnectionLimits | None = settings.pop("connection_limits", None)
+        loop_times: LoopTimes | None = settings.pop("loop_times", None)
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
         self.settings = Settings(_env_file=None, **{"host": "127.0.0.1", "port": 0, **given})
         prepare_data_dir(self.settings)
@@ -82,7 +90,11 @@ class LiveGateway:
         port = self._listener.getsockname()[1]
         self.settings = self.settings.model_copy(update={"port": port})
         self._app = create_app(
-            self.settings, upstream_url=upstream_url, upstream_key="upstream-key", stream_limits=stream_limits
+            self.settings,
+            upstream_url=upstream_url,
+            upstream_key="upstream-key",
+            stream_limits=stream_limits,
+            loop_times=loop_times,
         )
         self._server = make_server(self.settings, self._app, connection_limits)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)

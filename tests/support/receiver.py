@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.support.records import Records
+
 _CHUNK = b"x" * 65536
 
 
@@ -53,7 +55,7 @@ class Receiver:
         self.arrived: list[Arrived] = []
         self.on_post: Callable[[Arrived], Said] = lambda _: Said()
         self.sent_bytes = 0
-        self._changed = threading.Condition()
+        self._records = Records()
         self._port = 0
         self._server: ThreadingHTTPServer | None = None
         self.start()
@@ -92,20 +94,17 @@ class Receiver:
 
     def of(self, task_id: str) -> list[Arrived]:
         """What arrived about a task, in order."""
-        with self._changed:
+        with self._records:
             return [one for one in self.arrived if one.task_id == task_id]
 
     def wait_for(self, count: int, task_id: str | None = None, seconds: float = 15.0) -> list[Arrived]:
         """Wait until so many webhooks have arrived, of all or about one task."""
 
-        def matching() -> list[Arrived]:
-            return [one for one in self.arrived if task_id is None or one.task_id == task_id]
+        def look() -> list[Arrived] | None:
+            found = [one for one in self.arrived if task_id is None or one.task_id == task_id]
+            return found if len(found) >= count else None
 
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(matching()) >= count, seconds), (
-                f"{len(matching())} of {count} webhooks arrived"
-            )
-            return matching()
+        return self._records.wait_for(look, seconds=seconds, what=f"webhook {count}")
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         receiver = self
@@ -122,9 +121,8 @@ class Receiver:
                     return
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 one = Arrived(self.path, headers, body, time.monotonic())
-                with receiver._changed:
+                with receiver._records:
                     receiver.arrived.append(one)
-                    receiver._changed.notify_all()
                 said = receiver.on_post(one)
                 if said.gate is not None:
                     said.gate.wait(60)

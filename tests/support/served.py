@@ -14,11 +14,11 @@ import pytest
 
 from app.db import event_store
 from app.db.engine import Database
-from tests.support.databases import PostgresServer, create_sqlite
+from tests.support.databases import create_sqlite
 from tests.support.gateway import LiveGateway, TaskClient
+from tests.support.postgres import PostgresServer
 from tests.support.streams import EventReader
 from tests.support.vendor import Submit, Vendor, accepted, record
-from tests.support.waiting import until
 
 
 @dataclass
@@ -33,11 +33,7 @@ class Served:
 
     def submit_of(self, task_id: str) -> Submit:
         """Wait until a task arrives at the vendor."""
-        bare = task_id.removeprefix("task_")
-        return until(
-            lambda: next((s for s in list(self.vendor.submits) if bare in s.callback_url), None),
-            what=f"the submit of {task_id}",
-        )
+        return self.vendor.wait_for_submit_of(task_id)
 
     def processing(self, **body: Any) -> tuple[dict[str, Any], Submit]:
         """Bring a task as far as the vendor's reply."""
@@ -57,8 +53,8 @@ class Served:
         data: list[dict[str, Any]] = response.json()["data"]
         return data
 
-    def questions_about(self, upstream_id: str) -> int:
-        return sum(1 for asked, _ in list(self.vendor.questions) if asked == upstream_id)
+    def polls_about(self, upstream_id: str) -> int:
+        return sum(1 for polled, _ in list(self.vendor.polls) if polled == upstream_id)
 
     def event_types(self, task_id: str) -> list[str]:
         """The types of a task's events, read from the table."""
@@ -81,7 +77,7 @@ class Served:
     def calm(self) -> None:
         """Take back what a test has scripted."""
         self.vendor.on_submit = lambda _: accepted()
-        self.vendor.on_question = lambda upstream_id: record(upstream_id, 0)
+        self.vendor.on_poll = lambda upstream_id: record(upstream_id, 0)
 
 
 @contextmanager

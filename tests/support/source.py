@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tests.support.records import Records
+
 Send = Callable[[bytes], None]
 Answer = bytes | Callable[[Send], None]
 """Bytes as they go over the wire, or a function that sends them; afterwards the connection is closed."""
@@ -28,6 +30,7 @@ class Source:
         self.answers: dict[str, Answer] = {}
         self.sent_bytes = 0
         self.closing = threading.Event()
+        self._records = Records()
         self._server = _Server(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -39,6 +42,10 @@ class Source:
         """Script what a path answers; returns its URL."""
         self.answers[path] = answer
         return self.origin + path
+
+    def wait_for(self, path: str) -> None:
+        """Wait until a path has been requested."""
+        self._records.wait_for(lambda: any(one.path == path for one in self.asked), what=f"the request of {path}")
 
     def close(self) -> None:
         self.closing.set()
@@ -63,7 +70,8 @@ class Source:
                     return
                 headers = dict(line.lower().split(": ", 1) for line in lines[1:])
                 path = lines[0].split(" ")[1]
-                source.asked.append(Asked(path, headers))
+                with source._records:
+                    source.asked.append(Asked(path, headers))
                 answer = source.answers.get(path, reply(b"", status="404 Not Found"))
                 with contextlib.suppress(OSError):  # the gateway has heard enough
                     if isinstance(answer, bytes):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from tests.support.waiting import until
+from tests.support.records import Records
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class EventReader:
         self.comments: list[str] = []
         self.retry: int | None = None
         self.is_over = False
+        self._records = Records()
         self._thread = threading.Thread(target=self._read, daemon=True)
         if not asleep:
             self.wake()
@@ -85,7 +86,7 @@ class EventReader:
         return [status for told_id, status in self.told if told_id == task_id]
 
     def wait(self, look: Callable[[Self], object], *, seconds: float = 15, what: str = "the event") -> None:
-        until(lambda: bool(look(self)) or None, seconds=seconds, what=f"{what} in {self.told[-5:]}")
+        self._records.wait_for(lambda: bool(look(self)), seconds=seconds, what=what)
 
     def wait_for_end(self, seconds: float = 15) -> list[Event]:
         """Wait until the server has ended the stream, and return all that arrived."""
@@ -115,7 +116,8 @@ class EventReader:
                 self._body = self._response.read()
         except (OSError, http.client.HTTPException, ValueError):
             return  # cut off
-        self.is_over = True
+        with self._records:
+            self.is_over = True
 
     def _parse(self) -> None:
         fields: dict[str, str] = {}
@@ -125,10 +127,13 @@ class EventReader:
             if not line:
                 if "data" in fields:
                     event_id = int(fields["id"]) if "id" in fields else None
-                    self.events.append(Event(event_id, fields.get("event", "message"), json.loads(fields["data"])))
+                    event = Event(event_id, fields.get("event", "message"), json.loads(fields["data"]))
+                    with self._records:
+                        self.events.append(event)
                 fields = {}
             elif not name:
-                self.comments.append(value.strip())
+                with self._records:
+                    self.comments.append(value.strip())
             elif name == "retry":
                 self.retry = int(value)
             else:

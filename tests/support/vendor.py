@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from tests.support.connections import KEPT_BRIEFLY
+from tests.support.records import Records
 
 RECORD_INFO = "/api/v1/nanobanana/record-info"
 
@@ -75,12 +76,12 @@ class Vendor:
 
     def __init__(self) -> None:
         self.submits: list[Submit] = []
-        self.questions: list[tuple[str, float]] = []
+        self.polls: list[tuple[str, float]] = []
         self.on_submit: Callable[[Submit], Reply] = lambda _: accepted()
-        self.on_question: Callable[[str], Reply] = lambda upstream_id: record(upstream_id, 0)
+        self.on_poll: Callable[[str], Reply] = lambda upstream_id: record(upstream_id, 0)
         # Making a client costs more than a hundred calls, most of it for certificates that are not needed here.
         self._http = httpx.Client(verify=False, timeout=30, limits=KEPT_BRIEFLY)  # noqa: S501 -- plain HTTP on this machine
-        self._changed = threading.Condition()
+        self._records = Records()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -102,18 +103,27 @@ class Vendor:
         self.on_submit = answer
 
     def wait_for_submits(self, count: int, seconds: float = 15.0) -> list[Submit]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.submits) >= count, seconds), (
-                f"{len(self.submits)} of {count} submits arrived"
-            )
-            return list(self.submits)
+        return self._records.wait_for(
+            lambda: list(self.submits) if len(self.submits) >= count else None,
+            seconds=seconds,
+            what=f"submit {count}",
+        )
 
-    def wait_for_questions(self, count: int, seconds: float = 15.0) -> list[tuple[str, float]]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.questions) >= count, seconds), (
-                f"{len(self.questions)} of {count} questions arrived"
-            )
-            return list(self.questions)
+    def wait_for_submit_of(self, task_id: str) -> Submit:
+        """Wait until a task arrives."""
+        bare = task_id.removeprefix("task_")
+        return self._records.wait_for(
+            lambda: next((one for one in self.submits if bare in one.callback_url), None), what=f"submit of {task_id}"
+        )
+
+    def wait_for_polls(self, count: int, upstream_id: str | None = None) -> list[tuple[str, float]]:
+        """Wait for polls, of all tasks or about one; returns the ids and when each came."""
+
+        def look() -> list[tuple[str, float]] | None:
+            found = [poll for poll in self.polls if upstream_id in {None, poll[0]}]
+            return found if len(found) >= count else None
+
+        return self._records.wait_for(look, what=f"poll {count}")
 
     def call_back(self, submit: Submit, body: Any) -> httpx.Response:
         """POST to the callback URL that a submit brought."""
@@ -135,19 +145,17 @@ class Vendor:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 submit = Submit(self.path, body, dict(self.headers), time.monotonic())
-                with vendor._changed:
+                with vendor._records:
                     vendor.submits.append(submit)
-                    vendor._changed.notify_all()
                 self._answer(vendor.on_submit(submit))
 
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 assert parts.path == RECORD_INFO, self.path
                 upstream_id = parse_qs(parts.query)["taskId"][0]
-                with vendor._changed:
-                    vendor.questions.append((upstream_id, time.monotonic()))
-                    vendor._changed.notify_all()
-                self._answer(vendor.on_question(upstream_id))
+                with vendor._records:
+                    vendor.polls.append((upstream_id, time.monotonic()))
+                self._answer(vendor.on_poll(upstream_id))
 
             def _answer(self, reply: Reply) -> None:
                 if reply.gate is not None:

@@ -305,7 +305,7 @@ async def ask(serve: Serve, patience: float = 5.0) -> object:
         return await client.record_info(ID)
 
 
-async def test_a_question_names_the_task() -> None:
+async def test_a_poll_names_the_task() -> None:
     requests = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -317,7 +317,7 @@ async def test_a_question_names_the_task() -> None:
 
 
 @pytest.mark.parametrize("how", BROKEN)
-async def test_a_question_without_an_answer_is_no_verdict(how: str) -> None:
+async def test_a_poll_without_an_answer_is_no_verdict(how: str) -> None:
     assert isinstance(await ask(BROKEN[how], patience=0.5), Unreadable)
 
 
