@@ -8,12 +8,13 @@ import trustme
 from hypothesis import HealthCheck, settings
 
 from app.logging import configure_logs
-from tests.support.databases import create_sqlite
-from tests.support.gateway import LiveGateway
-from tests.support.postgres import PostgresKeeper, PostgresServer, is_postgres_given
-from tests.support.receiver import Receiver
-from tests.support.vendor import Vendor
+from tests.support.databases.postgres import PostgresKeeper, PostgresServer, is_postgres_given
+from tests.support.databases.sqlite import create_sqlite
+from tests.support.servers.gateway import LiveGateway
+from tests.support.servers.vendor import Vendor
+from tests.support.servers.webhook_receiver import Receiver
 
+pytest_plugins = ["tests.support.fixtures"]
 configure_logs("console", "error", [])
 # Machines are shared and slow at times; what takes long is not wrong for it.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -18,8 +18,8 @@ from app.main import create_app
 from app.sandbox.behaviour import Behaviour
 from app.sandbox.directives import ALIASES
 from app.settings import Settings
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [
     ROOT / "README.md",

@@ -7,8 +7,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from app.server.versions import TESTED, untested_versions
-from tests.support.gateway import run_fresh_app
-from tests.support.nursery import ROOT
+from tests.support.paths import ROOT
+from tests.support.servers.gateway_process import run_fresh_app
 
 
 @pytest.mark.parametrize("package", TESTED)
