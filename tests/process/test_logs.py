@@ -13,6 +13,7 @@ from tests.support.servers.webhook_receiver import Receiver
 UPSTREAM, SECRET, CLIENT = "upstream-key-4711", "callback-secret-4711", "client-key-4711-0123456789abc"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_logs_name_requests_and_tasks_and_keep_secrets(tmp_path: Path, vendor: Vendor, log_format: str) -> None:
     settings = {

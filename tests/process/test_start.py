@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.servers.gateway_process import run_app
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("arguments", "unneeded"),

@@ -26,6 +26,7 @@ def test_those_installed_were_tested() -> None:
     assert untested_versions() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "version", "tested"), [("uvicorn", "0.40.0", "0.53 to 0.54"), ("httptools", "1.0.0", "0.7 to 0.9")]
 )

@@ -118,6 +118,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(CONTENT)
     store = open_store(str(tmp_path / "store"), tmp_path)

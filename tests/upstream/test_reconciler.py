@@ -96,6 +96,7 @@ def environment(vendor: Vendor) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_what_was_in_hand_when_the_process_died_is_not_sent_again(vendor: Vendor, tmp_path: Path) -> None:
     gate = threading.Event()
     vendor.on_submit = lambda _: Reply(accepted().body, gate=gate)
