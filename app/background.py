@@ -62,8 +62,8 @@ class Background:
         archive = ClaimLoop(archiver.claim, archiver.fetch, self._downloads)
         expire = _each(reconciler.expire, dispatcher.release_lost)
         sweep = _each(
-            tasks.sweep.idempotency_keys,
-            tasks.sweep.quota_counts,
+            tasks.retention.remove_idempotency_keys,
+            tasks.retention.remove_quota_counts,
             tasks.retention.remove_old,
             images.uploads.sweep,
             images.orphans.adopt,

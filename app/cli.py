@@ -48,14 +48,14 @@ def migrate() -> None:
 def sandbox(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Where to listen; 0 for any free port.")] = 8001,
-    behaviour: Annotated[str, typer.Option(help="How to behave: a JSON object, see docs/sandbox.md.")] = "{}",
+    behaviour: Annotated[str, typer.Option(help="How to behave: a JSON object, see docs/reference/sandbox.md.")] = "{}",
 ) -> None:
     """Run the imitation of the upstream alone."""
     sandbox_server, logs = _load("app.sandbox.server"), _load("app.logging")
     try:
         parsed = sandbox_server.Behaviour.from_json(behaviour)
     except ValueError as error:
-        raise ConfigurationError("--behaviour", f"is wrong ({error})", "see docs/sandbox.md") from None
+        raise ConfigurationError("--behaviour", f"is wrong ({error})", "see docs/reference/sandbox.md") from None
     logs.configure_logs("console", "info", [])
     sandbox_server.run(host=host, port=port, state=None, behaviour=parsed)
 

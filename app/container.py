@@ -10,7 +10,6 @@ import httpx
 from app.access.authenticator import Authenticator
 from app.access.keyring import Keyring
 from app.access.signing_secrets import load_secrets
-from app.access.tokens import TokenIssuer
 from app.clock import Clock, SystemClock
 from app.db.engine import Connection, Database
 from app.db.notifier import Notifier
@@ -36,7 +35,6 @@ from app.storage.store import open_store
 from app.tasks.admission import Admission
 from app.tasks.retention import Retention
 from app.tasks.service import TaskService
-from app.tasks.sweep import Sweep
 from app.tasks.waiting import TaskWaiter
 from app.upstream.callbacks import CallbackService
 from app.upstream.client import UpstreamClient
@@ -84,12 +82,14 @@ class Access:
 
     def __init__(self, kernel: Kernel) -> None:
         database, clock = kernel.database, kernel.clock
-        tokens = BrowserTokens(kernel.secrets)
         self.keyring = Keyring(database=database, writer=kernel.writer, clock=clock)
         self.authenticator = Authenticator(
-            database=database, clock=clock, settings=kernel.settings, keyring=self.keyring, tokens=tokens
+            database=database,
+            clock=clock,
+            settings=kernel.settings,
+            keyring=self.keyring,
+            tokens=BrowserTokens(kernel.secrets),
         )
-        self.tokens = TokenIssuer(tokens=tokens, clock=clock)
 
 
 class Images:
@@ -101,13 +101,13 @@ class Images:
         self.executor = ImageExecutor()
         trusted_origin = kernel.upstream_url if settings.is_sandbox else None
         self.downloads = Downloads(kernel.destinations, trusted_origin=trusted_origin, tls=kernel.tls)
-        store = open_store(settings.storage_url, Path(settings.data_dir))
-        self.blobs = Blobs(database=database, writer=writer, store=store, clock=clock)
-        self.orphans = Orphans(database=database, writer=writer, store=store, blobs=self.blobs, clock=clock)
+        self.store = open_store(settings.storage_url, Path(settings.data_dir))
+        self.blobs = Blobs(database=database, writer=writer, store=self.store, clock=clock)
+        self.orphans = Orphans(database=database, writer=writer, store=self.store, clock=clock)
         fetcher = ImageFetcher(
             blobs=self.blobs,
             downloads=self.downloads,
-            image_executor=self.executor,
+            executor=self.executor,
             spool=self.spool,
             is_on=settings.keep_images,
             max_bytes=settings.max_image_bytes,
@@ -115,13 +115,13 @@ class Images:
         self.archiver = Archiver(
             database=database, writer=writer, fetcher=fetcher, clock=clock, wake_up=kernel.wake_ups.archive
         )
-        self.service = ImageService(database=database, archiver=self.archiver, clock=clock)
-        self.files = ImageFiles(blobs=self.blobs, image_executor=self.executor, spool=self.spool)
+        self.service = ImageService(database=database, archiver=self.archiver, store=self.store, clock=clock)
+        self.files = ImageFiles(store=self.store, executor=self.executor, spool=self.spool)
         self.uploads = UploadService(
             database=database,
             writer=writer,
             blobs=self.blobs,
-            image_executor=self.executor,
+            executor=self.executor,
             spool=self.spool,
             clock=clock,
             policy=kernel.policy,
@@ -230,7 +230,6 @@ class Tasks:
         )
         self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, most_waiting=limits.most_waits)
         self.retention = Retention(database=database, writer=writer, clock=clock, days=settings.retention_days)
-        self.sweep = Sweep(writer=writer, clock=clock)
 
 
 class Container:

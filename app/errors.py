@@ -1,5 +1,6 @@
 """Every error that the service answers with or stops for: one tree, each with its stable code and HTTP status."""
 
+import re
 from typing import ClassVar
 
 
@@ -11,258 +12,193 @@ class ConfigurationError(Exception):
 
 
 class GatewayError(Exception):
-    """Base of all errors that clients see (RFC 9457). `detail` is for people, `code` for programs."""
+    """Base of all errors that clients see (RFC 9457). `detail` is for people, `code` for programs.
+
+    A subclass with a status is an error of its own: `ImageNotFound` has the code `image_not_found` and the title "Image
+    not found" unless it states others. One without is a special case of its base.
+    """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
+    retry_after: int | None = None
+    """Seconds after which the caller may try again, if that makes sense."""
+
+    def __init_subclass__(cls, *, status: int | None = None, code: str | None = None, title: str | None = None) -> None:
+        super().__init_subclass__()
+        if status is not None:
+            words = re.findall("[A-Z][a-z]*", cls.__name__)
+            cls.status = status
+            cls.code = code or "_".join(words).lower()
+            cls.title = title or " ".join(words).capitalize()
 
     def __init__(self, detail: str = "", *, retry_after: int | None = None) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
-        self.retry_after = retry_after
-        """Seconds after which the caller may try again, if that makes sense."""
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
-class MalformedRequest(GatewayError):
+class MalformedRequest(GatewayError, status=400):
     """The request can't be parsed at all."""
 
-    code, status, title = "malformed_request", 400, "Malformed request"
 
-
-class Unauthorized(GatewayError):
+class Unauthorized(GatewayError, status=401):
     """No valid API key or browser token was given."""
 
-    code, status, title = "unauthorized", 401, "Unauthorized"
 
-
-class HostNotAllowed(GatewayError):
+class HostNotAllowed(GatewayError, status=403):
     """The `Host` header names a host that this service does not answer to."""
 
-    code, status, title = "host_not_allowed", 403, "Host not allowed"
 
-
-class OriginNotAllowed(GatewayError):
+class OriginNotAllowed(GatewayError, status=403):
     """A web page of another origin called an open service."""
 
-    code, status, title = "origin_not_allowed", 403, "Origin not allowed"
 
-
-class Forbidden(GatewayError):
+class Forbidden(GatewayError, status=403):
     """A browser token was used for what only an API key may do."""
 
-    code, status, title = "forbidden", 403, "Forbidden"
 
-
-class TaskNotFound(GatewayError):
+class TaskNotFound(GatewayError, status=404):
     """There is no such task, or not for this caller."""
 
-    code, status, title = "task_not_found", 404, "Task not found"
 
-
-class DeliveryNotFound(GatewayError):
+class DeliveryNotFound(GatewayError, status=404, title="Webhook delivery not found"):
     """There is no such webhook delivery, or not for this caller."""
 
-    code, status, title = "delivery_not_found", 404, "Webhook delivery not found"
 
-
-class ImageNotFound(GatewayError):
+class ImageNotFound(GatewayError, status=404):
     """There is no such image; it may have been deleted with its task."""
 
-    code, status, title = "image_not_found", 404, "Image not found"
 
-
-class ImageUnavailable(GatewayError):
+class ImageUnavailable(GatewayError, status=404):
     """There is no copy of the image, and there will be none."""
 
-    code, status, title = "image_unavailable", 404, "Image unavailable"
 
-
-class UploadNotFound(GatewayError):
+class UploadNotFound(GatewayError, status=404):
     """There is no such upload."""
 
-    code, status, title = "upload_not_found", 404, "Upload not found"
 
-
-class UnknownCallback(GatewayError):
+class UnknownCallback(GatewayError, status=404):
     """The callback's token is not one of ours, or its task is gone."""
 
-    code, status, title = "unknown_callback", 404, "Unknown callback"
 
-
-class TaskMismatch(GatewayError):
+class TaskMismatch(GatewayError, status=409):
     """A callback named another upstream task than the one recorded."""
 
-    code, status, title = "task_mismatch", 409, "Task mismatch"
 
-
-class NotCancelable(GatewayError):
+class NotCancelable(GatewayError, status=409):
     """Only a queued task can be canceled."""
 
-    code, status, title = "not_cancelable", 409, "Not cancelable"
 
-
-class NotRetryable(GatewayError):
+class NotRetryable(GatewayError, status=409):
     """Only a failed or canceled task can be retried."""
 
-    code, status, title = "not_retryable", 409, "Not retryable"
 
-
-class NotDeletable(GatewayError):
+class NotDeletable(GatewayError, status=409):
     """A task that has not ended can't be deleted."""
 
-    code, status, title = "not_deletable", 409, "Not deletable"
 
-
-class IdempotencyInProgress(GatewayError):
+class IdempotencyInProgress(GatewayError, status=409, title="First request still in progress"):
     """The first request with this Idempotency-Key is not committed yet."""
 
-    code, status, title = "idempotency_in_progress", 409, "First request still in progress"
 
-
-class IdempotencyKeyReused(GatewayError):
+class IdempotencyKeyReused(GatewayError, status=422, title="Idempotency-Key reused"):
     """The Idempotency-Key was used with another body."""
 
-    code, status, title = "idempotency_key_reused", 422, "Idempotency-Key reused"
 
-
-class TaskGone(GatewayError):
+class TaskGone(GatewayError, status=410, code="task_deleted", title="Task deleted"):
     """The task that an Idempotency-Key stands for was deleted."""
 
-    code, status, title = "task_deleted", 410, "Task deleted"
 
-
-class UploadExpired(GatewayError):
+class UploadExpired(GatewayError, status=410):
     """The upload was there, but its time is over."""
 
-    code, status, title = "upload_expired", 410, "Upload expired"
 
-
-class RequestTimeout(GatewayError):
+class RequestTimeout(GatewayError, status=408):
     """The request arrived too slowly; what came of it was dropped."""
 
-    code, status, title = "request_timeout", 408, "Request timeout"
 
-
-class UriTooLong(GatewayError):
+class UriTooLong(GatewayError, status=414, title="URI too long"):
     """Path and query are longer than any that means something here."""
 
-    code, status, title = "uri_too_long", 414, "URI too long"
 
-
-class HeadersTooLarge(GatewayError):
+class HeadersTooLarge(GatewayError, status=431):
     """There are more headers, or longer ones, than are read."""
 
-    code, status, title = "headers_too_large", 431, "Headers too large"
 
-
-class BodyTooLarge(GatewayError):
+class BodyTooLarge(GatewayError, status=413):
     """The body is over the limit of its route."""
 
-    code, status, title = "body_too_large", 413, "Body too large"
 
-
-class UnsupportedMediaType(GatewayError):
+class UnsupportedMediaType(GatewayError, status=415):
     """The body is not declared as JSON."""
 
-    code, status, title = "unsupported_media_type", 415, "Unsupported media type"
 
-
-class RangeNotSatisfiable(GatewayError):
+class RangeNotSatisfiable(GatewayError, status=416):
     """A part of a file was asked for that lies beyond its end; `size` is the file's, in bytes."""
-
-    code, status, title = "range_not_satisfiable", 416, "Range not satisfiable"
 
     def __init__(self, detail: str, *, size: int) -> None:
         super().__init__(detail)
         self.size = size
 
 
-class InvalidImage(GatewayError):
+class InvalidImage(GatewayError, status=422):
     """What was uploaded is no picture that is accepted."""
 
-    code, status, title = "invalid_image", 422, "Invalid image"
 
-
-class PublicUrlRequired(GatewayError):
+class PublicUrlRequired(GatewayError, status=422, title="Public URL required"):
     """The upstream could not fetch an upload, as this service has no public address."""
 
-    code, status, title = "public_url_required", 422, "Public URL required"
 
-
-class UnreadableCallback(GatewayError):
+class UnreadableCallback(GatewayError, status=422):
     """A callback states nothing that can be acted on; it is kept, and the upstream is asked."""
 
-    code, status, title = "unreadable_callback", 422, "Unreadable callback"
 
-
-class RateLimited(GatewayError):
+class RateLimited(GatewayError, status=429):
     """The API key has brought as many tasks as `KEY_RATE_LIMIT` allows."""
 
-    code, status, title = "rate_limited", 429, "Rate limited"
 
-
-class TokenExhausted(GatewayError):
+class TokenExhausted(GatewayError, status=429):
     """The browser token has brought as many tasks as it may."""
 
-    code, status, title = "token_exhausted", 429, "Token exhausted"
 
-
-class DailyBudgetExceeded(GatewayError):
+class DailyBudgetExceeded(GatewayError, status=429):
     """The project has made as many tasks as it may in a day."""
 
-    code, status, title = "daily_budget_exceeded", 429, "Daily budget exceeded"
 
-
-class ServiceUnavailable(GatewayError):
+class ServiceUnavailable(GatewayError, status=503):
     """The database can't be reached or the service is stopping; nothing of this request was kept for sure."""
 
-    code, status, title = "service_unavailable", 503, "Service unavailable"
-
-    def __init__(self, detail: str = "", *, retry_after: int = 2) -> None:
-        super().__init__(detail, retry_after=retry_after)
+    retry_after = 2
 
 
-class StorageUnavailable(ServiceUnavailable):
+class StorageUnavailable(ServiceUnavailable, status=503):
     """The store of image bytes can't be reached or refuses us; the same request may go through later."""
 
-    code, status, title = "storage_unavailable", 503, "Storage unavailable"
 
-
-class ImagePending(GatewayError):
+class ImagePending(GatewayError, status=503):
     """The image could not be fetched from its source yet; it is tried again."""
 
-    code, status, title = "image_pending", 503, "Image pending"
 
-
-class TooManyStreams(GatewayError):
+class TooManyStreams(GatewayError, status=503):
     """As many streams are open in this process as may be."""
 
-    code, status, title = "too_many_streams", 503, "Too many streams"
-
-    def __init__(self, detail: str = "", *, retry_after: int = 5) -> None:
-        super().__init__(detail, retry_after=retry_after)
+    retry_after = 5
 
 
-class TooManyConnections(GatewayError):
+class TooManyConnections(GatewayError, status=503):
     """As many connections are open in this process as may be."""
 
-    code, status, title = "too_many_connections", 503, "Too many connections"
-
-    def __init__(self, detail: str = "", *, retry_after: int = 5) -> None:
-        super().__init__(detail, retry_after=retry_after)
+    retry_after = 5
 
 
-class SlowReader(GatewayError):
+class SlowReader(GatewayError, status=503):
     """A stream was cut because its client took events more slowly than they came; only ever told inside a stream."""
 
-    code, status, title = "slow_reader", 503, "Slow reader"
 
-
-class InvalidRequest(GatewayError):
+class InvalidRequest(GatewayError, status=422):
     """Well-formed, but with fields that are wrong; `errors` names each with what is wrong."""
-
-    code, status, title = "invalid_request", 422, "Invalid request"
 
     def __init__(self, detail: str, errors: list[dict[str, str]]) -> None:
         super().__init__(detail)

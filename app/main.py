@@ -119,7 +119,7 @@ def _services(container: Container, background: Background) -> Services:
         container.tasks.waiter,
         container.upstream.callbacks,
         container.events.streams,
-        container.access.tokens,
+        container.access.authenticator,
         images.service,
         images.files,
         images.uploads,

@@ -61,8 +61,8 @@ def serve(settings: Settings) -> None:
 
 def _serve_alone(settings: Settings, secrets: list[str]) -> None:
     is_open = asyncio.run(prepare(settings, secrets))
-    subscription = listen(settings)
-    settings = settings.model_copy(update={"port": subscription.getsockname()[1]})
+    listener = listen(settings)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     if is_open:
         where = "on this machine" if settings.is_loopback_only else "who reaches this address"
         note = f"No API key is needed: anybody {where} can submit tasks. Only pages of other origins can't."
@@ -70,14 +70,14 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
     if any(len(secret) < _SHORT_SECRET for secret in secrets):
         _log.warning("short_secret", note=f"SECRET_KEY has less than {_SHORT_SECRET} characters: it can be guessed.")
     if settings.nanobanana_api_key is not None:
-        _run(settings, subscription, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
+        _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
     sandbox = _load_sandbox()(state=settings.data_dir / "sandbox.db")
     sandbox.start()
     note = "NANOBANANA_API_KEY is not set: this service draws the pictures itself."
     _log.warning("sandbox", note=note, address=sandbox.url)
     try:
-        _run(settings, subscription, sandbox.url, "sandbox")
+        _run(settings, listener, sandbox.url, "sandbox")
     finally:
         sandbox.stop()
 
@@ -164,17 +164,17 @@ def listen(settings: Settings) -> socket.socket:
     """Open the port, so that a wrong or taken one is told before anything runs; raises `ConfigurationError`."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # With the protocol left at 0 the event loop would not turn off Nagle's algorithm: 40 ms on every answer.
-    subscription = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        subscription.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        subscription.bind((settings.host.strip("[]"), settings.port))
-        subscription.listen(_BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host.strip("[]"), settings.port))
+        listener.listen(_BACKLOG)
     except (OSError, UnicodeError) as error:  # the latter for a name that can't be one
-        subscription.close()
+        listener.close()
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         problem = f"can't be listened on ({reason}): {settings.host}:{settings.port}"
         raise ConfigurationError("HOST/PORT", problem, "choose an address of this machine and a free port") from None
-    return subscription
+    return listener
 
 
 def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | None = None) -> Server:
@@ -195,7 +195,7 @@ def _max_connections() -> int:
     return most if files == resource.RLIM_INFINITY else min(most, max(files - _FILES_FOR_OURSELVES, files // 2))
 
 
-def _run(settings: Settings, subscription: socket.socket, upstream_url: str, upstream_key: str) -> None:
+def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:
     server = make_server(settings, create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key))
     # What is there now stays to the end. Looking through all of it for garbage, again and again, takes a tenth of the
     # time of a busy service and holds up every request meanwhile.
@@ -205,4 +205,4 @@ def _run(settings: Settings, subscription: socket.socket, upstream_url: str, ups
     # Uvicorn passes the signal on once it has stopped; what is left to close must not die of it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server.run(sockets=[subscription])
+    server.run(sockets=[listener])

@@ -1,14 +1,15 @@
 """Every setting of the service: environment variables, also read from `.env`.
 
-The README's table says the same to operators; a test holds the two together.
+docs/reference/settings.md explains each; a test compares the two.
 """
 
 import ipaddress
 import os
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -17,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from app.errors import ConfigurationError
 
+T = TypeVar("T")
 _MAX_RATE = 10_000
 _MAX_WINDOW_SECONDS = 86_400
 _MAX_PAUSES = 20
@@ -25,8 +27,8 @@ _TOKEN_PREFIX = "nbt_"  # noqa: S105 -- a prefix
 _MAX_PAUSE_SECONDS = 7 * 86_400
 
 
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+def _split(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _rate(value: object) -> object:
@@ -41,72 +43,68 @@ def _rate(value: object) -> object:
     return int(match[1]), float(match[2])
 
 
-def _networks(value: object) -> object:
-    """Read comma-separated networks; an address alone is a network of its own."""
-    if not isinstance(value, str):
-        return value
-    found = []
-    for number, part in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
-        try:
-            found.append(ipaddress.ip_network(part))
-        except ValueError as error:
-            problem = "has bits set beyond its prefix" if "host bits" in str(error) else "is not a network"
-            raise ValueError(f"entry {number} {problem}") from None
-    return found
+def _each(parse: Callable[[str], T]) -> Callable[[object], object]:
+    """Return a function that parses comma-separated entries, and says which one is wrong."""
+
+    def parse_all(value: object) -> object:
+        found = []
+        for number, part in enumerate(_split(value) if isinstance(value, str) else (), start=1):
+            try:
+                found.append(parse(part))
+            except ValueError as error:
+                raise ValueError(f"entry {number} {error}") from None
+        return found if isinstance(value, str) else value
+
+    return parse_all
 
 
-def _hosts(value: object) -> object:
-    """Read comma-separated host names and addresses without ports; `*.` before a name stands for all below it."""
-    if not isinstance(value, str):
-        return value
-    found = []
-    for number, part in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
-        name = part.lower().removesuffix(".")
-        if not re.fullmatch(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) and not _is_ipv6(name.strip("[]")):
-            raise ValueError(f"entry {number} is no host name or address")
-        found.append(name.strip("[]"))
-    return found
-
-
-def _is_ipv6(text: str) -> bool:
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Parse a network; an address alone is a network of its own."""
     try:
-        ipaddress.IPv6Address(text)
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(
+            "has bits set beyond its prefix" if "host bits" in str(error) else "is not a network"
+        ) from None
+
+
+def _host(text: str) -> str:
+    """Parse a host name or address without a port; `*.` before a name matches everything below it."""
+    name = text.lower().removesuffix(".")
+    if re.fullmatch(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+        return name
+    try:
+        ipaddress.IPv6Address(name.strip("[]"))
     except ValueError:
-        return False
-    return True
+        raise ValueError("is no host name or address") from None
+    return name.strip("[]")
 
 
-def _origins(value: object) -> object:
-    """Read comma-separated origins, each written as browsers write it: lower case, no default port."""
-    if not isinstance(value, str):
-        return value
-    found = []
-    for number, part in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
-        match = re.fullmatch(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?/?", part.lower())
-        if match is None:
-            problem = "would let every page in the world call" if part == "*" else "is no origin"
-            raise ValueError(f"entry {number} {problem}")
-        scheme, host, port = match.groups()
-        is_default = port is None or int(port) == {"http": 80, "https": 443}[scheme]
-        found.append(f"{scheme}://{host}" if is_default else f"{scheme}://{host}:{int(port)}")
-    return found
+def _origin(text: str) -> str:
+    """Parse an origin; returns it as browsers write it: in lower case, without the default port."""
+    match = re.fullmatch(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?/?", text.lower())
+    if match is None:
+        raise ValueError("would let every page in the world call" if text == "*" else "is no origin")
+    scheme, host, port = match.groups()
+    is_default = port is None or int(port) == {"http": 80, "https": 443}[scheme]
+    return f"{scheme}://{host}" if is_default else f"{scheme}://{host}:{int(port)}"
 
 
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-Hosts = Annotated[list[str], NoDecode, BeforeValidator(_hosts)]
-Origins = Annotated[list[str], NoDecode, BeforeValidator(_origins)]
-Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)]
-Networks = Annotated[list[ipaddress.IPv4Network | ipaddress.IPv6Network], NoDecode, BeforeValidator(_networks)]
+Hosts = Annotated[list[str], NoDecode, BeforeValidator(_each(_host))]
+Origins = Annotated[list[str], NoDecode, BeforeValidator(_each(_origin))]
+Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_each(str))]
+Networks = Annotated[list[ipaddress.IPv4Network | ipaddress.IPv6Network], NoDecode, BeforeValidator(_each(_network))]
 Rate = Annotated[tuple[int, float] | None, NoDecode, BeforeValidator(_rate)]
 Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 86_400, allow_inf_nan=False)]
 Schedule = Annotated[
     list[Annotated[float, Field(gt=0, le=_MAX_PAUSE_SECONDS, allow_inf_nan=False)]],
     Field(min_length=1, max_length=_MAX_PAUSES),
     NoDecode,
-    BeforeValidator(_split),
+    BeforeValidator(_each(str)),
 ]
 
 

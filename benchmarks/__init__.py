@@ -1,1 +1,1 @@
-"""How fast the service is, measured beside a FastAPI endpoint that does nothing. See docs/performance.md."""
+"""How fast the service is, measured beside a FastAPI endpoint that does nothing. See docs/explanation/performance.md."""

@@ -11,7 +11,7 @@ from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
 from app.domain.models import Model, TaskType
 from app.domain.policy import Policy
 from app.domain.task import Status, TaskFilter
-from app.tasks.sweep import Sweep
+from app.tasks.retention import Retention
 from app.upstream.client import UpstreamClient
 from app.upstream.dispatcher import Dispatcher
 from app.upstream.reconciler import Reconciler
@@ -164,13 +164,14 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
     def reconcile(connection: Connection) -> Reconciler:
         return Reconciler(writer=writer(connection), client=client, clock=clock, policy=_POLICY)
 
+    def retain(connection: Connection) -> Retention:
+        return Retention(database=database, writer=writer(connection), clock=clock, days=0)
+
     return [
         Statement("Dispatcher.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
         Statement("Reconciler.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
         Statement("Reconciler.expire", lambda c: _complete(reconcile(c).expire())),
-        Statement(
-            "Sweep.idempotency_keys", lambda c: _complete(Sweep(writer=writer(c), clock=clock).idempotency_keys())
-        ),
+        Statement("Retention.remove_idempotency_keys", lambda c: _complete(retain(c).remove_idempotency_keys())),
     ]
 
 

@@ -22,7 +22,7 @@ settings.load_profile("shared")
 
 
 # `make test` leaves out tests with these markers, `make test-all` runs them, first of all because they take longest.
-_FOLDERS = {"e2e": "e2e", "fuzz": "fuzz", "benchmarks": "benchmark", "simulation": "simulation"}
+_FOLDERS = {"e2e": "e2e", "fuzz": "fuzz", "benchmarks": "benchmark", "deploy": "slow", "simulation": "simulation"}
 _RUN = pytest.StashKey[str]()
 _KEEPER = pytest.StashKey[PostgresKeeper]()
 

@@ -9,7 +9,7 @@ from app.access.keyring import Keyring
 from app.clock import Clock
 from app.db import key_store
 from app.db.engine import Database
-from app.domain.browser_token import TOKEN_PREFIX, BrowserTokens
+from app.domain.browser_token import TOKEN_PREFIX, BrowserToken, BrowserTokens, new_token_id
 from app.domain.caller import Caller
 from app.domain.key import DEFAULT_PROJECT, ApiKey, hash_secret, new_key_id, new_secret
 from app.errors import ConfigurationError, Unauthorized
@@ -92,6 +92,13 @@ class Authenticator:
             token=token,
             credential=TokenCredential(credential, token.expires_at, self._clock),
         )
+
+    def issue_token(self, caller: Caller, *, subject: str, seconds: int, max_tasks: int) -> tuple[str, int]:
+        """Make a browser token for a subject of the caller's project; returns it with its expiry in milliseconds."""
+        expires_at = self._clock.now() + seconds * 1000
+        token = BrowserToken(new_token_id(), caller.project, subject, caller.key_id, max_tasks, expires_at)
+        _log.info("browser_token", project=caller.project, key_id=caller.key_id, seconds=seconds, max_tasks=max_tasks)
+        return self._tokens.sign(token), expires_at
 
 
 async def check_start(database: Database, settings: Settings) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.access.tokens import TokenIssuer
+from app.access.authenticator import Authenticator
 from app.clock import isoformat
 from app.domain.browser_token import MAX_SUBJECT_CHARACTERS, is_subject
 from app.shapes.base import Time
@@ -64,14 +64,14 @@ class Token:
     openapi_extra=json_body(TokenRequest, examples={"user": {"subject": "user-7"}}),
 )
 async def create_token(
-    request: Request, caller: CurrentCaller, issuer: Annotated[TokenIssuer, provide(TokenIssuer)]
+    request: Request, caller: CurrentCaller, authenticator: Annotated[Authenticator, provide(Authenticator)]
 ) -> ShapeResponse[Token]:
     """Create a browser token for one of your users.
 
     Requires an API key.
     """
     body = await read_model(request, TokenRequest, _MAX_BODY_BYTES)
-    token, expires_at = issuer.make(
+    token, expires_at = authenticator.issue_token(
         caller,
         subject=body.subject,
         seconds=_DEFAULT_SECONDS if body.ttl_seconds is None else body.ttl_seconds,

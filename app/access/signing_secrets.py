@@ -55,7 +55,7 @@ async def check_fingerprint(database: Database, known: list[str]) -> None:
             raise ConfigurationError(
                 "SECRET_KEY",
                 "is not the one that this database is used with",
-                "set the same on every replica; to change it, follow 'Rotating SECRET_KEY' in the README",
+                "set the same on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
             )
         if recorded != fingerprints[0]:
             cluster_state.replace(connection, _FACT, recorded, fingerprints[0])

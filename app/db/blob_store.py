@@ -22,9 +22,9 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Connection
+from app.db.inserts import insert
 from app.db.schema import blobs, images, uploads
 
 REFERRING = (images.c.hash, uploads.c.hash)
@@ -74,8 +74,9 @@ _REMOVE = delete(blobs).where(blobs.c.hash.in_(_HASHES), blobs.c.is_going)
 
 def reserve(connection: Connection, blob: Blob, *, now: int, until: int) -> bool:
     """See that a blob has a row and is not deleted before then; False if its file is being deleted right now."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    new = dialect.insert(blobs).values(**msgspec.structs.asdict(blob), created_at=now, check_at=until, is_going=False)
+    new = insert(connection, blobs).values(
+        **msgspec.structs.asdict(blob), created_at=now, check_at=until, is_going=False
+    )
     described = {name: new.excluded[name] for name in ("content_type", "bytes", "width", "height")}
     later = case((blobs.c.check_at > until, blobs.c.check_at), else_=until)
     statement = new.on_conflict_do_update(
@@ -86,9 +87,8 @@ def reserve(connection: Connection, blob: Blob, *, now: int, until: int) -> bool
 
 def adopt(connection: Connection, found: Sequence[Blob], *, now: int) -> None:
     """Give rows to files without one, to be looked at now; those that have one are left as they are."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     rows = [{**msgspec.structs.asdict(b), "created_at": now, "check_at": now, "is_going": False} for b in found]
-    connection.execute(dialect.insert(blobs).on_conflict_do_nothing(), rows)
+    connection.execute(insert(connection, blobs).on_conflict_do_nothing(), rows)
 
 
 def lock(connection: Connection, sha256: str) -> bool:

@@ -1,9 +1,9 @@
 """Statements on facts that all processes sharing the database agree on, and the database's own clock."""
 
 from sqlalchemy import select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Connection
+from app.db.inserts import insert
 from app.db.schema import facts
 
 
@@ -14,16 +14,14 @@ def get(connection: Connection, name: str) -> str | None:
 
 def put_first(connection: Connection, name: str, value: str) -> str:
     """Write a fact unless somebody did so before; returns what holds."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(facts).values(name=name, value=value).on_conflict_do_nothing()
+    statement = insert(connection, facts).values(name=name, value=value).on_conflict_do_nothing()
     connection.execute(statement)
     return str(connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar_one())
 
 
 def put(connection: Connection, name: str, value: str) -> None:
     """Write a fact, whatever it was before."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    new = dialect.insert(facts).values(name=name, value=value)
+    new = insert(connection, facts).values(name=name, value=value)
     connection.execute(new.on_conflict_do_update(index_elements=[facts.c.name], set_={"value": new.excluded.value}))
 
 

@@ -5,9 +5,9 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Delete, Select, and_, bindparam, delete, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Connection
+from app.db.inserts import insert
 from app.db.schema import idempotency_keys as keys
 from app.domain.idempotency import IdempotencyKey, Reservation
 
@@ -34,8 +34,7 @@ def reserve(
         }
         for w in ordered
     ]
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(keys).on_conflict_do_nothing(), rows)
+    connection.execute(insert(connection, keys).on_conflict_do_nothing(), rows)
     held = connection.execute(_read(count), these).all()
     found = [Reservation(IdempotencyKey(r.project, r.subject, r.key), r.fingerprint, r.task_id) for r in held]
     return {reservation.key: reservation for reservation in found}

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, Row, bindparam, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Connection
+from app.db.inserts import insert
 from app.db.schema import api_keys
 from app.domain.key import ApiKey
 
@@ -30,8 +30,7 @@ _NOTE_USE = (
 def add(connection: Connection, key: ApiKey, key_hash: str) -> bool:
     """Insert a key; False if there is one with this hash, perhaps made this very moment by another process."""
     row = {"id": key.id, "project": key.project, "name": key.name, "hash": key_hash, "created_at": key.created_at}
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    result = connection.execute(dialect.insert(api_keys).values(**row).on_conflict_do_nothing())
+    result = connection.execute(insert(connection, api_keys).values(**row).on_conflict_do_nothing())
     return result.rowcount == 1
 
 

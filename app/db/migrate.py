@@ -37,7 +37,9 @@ def head_revision() -> str:
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
-    if revision != "head" or _revision_of(connection) != head_revision():
+    # Read in any case: the first statement takes SQLite's write lock, and Alembic's context is one per process.
+    current = _revision_of(connection)
+    if revision != "head" or current != head_revision():
         _load_alembic().upgrade(connection, revision)
 
 

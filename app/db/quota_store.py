@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Integer, bindparam, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Connection
+from app.db.inserts import insert
 from app.db.schema import project_budgets as budgets
 from app.db.schema import quota_counts as counts
 from app.db.schema import tasks
@@ -34,8 +34,7 @@ def lock(connection: Connection, quotas: Sequence[Quota]) -> dict[str, int]:
         {"name": quota.name, "used": _made_before(connection, quota), "kept_until": quota.kept_until}
         for quota in missing
     ]
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(counts).on_conflict_do_nothing(), rows)
+    connection.execute(insert(connection, counts).on_conflict_do_nothing(), rows)
     return _locked(connection, names)
 
 
@@ -71,8 +70,7 @@ def daily_budgets(connection: Connection) -> dict[str, int]:
 
 def set_daily_budget(connection: Connection, project: str, daily_tasks: int) -> None:
     """Give a project a budget."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(budgets).values(project=project, daily_tasks=daily_tasks)
+    statement = insert(connection, budgets).values(project=project, daily_tasks=daily_tasks)
     changed = statement.on_conflict_do_update(index_elements=[budgets.c.project], set_={"daily_tasks": daily_tasks})
     connection.execute(changed)
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from sqlalchemy import BigInteger, Integer, bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Connection
+from app.db.inserts import insert
 from app.db.schema import rate_slots
 
 _FREE = (
@@ -41,8 +41,7 @@ def ensure(connection: Connection, scope: str, count: int) -> None:
     have = int(connection.execute(existing).scalar_one())
     if have < count:
         new = [{"scope": scope, "slot": number, "free_at": 0} for number in range(have, count)]
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        connection.execute(dialect.insert(rate_slots).on_conflict_do_nothing(), new)
+        connection.execute(insert(connection, rate_slots).on_conflict_do_nothing(), new)
 
 
 def cap(connection: Connection, scope: str, latest: int) -> None:

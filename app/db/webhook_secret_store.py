@@ -3,9 +3,9 @@
 from dataclasses import asdict
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from app.db.engine import Connection
+from app.db.inserts import insert
 from app.db.schema import webhook_secrets as secrets
 from app.domain.webhook import WebhookSecret
 
@@ -18,8 +18,7 @@ def get(connection: Connection, project: str) -> WebhookSecret | None:
 
 def put_first(connection: Connection, secret: WebhookSecret) -> WebhookSecret:
     """Write a project's first secret unless somebody did so before; returns what holds."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(secrets).values(**asdict(secret)).on_conflict_do_nothing())
+    connection.execute(insert(connection, secrets).values(**asdict(secret)).on_conflict_do_nothing())
     row = connection.execute(select(secrets).where(secrets.c.project == secret.project)).one()
     return WebhookSecret(**row._mapping)  # noqa: SLF001 -- as above
 

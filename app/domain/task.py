@@ -1,6 +1,6 @@
 """What a task is: one row, its states, and what it tells the world.
 
-Its transitions are in `transitions.py`; docs/architecture.md has them as a diagram.
+Its transitions are in `transitions.py`; docs/explanation/architecture.md has them as a table.
 """
 
 from dataclasses import dataclass

@@ -3,15 +3,15 @@
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Request
+from pydantic import BeforeValidator, WithJsonSchema
 from starlette.responses import Response
 
-from app.errors import InvalidRequest
 from app.events.sse import EventStream
 from app.events.streams import Streams
 from app.web.dependencies import CurrentCaller, TaskId, bearer
 from app.web.openapi import problems
-from app.web.parameters import documented
+from app.web.parameters import Parameter, documented
 from app.web.permissions import ACCESS_TOKEN
 from app.web.services import provide
 
@@ -20,7 +20,6 @@ router = APIRouter(
 )
 
 _LARGEST_ID = 2**63 - 1
-_WHOLE_NUMBER: dict[str, Any] = {"pattern": "^[0-9]*$"}
 _EXAMPLE = (
     'id: 17\nevent: task.succeeded\ndata: {"id":"task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d","status":"succeeded"}\n\n'
 )
@@ -35,34 +34,30 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def get_last_event_id(
-    header: Annotated[
-        str | None,
-        Header(
-            alias="Last-Event-ID",
-            description="Resume after this event. Browsers send it when they reconnect.",
-            json_schema_extra=_WHOLE_NUMBER,
-        ),
-    ] = None,
-    last_event_id: Annotated[
-        str | None,
-        Query(
-            description="The same for clients that can't set headers; `Last-Event-ID` takes precedence.",
-            json_schema_extra=_WHOLE_NUMBER,
-        ),
-    ] = None,
-) -> int | None:
-    """Return the id of the event to resume after, if any; raises `InvalidRequest`."""
-    given = {"Last-Event-ID": header or "", "last_event_id": last_event_id or ""}
-    wrong = [field for field, text in given.items() if not re.fullmatch(r"[0-9]*", text)]
-    if wrong:
-        message = "must be an event id, a whole number"
-        raise InvalidRequest("Some parameters are invalid.", [{"field": field, "message": message} for field in wrong])
-    text = header or last_event_id
-    if not text:
-        return None
+def _event_id(text: str) -> int:
+    if not re.fullmatch(r"[0-9]*", text):
+        raise ValueError("must be an event id, a whole number")
     digits = text.lstrip("0") or "0"
     return int(digits) if len(digits) < len(str(_LARGEST_ID)) else _LARGEST_ID
+
+
+_EventId = Annotated[int, BeforeValidator(_event_id), WithJsonSchema({"type": "string", "pattern": "^[0-9]*$"})]
+_HEADER: Parameter[int] = Parameter(
+    "Last-Event-ID", "header", _EventId, "Resume after this event. Browsers send it when they reconnect."
+)
+_QUERY: Parameter[int] = Parameter(
+    "last_event_id",
+    "query",
+    _EventId,
+    "The same for clients that can't set headers; `Last-Event-ID` takes precedence.",
+)
+
+
+async def get_last_event_id(request: Request) -> int | None:
+    """Return the id of the event to resume after, if any; raises `InvalidRequest`."""
+    given = [parameter for parameter in (_HEADER, _QUERY) if parameter.text(request)]
+    ids = [parameter.read(request) for parameter in given]
+    return ids[0] if ids else None
 
 
 OpenStreams = Annotated[Streams, provide(Streams)]
@@ -74,7 +69,7 @@ LastEventId = Annotated[int | None, Depends(get_last_event_id)]
     status_code=200,
     response_class=EventStream,
     responses={**problems(404), **_RESPONSES},
-    openapi_extra=documented(ACCESS_TOKEN),
+    openapi_extra=documented(_HEADER, _QUERY, ACCESS_TOKEN),
 )
 async def stream_task_events(
     task_id: TaskId, after: LastEventId, caller: CurrentCaller, streams: OpenStreams
@@ -91,7 +86,7 @@ async def stream_task_events(
     status_code=200,
     response_class=EventStream,
     responses=_RESPONSES,
-    openapi_extra=documented(ACCESS_TOKEN),
+    openapi_extra=documented(_HEADER, _QUERY, ACCESS_TOKEN),
 )
 async def stream_events(after: LastEventId, caller: CurrentCaller, streams: OpenStreams) -> Response:
     """Stream the events of all tasks of the project.

@@ -41,11 +41,6 @@ class Archiver:
         self._wake_up = wake_up
         self._work: LeasedWork[Image] = LeasedWork("image", lambda i: (i.id, i.tried_at or 0), clock=clock)
 
-    @property
-    def is_storage_reachable(self) -> bool:
-        """Whether the store worked when it was last used."""
-        return self._fetcher.is_storage_reachable
-
     def under_way(self, image_id: str) -> asyncio.Event | None:
         """Return the event that is set when this process has fetched the image; None if it isn't fetching it."""
         return self._work.ended(image_id)

@@ -4,8 +4,7 @@ A file is put only after its row was reserved, and its row goes only after the f
 that is looked at again, never a file that nobody knows of. What refers to a file locks its row (`db.blobs`).
 """
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -36,14 +35,18 @@ class BlobGoing(StorageUnavailable):
 
 
 class Blobs:
-    """Keeps and collects files. `is_reachable` says whether the store worked when it was last used."""
+    """Keeps and collects files."""
 
     def __init__(self, *, database: Database, writer: Writer, store: ImageStore, clock: Clock) -> None:
         self._database = database
         self._writer = writer
         self._store = store
         self._clock = clock
-        self.is_reachable = True
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the store worked when it was last used."""
+        return self._store.is_reachable
 
     async def keep(self, sha256: str, path: Path, size: int, picture: Picture) -> None:
         """Put a file of `size` bytes into the store; what shall refer to it has `RESERVED` ms to do so (`refer`).
@@ -59,31 +62,17 @@ class Blobs:
 
         if not await self._writer.run(reserve, blob=sha256):
             raise BlobGoing("The same picture is being deleted right now.", retry_after=1)
-        with self.watching():
-            await self._store.put(original_key(sha256), path)
-
-    async def put_thumbnail(self, key: str, content: bytes) -> None:
-        """Keep a thumbnail beside its original; raises `StorageUnavailable`."""
-        with self.watching():
-            await self._store.put_bytes(key, content)
-
-    async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Begin to read a file from `start` up to `end` (not included); raises `Missing` and `StorageUnavailable`."""
-        with self.watching():
-            return await self._store.open(key, start, end)
-
-    async def check(self, key: str) -> None:
-        """See that a file is there; raises `Missing` and `StorageUnavailable`."""
-        with self.watching():
-            await self._store.size(key)
+        await self._store.put(original_key(sha256), path)
 
     async def collect(self) -> int:
         """Delete one batch of files that nothing refers to any more; returns how many were looked at.
 
         While the store is away nothing is done: they are looked at again later.
         """
-        if not self.is_reachable:
-            await self._probe()
+        if not self._store.is_reachable:
+            # Otherwise its recovery would only be noticed when something is to be stored.
+            with suppress(Missing, StorageUnavailable):
+                await self._store.size(_NO_KEY)
         now = self._clock.now()
         if not await self._database.read(lambda connection: blob_store.is_any_due(connection, now=now)):
             return 0
@@ -111,28 +100,9 @@ class Blobs:
             for key in keys_of(sha256):
                 if self._clock.now() >= before:
                     return deleted
-                with self.watching():
-                    await self._store.delete(key)
+                await self._store.delete(key)
             deleted.append(sha256)
         return deleted
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Note whether the store could be used."""
-        try:
-            yield
-        except StorageUnavailable:
-            self.is_reachable = False
-            raise
-        except Missing:
-            self.is_reachable = True
-            raise
-        self.is_reachable = True
-
-    async def _probe(self) -> None:
-        """See whether a store that failed works again, lest that be known only when something is to be stored."""
-        with suppress(Missing, StorageUnavailable), self.watching():
-            await self._store.size(_NO_KEY)
 
 
 def refer(unit: UnitOfWork, sha256: str) -> bool:

@@ -29,34 +29,20 @@ class Postponed:
 Outcome = Stored | NotFetched | Postponed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFetcher:
     """Makes copies of images; with `is_on` False it settles that none are made."""
 
-    def __init__(
-        self,
-        *,
-        blobs: Blobs,
-        downloads: Downloads,
-        image_executor: ImageExecutor,
-        spool: Spool,
-        is_on: bool,
-        max_bytes: int,
-    ) -> None:
-        self._blobs = blobs
-        self._downloads = downloads
-        self._workshop = image_executor
-        self._spool = spool
-        self._is_on = is_on
-        self._max_bytes = max_bytes
-
-    @property
-    def is_storage_reachable(self) -> bool:
-        """Whether the store worked when it was last used."""
-        return self._blobs.is_reachable
+    blobs: Blobs
+    downloads: Downloads
+    executor: ImageExecutor
+    spool: Spool
+    is_on: bool
+    max_bytes: int
 
     async def fetch(self, image: Image) -> Outcome:
         """Fetch an image once and return the outcome; raises nothing."""
-        if not self._is_on:
+        if not self.is_on:
             return NotFetched(rules.NOT_KEPT, may_recover=False)
         try:
             return await self._fetch_and_keep(image)
@@ -77,12 +63,12 @@ class ImageFetcher:
             return NotFetched("A fault of this service kept it from being stored.")
 
     async def _fetch_and_keep(self, image: Image) -> Stored | NotFetched:
-        with self._spool.file() as path:
-            download = await self._downloads.fetch(image.source_url, path, max_bytes=self._max_bytes)
+        with self.spool.file() as path:
+            download = await self.downloads.fetch(image.source_url, path, max_bytes=self.max_bytes)
             try:
-                picture = await self._workshop.inspect(path)
+                picture = await self.executor.inspect(path)
             except BadPicture as error:
                 # A bad image that arrived complete stays bad.
                 return NotFetched(error.reason, may_recover=not download.is_whole)
-            await self._blobs.keep(download.sha256, path, download.bytes, picture)
+            await self.blobs.keep(download.sha256, path, download.bytes, picture)
         return Stored(download.sha256, picture.content_type, download.bytes, picture.width, picture.height)

@@ -8,11 +8,10 @@ import structlog
 
 from app.domain.blob import original_key, thumbnail_key
 from app.errors import ImageUnavailable, ServiceUnavailable, StorageUnavailable
-from app.images.blobs import Blobs
 from app.imaging.executor import ImageExecutor
 from app.imaging.layout import BadPicture
 from app.storage.spool import Spool
-from app.storage.store import Missing
+from app.storage.store import ImageStore, Missing
 from app.writing.single_flight import SingleFlight
 
 _CONCURRENT_THUMBNAILS = 2
@@ -33,9 +32,9 @@ class ServedFile:
 class ImageFiles:
     """Reads pictures from the store."""
 
-    def __init__(self, *, blobs: Blobs, image_executor: ImageExecutor, spool: Spool) -> None:
-        self._blobs = blobs
-        self._workshop = image_executor
+    def __init__(self, *, store: ImageStore, executor: ImageExecutor, spool: Spool) -> None:
+        self._store = store
+        self._executor = executor
         self._spool = spool
         self._thumbnails: SingleFlight[str, bytes] = SingleFlight("thumbnail")
         self._permits = asyncio.Semaphore(_CONCURRENT_THUMBNAILS)
@@ -47,14 +46,14 @@ class ImageFiles:
         """
         try:
             # All of it is asked for as such, not as a part.
-            return await self._blobs.open(original_key(file.sha256), start, None if end >= file.bytes else end)
+            return await self._store.open(original_key(file.sha256), start, None if end >= file.bytes else end)
         except Missing:
             raise _missing(file) from None
 
     async def check(self, file: ServedFile) -> None:
         """See that a picture is there; raises as `open` does."""
         try:
-            await self._blobs.check(original_key(file.sha256))
+            await self._store.size(original_key(file.sha256))
         except Missing:
             raise _missing(file) from None
 
@@ -62,7 +61,7 @@ class ImageFiles:
         """Return a WebP of at most that width: the one that is kept, or a new one. Raises as `open` does."""
         key = thumbnail_key(file.sha256, width)
         try:
-            return b"".join([chunk async for chunk in await self._blobs.open(key)])
+            return b"".join([chunk async for chunk in await self._store.open(key)])
         except Missing:
             pass
         if key not in self._thumbnails and len(self._thumbnails) >= _MAX_PENDING_THUMBNAILS:
@@ -81,11 +80,11 @@ class ImageFiles:
                     async for chunk in chunks:
                         await asyncio.to_thread(copy.write, chunk)
                 try:
-                    content = await self._workshop.thumbnail(path, width)
+                    content = await self._executor.thumbnail(path, width)
                 except BadPicture as error:
                     raise ImageUnavailable(f"No thumbnail can be made of it: {error.reason}") from None
         try:
-            await self._blobs.put_thumbnail(thumbnail_key(file.sha256, width), content)
+            await self._store.put(thumbnail_key(file.sha256, width), content)
         except StorageUnavailable as error:
             _log.warning("thumbnail_not_kept", hash=file.sha256, reason=error.detail)
         return content

@@ -11,7 +11,6 @@ from app.db.blob_store import Blob
 from app.db.engine import Connection, Database
 from app.domain.blob import FOLDERS, sha256_of
 from app.errors import StorageUnavailable
-from app.images.blobs import Blobs
 from app.storage.store import ImageStore, Missing, StoredFile
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
@@ -31,11 +30,10 @@ class Orphans:
     a store that carries this database's mark: in another service's store every file would be an orphan.
     """
 
-    def __init__(self, *, database: Database, writer: Writer, store: ImageStore, blobs: Blobs, clock: Clock) -> None:
+    def __init__(self, *, database: Database, writer: Writer, store: ImageStore, clock: Clock) -> None:
         self._database = database
         self._writer = writer
         self._store = store
-        self._blobs = blobs
         self._clock = clock
         self._folders: list[str] = []
         """Those still to be searched."""
@@ -44,10 +42,9 @@ class Orphans:
     async def adopt(self) -> int:
         """Search the next folder; returns how many orphans were found. Waits while the store is away."""
         try:
-            with self._blobs.watching():
-                if not self._folders:
-                    await self._begin()
-                return await self._search_next() if self._folders else 0
+            if not self._folders:
+                await self._begin()
+            return await self._search_next() if self._folders else 0
         except StorageUnavailable as error:
             _log.warning("search_waits", reason=error.detail)
             return 0
@@ -73,7 +70,7 @@ class Orphans:
         try:
             return b"".join([chunk async for chunk in await self._store.open(_OWNER_KEY)]) == ours
         except Missing:
-            await self._store.put_bytes(_OWNER_KEY, ours)
+            await self._store.put(_OWNER_KEY, ours)
             return True
 
     async def _search_next(self) -> int:

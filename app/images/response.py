@@ -49,24 +49,16 @@ async def picture_response(
 
     Raises `RangeNotSatisfiable`, `StorageUnavailable`, and `ImageUnavailable` if the file is missing.
     """
-    if width is not None:
-        file_name = f"{file.name.rpartition('.')[0]}-{width}.webp"
-        return await _respond(
-            request, files, file, tag=f'"{file.sha256}-w{width}"', name=file_name, width=width, cache=cache_control
-        )
-    return await _respond(request, files, file, tag=f'"{file.sha256}"', name=file.name, width=None, cache=cache_control)
-
-
-async def _respond(
-    request: Request, files: ImageFiles, file: ServedFile, *, tag: str, name: str, width: int | None, cache: str
-) -> Response:
-    headers = {"ETag": tag, "Cache-Control": cache, **_SAFE}
+    suffix = "" if width is None else f"-w{width}"
+    tag = f'"{file.sha256}{suffix}"'
+    headers = {"ETag": tag, "Cache-Control": cache_control, **_SAFE}
     if _is_known(request.headers.getlist(_IF_NONE_MATCH.name), tag):
         return Response(status_code=304, headers=headers)
     small = await files.thumbnail(file, width) if width is not None else None
     size = file.bytes if small is None else len(small)
     part = _requested_part(request, size, tag)
     start, end = part or (0, size)
+    name = file.name if width is None else f"{file.name.rpartition('.')[0]}-{width}.webp"
     headers |= {
         "Content-Type": file.content_type if small is None else "image/webp",
         "Content-Length": str(end - start),

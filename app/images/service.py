@@ -11,6 +11,7 @@ from app.domain.image import Image, ImageState
 from app.errors import ImageNotFound, ImagePending, ImageUnavailable, ServiceUnavailable, StorageUnavailable
 from app.images.archiver import Archiver
 from app.images.files import ServedFile
+from app.storage.store import ImageStore
 from app.writing.single_flight import SingleFlight
 
 _PATIENCE_SECONDS = 20.0
@@ -25,10 +26,17 @@ class ImageService:
     """Finds images by id. Concurrent requests for a pending image share one attempt to fetch it."""
 
     def __init__(
-        self, *, database: Database, archiver: Archiver, clock: Clock, patience_seconds: float = _PATIENCE_SECONDS
+        self,
+        *,
+        database: Database,
+        archiver: Archiver,
+        store: ImageStore,
+        clock: Clock,
+        patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
         self._database = database
         self._archiver = archiver
+        self._store = store
         self._clock = clock
         self._patience = patience_seconds
         self._fetches: SingleFlight[str, None] = SingleFlight("image-on-demand")
@@ -51,7 +59,7 @@ class ImageService:
         if image.state is ImageState.UNAVAILABLE:
             raise ImageUnavailable(f"There is no copy of this image: {image.reason}")
         if image.hash is None or image.content_type is None or image.bytes is None:
-            if not self._archiver.is_storage_reachable:
+            if not self._store.is_reachable:
                 raise StorageUnavailable("The store of image bytes can't be used now.")
             raise ImagePending("The image could not be fetched yet.", retry_after=self._wait_of(image))
         name = f"{image.id}.{EXTENSIONS.get(image.content_type, 'bin')}"

@@ -77,7 +77,7 @@ class UploadService:
         database: Database,
         writer: Writer,
         blobs: Blobs,
-        image_executor: ImageExecutor,
+        executor: ImageExecutor,
         spool: Spool,
         clock: Clock,
         policy: Policy,
@@ -91,7 +91,7 @@ class UploadService:
         self._database = database
         self._writer = writer
         self._blobs = blobs
-        self._workshop = image_executor
+        self._executor = executor
         self._clock = clock
         self._hold_for = policy.queue_timeout + policy.task_timeout + _MARGIN
         self._base_url = base_url
@@ -218,8 +218,8 @@ class UploadService:
 
     async def _clean(self, source: Path, path: Path) -> _Clean:
         """Write what stays of a file to a path, and check it; raises `BadPicture`."""
-        await self._workshop.strip(source, path)
-        picture = await self._workshop.inspect(path)
+        await self._executor.strip(source, path)
+        picture = await self._executor.inspect(path)
         sha256, size = await asyncio.to_thread(_digest, path)
         return _Clean(path, sha256, size, picture)
 

@@ -47,7 +47,7 @@ class Picture(msgspec.Struct, frozen=True):
 
 
 def inspect(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Check a file; raises `BadPicture`. Takes CPU time: see `Workshop`."""
+    """Check a file; raises `BadPicture`. Takes CPU time: see `ImageExecutor`."""
     with opened(path) as data:
         kind, layout = read_layout(data)
     if layout.width * layout.height > max_pixels:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from app.loops.worker_pool import WorkerPool
@@ -9,6 +10,7 @@ from app.loops.worker_pool import WorkerPool
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
 class ClaimLoop(Generic[T]):
     """Keeps a pool busy: with tasks to send or poll about, webhooks to post, or images to fetch.
 
@@ -16,26 +18,18 @@ class ClaimLoop(Generic[T]):
     while others are busy.
     """
 
-    def __init__(
-        self,
-        claim: Callable[[int], Awaitable[Sequence[T]]],
-        work: Callable[[T], Coroutine[Any, Any, None]],
-        pool: WorkerPool,
-        *,
-        gather_seconds: float = 0.0,
-    ) -> None:
-        self._claim = claim
-        self._work = work
-        self._pool = pool
-        self._gather_seconds = gather_seconds
+    claim: Callable[[int], Awaitable[Sequence[T]]]
+    work: Callable[[T], Coroutine[Any, Any, None]]
+    pool: WorkerPool
+    gather_seconds: float = 0.0
 
     async def run_once(self) -> int:
         """Claim and start what is due now; returns how many."""
-        if self._pool.free <= 0:
+        if self.pool.free <= 0:
             return 0
-        if self._gather_seconds and self._pool.busy:
-            await asyncio.sleep(self._gather_seconds)
-        claimed = await self._claim(self._pool.free)
+        if self.gather_seconds and self.pool.busy:
+            await asyncio.sleep(self.gather_seconds)
+        claimed = await self.claim(self.pool.free)
         for item in claimed:
-            self._pool.start(self._work(item))
+            self.pool.start(self.work(item))
         return len(claimed)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import structlog
@@ -13,81 +13,53 @@ from app.db.engine import Connection, Database
 from app.db.migrate import head_revision
 from app.domain.account import Account, AccountState
 from app.errors import ServiceUnavailable
+from app.shapes.health import Readiness, UpstreamReadiness
 from app.writing.writer import Writer
 
 _CHECK_SECONDS = 3
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """The parts of readiness, each "ok" or a word that says what is wrong."""
-
-    database: str
-    loops: str
-    storage: Literal["ok", "unreachable"]
-    upstream_mode: Literal["live", "sandbox"]
-    upstream_state: str
-    upstream_reason: str | None
-
-    @property
-    def is_able(self) -> bool:
-        """Whether this replica can do its work; a held account is not its fault, and tasks go on without a store."""
-        return self.database == "ok" and self.loops == "ok"
-
-    @property
-    def status(self) -> Literal["ready", "degraded", "unavailable"]:
-        """The summary: ready, degraded or unavailable."""
-        if not self.is_able:
-            return "unavailable"
-        return "ready" if self.upstream_state == "ok" and self.storage == "ok" else "degraded"
-
-
+@dataclass(kw_only=True)
 class HealthCheck:
-    """Looks at the database, the loops and the account. `stuck_loops` names the loops that don't move."""
+    """Checks the database, the loops and the account. `stuck_loops` names the loops that don't move."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        writer: Writer,
-        is_sandbox: bool,
-        is_storage_reachable: Callable[[], bool],
-        stuck_loops: Callable[[], list[str]],
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._is_storage_reachable = is_storage_reachable
-        self._is_sandbox = is_sandbox
-        self._stuck_loops = stuck_loops
-        self._revision = head_revision()
+    database: Database
+    writer: Writer
+    is_sandbox: bool
+    is_storage_reachable: Callable[[], bool]
+    stuck_loops: Callable[[], list[str]]
+    revision: str | None = field(default_factory=head_revision)
 
-    async def check(self) -> Health:
-        """Look now; never raises and takes at most a few seconds."""
-        state, reason = "ok", None
+    async def check(self) -> Readiness:
+        """Check now; never raises and takes at most a few seconds."""
+        upstream = UpstreamReadiness("sandbox" if self.is_sandbox else "live")
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                revision, account = await self._database.read(_revision_and_account)
-                is_writable = await self._writer.is_able()
+                revision, account = await self.database.read(_revision_and_account)
+                is_writable = await self.writer.is_able()
             database = "ok" if is_writable else "unwritable"
-            if revision != self._revision:
-                database = f"at revision {revision}, not {self._revision}"
+            if revision != self.revision:
+                database = f"at revision {revision}, not {self.revision}"
             if account.state is AccountState.HELD:
-                state, reason = "held", account.error.code.value if account.error else None
+                upstream.state = "held"
+                if account.error:
+                    upstream.reason = account.error.code.value
         except (ServiceUnavailable, TimeoutError):
             database = "unreachable"
         except SQLAlchemyError as error:
             _log.warning("database_unusable", error=repr(error))
             database = "unusable"
-        stuck = self._stuck_loops()
-        return Health(
-            database=database,
-            loops=f"stuck: {', '.join(stuck)}" if stuck else "ok",
-            storage="ok" if self._is_storage_reachable() else "unreachable",
-            upstream_mode="sandbox" if self._is_sandbox else "live",
-            upstream_state=state,
-            upstream_reason=reason,
-        )
+        stuck = self.stuck_loops()
+        is_reachable = self.is_storage_reachable()
+        status: Literal["ready", "degraded", "unavailable"] = "ready"
+        if database != "ok" or stuck:
+            status = "unavailable"
+        elif upstream.state != "ok" or not is_reachable:
+            # Neither is this replica's fault, and tasks go on.
+            status = "degraded"
+        loops = f"stuck: {', '.join(stuck)}" if stuck else "ok"
+        return Readiness(status, database, loops, "ok" if is_reachable else "unreachable", upstream)
 
 
 def _revision_and_account(connection: Connection) -> tuple[str | None, Account]:

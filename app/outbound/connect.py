@@ -5,11 +5,11 @@ that was checked is the address that is connected to.
 """
 
 import asyncio
-import contextlib
 import ipaddress
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import httpcore
@@ -74,27 +74,17 @@ async def look_up(host: str, port: int, *, getaddrinfo: Callable[..., list[Any]]
     A look-up can't be broken off and may take half a minute. On a shared pool of threads a few dead names would hold
     up all others; and a thread that is waited for would hold up the end of the process.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[Any]] = loop.create_future()
-
-    def settle(found: list[Any] | None, error: OSError | None) -> None:
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(found or [])
+    found: Future[list[Any]] = Future()
+    # From here on a caller that is cancelled leaves the future alone, so that the thread can always set it.
+    found.set_running_or_notify_cancel()
 
     def work() -> None:
-        found, failure = None, None
         try:
-            found = getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found.set_result(getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except UnicodeError:  # a label that is empty or too long
-            failure = OSError("not a host name")
+            found.set_exception(OSError("not a host name"))
         except OSError as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):  # nobody waits any more: the event loop is closed
-            loop.call_soon_threadsafe(settle, found, failure)
+            found.set_exception(error)
 
     threading.Thread(target=work, name="look-up", daemon=True).start()
-    return [str(info[4][0]) for info in await answer]
+    return [str(info[4][0]) for info in await asyncio.wrap_future(found)]

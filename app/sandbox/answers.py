@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 OK = 200
@@ -21,12 +21,20 @@ REFUSALS = {
 _PROXY_TITLES = {502: "502 Bad Gateway", 504: "504 Gateway Time-out"}
 
 
-class Envelope(Response):
+class AsciiJson(JSONResponse):
+    """JSON in ASCII: prompts may hold characters that no encoding can write."""
+
+    def render(self, content: Any) -> bytes:
+        """Encode the content."""
+        return json.dumps(content).encode()
+
+
+class Envelope(AsciiJson):
     """The vendor's JSON: `code`, a message under `msg` or `message`, `data` only when all is well."""
 
     def __init__(self, code: int, words: str, data: Any = None, *, key: str = "msg", status: int | None = None) -> None:
         fields = {"code": code, key: words} | ({"data": data} if code == OK else {})
-        super().__init__(to_json(fields), status_code=status or code, media_type="application/json")
+        super().__init__(fields, status or code)
         self.code = code
 
 
@@ -56,13 +64,3 @@ def torn(answer: Envelope) -> Response:
     """Build the answer with its second half lost."""
     body = bytes(answer.body)
     return Response(body[: len(body) // 2], status_code=answer.status_code, media_type="application/json")
-
-
-def plain_json(content: Any, status: int = OK) -> Response:
-    """JSON of the sandbox's own endpoints."""
-    return Response(to_json(content), status_code=status, media_type="application/json")
-
-
-def to_json(content: Any) -> bytes:
-    """JSON in ASCII: prompts may hold characters that no encoding can write."""
-    return json.dumps(content).encode()

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox.answers import plain_json, refusal
+from app.sandbox.answers import AsciiJson, refusal
 from app.sandbox.behaviour import Behaviour
 from app.sandbox.control_routes import ControlRoutes
 from app.sandbox.engine import Engine
@@ -53,7 +53,7 @@ def create_sandbox(*, public_url: str, store: Store | None = None, behaviour: Be
 
 
 async def _welcome(request: Request) -> Response:
-    return plain_json(_WELCOME)
+    return AsciiJson(_WELCOME)
 
 
 async def _vendor_error(request: Request, error: Exception) -> Response:

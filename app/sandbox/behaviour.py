@@ -112,7 +112,7 @@ class Behaviour(BaseModel):
         return self
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Self:
+    def from_dict(cls, fields: object) -> Self:
         """Build a behaviour from field values; raises `BehaviourError` that names what is wrong."""
         try:
             return cls.model_validate(fields)
@@ -126,13 +126,13 @@ class Behaviour(BaseModel):
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise BehaviourError([{"field": "behaviour", "message": f"not JSON: {error}"}]) from None
-        if not isinstance(fields, dict):
-            raise BehaviourError([{"field": "behaviour", "message": "not a JSON object"}])
         return cls.from_dict(fields)
 
 
 def _problem(found: dict[str, Any]) -> dict[str, str]:
     field = ".".join(str(part) for part in found["loc"]) or "behaviour"
+    if found["type"] == "model_type":
+        return {"field": field, "message": "not a JSON object"}
     if found["type"] == "extra_forbidden":
         return {"field": field, "message": f"no such field; known are {', '.join(Behaviour.model_fields)}"}
     return {"field": field, "message": str(found["msg"]).removeprefix("Value error, ")}

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox.answers import plain_json
+from app.sandbox.answers import AsciiJson
 from app.sandbox.behaviour import Behaviour, BehaviourError
 from app.sandbox.engine import Engine
 from app.sandbox.plans import OK
@@ -30,22 +30,22 @@ class ControlRoutes:
         ]
 
     async def _behaviour(self, _: Request) -> Response:
-        return plain_json(self._engine.behaviour.model_dump(mode="json"))
+        return AsciiJson(self._engine.behaviour.model_dump(mode="json"))
 
     async def _set_behaviour(self, request: Request) -> Response:
         try:
             behaviour = Behaviour.from_json(await request.body())
         except BehaviourError as error:
-            return plain_json({"detail": str(error), "errors": error.problems}, 422)
+            return AsciiJson({"detail": str(error), "errors": error.problems}, 422)
         self._engine.behaviour = behaviour
-        return plain_json(behaviour.model_dump(mode="json"))
+        return AsciiJson(behaviour.model_dump(mode="json"))
 
     async def _submits(self, _: Request) -> Response:
-        return plain_json(self._engine.store.submits())
+        return AsciiJson(self._engine.store.submits())
 
     async def _tasks(self, _: Request) -> Response:
         callbacks = self._engine.store.callbacks()
-        return plain_json([_view(task, callbacks.get(task.id, [])) for task in self._engine.store.tasks()])
+        return AsciiJson([_view(task, callbacks.get(task.id, [])) for task in self._engine.store.tasks()])
 
     async def _forget(self, _: Request) -> Response:
         await self._engine.forget()

@@ -1,16 +1,6 @@
-"""Directives inside a prompt: `[sandbox: item, item, ...]` tells the sandbox what to do with this one task.
+"""Directives inside a prompt: `[sandbox: item, item, ...]` says how to treat this one task.
 
-An item is `word`, `word=value`, `word*count` or `word=value*count`:
-
-- a fault's name forces it (`hang_up_after`, `record_error`), `=0.3` gives it a probability, `=0` rules it out;
-- a setting's name needs a value: `delay=0.2`, `delay=1-3`, `slow_seconds=2`, `not_found=5`;
-- `*N` holds it for the first N times only: submits of this very prompt for submit faults, tasks made from it for
-  outcomes and callbacks, questions about the task for record-info. Submit faults form a script in their order:
-  `refuse_429*2, refuse_503, ...` refuses twice with 429 and from then on with 503;
-- `proxy_502=accepted` and `proxy_502=lost` (and 504) say whether the task was accepted;
-- short words: see `ALIASES`; `fail=400|500|501`, `repeat=N` (times) and `slow=S` (seconds).
-
-Once a directive names a submit fault or an outcome, the general behaviour's others don't apply to that prompt.
+An item is `word`, `word=value`, `word*count` or `word=value*count`; docs/sandbox.md says what each means.
 """
 
 import re

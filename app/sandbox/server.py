@@ -1,6 +1,7 @@
 """The sandbox as a server: on a thread inside another process, or in the foreground."""
 
 import asyncio
+import contextlib
 import pathlib
 import signal
 import socket
@@ -35,12 +36,12 @@ class SandboxServer:
         """Nothing happens before `start`.
 
         `port` 0 takes any free one; with `state`, a SQLite file, it is the same again next time if it can be.
-        `public_url` is where the pictures' links point, by default to `url`.
+        `public_url` is where the images' links point, by default to `url`.
         """
         self._host, self._port, self._state = host, port, state
         self._behaviour, self._public_url = behaviour, public_url
         self._address: int | None = None
-        self._running: _Running | None = None
+        self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -52,47 +53,25 @@ class SandboxServer:
 
     def start(self) -> None:
         """Listen; returns once it does. Raises OSError if the port is taken."""
-        if self._running is not None:
+        if self._thread is not None:
             raise RuntimeError("The sandbox is already running.")
         store = Store(self._state)
         try:
-            subscription = self._listen(store)
+            listener = self._listen(store)
         except OSError:
             store.close()
             raise
-        self._address = subscription.getsockname()[1]
+        self._address = listener.getsockname()[1]
         store.remember(_PORT, str(self._address))
-        self._running = _Running(store, subscription, self._behaviour, self._public_url or self.url)
-
-    def stop(self) -> None:
-        """Close at once; a state file keeps what was under way. Does nothing if it is not running."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.stop()
-
-    def _listen(self, store: Store) -> socket.socket:
-        last = store.meta(_PORT)
-        if self._port == 0 and last is not None:
-            try:
-                return _bind(self._host, int(last))
-            except OSError:
-                # Taken by now: another port is better than none.
-                return _bind(self._host, 0)
-        return _bind(self._host, self._port)
-
-
-class _Running:
-    """One run of the server: its thread, event loop, store and socket."""
-
-    def __init__(self, store: Store, subscription: socket.socket, behaviour: Behaviour | None, public_url: str) -> None:
-        application = create_sandbox(public_url=public_url, store=store, behaviour=behaviour)
+        application = create_sandbox(public_url=self._public_url or self.url, store=store, behaviour=self._behaviour)
         self._engine: Engine = application.state.engine
         # Neither log_config nor log_level: both would change uvicorn's loggers for the whole process.
         config = uvicorn.Config(application, http=CuttableConnection, ws="none", log_config=None, lifespan="on")
         self._server = _Server(config)
-        self._store, self._listener = store, subscription
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="nanobanana-sandbox", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(listener, store), name="nanobanana-sandbox", daemon=True
+        )
         self._thread.start()
         self._server.settled.wait(_PATIENCE_SECONDS)
         if not self._server.started:
@@ -100,30 +79,41 @@ class _Running:
             raise OSError("The sandbox did not start; the log says why.")
 
     def stop(self) -> None:
-        """Cut connections and wake sleeping handlers, so that the server finds nothing to wait for."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._close)
-        self._thread.join(_PATIENCE_SECONDS)
+        """Close at once; a state file keeps what was under way. Does nothing if it is not running."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            if thread.is_alive():
+                self._loop.call_soon_threadsafe(self._close)
+            thread.join(_PATIENCE_SECONDS)
+
+    def _listen(self, store: Store) -> socket.socket:
+        last = store.meta(_PORT)
+        if self._port == 0 and last is not None:
+            # If it is taken by now, another port is better than none.
+            with contextlib.suppress(OSError):
+                return _bind(self._host, int(last))
+        return _bind(self._host, self._port)
 
     def _close(self) -> None:
+        """Cut connections and wake sleeping handlers, so that the server finds nothing to wait for."""
         self._engine.closing.set()
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         self._server.should_exit = True
 
-    def _run(self) -> None:
+    def _run(self, listener: socket.socket, store: Store) -> None:
         try:
-            self._loop.run_until_complete(self._server.serve(sockets=[self._listener]))
+            self._loop.run_until_complete(self._server.serve(sockets=[listener]))
         finally:
             self._server.settled.set()
-            self._listener.close()
-            self._store.close()
+            listener.close()
+            store.close()
             # Unlike asyncio.run, don't wait for threads: a name being looked up may take its time.
             self._loop.close()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, telling when it listens."""
+    """uvicorn's server with an event for when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -141,7 +131,6 @@ def run(
     port: int,
     state: pathlib.Path | None,
     behaviour: Behaviour | None,
-    public_url: str | None = None,
 ) -> None:
     """Run the sandbox in the foreground until SIGINT or SIGTERM. Raises OSError if the port is taken."""
     asked_to_stop = threading.Event()
@@ -150,7 +139,7 @@ def run(
         asked_to_stop.set()
 
     former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    server = SandboxServer(host=host, port=port, state=state, behaviour=behaviour, public_url=public_url)
+    server = SandboxServer(host=host, port=port, state=state, behaviour=behaviour)
     try:
         server.start()
         print(f"Sandbox of the NanoBanana API on {server.url}", flush=True)  # noqa: T201 -- whoever starts it needs the address
@@ -164,13 +153,13 @@ def run(
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio sets TCP_NODELAY only then; answers would take 40 ms without.
-    subscription = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         # Connections of the last run that linger must not keep the port; a server listening there still does.
-        subscription.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        subscription.bind((host, port))
-        subscription.listen(512)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(512)
     except OSError:
-        subscription.close()
+        listener.close()
         raise
-    return subscription
+    return listener

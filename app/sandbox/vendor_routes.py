@@ -105,14 +105,11 @@ class VendorRoutes:
         if match is None or task is None or task.finished_at is None or name not in reports.picture_names(task):
             return PlainTextResponse("Not Found", 404)
         picture = Picture.of(task.order, int(match[2]))
-        drawn = self._gallery.cached(picture)
-        if drawn is None:
-            drawing = self._gallery.drawing(picture)
-            await self._engine.unless_closing(drawing)
-            if not drawing.done():
-                return PlainTextResponse("Closing", 503)
-            drawn = drawing.result()
-        return Response(drawn, media_type=MEDIA_TYPES[picture.format])
+        drawing = self._gallery.draw(picture)
+        await self._engine.unless_closing(drawing)
+        if not drawing.done():
+            return PlainTextResponse("Closing", 503)
+        return Response(drawing.result(), media_type=MEDIA_TYPES[picture.format])
 
     def _is_known(self, request: Request) -> bool:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")

@@ -1,6 +1,6 @@
 """How shapes are written: standard dataclasses, encoded by msgspec, documented by Pydantic.
 
-docs/decisions/0063-one-class-per-shape.md says why. Types here are the ones that both libraries must agree on.
+docs/explanation/decisions/0008-api-shapes-and-document.md says why. Types here are the ones that both libraries must agree on.
 """
 
 from typing import Annotated

@@ -45,20 +45,16 @@ class ImageStore:
     `directory` is where a local store lies; it is None for a bucket.
     """
 
+    is_reachable = True
+    """Whether the store worked when it was last used."""
+
     def __init__(self, store: LocalStore | S3Store, *, directory: Path | None = None) -> None:
         self._store = store
         self._directory = directory
 
-    async def put(self, key: str, path: Path) -> None:
-        """Store a file's bytes, all or nothing; durable when this returns. What was under the key is replaced."""
-        await self._put(key, path)
-
-    async def put_bytes(self, key: str, content: bytes) -> None:
-        """Store a few bytes, as `put` does."""
-        await self._put(key, content)
-
-    async def _put(self, key: str, content: Path | bytes) -> None:
-        with _translated("put", key):
+    async def put(self, key: str, content: Path | bytes) -> None:
+        """Store a file or bytes, all or nothing; durable when this returns. What was under the key is replaced."""
+        with self._translated("put", key):
             if self._directory is None:
                 await self._write(key, content)
                 return
@@ -86,31 +82,53 @@ class ImageStore:
 
         Both must lie within the size. The iterator raises `StorageUnavailable` if the rest can't be read.
         """
-        with _translated("open", key):
+        with self._translated("open", key):
             wanted = {"offset": start} if end is None else (start, end)
             # Without a range for a whole file: some stores answer ranges more slowly.
             options = None if (start, end) == (0, None) else {"range": wanted}
             found = await obstore.get_async(self._store, key, options=options)  # type: ignore[arg-type]
-            return _chunks(key, found.stream(_CHUNK_BYTES))
+            return self._chunks(key, found.stream(_CHUNK_BYTES))
 
     async def size(self, key: str) -> int:
         """Tell how many bytes are under a key; raises `Missing`."""
-        with _translated("size", key):
+        with self._translated("size", key):
             return int((await obstore.head_async(self._store, key))["size"])
 
     async def delete(self, key: str) -> None:
         """Remove what is under a key; fine if nothing is."""
-        with contextlib.suppress(Missing), _translated("delete", key):
+        with contextlib.suppress(Missing), self._translated("delete", key):
             await obstore.delete_async(self._store, key)
 
     async def list_files(self, folder: str | None = None) -> AsyncIterator[list[StoredFile]]:
         """List what lies in a folder (the part of keys before `/`) or all, in batches, in no order; strangers' files too."""
-        with _translated("list", folder or ""):
+        with self._translated("list", folder or ""):
             async for batch in obstore.list(self._store, folder, chunk_size=_FILES_PER_BATCH):
                 yield [
                     StoredFile(found["path"], found["size"], round(found["last_modified"].timestamp() * 1000))
                     for found in batch
                 ]
+
+    async def _chunks(self, key: str, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        with self._translated("read", key):
+            async for chunk in stream:
+                yield chunk
+
+    @contextlib.contextmanager
+    def _translated(self, action: str, key: str) -> Iterator[None]:
+        """Turn what the library raises into `Missing` or `StorageUnavailable`, and note whether the store works."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            # A bucket that is gone would look like any picture that is gone.
+            if "NoSuchBucket" in str(error):
+                self.is_reachable = False
+                raise _unavailable(action, key, error) from error
+            self.is_reachable = True
+            raise Missing(key) from None
+        except (BaseError, OSError) as error:
+            self.is_reachable = False
+            raise _unavailable(action, key, error) from error
+        self.is_reachable = True
 
     async def check(self) -> None:
         """See whether the store can be written to; raises `ConfigurationError` for what waiting won't mend."""
@@ -164,26 +182,6 @@ def open_store(storage_url: str | None, data_dir: Path) -> ImageStore:
     except (BaseError, ValueError, TypeError) as error:
         raise _unusable(_first_line(error)) from None
     return ImageStore(store)
-
-
-async def _chunks(key: str, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    with _translated("read", key):
-        async for chunk in stream:
-            yield chunk
-
-
-@contextlib.contextmanager
-def _translated(action: str, key: str) -> Iterator[None]:
-    """Turn what the library raises into `Missing` or `StorageUnavailable`."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        # A bucket that is gone would look like any picture that is gone.
-        if "NoSuchBucket" in str(error):
-            raise _unavailable(action, key, error) from error
-        raise Missing(key) from None
-    except (BaseError, OSError) as error:
-        raise _unavailable(action, key, error) from error
 
 
 def _unavailable(action: str, key: str, error: Exception) -> StorageUnavailable:

@@ -1,26 +1,28 @@
-"""Taking away tasks that ended long ago, with all that hangs on them."""
+"""Deletes what is past its time, in small batches."""
 
 import structlog
 
 from app.clock import Clock
-from app.db import task_store
+from app.db import idempotency_store, quota_store, task_store
 from app.db.engine import Database
+from app.domain.idempotency import LIFETIME
 from app.writing.removal import remove_tasks
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
 
 _DAY = 86_400_000
 _LOOKED_AT_ONCE = 500
-# So many rows go in one transaction with all that hangs on them, that nobody who writes waits for it noticeably.
+# Few enough that no other writer waits noticeably: everything that belongs to them goes in the same transaction.
 _REMOVED_AT_ONCE = 50
+_SWEPT_AT_ONCE = 200
 _log = structlog.get_logger(__name__)
 
 
 class Retention:
-    """Deletes tasks that ended more than `days` days ago; 0 keeps all.
+    """Deletes tasks that ended more than `days` days ago (0 keeps all), and expired idempotency keys and quota counts.
 
-    One that may still change or has something to tell stays a while longer: a guess that the upstream is still asked
-    about, a webhook that is still to be delivered, an image that is still to be fetched.
+    A task that may still change or has something to report stays longer: a guess that is still polled about, a webhook
+    that is still to be delivered, an image that is still to be fetched.
     """
 
     def __init__(self, *, database: Database, writer: Writer, clock: Clock, days: float) -> None:
@@ -51,6 +53,20 @@ class Retention:
         is_all = len(looked_at) < _LOOKED_AT_ONCE
         self._position = "" if is_all else looked_at[-1].id
         return 0 if is_all else len(looked_at)
+
+    async def remove_idempotency_keys(self) -> int:
+        """Delete one batch of keys past their lifetime; returns how many."""
+        before = self._clock.now() - LIFETIME
+        return await self._writer.run(
+            lambda unit: idempotency_store.sweep(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
+        )
+
+    async def remove_quota_counts(self) -> int:
+        """Delete one batch of counts for quotas that are over; returns how many."""
+        before = self._clock.now()
+        return await self._writer.run(
+            lambda unit: quota_store.sweep(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
+        )
 
     async def _remove(self, task_ids: list[str], before: int) -> int:
         def work(unit: UnitOfWork) -> int:

@@ -1,6 +1,7 @@
 """Receiving the upstream's callbacks: check the address, read the body, move the task, keep what arrived."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 import structlog
@@ -36,29 +37,20 @@ _REFUSALS: dict[CallbackOutcome, Callable[[str], GatewayError]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackService:
     """Applies callbacks to tasks. `poll_due` wakes when one can't be understood."""
 
-    def __init__(
-        self,
-        *,
-        writer: Writer,
-        tokens: CallbackTokens,
-        clock: Clock,
-        policy: Policy,
-        poll_due: WakeUp,
-        scrubber: Scrubber,
-    ) -> None:
-        self._writer = writer
-        self._tokens = tokens
-        self._clock = clock
-        self._policy = policy
-        self._poll_due = poll_due
-        self._scrub = scrubber
+    writer: Writer
+    tokens: CallbackTokens
+    clock: Clock
+    policy: Policy
+    poll_due: WakeUp
+    scrubber: Scrubber
 
     def task_of(self, token: str) -> str | None:
         """Return the id of the task that a callback URL names, None for a token that is not one of ours."""
-        return self._tokens.verify(token)
+        return self.tokens.verify(token)
 
     def check_token(self, token: str) -> str:
         """Return the id of the task that a callback URL names; raises `UnknownCallback` without asking the database."""
@@ -72,9 +64,9 @@ class CallbackService:
 
         Raises `UnknownCallback` if the task is gone, `TaskMismatch` or `UnreadableCallback` after the body was kept.
         """
-        report = self._scrub.report(read_callback(body))
-        kept = self._scrub.raw(body)
-        now = self._clock.now()
+        report = self.scrubber.report(read_callback(body))
+        kept = self.scrubber.raw(body)
+        now = self.clock.now()
 
         def decide(task: Task | None) -> Decision[tuple[CallbackOutcome, bool]]:
             if task is None:
@@ -86,10 +78,10 @@ class CallbackService:
                 (answer, transition is not None), transition, ReceivedCallback(task.id, now, status, answer.value, kept)
             )
 
-        answer, has_moved = await self._writer.move(task_id, decide)
+        answer, has_moved = await self.writer.move(task_id, decide)
         _log.info("callback", task_id=task_id, answer=answer.value, report=type(report).__name__)
         if answer is CallbackOutcome.UNREADABLE:
-            self._poll_due.wake()
+            self.poll_due.wake()
             reason = report.reason if isinstance(report, Unreadable) else ""
             asked = " and the upstream is asked about the task" if has_moved else ""
             raise UnreadableCallback(f"{reason} The body was kept{asked}.")
@@ -102,7 +94,7 @@ class CallbackService:
             return CallbackOutcome.DUPLICATE, None
         if isinstance(report, Unreadable):
             return CallbackOutcome.UNREADABLE, transitions.expedite_poll(
-                task, report.upstream_task_id, now, self._policy
+                task, report.upstream_task_id, now, self.policy
             )
         if transitions.names_another_task(task, report):
             return CallbackOutcome.MISMATCH, None
@@ -110,6 +102,6 @@ class CallbackService:
             # No verdict, but proof that the upstream has the task: worth much if our submit's reply was lost.
             upstream_id = report.upstream_task_id
             return CallbackOutcome.RECEIVED, transitions.accept(
-                task, upstream_id, now, self._policy
+                task, upstream_id, now, self.policy
             ) if upstream_id else None
         return CallbackOutcome.RECEIVED, transitions.conclude(task, report, now)

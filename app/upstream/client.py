@@ -2,13 +2,14 @@
 
 import asyncio
 import ssl
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from app.domain.models import Model
-from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.submit_outcome import Accepted, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
 from app.settings import is_loopback
 from app.upstream import wire
@@ -19,7 +20,8 @@ from app.upstream.scrub import Scrubber
 # A server that closes an idle connection while we send on it leaves an outcome nobody knows. Let ours go first.
 _IDLE_CONNECTION_SECONDS = 2.0
 _MAX_REPLY_BYTES = 1024 * 1024
-# At every request a pool looks at all of its connections, and asks the system about each that is idle.
+# At every request a pool goes through all of its connections and polls the idle ones. Small pools cost 550 instead of
+# 730 µs of CPU per submit with 16 at a time, 480 instead of 3,470 with 64 (2026-11).
 _CALLS_PER_POOL = 4
 
 
@@ -109,12 +111,8 @@ class UpstreamClient:
                 return outcome
             case Unknown(reason):
                 return Unknown(self._scrub.text(reason))
-            case Refused(error):
-                return Refused(self._scrub.error(error))
-            case AccountRefused(error):
-                return AccountRefused(self._scrub.error(error))
-            case TryAgain(error, retry_after, pauses_account):
-                return TryAgain(self._scrub.error(error), retry_after, pauses_account)
+            case _:
+                return replace(outcome, error=self._scrub.error(outcome.error))
 
 
 async def _exchange(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import AbstractContextManager
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Path, Request
@@ -82,7 +83,7 @@ async def get_task_id(task_id: TaskIdInPath, _caller: CurrentCaller) -> str:
     return known_form(task_id)
 
 
-def memory_permit(request: Request) -> MemoryPermit:
+def memory_permit(request: Request) -> AbstractContextManager[MemoryPermit]:
     """Return what a body with pictures in it may take; base64 is a third longer, JSON's escapes a little more."""
     return service(request, MemoryBudget).room(service(request, Settings).max_image_bytes * 3 // 2)
 

@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from app.web import openapi
@@ -41,7 +41,8 @@ _SCRIPT = """SwaggerUIBundle({
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],
 });
 """
-_FILES = Path(str(files("fastapi_offline"))) / "static"
+_DIRECTORY = Path(str(files("fastapi_offline"))) / "static"
+_FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
 
 router = APIRouter(include_in_schema=False)
 
@@ -66,19 +67,9 @@ async def script() -> Response:
     return Response(_SCRIPT, media_type="text/javascript", headers=_CACHED)
 
 
-@router.get("/docs/swagger-ui-bundle.js")
-async def bundle() -> Response:
-    """Return Swagger UI."""
-    return FileResponse(_FILES / "swagger-ui-bundle.js", media_type="text/javascript", headers=_CACHED)
-
-
-@router.get("/docs/swagger-ui.css")
-async def style() -> Response:
-    """Return its style."""
-    return FileResponse(_FILES / "swagger-ui.css", media_type="text/css", headers=_CACHED)
-
-
-@router.get("/docs/favicon.png")
-async def icon() -> Response:
-    """Return an icon."""
-    return FileResponse(_FILES / "favicon.png", media_type="image/png", headers=_CACHED)
+@router.get("/docs/{name}")
+async def file(name: str) -> Response:
+    """Return one of the files that the page needs."""
+    if name not in _FILES:
+        raise HTTPException(404)
+    return FileResponse(_DIRECTORY / name, headers=_CACHED)

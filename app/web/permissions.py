@@ -1,6 +1,6 @@
 """What a browser token may do: this list and nothing else, so that a new route is closed to tokens until named here.
 
-docs/access.md says the same to people; a test holds the two together.
+docs/reference/access.md has the same as a table; a test compares the two.
 """
 
 from starlette.types import Scope

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -15,8 +15,9 @@ from app.web.parameters import Parameter
 
 MAX_SECONDS = 60
 _LONGEST_HEADER = 1_000
-# Quoted strings in one piece, so that what separates preferences and their parameters is told from what they contain.
-_PIECES = re.compile(r'"(?:[^"\\]|\\.)*"|[,;"]|[^,;"]+')
+# Commas and semicolons inside quoted strings separate nothing.
+_PREFERENCE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
+_BEFORE_PARAMETERS = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^;])*')
 
 
 def _whole_number(text: str) -> str:
@@ -26,8 +27,9 @@ def _whole_number(text: str) -> str:
 
 
 def _wait_of(preferences: str) -> int | None:
-    for preference in _preferences(preferences):
-        name, _, value = preference.partition("=")
+    for preference in _PREFERENCE.findall(preferences):
+        # Without its own parameters.
+        name, _, value = _BEFORE_PARAMETERS.findall(preference)[0].partition("=")
         if name.strip().lower() == "wait":
             # If a preference is stated twice, the first counts.
             digits = re.fullmatch(r'"0*([0-9]+)"|0*([0-9]+)', value.strip())
@@ -92,17 +94,3 @@ async def _until_disconnected(receive: Receive) -> None:
         unread += len(message.get("body", b""))
         if unread > SMALL_BODY_BYTES:
             return
-
-
-def _preferences(header: str) -> Iterator[str]:
-    """Take a `Prefer` header apart, leaving out the parameters of preferences."""
-    preference, is_parameter = "", False
-    for piece in _PIECES.findall(header):
-        if piece == ",":
-            yield preference
-            preference, is_parameter = "", False
-        elif piece == ";":
-            is_parameter = True
-        elif not is_parameter:
-            preference += piece
-    yield preference

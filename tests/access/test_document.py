@@ -1,4 +1,4 @@
-"""docs/access.md says who may call what, as the code has it."""
+"""docs/reference/access.md says who may call what, as the code has it."""
 
 import re
 
@@ -9,7 +9,7 @@ from app.settings import Settings
 from app.web.permissions import QUERY_TOKEN_ROUTES, TOKEN_ROUTES
 from tests.support.paths import ROOT
 
-TEXT = (ROOT / "docs" / "access.md").read_text()
+TEXT = (ROOT / "docs" / "reference" / "access.md").read_text()
 ROW = re.compile(r"^\| `([A-Z]+) (\S+)` \| (yes|no)\b[^|]* \| (yes|no)\b([^|]*) \| (yes|no)\b[^|]* \|$", re.MULTILINE)
 
 

@@ -35,7 +35,7 @@ from app.images.service import ImageService
 from app.imaging.executor import ImageExecutor
 from app.outbound.downloads import Downloads
 from app.storage.spool import Spool
-from app.storage.store import open_store
+from app.storage.store import ImageStore, open_store
 from app.tasks.retention import Retention
 from app.writing.removal import remove_tasks
 from app.writing.unit_of_work import UnitOfWork
@@ -61,6 +61,7 @@ class Process:
 
     database: Database
     writer: Writer
+    image_store: ImageStore
     blobs: Blobs
     archive: Archiver
     spool: Path
@@ -100,16 +101,17 @@ async def process(
     await migrate(database)
     writer = Writer(database, clock, lambda _: None, keeps_images=is_on)
     writer.start()
-    blobs = Blobs(database=database, writer=writer, store=open_store(storage_url, directory), clock=clock)
+    image_store = open_store(storage_url, directory)
+    blobs = Blobs(database=database, writer=writer, store=image_store, clock=clock)
     downloads = Downloads(DestinationRules([ipaddress.ip_network("127.0.0.0/8")]))
-    image_executor = ImageExecutor()
+    executor = ImageExecutor()
     archive = Archiver(
         database=database,
         writer=writer,
         fetcher=ImageFetcher(
             blobs=blobs,
             downloads=downloads,
-            image_executor=image_executor,
+            executor=executor,
             spool=Spool(directory / "tmp"),
             is_on=is_on,
             max_bytes=1_000_000,
@@ -118,11 +120,11 @@ async def process(
         wake_up=WakeUp(),
     )
     try:
-        yield Process(database, writer, blobs, archive, directory / "tmp", directory / "images")
+        yield Process(database, writer, image_store, blobs, archive, directory / "tmp", directory / "images")
     finally:
         await writer.aclose()
         await downloads.aclose()
-        image_executor.close()
+        executor.close()
         await database.aclose()
 
 
@@ -174,8 +176,10 @@ async def test_copies_go_to_a_bucket_and_come_back_from_it(
             (image_id,) = await succeed(one, source.on("/a.png", reply(content)))
             await one.run()
             source.close()
-            file = await ImageService(database=one.database, archiver=one.archive, clock=SystemClock()).find(image_id)
-            files = ImageFiles(blobs=one.blobs, image_executor=ImageExecutor(), spool=Spool(one.spool))
+            file = await ImageService(
+                database=one.database, archiver=one.archive, store=one.image_store, clock=SystemClock()
+            ).find(image_id)
+            files = ImageFiles(store=one.image_store, executor=ImageExecutor(), spool=Spool(one.spool))
             assert b"".join([chunk async for chunk in await files.open(file, 0, file.bytes)]) == content
             assert b"".join([chunk async for chunk in await files.open(file, 10, 20)]) == content[10:20]
             small = await files.thumbnail(file, 256)
@@ -202,13 +206,13 @@ async def test_a_store_that_is_away_uses_up_no_try(database_url: str, source: So
             assert image.next_try_at is not None
             assert image.next_try_at > SystemClock().now() + 20_000
             await one.make_due()
-        assert not one.blobs.is_reachable
+        assert not one.image_store.is_reachable
         one.store.unlink()
         one.store.mkdir()
         await one.run()
         (image,) = await one.images()
         assert image.state is ImageState.STORED
-        assert one.blobs.is_reachable
+        assert one.image_store.is_reachable
 
 
 async def test_what_is_broken_off_goes_back_at_once(database_url: str, source: Source, tmp_path: Path) -> None:
@@ -258,7 +262,7 @@ async def test_a_picture_that_another_process_fetches_is_waited_for(source: Sour
         (image_id,) = await succeed(one, source.on("/a.png", gated))
         fetching = asyncio.gather(*(one.archive.fetch(image) for image in await one.archive.claim(1)))
         await asyncio.to_thread(asked.wait, 15)
-        images = ImageService(database=two.database, archiver=two.archive, clock=SystemClock())
+        images = ImageService(database=two.database, archiver=two.archive, store=two.image_store, clock=SystemClock())
         finding = asyncio.create_task(images.find(image_id))
         await asyncio.sleep(0)
         gate.set()
@@ -332,7 +336,7 @@ async def test_those_who_wait_for_a_picture_are_let_go_when_the_service_stops(so
 
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         (image_id,) = await succeed(one, source.on("/a.png", gated))
-        images = ImageService(database=one.database, archiver=one.archive, clock=SystemClock())
+        images = ImageService(database=one.database, archiver=one.archive, store=one.image_store, clock=SystemClock())
         finding = asyncio.create_task(images.find(image_id))
         await asyncio.to_thread(asked.wait, 15)
         images.stop()
@@ -356,7 +360,7 @@ async def test_a_picture_that_nobody_waits_for_any_more_is_fetched_all_the_same(
 
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         (image_id,) = await succeed(one, source.on("/a.png", gated))
-        images = ImageService(database=one.database, archiver=one.archive, clock=SystemClock())
+        images = ImageService(database=one.database, archiver=one.archive, store=one.image_store, clock=SystemClock())
         leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         finding = asyncio.create_task(images.find(image_id, leaving))
         await asyncio.to_thread(asked.wait, 15)

@@ -121,7 +121,7 @@ async def test_a_file_stays_as_long_as_anything_refers_to_it(s: Shelf) -> None:
     assert await s.blobs.collect() == 1
     assert s.path.exists()
     for key in keys_of(HASH):
-        await s.store.put_bytes(key, CONTENT)
+        await s.store.put(key, CONTENT)
     await s.forget(second)
     assert await s.blobs.collect() == 1
     assert not any((s.directory / "images" / key).exists() for key in keys_of(HASH))
@@ -219,7 +219,7 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
     await s.show()
     strays = [hashlib.sha256(bytes([n])).hexdigest() for n in range(3)]
     for hash_ in strays:
-        await s.store.put_bytes(original_key(hash_), b"x")
+        await s.store.put(original_key(hash_), b"x")
     old = s.clock.now() / 1000 - 7200
     for hash_ in strays[:2]:
         os.utime(s.directory / "images" / original_key(hash_), (old, old))
@@ -227,7 +227,7 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
     stranger = s.directory / "images" / strays[0][:2] / "readme.txt"
     stranger.write_text("not ours")
     os.utime(stranger, (old, old))
-    search = Orphans(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    search = Orphans(database=s.database, writer=s.writer, store=s.store, clock=s.clock)
     found = [await search.adopt() for _ in range(260)]
     assert sum(found) == 2
     assert await s.blobs.collect() == 2
@@ -237,16 +237,16 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
 
 async def test_files_in_a_store_of_another_service_are_left_alone(s: Shelf) -> None:
     s.clock.to_now()
-    await s.store.put_bytes("owner", b"somebody else")
-    await s.store.put_bytes(original_key(HASH), CONTENT)
+    await s.store.put("owner", b"somebody else")
+    await s.store.put(original_key(HASH), CONTENT)
     os.utime(s.path, (0, 0))
-    search = Orphans(database=s.database, writer=s.writer, store=s.store, blobs=s.blobs, clock=s.clock)
+    search = Orphans(database=s.database, writer=s.writer, store=s.store, clock=s.clock)
     assert [await search.adopt() for _ in range(3)] == [0, 0, 0]
     assert await s.rows() == []
 
 
 async def test_a_store_that_works_again_is_noticed(s: Shelf) -> None:
-    s.blobs.is_reachable = False
+    s.store.is_reachable = False
     assert await s.blobs.collect() == 0
     assert s.blobs.is_reachable
 

@@ -77,7 +77,7 @@ def make_uploads(
         database=database,
         writer=writer,
         blobs=blobs,
-        image_executor=ImageExecutor(),
+        executor=ImageExecutor(),
         spool=Spool(directory / "spool"),
         clock=clock,
         policy=POLICY,

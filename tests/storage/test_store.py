@@ -61,8 +61,8 @@ async def test_what_is_not_there_is_missing(store: ImageStore) -> None:
 
 
 async def test_putting_again_replaces(store: ImageStore) -> None:
-    await store.put_bytes(KEY, b"half a pict")
-    await store.put_bytes(KEY, b"a picture")
+    await store.put(KEY, b"half a pict")
+    await store.put(KEY, b"a picture")
     assert await read(store, KEY) == b"a picture"
 
 
@@ -71,7 +71,7 @@ async def test_files_are_listed_by_folder_with_their_age(store: ImageStore) -> N
     other = original_key("ff" * 32)
     small = thumbnail_key(SHA, 256)
     for key in (KEY, small, other):
-        await store.put_bytes(key, key.encode())
+        await store.put(key, key.encode())
     assert await listed(store, SHA[:2]) == {KEY: len(KEY), small: len(small)}
     assert await listed(store, "ff") == {other: len(other)}
     assert await listed(store, "00") == {}
@@ -207,8 +207,8 @@ async def test_a_bucket_that_is_away_is_not_a_picture_that_is_missing(
         for name, value in short_lived.environment.items():
             monkeypatch.setenv(name, value)
         store = open_store(f"s3://{short_lived.make('away')}", tmp_path)
-        await store.put_bytes(KEY, b"a picture")
-    for action in (store.open(KEY), store.size(KEY), store.put_bytes(KEY, b"x"), store.delete(KEY), store.check()):
+        await store.put(KEY, b"a picture")
+    for action in (store.open(KEY), store.size(KEY), store.put(KEY, b"x"), store.delete(KEY), store.check()):
         with pytest.raises(StorageUnavailable):
             await action
 

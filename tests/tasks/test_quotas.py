@@ -19,8 +19,8 @@ from app.domain.submission import Submission
 from app.domain.task import TaskFilter
 from app.errors import DailyBudgetExceeded, GatewayError, TokenExhausted
 from app.tasks.admission import Admission
+from app.tasks.retention import Retention
 from app.tasks.service import TaskService
-from app.tasks.sweep import Sweep
 from app.writing.writer import Writer
 from tests.support.clock import HandTimer
 from tests.support.tasks import POLICY
@@ -157,8 +157,10 @@ async def test_counts_are_swept_when_their_quota_is_long_over(replicas: list[Rep
     first = replicas[0]
     caller = holder(1, 5)
     await first.submit(caller)
-    assert await Sweep(writer=first.writer, clock=CLOCK).quota_counts() == 0
-    assert await Sweep(writer=first.writer, clock=Later()).quota_counts() == 1
+    now = Retention(database=first.database, writer=first.writer, clock=CLOCK, days=0)
+    later = Retention(database=first.database, writer=first.writer, clock=Later(), days=0)
+    assert await now.remove_quota_counts() == 0
+    assert await later.remove_quota_counts() == 1
     assert caller.token is not None
     name = quota.of_token(caller.token).name
     assert await first.database.read(lambda connection: quota_store.used(connection, [name])) == {}

@@ -1,4 +1,4 @@
-"""The examples for receivers do what docs/webhooks.md says, against a running gateway."""
+"""The examples for receivers do what docs/how-to/receive-webhooks.md says, against a running gateway."""
 
 import base64
 import re
@@ -27,7 +27,7 @@ from tests.support.servers.vendor import Vendor
 from tests.support.tasks import NOW, make_task
 from tests.support.waiting import until
 
-TEXT = (ROOT / "docs" / "webhooks.md").read_text()
+TEXT = (ROOT / "docs" / "how-to" / "receive-webhooks.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -37,8 +37,8 @@ def blocks(language: str) -> list[str]:
 @contextmanager
 def running(command: list[str], secret: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run an example as its reader would; yields its address and its process."""
-    with socket.create_server(("127.0.0.1", 0)) as subscription:
-        port = subscription.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     environment = {"WEBHOOK_SECRET": secret, "PORT": str(port), "PATH": "/usr/bin:/bin"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 

@@ -1,6 +1,6 @@
 """Files that mean harm, tell too much, or are broken, and what is to become of each.
 
-docs/images.md has the same as a table, which a test compares.
+docs/reference/images.md has the same as a table, which `make docs` writes.
 """
 
 import zlib
@@ -40,8 +40,8 @@ class Hostile:
 
     @property
     def as_table_row(self) -> str:
-        """The row of docs/images.md."""
-        verdict = f"refused: {self.refused}" if self.refused else f"taken; {self.so}"
+        """The row of docs/reference/images.md."""
+        verdict = f"refused: {self.refused}" if self.refused else f"accepted; {self.so}"
         if self.refused_as_result:
             verdict += f" (as a result refused: {self.refused_as_result})"
         return f"| {self.name} | {verdict} |"
@@ -55,7 +55,7 @@ PNG, JPEG, GIF, WEBP = (encode(noise(), kind) for kind in ("PNG", "JPEG", "GIF",
 INCOMPLETE = "is not complete: its end is missing"
 UNDECODABLE = "can't be decoded"
 TOO_LARGE = "has more than 50,000,000 pixels"
-CUT = "what follows the picture is cut off"
+CUT = "what follows the image is cut off"
 DROPPED = "the script is dropped"
 
 HOSTILE = [
@@ -99,7 +99,7 @@ HOSTILE = [
         refused_as_result=UNDECODABLE,
     ),
     Hostile(
-        "PNG with a colour profile that unpacks to 100 MB",
+        "PNG with a color profile that unpacks to 100 MB",
         PNG[:33] + png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**8))) + PNG[33:],
         UNDECODABLE,
     ),

@@ -33,9 +33,9 @@ class HttpServer:
             on_stop=lambda: None,
             keep_alive_seconds=keep_alive,
         )
-        subscription = socket.create_server(("127.0.0.1", 0))
-        self.port: int = subscription.getsockname()[1]
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [subscription]}, daemon=True)
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]}, daemon=True)
         self._thread.start()
         until(lambda: self._server.started, what="the start")
 

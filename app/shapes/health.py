@@ -1,0 +1,35 @@
+"""The service's health as operators and orchestrators see it."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from app.shapes.base import Omitted, unset
+
+
+@dataclass(slots=True)
+class Health:
+    """The process responds."""
+
+    status: Literal["ok"] = "ok"
+
+
+@dataclass(slots=True)
+class UpstreamReadiness:
+    """The upstream as this replica sees it."""
+
+    mode: Literal["live", "sandbox"]
+    state: Annotated[str, Field(description="`ok`, or `held` while the upstream refuses the account.")] = "ok"
+    reason: Annotated[str | Omitted, Field(description="Why the account is refused.")] = field(default_factory=unset)
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether this replica can do its work."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    database: Annotated[str, Field(description="`ok`, or what is wrong.")]
+    loops: Annotated[str, Field(description="`ok`, or the background loops that are stuck.")]
+    storage: Annotated[Literal["ok", "unreachable"], Field(description="Whether image storage is reachable.")]
+    upstream: UpstreamReadiness

@@ -1,0 +1,181 @@
+"""Generates what the documentation repeats from the code: `python -m docs.generate [--check]`.
+
+All of `reference/api.md` comes from the OpenAPI document. In other pages it is what is allowed for each setting, the
+table of the sandbox's behavior, and that of hostile files. `--check` only reports whether the files are up to date.
+"""
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from app.main import create_app
+from app.sandbox.behaviour import Behaviour
+from app.settings import Settings
+from tests.support.images.hostile import HOSTILE
+
+REFERENCE = Path(__file__).resolve().parent / "reference"
+_FIRST_ERROR = 400
+_API_HEAD = """# API
+
+Generated from the OpenAPI document by `make docs`. A running service has it at `/openapi.json`, and as Swagger UI at
+`/docs`.
+
+Send `Authorization: Bearer <API key or browser token>`. While the service runs without keys, no header is needed.
+[Access](access.md) says who may call what, [Errors](errors.md) explains each `code`, and [Limits](limits.md) apply to all routes.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Write the generated pages, or with `--check` only compare them; returns the exit code."""
+    is_check = arguments == ["--check"]
+    stale = []
+    for name, generate in PAGES.items():
+        path = REFERENCE / name
+        before = path.read_text() if path.exists() else ""
+        after = generate(before)
+        if after != before:
+            stale.append(name)
+            if not is_check:
+                path.write_text(after)
+    if stale and is_check:
+        sys.stderr.write(f"docs/reference: {', '.join(stale)} is not up to date: run make docs\n")
+    return int(bool(stale) and is_check)
+
+
+def settings_page(page: str) -> str:
+    """Fill in what is allowed for each setting, and its default unless the page says more about it."""
+
+    def row(match: re.Match[str]) -> str:
+        name, default, meaning = match[1], match[2], match[4]
+        field = Settings.model_fields[name.lower()]
+        plain = field.get_default()
+        if default.startswith("`") and isinstance(plain, str | int):
+            default = f"`{str(plain).lower() if isinstance(plain, bool) else plain}`"
+        return f"| `{name}` | {default} | {field.description} | {meaning} |"
+
+    return re.sub(r"^\| `([A-Z_]+)` \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", row, page, flags=re.MULTILINE)
+
+
+def sandbox_page(page: str) -> str:
+    """Write the table of the sandbox's behavior anew."""
+    rows = [
+        f"| `{name}` | `{json.dumps(field.get_default())}` | {field.description} |"
+        for name, field in Behaviour.model_fields.items()
+    ]
+    return _with_table(page, "| field | default | meaning |\n|---|---|---|\n", rows)
+
+
+def images_page(page: str) -> str:
+    """Write the table of hostile files anew."""
+    return _with_table(page, "| file | what happens |\n|---|---|\n", [hostile.as_table_row for hostile in HOSTILE])
+
+
+def _with_table(page: str, head: str, rows: list[str]) -> str:
+    before, _, rest = page.partition(head)
+    return before + head + "\n".join(rows) + "\n\n" + rest.split("\n\n", 1)[1]
+
+
+def api_page(_: str) -> str:
+    """Write the page of the API."""
+    with tempfile.TemporaryDirectory() as directory:
+        settings = Settings(_env_file=None, data_dir=Path(directory))
+        document = create_app(settings, upstream_url="http://127.0.0.1:9", upstream_key="key").openapi()
+    lines = [_API_HEAD]
+    for tag in document["tags"]:
+        lines += [f"## {tag['name'].capitalize()}\n", f"{tag['description']}\n"]
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if tag["name"] in operation["tags"]:
+                    lines += _operation(document, method.upper(), path, operation)
+    lines += ["## Schemas\n"]
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        lines += _schema(name, schema)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _operation(document: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
+    yield f"### `{method} {path}`\n"
+    summary, description = operation["summary"], _text(operation["description"])
+    yield f"{description if description.startswith(summary) else f'{summary}. {description}'}\n"
+    if parameters := operation.get("parameters"):
+        yield "| parameter | in | type | |\n|---|---|---|---|"
+        for parameter in parameters:
+            required = "Required. " if parameter["required"] and parameter["in"] != "path" else ""
+            schema = _type(parameter["schema"])
+            yield f"| `{parameter['name']}` | {parameter['in']} | {schema} | {required}{_text(parameter.get('description'))} |"
+        yield ""
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+        yield f"Body (`{media_type}`): {_type(content['schema'])}\n"
+    yield "| status | response |\n|---|---|"
+    errors = []
+    for status, given in sorted(operation["responses"].items()):
+        name = given.get("$ref", "").rpartition("/")[2]
+        response = document["components"]["responses"][name] if name else given
+        content = response.get("content", {})
+        if int(status) >= _FIRST_ERROR and name:
+            errors.append(status)
+            continue
+        bodies = ", ".join(
+            f"`{media_type}`" + (f" {_type(body['schema'])}" if "$ref" in body.get("schema", {}) else "")
+            for media_type, body in content.items()
+        )
+        description = "" if response["description"] == "Successful Response" else _text(response["description"])
+        yield f"| {status} | {' '.join(filter(None, [description, bodies])) or 'No content.'} |"
+    yield f"| {', '.join(errors)} | [Problem](#problem) |\n"
+
+
+def _schema(name: str, schema: dict[str, Any]) -> Iterator[str]:
+    yield f"### {name}\n"
+    if description := schema.get("description"):
+        yield f"{_text(description)}\n"
+    if "enum" in schema:
+        yield f"One of {', '.join(f'`{value}`' for value in schema['enum'])}.\n"
+    elif properties := schema.get("properties"):
+        required = schema.get("required", [])
+        yield "| field | type | |\n|---|---|---|"
+        for field, of_field in properties.items():
+            note = "" if field in required else "Optional. "
+            yield f"| `{field}` | {_type(of_field)} | {note}{_text(of_field.get('description'))} |"
+        yield ""
+    else:
+        yield f"{_type(schema)}\n"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if reference := schema.get("$ref"):
+        name = reference.rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if choices := schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf"):
+        return " or ".join(dict.fromkeys(_type(choice) for choice in choices))
+    if values := schema.get("enum") or ([schema["const"]] if "const" in schema else []):
+        return ", ".join(f"`{value}`" for value in values if value is not None)
+    kind: str = schema.get("type", "any")
+    if kind == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"object with {_type(schema['additionalProperties'])} values"
+    limits = {
+        "minimum": "≥ {}",
+        "maximum": "≤ {}",
+        "minLength": "≥ {} characters",
+        "maxLength": "≤ {} characters",
+        "maxItems": "≤ {} entries",
+        "maxProperties": "≤ {} pairs",
+        "format": "{}",
+    }
+    given = [text.format(schema[name]) for name, text in limits.items() if name in schema]
+    return f"{kind} ({', '.join(given)})" if given else kind
+
+
+def _text(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+PAGES = {"api.md": api_page, "images.md": images_page, "sandbox.md": sandbox_page, "settings.md": settings_page}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

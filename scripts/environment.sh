@@ -1,0 +1,93 @@
+#!/bin/sh
+# Bring .venv up to date: environment.sh runtime|development (PYTHON names the interpreter)
+#
+# A stamp in .venv names the lock file that is installed. It is written last: an environment without
+# a stamp was interrupted or failed, and is built again from nothing.
+set -eu
+cd "$(dirname "$0")/.."
+
+venv=.venv
+log=$venv/install.log
+kind=$1
+python=${PYTHON:-python3}
+
+case $kind in
+    runtime) lock=requirements.txt ;;
+    development) lock=requirements-dev.txt ;;
+esac
+
+fail() {
+    echo "error: $1" >&2
+    exit 1
+}
+
+# The path is part of it, because scripts in .venv/bin don't survive a move.
+stamp() {
+    echo "$(pwd) $(cksum <"$1")"
+}
+
+is_stamped() {
+    [ "$(cat "$venv/.$1" 2>/dev/null)" = "$(stamp "$2")" ]
+}
+
+version_of() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+}
+
+# An environment that was finished, belongs to this directory, and has the Python that PYTHON asks for.
+is_usable() {
+    [ -x "$venv/bin/python" ] || return 1
+    case $(cat "$venv/.runtime" 2>/dev/null) in "$(pwd) "*) ;; *) return 1 ;; esac
+    [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON" 2>/dev/null)" = "$(version_of "$venv/bin/python")" ]
+}
+
+check_python() {
+    command -v "$python" >/dev/null || fail "$python not found; Python 3.11 or newer is needed (make PYTHON=... names one)"
+    version=$(version_of "$python") || fail "$python does not run"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "$python is Python $version; 3.11 or newer is needed (make PYTHON=python3.12 ... names another)"
+    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        fail "$python has no venv module; on Debian and Ubuntu: apt install python$version-venv"
+}
+
+create() {
+    check_python
+    echo "Creating $venv with Python $version"
+    "$python" -m venv --clear $venv || fail "$venv cannot be created"
+}
+
+install_lock() {
+    echo "Installing the packages of $lock"
+    # Bytecode is written when a module is first imported: most of them never are.
+    $venv/bin/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r "$lock" >$log 2>&1 || explain
+    # `app` is imported from here, and has its command in .venv/bin, as if it were installed.
+    $venv/bin/python -c 'import pathlib, sys, sysconfig
+pathlib.Path(sysconfig.get_path("purelib"), "nanobanana_gateway.pth").write_text(sys.argv[1] + "\n")' "$(pwd)"
+    printf '#!/bin/sh\nexec "${0%%/*}/python" -P -m app "$@"\n' >$venv/bin/nanobanana-gateway
+    chmod +x $venv/bin/nanobanana-gateway
+}
+
+explain() {
+    if grep -qE 'NewConnectionError|NameResolutionError|ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError' $log; then
+        fail "the package index cannot be reached; check the network, HTTPS_PROXY or PIP_INDEX_URL (see $log)"
+    fi
+    fail "installing failed: $(grep -m 1 '^ERROR: ' $log || tail -n 1 $log) (see $log)"
+}
+
+if is_usable; then
+    if is_stamped "$kind" "$lock"; then
+        exit 0
+    fi
+    # Development adds to an up-to-date runtime, which stays usable if that is interrupted.
+    is_stamped runtime requirements.txt || rm -f $venv/.runtime
+    rm -f $venv/.development
+else
+    create
+fi
+install_lock
+# The development lock contains the runtime lock.
+stamp requirements.txt >$venv/.runtime
+if [ "$kind" = development ]; then
+    stamp "$lock" >$venv/.development
+fi
+echo "$venv is ready"
