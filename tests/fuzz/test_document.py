@@ -17,6 +17,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+# A thousand requests and more, each checked in many ways.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("caller", "phases", "examples", "least"),
     [
