@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from app.logging import configure_logs
 from tests.support.databases.postgres import PostgresKeeper, PostgresServer, is_postgres_given
 from tests.support.databases.sqlite import create_sqlite
-from tests.support.servers.gateway import LiveGateway
+from tests.support.servers.gateway import FREQUENT, LiveGateway
 from tests.support.servers.vendor import Vendor
 from tests.support.servers.webhook_receiver import Receiver
 
@@ -122,6 +122,10 @@ def receiver() -> Iterator[Receiver]:
 def gateway(vendor: Vendor, database_url: str, tmp_path: Path) -> Iterator[LiveGateway]:
     """A gateway on each kind of database, in front of a scripted vendor."""
     with LiveGateway(
-        data_dir=tmp_path / "data", upstream_url=vendor.url, database_url=database_url, secret_key="test-secret"
+        data_dir=tmp_path / "data",
+        upstream_url=vendor.url,
+        database_url=database_url,
+        secret_key="test-secret",
+        loop_times=FREQUENT,
     ) as running:
         yield running

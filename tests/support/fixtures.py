@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 
-from app.background import LoopTimes
 from tests.support.clients.keys import KEY
 from tests.support.clients.webhooks import HOOKED
 from tests.support.databases.sqlite import create_sqlite
-from tests.support.servers.gateway import LiveGateway
+from tests.support.servers.gateway import FREQUENT, LiveGateway
 from tests.support.servers.served import Served, empty_database, serve
 from tests.support.servers.vendor import Vendor, envelope
 
-FREQUENT = LoopTimes(check_seconds=0.1)
 Start = Callable[..., LiveGateway]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.clients.callbacks import DUPLICATE, RECEIVED, URL, answer, failure_a, shape_b, sources
+from tests.support.servers.gateway import FREQUENT
 from tests.support.servers.served import Served, empty_database, serve
 from tests.support.servers.vendor import Reply, accepted, envelope, success_a
 
@@ -74,7 +75,9 @@ def test_a_notice_about_a_task_at_work_changes_nothing(served: Served) -> None:
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def impatient(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("impatient")
-    with serve(empty_database(request.param, request, directory), directory, task_timeout_seconds=0.2) as served:
+    with serve(
+        empty_database(request.param, request, directory), directory, task_timeout_seconds=0.2, loop_times=FREQUENT
+    ) as served:
         yield served
 
 

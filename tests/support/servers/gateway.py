@@ -19,6 +19,8 @@ from tests.support.clients.task_client import TaskClient
 from tests.support.databases.sqlite import create_sqlite
 from tests.support.waiting import until
 
+# For tests of what loops find without a wake-up.
+FREQUENT = LoopTimes(check_seconds=0.1)
 # Most tests' images are at addresses that don't exist: those that are about copies say so.
 QUICK = {
     "poll_after_seconds": 30.0,
