@@ -28,7 +28,7 @@ from app.web.direct_routes import DirectRoutes
 from app.web.guards import HostGuard, OriginGuard
 from app.web.headers import ResponseHeaders
 from app.web.memory_budget import MemoryBudget
-from app.web.middleware import RequestContext, answer_fault
+from app.web.middleware import RequestContext, respond_internal_error
 from app.web.services import Services
 from app.web.small_bodies import SmallBodies
 from app.webhooks import routes as webhook_routes
@@ -153,13 +153,13 @@ def _warm_up(app: FastAPI) -> None:
 
 def surround(settings: Settings, app: ASGIApp) -> ASGIApp:
     """Put around an application what all answers have: request id, log line, security headers, CORS."""
-    fault: ASGIApp = answer_fault
+    fault: ASGIApp = respond_internal_error
     if settings.cors_origins:
         app, fault = Cors(app, settings.cors_origins), Cors(fault, settings.cors_origins)
     is_https = (settings.public_base_url or "").startswith("https://")
     return RequestContext(
         app,
-        answer_headers=ResponseHeaders(is_https=is_https),
+        response_headers=ResponseHeaders(is_https=is_https),
         fault=fault,
         trusted_proxies=settings.trusted_proxies,
     )

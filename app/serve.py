@@ -29,7 +29,7 @@ from app.server.server import Server
 from app.server.versions import untested_versions
 from app.settings import Settings, aws_variables, database_url
 from app.storage.store import open_store
-from app.web.refusals import answer_overloaded, refuse
+from app.web.refusals import refuse, respond_overloaded
 
 if TYPE_CHECKING:
     from app.sandbox.server import SandboxServer
@@ -183,7 +183,7 @@ def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | Non
         with_middleware(settings, app),
         limits=limits or ConnectionLimits(connections=_max_connections()),
         refuse=refuse,
-        overloaded=surround(settings, answer_overloaded),
+        overloaded=surround(settings, respond_overloaded),
         on_stop=app.state.container.stop_waiting,
     )
 

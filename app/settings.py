@@ -255,7 +255,7 @@ class Settings(BaseSettings):
         return [f"{parts.scheme}://{parts.netloc}".lower()] if parts.netloc else []
 
     @property
-    def question_after_seconds(self) -> float:
+    def effective_poll_after_seconds(self) -> float:
         """`POLL_AFTER_SECONDS` with its default applied: short where no callback can arrive."""
         if self.poll_after_seconds is not None:
             return self.poll_after_seconds

@@ -6,7 +6,7 @@ Headers = list[tuple[bytes, bytes]]
 """Names in lower case."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request breaks a limit or a rule of HTTP."""
 
     def __init__(self, status: int, detail: str) -> None:
@@ -27,10 +27,10 @@ def write_head(method: bytes, url: bytes, version: str, headers: Headers) -> byt
 
 
 def host_and_path(url: bytes) -> tuple[bytes, bytes]:
-    """Split a target that was written for a proxy, such as `http://example.com/path`; raises `Refused`."""
+    """Split a target that was written for a proxy, such as `http://example.com/path`; raises `RequestRefused`."""
     target = httptools.parse_url(url)
     if target.schema not in {b"http", b"https"} or not target.host or target.userinfo:
-        raise Refused(400, "The target of a request is a path.")
+        raise RequestRefused(400, "The target of a request is a path.")
     host = b"[%b]" % target.host if b":" in target.host else target.host
     port = b":%d" % target.port if target.port else b""
     return host + port, (target.path or b"/") + (b"?" + target.query if target.query else b"")

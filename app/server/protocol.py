@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.server.extensions import ABORT
-from app.server.head import Refused, head_bytes, host_and_path, write_head
+from app.server.head import RequestRefused, head_bytes, host_and_path, write_head
 from app.server.limits import ConnectionLimits
 from app.server.transport import LingeringTransport
 
@@ -90,13 +90,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self._parse(data)
             if self._unparsed_bytes > self._limits.head_bytes:
                 raise self._too_large()
-        except (httptools.HttpParserError, Refused) as error:
+        except (httptools.HttpParserError, RequestRefused) as error:
             self._is_discarding = True
             if self._is_answering and not self._is_receiving:
                 self.cycle.keep_alive = False
             else:
-                cause = error if isinstance(error, Refused) else error.__context__
-                self._refuse(cause if isinstance(cause, Refused) else Refused(400, "This is not valid HTTP/1.1."))
+                cause = error if isinstance(error, RequestRefused) else error.__context__
+                self._refuse(
+                    cause if isinstance(cause, RequestRefused) else RequestRefused(400, "This is not valid HTTP/1.1.")
+                )
         else:
             if self._timer is None and (self._is_receiving or not self._is_answering):
                 self._start_timer()
@@ -136,7 +138,7 @@ class LimitedProtocol(HttpToolsProtocol):
         parser, limits = self.parser, self._limits
         if parser.should_upgrade():
             if parser.get_method() == b"CONNECT":
-                raise Refused(400, "The target of a request is a path.")
+                raise RequestRefused(400, "The target of a request is a path.")
             return  # `_parse` parses it again
         if len(self.url) > limits.url_bytes or len(self.headers) > limits.headers:
             raise self._too_large()
@@ -145,7 +147,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise self._too_large()
         hosts = [name for name, _ in self.headers].count(b"host")
         if hosts != 1 and (hosts or parser.get_http_version() != "1.0"):
-            raise Refused(400, "A request has exactly one Host header.")
+            raise RequestRefused(400, "A request has exactly one Host header.")
         if not self.url.startswith(b"/"):
             # The host in an absolute target overrides the header (RFC 9112, section 3.2.2).
             host, self.url = host_and_path(self.url)
@@ -199,13 +201,15 @@ class LimitedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         return cycle.response_started and cycle.chunked_encoding is False and cycle.expected_content_length == 0
 
-    def _too_large(self) -> Refused:
+    def _too_large(self) -> RequestRefused:
         limits = self._limits
         if self._is_in_head and len(self.url) > limits.url_bytes:
-            return Refused(414, f"Path and query may have at most {limits.url_bytes} bytes.")
-        return Refused(431, f"There may be at most {limits.headers} headers, of {limits.head_bytes} bytes together.")
+            return RequestRefused(414, f"Path and query may have at most {limits.url_bytes} bytes.")
+        return RequestRefused(
+            431, f"There may be at most {limits.headers} headers, of {limits.head_bytes} bytes together."
+        )
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: RequestRefused) -> None:
         """Answer in place of the application, and close."""
         self._is_discarding = True
         is_answered = self.transport.is_closing()
@@ -266,6 +270,6 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self.transport.is_closing():
             self.transport.abort()
         elif self._is_receiving:
-            self._refuse(Refused(408, "The request did not arrive in time."))
+            self._refuse(RequestRefused(408, "The request did not arrive in time."))
         else:
             self.transport.close()

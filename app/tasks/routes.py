@@ -33,8 +33,8 @@ from app.web.dependencies import (
     authenticate_again,
     bearer,
     get_caller,
-    known_form,
     memory_permit,
+    valid_task_id,
 )
 from app.web.openapi import headers, json_body, problems
 from app.web.pagination import CURSOR, DEFAULT_LIMIT, EmptyIsUnset, Limit, decode_cursor, encode_cursor
@@ -153,10 +153,10 @@ async def get_task(request: Request, task_id: TaskIdInPath) -> ShapeResponse[Tas
     waiter = service(request, TaskWaiter)
     seconds = requested_wait(request)
     if seconds is None or not waiter.has_room:
-        state = await service(request, TaskService).get(caller, known_form(task_id))
+        state = await service(request, TaskService).get(caller, valid_task_id(task_id))
         return ShapeResponse(task_shape(state, base_url))
     async with watch_disconnect(request.receive) as leaving:
-        state = await waiter.until_ended(caller, known_form(task_id), seconds, leaving)
+        state = await waiter.until_ended(caller, valid_task_id(task_id), seconds, leaving)
     return ShapeResponse(task_shape(state, base_url), headers=applied(seconds))
 
 

@@ -24,7 +24,7 @@ bearer = HTTPBearer(scheme_name="bearerAuth", auto_error=False, description="An 
 TaskIdInPath = Annotated[str, Path(description="Id of the task.", examples=["task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d"])]
 
 
-class Authenticates(Protocol):
+class CallerAuthenticator(Protocol):
     """Tells who makes a request; both methods raise `Unauthorized`."""
 
     async def authenticate(self, authorization: str | None) -> Caller:
@@ -40,9 +40,9 @@ class Authenticates(Protocol):
         ...
 
 
-def authenticator_of(request: Request) -> Authenticates:
+def authenticator_of(request: Request) -> CallerAuthenticator:
     """Return the process's authenticator."""
-    authenticator: Authenticates = request.scope["state"]["authenticator"]
+    authenticator: CallerAuthenticator = request.scope["state"]["authenticator"]
     return authenticator
 
 
@@ -80,15 +80,15 @@ def _token_in_query(request: Request) -> str:
 
 async def get_task_id(task_id: TaskIdInPath, _caller: CurrentCaller) -> str:
     """Return the id in the path; raises `TaskNotFound` for what can't be one (PostgreSQL chokes on a NUL in it)."""
-    return known_form(task_id)
+    return valid_task_id(task_id)
 
 
 def memory_permit(request: Request) -> AbstractContextManager[MemoryPermit]:
     """Return what a body with pictures in it may take; base64 is a third longer, JSON's escapes a little more."""
-    return service(request, MemoryBudget).room(service(request, Settings).max_image_bytes * 3 // 2)
+    return service(request, MemoryBudget).permit(service(request, Settings).max_image_bytes * 3 // 2)
 
 
-def known_form(task_id: str) -> str:
+def valid_task_id(task_id: str) -> str:
     """Return a task's id; raises `TaskNotFound` for what can't be one."""
     if not TASK_ID.fullmatch(task_id):
         raise TaskNotFound("There is no task with this id.")

@@ -17,7 +17,7 @@ class MemoryBudget:
         self.taken = 0
 
     @contextmanager
-    def room(self, limit: int) -> Iterator["MemoryPermit"]:
+    def permit(self, limit: int) -> Iterator["MemoryPermit"]:
         """Allow one request a body of up to `limit` bytes, as far as there is room when it arrives."""
         permit = MemoryPermit(self, limit)
         try:

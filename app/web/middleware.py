@@ -25,10 +25,10 @@ class RequestContext:
     """Gives each request an id (the caller's, if sane), logs it, and turns an uncaught exception into a plain 500."""
 
     def __init__(
-        self, app: ASGIApp, *, answer_headers: ResponseHeaders, fault: ASGIApp, trusted_proxies: Networks
+        self, app: ASGIApp, *, response_headers: ResponseHeaders, fault: ASGIApp, trusted_proxies: Networks
     ) -> None:
         self._app = app
-        self._complete = answer_headers.complete
+        self._complete = response_headers.complete
         self._fault = fault
         self._trusted_proxies = trusted_proxies
 
@@ -82,6 +82,6 @@ class RequestContext:
             )
 
 
-async def answer_fault(scope: Scope, receive: Receive, send: Send) -> None:
+async def respond_internal_error(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer for an uncaught exception."""
     await internal_error()(scope, receive, send)

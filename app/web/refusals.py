@@ -40,7 +40,7 @@ def refuse(status: int, detail: str, client: tuple[str, int] | None) -> Response
     return answer
 
 
-async def answer_overloaded(scope: Scope, receive: Receive, send: Send) -> None:
+async def respond_overloaded(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer on a connection over the limit."""
     answer = from_error(TooManyConnections("This process serves as many connections as it can; try again."))
     answer.headers["Connection"] = "close"
