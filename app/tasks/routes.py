@@ -1,7 +1,6 @@
 """Routes of tasks: submit, get, list, cancel, retry, delete."""
 
 import re
-import time
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
@@ -30,7 +29,6 @@ from app.web.dependencies import (
     CurrentSettings,
     TaskId,
     TaskIdInPath,
-    authenticate_again,
     bearer,
     get_caller,
     memory_permit,
@@ -116,7 +114,7 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
     Once this answers 202 the task is durable and will reach a result. With `Prefer: wait=N` the response comes when
     the task has finished (200), or after N seconds (202).
     """
-    caller, asked_at = await get_caller(request), time.monotonic()
+    caller = await get_caller(request)
     idempotency_key = _IDEMPOTENCY_KEY.read(request)
     with memory_permit(request) as permit:
         body = await read_model(request, TaskRequest, _MAX_BODY_BYTES, permit)
@@ -125,7 +123,7 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
         submission = body.submission()
         if body.has_data_uris:
             submission = await _with_uploads(service(request, UploadService), caller, submission)
-    caller = await authenticate_again(request, caller, asked_at)
+    caller = await get_caller(request)  # the body may have taken minutes
     state, is_replay = await service(request, TaskService).submit(caller, submission, idempotency_key)
     return await _accepted(request, caller, state, is_replay=is_replay)
 

@@ -1,7 +1,6 @@
 """What route functions are handed: the services, and who calls."""
 
 import re
-import time
 from contextlib import AbstractContextManager
 from typing import Annotated, Protocol
 
@@ -17,7 +16,6 @@ from app.web.memory_budget import MemoryBudget, MemoryPermit
 from app.web.permissions import ACCESS_TOKEN, QUERY_TOKEN_ROUTES, check_token_route, route_of
 from app.web.services import provide, service
 
-_A_MOMENT_SECONDS = 0.3
 TASK_ID = re.compile(r"task_[0-9a-f]{32}")
 # For the API's document only; `Access` checks the header, as it knows whether a key is needed.
 bearer = HTTPBearer(scheme_name="bearerAuth", auto_error=False, description="An API key or a browser token.")
@@ -54,14 +52,6 @@ async def get_caller(request: Request) -> Caller:
     caller = await (authenticator.by_token(token) if token else authenticator.authenticate(authorization))
     check_token_route(caller, request.scope)
     return caller
-
-
-async def authenticate_again(request: Request, caller: Caller, asked_at: float) -> Caller:
-    """Tell who calls once a body has arrived, which may have taken minutes; `asked_at` by `time.monotonic()`.
-
-    Meanwhile a key may be revoked and a token expire; what was so a moment ago holds, as it does for everybody.
-    """
-    return caller if time.monotonic() - asked_at < _A_MOMENT_SECONDS else await get_caller(request)
 
 
 CurrentCaller = Annotated[Caller, Depends(get_caller)]
