@@ -186,13 +186,13 @@ class ImagePending(GatewayError, status=503):
 
 
 class TooManyStreams(GatewayError, status=503):
-    """This process has reached its limit of open streams."""
+    """The process has reached its limit of open streams."""
 
     retry_after = 5
 
 
 class TooManyConnections(GatewayError, status=503):
-    """This process has reached its limit of open connections."""
+    """The process has reached its limit of open connections."""
 
     retry_after = 5
 
