@@ -19,7 +19,7 @@ from app.web.services import provide, service
 TASK_ID = re.compile(r"task_[0-9a-f]{32}")
 # For the API's document only; `Access` checks the header, as it knows whether a key is needed.
 bearer = HTTPBearer(scheme_name="bearerAuth", auto_error=False, description="An API key or a browser token.")
-TaskIdInPath = Annotated[str, Path(description="Id of the task.", examples=["task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d"])]
+TaskIdInPath = Annotated[str, Path(description="ID of the task.", examples=["task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d"])]
 
 
 class CallerAuthenticator(Protocol):
