@@ -153,13 +153,13 @@ def _warm_up(app: FastAPI) -> None:
 
 def surround(settings: Settings, app: ASGIApp) -> ASGIApp:
     """Put around an application what all answers have: request id, log line, security headers, CORS."""
-    fault: ASGIApp = respond_internal_error
+    on_error: ASGIApp = respond_internal_error
     if settings.cors_origins:
-        app, fault = Cors(app, settings.cors_origins), Cors(fault, settings.cors_origins)
+        app, on_error = Cors(app, settings.cors_origins), Cors(on_error, settings.cors_origins)
     is_https = (settings.public_base_url or "").startswith("https://")
     return RequestContext(
         app,
         response_headers=ResponseHeaders(is_https=is_https),
-        fault=fault,
+        on_error=on_error,
         trusted_proxies=settings.trusted_proxies,
     )

@@ -2,7 +2,7 @@
 
 import httptools
 
-Headers = list[tuple[bytes, bytes]]
+RawHeaders = list[tuple[bytes, bytes]]
 """Names in lower case."""
 
 
@@ -15,12 +15,12 @@ class RequestRefused(Exception):
         self.detail = detail
 
 
-def head_bytes(url: bytes, headers: Headers) -> int:
+def head_bytes(url: bytes, headers: RawHeaders) -> int:
     """Return the approximate size of a head in bytes."""
     return len(url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in headers)
 
 
-def write_head(method: bytes, url: bytes, version: str, headers: Headers) -> bytes:
+def write_head(method: bytes, url: bytes, version: str, headers: RawHeaders) -> bytes:
     """Serialize a head."""
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"%b %b HTTP/%b\r\n%b\r\n" % (method, url, version.encode(), lines)

@@ -1,4 +1,4 @@
-"""Guards against requests for other hosts and from foreign web pages."""
+"""Guards against requests for other hosts and from other origins."""
 
 import re
 from collections.abc import Awaitable, Callable, Collection
@@ -21,25 +21,23 @@ IsOpen = Callable[[], Awaitable[bool]]
 
 
 class HostGuard:
-    """Refuses requests whose `Host` is not allowed.
+    """Rejects requests whose `Host` is not allowed.
 
-    Without `allowed_hosts` any host is, except that an open service answers only to loopback: every page in a browser
-    on this machine could reach it by a name made to resolve to loopback (DNS rebinding).
+    Without `allowed_hosts` all hosts are allowed, or only loopback while the service runs without keys: otherwise any
+    web page could reach it by a name that resolves to loopback (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, *, is_open: IsOpen, allowed_hosts: Collection[str]) -> None:
         self._app = app
         self._is_open = is_open
         self._hosts = frozenset(host for host in allowed_hosts if not host.startswith("*."))
-        # With the dot: *.example.com means only names below it.
+        # With the dot: *.example.com doesn't include example.com.
         self._domains = tuple(host[1:] for host in allowed_hosts if host.startswith("*."))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve or refuse a request."""
+        """Serve or reject a request."""
         if _is_guarded(scope) and not await self._is_allowed(_host_of(header(scope, b"host") or "")):
-            error = HostNotAllowed(
-                "This service does not answer to the host that the request names; ALLOWED_HOSTS says to which it does."
-            )
+            error = HostNotAllowed("The host in the request is not allowed; add it to ALLOWED_HOSTS.")
             await from_error(error)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -51,9 +49,9 @@ class HostGuard:
 
 
 class OriginGuard:
-    """Refuses requests from pages of other origins while the service is open.
+    """Rejects requests from pages of other origins while the service runs without keys.
 
-    `origins` are those allowed beside the service's own. Other ports of this machine are other origins.
+    `origins` are allowed in addition to the service's own. Another port of this machine is another origin.
     """
 
     def __init__(self, app: ASGIApp, *, is_open: IsOpen, origins: Collection[str]) -> None:
@@ -62,9 +60,11 @@ class OriginGuard:
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve or refuse a request."""
+        """Serve or reject a request."""
         if _is_guarded(scope) and self._is_foreign(scope) and await self._is_open():
-            error = OriginNotAllowed("This service runs without keys and does not answer to pages of other origins.")
+            error = OriginNotAllowed(
+                "Pages of this origin are not allowed while the service runs without keys; add it to CORS_ORIGINS."
+            )
             await from_error(error)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -76,7 +76,7 @@ class OriginGuard:
             own = (header(scope, b"host") or "").lower()
             is_own = scheme in {"http", "https"} and separator and netloc == own
             return not is_own and origin not in self._origins
-        # Browsers send no origin for plain loads. Images may be shown on any page, and links may lead here.
+        # Browsers send no `Origin` for links, images and the like. Links and result images are allowed from any page.
         if header(scope, b"sec-fetch-site") not in {"cross-site", "same-site"}:
             return False
         is_link = header(scope, b"sec-fetch-mode") == "navigate" and scope["method"] == "GET"
@@ -89,6 +89,6 @@ def _is_guarded(scope: Scope) -> bool:
 
 @lru_cache(maxsize=256)
 def _host_of(netloc: str) -> str:
-    """Return the name or address in a `Host` header, "" if it is malformed."""
+    """Return the name or address in a `Host` header, or "" if it is malformed."""
     match = _HOST.fullmatch(netloc.lower())
     return match[1].strip("[]").rstrip(".") if match else ""

@@ -1,6 +1,5 @@
-"""The services of the process, which routes find by their type."""
+"""Services of the process, looked up by type."""
 
-from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from fastapi import Depends, Request
@@ -25,11 +24,10 @@ def service(request: Request, kind: type[S]) -> S:
 
 
 def provide(kind: type[S]) -> Any:
-    """Return a dependency that gives a route the service of this type."""
+    """Return a dependency on the service of this type."""
 
-    # Not a plain function: FastAPI would call that in a thread.
+    # FastAPI would call a plain function in a thread.
     async def get(request: Request) -> S:
         return service(request, kind)
 
-    dependency: Callable[..., Any] = get
-    return Depends(dependency)
+    return Depends(get)

@@ -120,7 +120,7 @@ def test_routes_that_read_a_body_are_known_to_the_limit_of_the_others(document: 
     for method, path, operation in operations(document):
         is_read = SmallBodies.is_read({"method": method, "path": path})
         if "requestBody" in operation:
-            assert is_read, f"{method} {path} reads a body: name it in READ_BY_ROUTES"
+            assert is_read, f"{method} {path} reads a body: add it to SmallBodies"
 
 
 def test_each_model_has_its_own_parameters(document: dict[str, Any]) -> None:
