@@ -48,13 +48,8 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
     root.setLevel(level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Uvicorn may have installed handlers of its own.
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [], True
     # The service logs its own start and stop.
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, root.level))
-    logging.getLogger("uvicorn.access").disabled = True
 
 
 def bind_request_id(request_id: str) -> None:

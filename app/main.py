@@ -25,12 +25,11 @@ from app.upstream import routes as callback_routes
 from app.web import docs, openapi, problems
 from app.web.cors import Cors
 from app.web.direct_routes import DirectRoutes
-from app.web.guards import HostGuard, OriginGuard
+from app.web.guards import Guarded, HostGuard, OriginGuard, check_small_body
 from app.web.headers import ResponseHeaders
 from app.web.memory_budget import MemoryBudget
 from app.web.middleware import RequestContext, respond_internal_error
-from app.web.services import Services
-from app.web.small_bodies import SmallBodies
+from app.web.services import Services, by_type
 from app.webhooks import routes as webhook_routes
 
 # Pictures inside of JSON are in memory while they arrive. At least one of the largest fits.
@@ -113,7 +112,7 @@ def _services(container: Container, background: Background) -> Services:
         is_storage_reachable=lambda: images.blobs.is_reachable,
         stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.is_stuck else [])],
     )
-    return Services(
+    return by_type(
         kernel.settings,
         container.tasks.service,
         container.tasks.waiter,
@@ -135,14 +134,13 @@ def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
     is_open = app.state.container.access.authenticator.is_open
     origins = [*settings.cors_origins, *settings.own_origins]
     direct = DirectRoutes(
-        SmallBodies(app),
+        app,
         routes=[*task_routes.router.routes, *callback_routes.router.routes],
         endpoints=[task_routes.submit_task, task_routes.get_task, callback_routes.receive_callback],
     )
-    guarded = HostGuard(
-        OriginGuard(direct, is_open=is_open, origins=origins), is_open=is_open, allowed_hosts=settings.allowed_hosts
-    )
-    return surround(settings, guarded)
+    host_guard = HostGuard(is_open=is_open, allowed_hosts=settings.allowed_hosts)
+    origin_guard = OriginGuard(is_open=is_open, origins=origins)
+    return surround(settings, Guarded(direct, [host_guard.check, origin_guard.check, check_small_body]))
 
 
 def _warm_up(app: FastAPI) -> None:

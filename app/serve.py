@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import gc
-import os
 import resource
 import signal
 import socket
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from dotenv import load_dotenv
 from fastapi import FastAPI
 
 from app.access.authenticator import check_start, ensure_bootstrap_key
@@ -27,7 +27,7 @@ from app.prepare import prepare_data_dir, prepare_database
 from app.server.limits import ConnectionLimits
 from app.server.server import Server
 from app.server.versions import untested_versions
-from app.settings import Settings, aws_variables, database_url
+from app.settings import Settings, database_url
 from app.storage.store import open_store
 from app.web.refusals import refuse, respond_overloaded
 
@@ -48,7 +48,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises `ConfigurationError` if the settings don't let it start."""
     check_versions()
     prepare_data_dir(settings)
-    os.environ.update(aws_variables())
+    load_dotenv(".env")  # the storage client reads AWS_… from the environment only
     secrets = load_secrets(settings)
     known = [settings.nanobanana_api_key, settings.bootstrap_api_key]
     configure_logs(

@@ -4,14 +4,11 @@ docs/reference/settings.md explains each; a test compares the two.
 """
 
 import ipaddress
-import os
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -248,7 +245,6 @@ class Settings(BaseSettings):
         return is_loopback(self.host) and (public_host is None or is_loopback(public_host))
 
 
-@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address (without port) can only mean this machine."""
     name = host.strip("[]").lower().rstrip(".")
@@ -258,17 +254,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def aws_variables() -> dict[str, str]:
-    """Return the `AWS_…` variables in `.env` that the environment lacks.
-
-    The storage client reads them from the environment only.
-    """
-    found = {
-        name: value for name, value in dotenv_values(".env").items() if name.startswith("AWS_") and value is not None
-    }
-    return {name: value for name, value in found.items() if name not in os.environ}
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -24,25 +24,20 @@ TAGS = [
     {"name": "callbacks", "description": "Called by the upstream, not by clients."},
     {"name": "operations", "description": "Health of the service."},
 ]
+
+
+def _header(description: str, *, required: bool = False, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "required": required, "schema": {"type": "string", **schema}}
+
+
 _HEADERS: dict[str, dict[str, Any]] = {
-    "X-Request-ID": {"schema": {"type": "string"}, "description": "The `X-Request-ID` of the request, or a new ID."},
-    "Retry-After": {
-        "required": True,
-        "schema": {"type": "integer", "minimum": 0},
-        "description": "Seconds to wait before trying again.",
-    },
-    "WWW-Authenticate": {
-        "required": True,
-        "schema": {"type": "string"},
-        "description": "The authentication scheme, `Bearer`.",
-    },
-    "Location": {"schema": {"type": "string"}, "description": "Path of the created resource."},
-    "Idempotent-Replayed": {
-        "schema": {"type": "string", "enum": ["true"]},
-        "description": "Present if an earlier request with the same key created the task.",
-    },
-    "Preference-Applied": {"schema": {"type": "string"}, "description": "`wait=N`, if the request asked to wait."},
-    "Content-Range": {"schema": {"type": "string"}, "description": "The range sent, or the total size."},
+    "X-Request-ID": _header("The `X-Request-ID` of the request, or a new ID."),
+    "Retry-After": _header("Seconds to wait before trying again.", required=True, type="integer", minimum=0),
+    "WWW-Authenticate": _header("The authentication scheme, `Bearer`.", required=True),
+    "Location": _header("Path of the created resource."),
+    "Idempotent-Replayed": _header("Present if an earlier request with the same key created the task.", enum=["true"]),
+    "Preference-Applied": _header("`wait=N`, if the request asked to wait."),
+    "Content-Range": _header("The range sent, or the total size."),
 }
 # Any route can respond with these.
 _EVERYWHERE = (400, 403, 408, 413, 414, 431, 500, 503)
