@@ -40,7 +40,7 @@ class Image:
     """A result image."""
 
     id: Annotated[str, Field(examples=["img_0a1b2c3d4e5f60718293a4b5c6d7e8f9"])]
-    url: Annotated[str, Field(description="URL of the copy on this service, or `source_url` if there is no copy.")]
+    url: Annotated[str, Field(description="URL on this service, or `source_url` if `state` is `unavailable`.")]
     source_url: Annotated[str, Field(description="URL of the original on the upstream. It expires.")]
     state: ImageState
     reason: Annotated[str | None, Field(description="Why there is no copy. Null unless `state` is `unavailable`.")]
