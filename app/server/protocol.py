@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from app.server.extensions import ABORT
 from app.server.head import RequestRefused, head_bytes, host_and_path, write_head
 from app.server.limits import ConnectionLimits
-from app.server.transport import LingeringTransport
+from app.server.transport import ResponseTransport
 
 Refuse = Callable[[int, str, tuple[str, int] | None], Response]
 """Makes the response to a refused request from status, detail and client address."""
@@ -56,7 +56,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
-        super().connection_made(cast("asyncio.Transport", LingeringTransport(transport, self._lingers)))
+        self._responses = ResponseTransport(transport, self.loop, self._lingers)
+        super().connection_made(cast("asyncio.Transport", self._responses))
         excess = len(self.connections) - self._limits.connections
         if excess > self._limits.spare_connections:
             transport.abort()
@@ -184,7 +185,8 @@ class LimitedProtocol(HttpToolsProtocol):
     # --- called by uvicorn's cycle
 
     def on_response_complete(self) -> None:
-        """Drop the unread rest of the body and process the next request."""
+        """Send the rest of the response, drop the unread body, process the next request."""
+        self._responses.flush()
         self.cycle.body.clear()
         super().on_response_complete()
         held, self._held = self._held, b""

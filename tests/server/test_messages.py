@@ -171,3 +171,9 @@ def test_two_tasks_that_receive_lose_nothing(application: Application, line: Lin
     assert sorted(message["body"] for message in messages) == [b"", b"hello"]
     line.send(b"world")
     assert line.answer().body == b"helloworld"
+
+
+def test_head_and_body_leave_together(line: Line) -> None:
+    for _ in range(20):
+        line.ask("/short")
+        assert line.arrival().endswith(b"\r\n\r\nok")

@@ -65,6 +65,10 @@ class Line:
         assert self._file.readline() == b"\r\n"
         return chunk
 
+    def arrival(self) -> bytes:
+        """Whatever arrives next, as far as it arrives together."""
+        return self._socket.recv(65_536)
+
     def read(self, size: int) -> bytes:
         return self._file.read(size)
 
