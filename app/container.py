@@ -305,7 +305,7 @@ def _policy(settings: Settings) -> Policy:
     return Policy(
         queue_timeout=round(settings.queue_timeout_seconds * 1000),
         task_timeout=round(settings.task_timeout_seconds * 1000),
-        poll_after=round(settings.question_after_seconds * 1000),
+        poll_after=round(settings.effective_poll_after_seconds * 1000),
         submit_tries=settings.submit_retries,
         hold_retry=round(settings.hold_retry_seconds * 1000),
         upstream_timeout=round(settings.upstream_timeout_seconds * 1000),

@@ -289,8 +289,8 @@ def test_a_retry_needs_its_uploads_but_a_repeated_request_does_not(served: Serve
 
 
 def test_what_large_bodies_take_is_bounded() -> None:
-    bodies = MemoryBudget(most=3_000)
-    with bodies.room(10_000) as first, bodies.room(10_000) as second:
+    bodies = MemoryBudget(3_000)
+    with bodies.permit(10_000) as first, bodies.permit(10_000) as second:
         first.take(600)
         with pytest.raises(ServiceUnavailable):
             second.take(600)
