@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from app.imaging.inspect import MAX_PIXELS, Picture, inspect, opened, read_layout
+from app.imaging.inspect import MAX_PIXELS, ImageInfo, inspect, opened, read_layout
 from app.imaging.strip import strip
 from app.imaging.thumbnail import thumbnail
 
@@ -26,13 +26,13 @@ class ImageExecutor:
         self._max_pixels = max_pixels
         self._large = threading.Lock()
 
-    async def inspect(self, path: Path) -> Picture:
-        """Check a file, see `inspect.inspect`; raises `BadPicture`."""
+    async def inspect(self, path: Path) -> ImageInfo:
+        """Check a file, see `inspect.inspect`; raises `BadImage`."""
         work = partial(inspect, path, max_pixels=self._max_pixels)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, path, work)
 
     async def thumbnail(self, path: Path, width: int) -> bytes:
-        """Make a small WebP of a picture that was inspected, see `thumbnail.thumbnail`; raises `BadPicture`."""
+        """Make a small WebP of a picture that was inspected, see `thumbnail.thumbnail`; raises `BadImage`."""
         work = partial(thumbnail, path, width)
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, path, work)
 
@@ -43,7 +43,7 @@ class ImageExecutor:
             return work()
 
     async def strip(self, source: Path, target: Path) -> None:
-        """Copy a picture without its metadata, see `strip.strip`; raises `BadPicture`."""
+        """Copy a picture without its metadata, see `strip.strip`; raises `BadImage`."""
         await asyncio.get_running_loop().run_in_executor(self._threads, strip, source, target)
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """The blocks of a GIF file (GIF89a)."""
 
-from app.imaging.layout import BadPicture, Budget, Data, Layout, Piece, take
+from app.imaging.layout import BadImage, Budget, Data, Layout, Piece, take
 
 MAGICS = (b"GIF87a", b"GIF89a")
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
@@ -14,12 +14,12 @@ _SCREEN_BYTES, _IMAGE_BYTES = 13, 10
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to its trailer; raises `BadPicture`. What follows the end is not looked at."""
+    """Walk a file up to its trailer; raises `BadImage`. What follows the end is not looked at."""
     budget = Budget(data, bytes_per_part=64)
     screen = take(data, 0, _SCREEN_BYTES)
     width, height = int.from_bytes(screen[6:8], "little"), int.from_bytes(screen[8:10], "little")
     if not width or not height:
-        raise BadPicture("does not tell its size")
+        raise BadImage("does not tell its size")
     at = _SCREEN_BYTES + _colours(screen[10])
     pieces: list[Piece] = [slice(0, at)]
     has_pixels = False
@@ -42,10 +42,10 @@ def read(data: Data) -> Layout:
                 width, height = max(width, left + across), max(height, top + down)
             has_pixels = True
         else:
-            raise BadPicture("has a block of an unknown kind")
+            raise BadImage("has a block of an unknown kind")
         at = end
     if not has_pixels:
-        raise BadPicture("has no picture in it")
+        raise BadImage("has no picture in it")
     return Layout(width, height, 1, [*pieces, bytes((_TRAILER,))])
 
 

@@ -9,9 +9,7 @@ import msgspec
 from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from app.imaging import gif, jpeg, png, webp
-from app.imaging.layout import BadPicture, Data, Layout
-
-__all__ = ["FORMATS", "MAX_PIXELS", "BadPicture", "Picture", "inspect", "open_picture", "opened", "read_layout"]
+from app.imaging.layout import BadImage, Data, Layout
 
 MAX_PIXELS = 50_000_000
 """Largest picture that is decoded, width times height: about what the largest cameras of phones make."""
@@ -38,7 +36,7 @@ _KNOWN_OTHERS = (
 )
 
 
-class Picture(msgspec.Struct, frozen=True):
+class ImageInfo(msgspec.Struct, frozen=True):
     """What was found; width and height in pixels as a viewer shows them (orientation applied)."""
 
     content_type: str
@@ -46,28 +44,28 @@ class Picture(msgspec.Struct, frozen=True):
     height: int
 
 
-def inspect(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Check a file; raises `BadPicture`. Takes CPU time: see `ImageExecutor`."""
+def inspect(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
+    """Check a file; raises `BadImage`. Takes CPU time: see `ImageExecutor`."""
     with opened(path) as data:
         kind, layout = read_layout(data)
     if layout.width * layout.height > max_pixels:
-        raise BadPicture(f"has more than {max_pixels:,} pixels ({layout.width} x {layout.height})")
+        raise BadImage(f"has more than {max_pixels:,} pixels ({layout.width} x {layout.height})")
     _decode(path, kind, layout)
     width, height = (layout.height, layout.width) if layout.is_turned else (layout.width, layout.height)
-    return Picture(f"image/{kind.lower()}", width, height)
+    return ImageInfo(f"image/{kind.lower()}", width, height)
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[mmap]:
-    """Give a file's bytes without reading it into memory; raises `BadPicture` for an empty one."""
+    """Give a file's bytes without reading it into memory; raises `BadImage` for an empty one."""
     if path.stat().st_size == 0:
-        raise BadPicture("is empty")
+        raise BadImage("is empty")
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         yield data
 
 
 def read_layout(data: Data) -> tuple[str, Layout]:
-    """Tell a file's format (as Pillow names it) and structure; raises `BadPicture`."""
+    """Tell a file's format (as Pillow names it) and structure; raises `BadImage`."""
     head = data[:_HEAD]
     readers: list[tuple[bool, str, Callable[[Data], Layout]]] = [
         (head.startswith(png.MAGIC), "PNG", png.read),
@@ -78,10 +76,10 @@ def read_layout(data: Data) -> tuple[str, Layout]:
     for matches, kind, read in readers:
         if matches:
             return kind, read(data)
-    raise BadPicture(f"is {_name_of(head)}, not a PNG, JPEG, WebP or GIF picture")
+    raise BadImage(f"is {_name_of(head)}, not a PNG, JPEG, WebP or GIF picture")
 
 
-def open_picture(path: Path, kind: str | None = None) -> Image.Image:
+def open_image(path: Path, kind: str | None = None) -> Image.Image:
     """Open a file as one of the accepted formats, or as this one; nothing is decoded yet."""
     return Image.open(path, formats=FORMATS if kind is None else (kind,))
 
@@ -90,7 +88,7 @@ def _decode(path: Path, kind: str, layout: Layout) -> None:
     """Decode the first frame, a JPEG at an eighth of its size: all of it is read, little of it is kept."""
     size = layout.width, layout.height
     try:
-        with open_picture(path, kind) as image:
+        with open_image(path, kind) as image:
             # The decoder may believe another part of the file than we do, such as a second head.
             found = image.size
             if found == size:
@@ -98,9 +96,9 @@ def _decode(path: Path, kind: str, layout: Layout) -> None:
                     image.draft(None, (max(image.width // _JPEG_SCALE, 1), max(image.height // _JPEG_SCALE, 1)))
                 image.load()
     except Exception as error:  # what decoders raise for bytes of strangers is listed nowhere
-        raise BadPicture(f"can't be decoded as {kind}") from error
+        raise BadImage(f"can't be decoded as {kind}") from error
     if found != size:
-        raise BadPicture("states more than one size")
+        raise BadImage("states more than one size")
 
 
 def _name_of(head: bytes) -> str:

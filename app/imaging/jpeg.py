@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from app.imaging.layout import (
-    BadPicture,
+    BadImage,
     Budget,
     Data,
     Layout,
@@ -30,7 +30,7 @@ _MAX_SCANS = 64
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to the end of its picture; raises `BadPicture`. What follows the end is not looked at."""
+    """Walk a file up to the end of its picture; raises `BadImage`. What follows the end is not looked at."""
     sizes: list[tuple[int, int]] = []
     orientation = 1
     pieces: list[Piece] = []
@@ -43,11 +43,11 @@ def read(data: Data) -> Layout:
         elif marker == _SOS:
             scans += 1
             if scans > _MAX_SCANS:
-                raise BadPicture(f"is coded in more than {_MAX_SCANS} passes")
+                raise BadImage(f"is coded in more than {_MAX_SCANS} passes")
         if (piece := _kept(marker, content, place)) is not None:
             pieces.append(piece)
     if len(sizes) != 1 or not scans:
-        raise BadPicture("has no picture in it, or more than one")
+        raise BadImage("has no picture in it, or more than one")
     head: list[Piece] = [b"\xff\xd8"]
     if orientation > 1:
         # JFIF wants to come first.
@@ -67,14 +67,14 @@ def _segments(data: Data) -> Iterator[tuple[int, bytes, slice]]:
     while True:
         budget.spend()
         if take(data, at, at + 1) != b"\xff":
-            raise BadPicture("has bytes between its segments")
+            raise BadImage("has bytes between its segments")
         while take(data, at + 1, at + 2) == b"\xff":
             at += 1
         marker = data[at + 1]
         if marker == _EOI:
             return
         if marker < _FIRST_WITH_LENGTH or marker in _WITHOUT_LENGTH:
-            raise BadPicture("has a segment of an unknown kind")
+            raise BadImage("has a segment of an unknown kind")
         end = at + 2 + int.from_bytes(take(data, at + 2, at + 4), "big")
         content = take(data, at + 4, end)
         if marker == _SOS:
@@ -89,7 +89,7 @@ def _segments(data: Data) -> Iterator[tuple[int, bytes, slice]]:
 def _read_size(frame: bytes) -> tuple[int, int]:
     height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
     if not width or not height:
-        raise BadPicture("does not tell its size")
+        raise BadImage("does not tell its size")
     return width, height
 
 

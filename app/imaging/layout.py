@@ -16,7 +16,7 @@ _ORIENTATIONS = range(1, 9)
 _FIRST_SWAPPED = 5
 
 
-class BadPicture(Exception):
+class BadImage(Exception):
     """The file is no picture that is accepted; `reason` says why, in words for people."""
 
     def __init__(self, reason: str) -> None:
@@ -48,19 +48,19 @@ class Budget:
         self._left = 10_000 + len(data) // bytes_per_part
 
     def spend(self) -> None:
-        """Count one part; raises `BadPicture` for one too many."""
+        """Count one part; raises `BadImage` for one too many."""
         self._left -= 1
         if self._left < 0:
-            raise BadPicture("is made of far too many small parts")
+            raise BadImage("is made of far too many small parts")
 
 
-def truncated() -> BadPicture:
+def truncated() -> BadImage:
     """Say that a file ends too early."""
-    return BadPicture("is not complete: its end is missing")
+    return BadImage("is not complete: its end is missing")
 
 
 def take(data: Data, start: int, end: int) -> bytes:
-    """Return a part of a file; raises `BadPicture` if it is not all there."""
+    """Return a part of a file; raises `BadImage` if it is not all there."""
     if end > len(data):
         raise truncated()
     return data[start:end]

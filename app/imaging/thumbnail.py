@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.imaging.inspect import open_picture, opened, read_layout
-from app.imaging.layout import BadPicture
+from app.imaging.inspect import open_image, opened, read_layout
+from app.imaging.layout import BadImage
 
 _QUALITY = 80
 # A very tall picture is bounded by its height: WebP ends at 16,383 pixels.
@@ -27,13 +27,13 @@ _TURNS = {
 def thumbnail(path: Path, width: int) -> bytes:
     """Make a WebP of the first frame, `width` pixels wide or less: never enlarged, and upright.
 
-    The file must have passed `inspect`; raises `BadPicture` all the same if it can't be decoded.
+    The file must have passed `inspect`; raises `BadImage` all the same if it can't be decoded.
     """
     with opened(path) as data:
         kind, layout = read_layout(data)
     height = width * _MAX_HEIGHT_TIMES_WIDTH
     try:
-        with open_picture(path, kind) as image:
+        with open_image(path, kind) as image:
             # A JPEG is decoded at about the size that is needed. Turning comes last, when there is little to turn.
             image.thumbnail((height, width) if layout.is_turned else (width, height))
             profile = image.info.get("icc_profile")
@@ -44,7 +44,7 @@ def thumbnail(path: Path, width: int) -> bytes:
             target = io.BytesIO()
             small.save(target, "WEBP", quality=_QUALITY, icc_profile=kept or b"")
     except Exception as error:  # as in `inspect`
-        raise BadPicture(f"can't be decoded as {kind}") from error
+        raise BadImage(f"can't be decoded as {kind}") from error
     return target.getvalue()
 
 

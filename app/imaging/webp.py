@@ -1,7 +1,7 @@
 """The chunks of a WebP file (RFC 9649)."""
 
 from app.imaging.layout import (
-    BadPicture,
+    BadImage,
     Budget,
     Data,
     Layout,
@@ -27,14 +27,14 @@ def is_webp(head: bytes) -> bool:
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to the end that it states; raises `BadPicture`. What follows that is not looked at."""
+    """Walk a file up to the end that it states; raises `BadImage`. What follows that is not looked at."""
     budget = Budget(data, bytes_per_part=256)
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise truncated()
     chunks = list(riff_chunks(data, 12, end, budget))
     if not any(kind in _SHOWN for kind, _, _ in chunks):
-        raise BadPicture("has no picture in it")
+        raise BadImage("has no picture in it")
     first, start, stop = chunks[0]
     size = _read_size(first, data[start:stop][:10])
     if first != b"VP8X":
@@ -73,7 +73,7 @@ def _read_size(kind: bytes, head: bytes) -> tuple[int, int]:
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     if kind == b"VP8 ":
         return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
-    raise BadPicture("does not begin with its size")
+    raise BadImage("does not begin with its size")
 
 
 def _chunk(kind: bytes, content: list[Piece]) -> list[Piece]:

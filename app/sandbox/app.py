@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.sandbox.answers import AsciiJson, refusal
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.control_routes import ControlRoutes
 from app.sandbox.engine import Engine
 from app.sandbox.gallery import Gallery
@@ -24,12 +24,12 @@ _WELCOME = {
 }
 
 
-def create_sandbox(*, public_url: str, store: Store | None = None, behaviour: Behaviour | None = None) -> Starlette:
+def create_sandbox(*, public_url: str, store: Store | None = None, behavior: Behavior | None = None) -> Starlette:
     """Build the application; pictures are linked below `public_url`.
 
     Cutting connections takes `CuttableConnection` as the server's protocol. The engine is `app.state.engine`.
     """
-    engine = Engine(store or Store(), behaviour or Behaviour(), public_url.rstrip("/"))
+    engine = Engine(store or Store(), behavior or Behavior(), public_url.rstrip("/"))
     gallery = Gallery()
 
     @asynccontextmanager

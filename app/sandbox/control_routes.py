@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.sandbox.answers import AsciiJson
-from app.sandbox.behaviour import Behaviour, BehaviourError
+from app.sandbox.behavior import Behavior, BehaviorError
 from app.sandbox.engine import Engine
 from app.sandbox.plans import OK
 from app.sandbox.tasks import Task
@@ -30,15 +30,15 @@ class ControlRoutes:
         ]
 
     async def _behaviour(self, _: Request) -> Response:
-        return AsciiJson(self._engine.behaviour.model_dump(mode="json"))
+        return AsciiJson(self._engine.behavior.model_dump(mode="json"))
 
     async def _set_behaviour(self, request: Request) -> Response:
         try:
-            behaviour = Behaviour.from_json(await request.body())
-        except BehaviourError as error:
+            behavior = Behavior.from_json(await request.body())
+        except BehaviorError as error:
             return AsciiJson({"detail": str(error), "errors": error.problems}, 422)
-        self._engine.behaviour = behaviour
-        return AsciiJson(behaviour.model_dump(mode="json"))
+        self._engine.behavior = behavior
+        return AsciiJson(behavior.model_dump(mode="json"))
 
     async def _submits(self, _: Request) -> Response:
         return AsciiJson(self._engine.store.submits())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.reports import notice
 from app.sandbox.store import Store
 from app.sandbox.tasks import Task
@@ -29,22 +29,22 @@ class Courier:
     client: httpx.AsyncClient
     public_url: str
 
-    async def deliver(self, task: Task, behaviour: Behaviour) -> None:
+    async def deliver(self, task: Task, behavior: Behavior) -> None:
         """Send what is left of the task's notices; a receiver that can't be reached is nobody's trouble."""
         notices = task.plan.notices if task.order.callback_url else ()
         for number, kind in enumerate(notices[task.notices_sent :], start=task.notices_sent + 1):
-            await self._deliver_one(task, kind, behaviour)
+            await self._deliver_one(task, kind, behavior)
             self.store.progress(task.id, notices_sent=number, settled=False)
         self.store.progress(task.id, notices_sent=len(notices), settled=True)
 
-    async def _deliver_one(self, task: Task, kind: str, behaviour: Behaviour) -> None:
+    async def _deliver_one(self, task: Task, kind: str, behavior: Behavior) -> None:
         body = notice(kind, task, self.public_url)
-        tries = behaviour.callback_tries if kind == "verdict" else 1
-        pauses = behaviour.callback_pauses_seconds
+        tries = behavior.callback_tries if kind == "verdict" else 1
+        pauses = behavior.callback_pauses_seconds
         for number in range(tries):
             if number:
                 await asyncio.sleep(pauses[min(number, len(pauses)) - 1])
-            if await self._try(task, kind, body, behaviour.callback_timeout_seconds) == _OK:
+            if await self._try(task, kind, body, behavior.callback_timeout_seconds) == _OK:
                 return
 
     async def _try(self, task: Task, kind: str, body: bytes, seconds: float) -> int | None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.sandbox.behaviour import OUTCOMES, RECORD_FAULTS, SUBMIT_FAULTS, Behaviour, BehaviourError
+from app.sandbox.behavior import OUTCOMES, RECORD_FAULTS, SUBMIT_FAULTS, Behavior, BehaviorError
 
 ALIASES = {
     "delay": "delay_seconds",
@@ -78,7 +78,7 @@ class Directives:
             nth -= step.count
         return None
 
-    def apply(self, behaviour: Behaviour, nth_submit: int = 0, nth_task: int = 0) -> Behaviour:
+    def apply(self, behavior: Behavior, nth_submit: int = 0, nth_task: int = 0) -> Behavior:
         """Return the behaviour towards the n-th submit of this prompt, or task made from it, counted from 0.
 
         Raises `BehaviourError`.
@@ -93,7 +93,7 @@ class Directives:
             # Questions to record-info are counted when they are asked.
             if name not in RECORD_FAULTS and nth >= limit:
                 changes[name] = 0
-        return Behaviour.from_dict({**behaviour.model_dump(), **changes}) if changes else behaviour
+        return Behavior.from_dict({**behavior.model_dump(), **changes}) if changes else behavior
 
 
 def parse(prompt: str) -> Directives:
@@ -106,8 +106,8 @@ def parse(prompt: str) -> Directives:
             if item.strip():
                 _read_item(item.strip(), directives)
     try:
-        directives.apply(Behaviour())
-    except BehaviourError as error:
+        directives.apply(Behavior())
+    except BehaviorError as error:
         raise DirectiveError(f"The sandbox directive can't be: {error}.") from None
     return directives
 

@@ -11,7 +11,7 @@ import uuid
 from typing import Any
 
 from app.domain.models import Model
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.courier import Courier, new_client
 from app.sandbox.directives import Directives
 from app.sandbox.orders import Order
@@ -25,26 +25,26 @@ log = logging.getLogger(__name__)
 class Engine:
     """Everything that runs on its own. Lives on one event loop, between `start` and `close`."""
 
-    def __init__(self, store: Store, behaviour: Behaviour, public_url: str) -> None:
+    def __init__(self, store: Store, behavior: Behavior, public_url: str) -> None:
         self.store = store
         self.public_url = public_url
         self.closing = asyncio.Event()
-        self.behaviour = behaviour
+        self.behavior = behavior
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._client = new_client()
         self._courier = Courier(store, self._client, public_url)
 
     @property
-    def behaviour(self) -> Behaviour:
+    def behavior(self) -> Behavior:
         """How tasks to come are treated."""
         return self._behaviour
 
-    @behaviour.setter
-    def behaviour(self, behaviour: Behaviour) -> None:
-        self._behaviour = behaviour
+    @behavior.setter
+    def behavior(self, behavior: Behavior) -> None:
+        self._behaviour = behavior
         self._fresh_seed = secrets.token_hex(8)
         # For draws that belong to no prompt.
-        self.dice = random.Random(self._fresh_seed if behaviour.seed is None else behaviour.seed)  # noqa: S311 -- play
+        self.dice = random.Random(self._fresh_seed if behavior.seed is None else behavior.seed)  # noqa: S311 -- play
 
     def start(self) -> None:
         """Go on with the tasks that an earlier process left."""
@@ -66,15 +66,15 @@ class Engine:
         """Decide about submit number `seq`, and make its task if it is accepted. Raises `BehaviourError`."""
         prompt_key = hashlib.sha256(order.prompt.encode("utf-8", "surrogatepass")).hexdigest()
         nth_submit, nth_task = self.store.count_prompt(prompt_key)
-        behaviour = directives.apply(self._behaviour, nth_submit, nth_task)
-        seed = self._fresh_seed if behaviour.seed is None else behaviour.seed
+        behavior = directives.apply(self._behaviour, nth_submit, nth_task)
+        seed = self._fresh_seed if behavior.seed is None else behavior.seed
         # By prompt, not by order of arrival: concurrent submits replay too.
         luck = f"{seed}:{prompt_key}"
-        plan = plan_submit(behaviour, directives, luck, nth_submit)
+        plan = plan_submit(behavior, directives, luck, nth_submit)
         task = None
         if plan.accepted:
             model = Model(order.model)
-            task_plan = plan_task(behaviour, directives, f"{luck}:{nth_task}", model, early=plan.early)
+            task_plan = plan_task(behavior, directives, f"{luck}:{nth_task}", model, early=plan.early)
             task = Task(id=uuid.uuid4().hex, order=order, plan=task_plan, created_at=time.time())
             self.store.add_task(task)
             self._animate(task)

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from app.domain.models import Model
-from app.sandbox.behaviour import OUTCOMES, RECORD_FAULTS, SUBMIT_FAULTS, Behaviour
+from app.sandbox.behavior import OUTCOMES, RECORD_FAULTS, SUBMIT_FAULTS, Behavior
 from app.sandbox.directives import Directives
 
 OK = 200
@@ -46,38 +46,38 @@ class TaskPlan:
     luck: str
 
 
-def plan_submit(behaviour: Behaviour, directives: Directives, luck: str, nth: int) -> SubmitPlan:
+def plan_submit(behavior: Behavior, directives: Directives, luck: str, nth: int) -> SubmitPlan:
     """Decide about the n-th submit of a prompt, counted from 0; the same luck decides the same."""
     dice = random.Random(f"{luck}:submit:{nth}")  # noqa: S311 -- play, not secrecy
     step = directives.step(nth)
-    fault = draw(dice, {name: getattr(behaviour, name) for name in SUBMIT_FAULTS})
-    accepted_by_chance = dice.random() < behaviour.proxy_accepts
-    early = dice.random() < behaviour.callback_early
-    inside = dice.random() < behaviour.in_http_200
+    fault = draw(dice, {name: getattr(behavior, name) for name in SUBMIT_FAULTS})
+    accepted_by_chance = dice.random() < behavior.proxy_accepts
+    early = dice.random() < behavior.callback_early
+    inside = dice.random() < behavior.in_http_200
     if step is not None:
         fault = step.fault
     accepted = fault is None or fault in _ALWAYS_ACCEPT
     if fault in _PROXY_FAULTS:
         accepted = accepted_by_chance if step is None or step.accepts is None else step.accepts
-    return SubmitPlan(fault, accepted, inside, behaviour.retry_after_seconds, behaviour.slow_seconds, early)
+    return SubmitPlan(fault, accepted, inside, behavior.retry_after_seconds, behavior.slow_seconds, early)
 
 
-def plan_task(behaviour: Behaviour, directives: Directives, luck: str, model: Model, *, early: bool) -> TaskPlan:
+def plan_task(behavior: Behavior, directives: Directives, luck: str, model: Model, *, early: bool) -> TaskPlan:
     """Decide about a task once it is accepted; the same luck decides the same."""
     dice = random.Random(f"{luck}:task")  # noqa: S311 -- play, not secrecy
-    outcome = draw(dice, {name: getattr(behaviour, name) for name in OUTCOMES})
-    delay = dice.uniform(*behaviour.delay_seconds)
+    outcome = draw(dice, {name: getattr(behavior, name) for name in OUTCOMES})
+    delay = dice.uniform(*behavior.delay_seconds)
     if early:
         delay = 0.0
     return TaskPlan(
         delay=None if outcome == "never" else delay,
         verdict=int(outcome.removeprefix("fail_")) if outcome and outcome != "never" else OK,
-        notices=_notices(dice, behaviour, model),
-        late_seconds=0.0 if early else behaviour.callback_late_seconds,
-        not_found_seconds=behaviour.not_found_seconds,
-        record_faults={name: getattr(behaviour, name) for name in RECORD_FAULTS if getattr(behaviour, name)},
+        notices=_notices(dice, behavior, model),
+        late_seconds=0.0 if early else behavior.callback_late_seconds,
+        not_found_seconds=behavior.not_found_seconds,
+        record_faults={name: getattr(behavior, name) for name in RECORD_FAULTS if getattr(behavior, name)},
         record_limits={name: limit for name, limit in directives.limits.items() if name in RECORD_FAULTS},
-        in_http_200=behaviour.in_http_200,
+        in_http_200=behavior.in_http_200,
         luck=luck,
     )
 
@@ -99,16 +99,16 @@ def draw(dice: random.Random, chances: dict[str, float]) -> str | None:
     return None
 
 
-def _notices(dice: random.Random, behaviour: Behaviour, model: Model) -> tuple[str, ...]:
+def _notices(dice: random.Random, behavior: Behavior, model: Model) -> tuple[str, ...]:
     # Every chance is drawn in every case, so that changing one of them leaves the others as they were.
     names = ("drop", "garbage", "wrong_task", "progress", "repeat", "contradict", "reorder")
-    happens = {name: dice.random() < getattr(behaviour, f"callback_{name}") for name in names}
+    happens = {name: dice.random() < getattr(behavior, f"callback_{name}") for name in names}
     if happens["drop"]:
         return ()
     notices = ["garbage"] * happens["garbage"] + ["wrong_task"] * happens["wrong_task"]
     # Only generate-2 has a callback that can say GENERATING.
     notices += ["generating"] * (happens["progress"] and model is Model.NANO_BANANA_2)
-    notices += ["verdict"] * (behaviour.repeat_count if happens["repeat"] else 1)
+    notices += ["verdict"] * (behavior.repeat_count if happens["repeat"] else 1)
     notices += ["generating"] * (happens["reorder"] and model is Model.NANO_BANANA_2)
     notices += ["contradiction"] * happens["contradict"]
     return tuple(notices)

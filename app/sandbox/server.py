@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 
 from app.sandbox.app import create_sandbox
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.connection import CuttableConnection
 from app.sandbox.engine import Engine
 from app.sandbox.store import Store
@@ -30,7 +30,7 @@ class SandboxServer:
         host: str = "127.0.0.1",
         port: int = 0,
         state: pathlib.Path | None = None,
-        behaviour: Behaviour | None = None,
+        behavior: Behavior | None = None,
         public_url: str | None = None,
     ) -> None:
         """Nothing happens before `start`.
@@ -39,7 +39,7 @@ class SandboxServer:
         `public_url` is where the images' links point, by default to `url`.
         """
         self._host, self._port, self._state = host, port, state
-        self._behaviour, self._public_url = behaviour, public_url
+        self._behaviour, self._public_url = behavior, public_url
         self._address: int | None = None
         self._thread: threading.Thread | None = None
 
@@ -63,7 +63,7 @@ class SandboxServer:
             raise
         self._address = listener.getsockname()[1]
         store.remember(_PORT, str(self._address))
-        application = create_sandbox(public_url=self._public_url or self.url, store=store, behaviour=self._behaviour)
+        application = create_sandbox(public_url=self._public_url or self.url, store=store, behavior=self._behaviour)
         self._engine: Engine = application.state.engine
         # Neither log_config nor log_level: both would change uvicorn's loggers for the whole process.
         config = uvicorn.Config(application, http=CuttableConnection, ws="none", log_config=None, lifespan="on")
@@ -130,7 +130,7 @@ def run(
     host: str,
     port: int,
     state: pathlib.Path | None,
-    behaviour: Behaviour | None,
+    behavior: Behavior | None,
 ) -> None:
     """Run the sandbox in the foreground until SIGINT or SIGTERM. Raises OSError if the port is taken."""
     asked_to_stop = threading.Event()
@@ -139,7 +139,7 @@ def run(
         asked_to_stop.set()
 
     former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    server = SandboxServer(host=host, port=port, state=state, behaviour=behaviour)
+    server = SandboxServer(host=host, port=port, state=state, behavior=behavior)
     try:
         server.start()
         print(f"Sandbox of the NanoBanana API on {server.url}", flush=True)  # noqa: T201 -- whoever starts it needs the address

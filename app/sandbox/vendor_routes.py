@@ -10,7 +10,7 @@ from starlette.routing import Route
 from app.domain.models import Model
 from app.sandbox import answers, directives, reports
 from app.sandbox.answers import Envelope, HangUp, refusal
-from app.sandbox.behaviour import BehaviourError
+from app.sandbox.behavior import BehaviorError
 from app.sandbox.engine import Engine
 from app.sandbox.gallery import Gallery
 from app.sandbox.orders import Order, OrderError, read_order
@@ -55,7 +55,7 @@ class VendorRoutes:
             try:
                 order, told = _read(model, raw)
                 plan, task = self._engine.admit(seq, order, told)
-            except (OrderError, directives.DirectiveError, BehaviourError) as error:
+            except (OrderError, directives.DirectiveError, BehaviorError) as error:
                 answer = self._refusal(400, str(error), key=key)
             else:
                 fault = plan.fault
@@ -93,7 +93,7 @@ class VendorRoutes:
     async def _credit(self, request: Request) -> Response:
         if not self._is_known(request):
             return self._refusal(401)
-        return Envelope(answers.OK, "success", self._engine.behaviour.credits)
+        return Envelope(answers.OK, "success", self._engine.behavior.credits)
 
     async def _image(self, request: Request) -> Response:
         # The vendor's image host turns Python's default user agents away.
@@ -113,11 +113,11 @@ class VendorRoutes:
 
     def _is_known(self, request: Request) -> bool:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        accepted = self._engine.behaviour.accepted_keys
+        accepted = self._engine.behavior.accepted_keys
         return scheme.lower() == "bearer" and bool(key.strip()) and (accepted is None or key.strip() in accepted)
 
     def _refusal(self, code: int, words: str | None = None, *, key: str = "msg") -> Envelope:
-        inside = self._engine.dice.random() < self._engine.behaviour.in_http_200
+        inside = self._engine.dice.random() < self._engine.behavior.in_http_200
         return refusal(code, words, key=key, in_http_200=inside)
 
 

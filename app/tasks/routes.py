@@ -200,7 +200,7 @@ async def list_task_callbacks(task_id: TaskId, caller: CurrentCaller, tasks: Tas
 async def _with_uploads(uploads: UploadService, caller: Caller, submission: Submission) -> Submission:
     """Replace the images in a request by the URLs of uploads."""
     with uploads.permit(caller):
-        images = await uploads.take_in(caller, submission.input["image_urls"])
+        images = await uploads.upload_data_uris(caller, submission.input["image_urls"])
     return replace(submission, input={**submission.input, "image_urls": images.urls}, identity=images.identity)
 
 

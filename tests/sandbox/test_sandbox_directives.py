@@ -1,6 +1,6 @@
 import pytest
 
-from app.sandbox.behaviour import Behaviour, BehaviourError
+from app.sandbox.behavior import Behavior, BehaviorError
 from app.sandbox.directives import KNOWN_WORDS, DirectiveError, parse
 
 from .client import Client
@@ -70,7 +70,7 @@ def test_directives_leave_the_prompt() -> None:
 def test_every_word_works(word: str) -> None:
     values = {"fail": "=400", "in_http_200": "=0.5", "proxy_accepts": "=1"}
     needs = word.endswith("_seconds") or word in {"delay", "late", "not_found", "retry_after", "repeat_count"}
-    parse(f"[sandbox: {word}{values.get(word, '=2' if needs else '')}]").apply(Behaviour())
+    parse(f"[sandbox: {word}{values.get(word, '=2' if needs else '')}]").apply(Behavior())
 
 
 def test_behaviour_over_http(client: Client) -> None:
@@ -93,9 +93,9 @@ def test_behaviour_over_http(client: Client) -> None:
     ],
 )
 def test_a_behaviour_that_cant_be_says_why(text: str, says: str) -> None:
-    with pytest.raises(BehaviourError, match=says):
-        Behaviour.from_json(text)
+    with pytest.raises(BehaviorError, match=says):
+        Behavior.from_json(text)
 
 
 def test_one_number_is_a_range() -> None:
-    assert Behaviour.from_json('{"delay_seconds": 3}').delay_seconds == (3, 3)
+    assert Behavior.from_json('{"delay_seconds": 3}').delay_seconds == (3, 3)

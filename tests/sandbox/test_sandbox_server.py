@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.domain.models import Model
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.directives import parse
 from app.sandbox.orders import read_order
 from app.sandbox.plans import plan_task
@@ -25,7 +25,7 @@ from tests.support.waiting import until
 from .client import QUICK, Client
 from .receiver import Receiver
 
-_BEHAVIOUR = Behaviour.from_dict(QUICK)
+_BEHAVIOUR = Behavior.from_dict(QUICK)
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def test_start_and_stop_and_start() -> None:
 
 
 def test_stopping_is_prompt_whatever_goes_on(receiver: Receiver) -> None:
-    server = SandboxServer(behaviour=_BEHAVIOUR)
+    server = SandboxServer(behavior=_BEHAVIOUR)
     server.start()
     receiver.statuses = [0]
     outcome: list[Exception] = []
@@ -85,7 +85,7 @@ def test_stopping_is_prompt_whatever_goes_on(receiver: Receiver) -> None:
 
 def test_a_state_outlives_a_restart(tmp_path: pathlib.Path, receiver: Receiver) -> None:
     state = tmp_path / "deep" / "sandbox.db"
-    with running(SandboxServer(state=state, behaviour=_BEHAVIOUR)) as client:
+    with running(SandboxServer(state=state, behavior=_BEHAVIOUR)) as client:
         url = client.base_url
         done = client.accept("done")
         client.settled(done)
@@ -94,7 +94,7 @@ def test_a_state_outlives_a_restart(tmp_path: pathlib.Path, receiver: Receiver) 
         late = client.accept("late [sandbox: late=0.3, repeat=2]", callBackUrl=receiver.url)
         scripted = "[sandbox: refuse_429*2]"
         assert client.submit(scripted).status_code == 429
-    with running(SandboxServer(state=state, behaviour=_BEHAVIOUR)) as client:
+    with running(SandboxServer(state=state, behavior=_BEHAVIOUR)) as client:
         assert client.base_url == url
         assert client.get(f"/images/{done}-1.png").content == picture
         assert {receiver.next()["data"]["taskId"] for _ in range(3)} == {asleep, late}
@@ -122,7 +122,7 @@ def test_a_file_that_is_no_state_is_an_error(tmp_path: pathlib.Path) -> None:
 
 
 def test_pictures_are_linked_below_the_public_url(receiver: Receiver) -> None:
-    server = SandboxServer(behaviour=_BEHAVIOUR, public_url="https://pictures.example/")
+    server = SandboxServer(behavior=_BEHAVIOUR, public_url="https://pictures.example/")
     with running(server) as client:
         client.accept(callBackUrl=receiver.url)
         assert receiver.next()["data"]["info"]["resultImageUrl"].startswith("https://pictures.example/images/")
@@ -152,7 +152,7 @@ def test_hosts(host: str, url: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_foreground_ends_cleanly(number: signal.Signals) -> None:
-    code = "from app.sandbox.server import run; run(host='127.0.0.1', port=0, state=None, behaviour=None)"
+    code = "from app.sandbox.server import run; run(host='127.0.0.1', port=0, state=None, behavior=None)"
     root = pathlib.Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None

@@ -28,7 +28,7 @@ RECORD_FAULTS = ("record_error", "record_hang_up")
 """What may go wrong with a question to record-info; at most one of them happens."""
 
 
-class BehaviourError(ValueError):
+class BehaviorError(ValueError):
     """A behaviour that can't be: `problems` lists `{"field", "message"}`, the text says them in one line."""
 
     def __init__(self, problems: list[dict[str, str]]) -> None:
@@ -47,7 +47,7 @@ Seconds = Annotated[float, Field(ge=0, le=_DAY)]
 Range = Annotated[tuple[Seconds, Seconds], BeforeValidator(_pair)]
 
 
-class Behaviour(BaseModel):
+class Behavior(BaseModel):
     """Settings of the sandbox. Faults are probabilities from 0 (never, the default) to 1 (always)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -117,7 +117,7 @@ class Behaviour(BaseModel):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise BehaviourError([_problem(dict(found)) for found in error.errors()]) from None
+            raise BehaviorError([_problem(dict(found)) for found in error.errors()]) from None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -125,7 +125,7 @@ class Behaviour(BaseModel):
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise BehaviourError([{"field": "behaviour", "message": f"not JSON: {error}"}]) from None
+            raise BehaviorError([{"field": "behaviour", "message": f"not JSON: {error}"}]) from None
         return cls.from_dict(fields)
 
 
@@ -134,5 +134,5 @@ def _problem(found: dict[str, Any]) -> dict[str, str]:
     if found["type"] == "model_type":
         return {"field": field, "message": "not a JSON object"}
     if found["type"] == "extra_forbidden":
-        return {"field": field, "message": f"no such field; known are {', '.join(Behaviour.model_fields)}"}
+        return {"field": field, "message": f"no such field; known are {', '.join(Behavior.model_fields)}"}
     return {"field": field, "message": str(found["msg"]).removeprefix("Value error, ")}
