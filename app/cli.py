@@ -57,7 +57,7 @@ def sandbox(
     except ValueError as error:
         raise ConfigurationError("--behaviour", f"is wrong ({error})", "see docs/reference/sandbox.md") from None
     logs.configure_logs("console", "info", [])
-    sandbox_server.run(host=host, port=port, state=None, behavior=parsed)
+    sandbox_server.run(host=host, port=port, behavior=parsed)
 
 
 @keys.command("create")

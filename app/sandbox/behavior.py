@@ -1,6 +1,6 @@
 """How the sandbox behaves: how long it takes, how it fails, how it calls back."""
 
-import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -19,32 +19,36 @@ SUBMIT_FAULTS = (
     "garbage_200",
     "slow_reply",
 )
-"""What may go wrong with a submit; at most one of them happens."""
+"""Faults of a submit; at most one of them happens."""
 
 OUTCOMES = ("fail_400", "fail_500", "fail_501", "never")
-"""How a task may end other than well; at most one of them happens."""
+"""Ways for a task not to succeed; at most one of them happens."""
 
 RECORD_FAULTS = ("record_error", "record_hang_up")
-"""What may go wrong with a question to record-info; at most one of them happens."""
+"""Faults of record-info; at most one of them happens per poll."""
+
+_DAY_SECONDS = 86_400
 
 
 class BehaviorError(ValueError):
-    """A behaviour that can't be: `problems` lists `{"field", "message"}`, the text says them in one line."""
+    """An invalid behavior: `problems` lists `{"field", "message"}`, the text has all of them in one line."""
 
-    def __init__(self, problems: list[dict[str, str]]) -> None:
-        super().__init__("; ".join(f"{problem['field']}: {problem['message']}" for problem in problems))
-        self.problems = problems
+    def __init__(self, error: ValidationError) -> None:
+        self.problems = [_problem(dict(found)) for found in error.errors()]
+        super().__init__("; ".join(f"{problem['field']}: {problem['message']}" for problem in self.problems))
 
 
-def _pair(value: object) -> object:
-    """Let one number stand for a range of that number only."""
+def _as_range(value: object) -> object:
+    """Return `3` and `"3"` as the range from 3 to 3, and `"1-3"` as the range from 1 to 3."""
+    if isinstance(value, str):
+        low, _, high = value.partition("-")
+        return low, high or low
     return (value, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-_DAY = 86_400
 Probability = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0, le=_DAY)]
-Range = Annotated[tuple[Seconds, Seconds], BeforeValidator(_pair)]
+Seconds = Annotated[float, Field(ge=0, le=_DAY_SECONDS)]
+Range = Annotated[tuple[Seconds, Seconds], BeforeValidator(_as_range)]
 
 
 class Behavior(BaseModel):
@@ -53,50 +57,58 @@ class Behavior(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int | str | None = Field(default=None, description="Makes draws repeatable: per prompt, and its n-th submit.")
-    accepted_keys: list[str] | None = Field(default=None, description="API keys let in; null lets any in.")
-    credits: int | None = Field(default=100, description="What the credit endpoint says.")
+    accepted_keys: list[str] | None = Field(default=None, description="Accepted API keys; null accepts any.")
+    credits: int | None = Field(default=100, description="Credits that the credit endpoint returns.")
     delay_seconds: Range = Field(default=(2.0, 4.0), description="How long a generation takes: [min, max] or a number.")
 
-    refuse_400: Probability = Field(default=0.0, description="Refuse a submit: bad request.")
-    refuse_401: Probability = Field(default=0.0, description="Refuse a submit: unauthorized.")
-    refuse_402: Probability = Field(default=0.0, description="Refuse a submit: out of credits.")
-    refuse_429: Probability = Field(default=0.0, description="Refuse a submit: too many; with Retry-After.")
-    refuse_500: Probability = Field(default=0.0, description="Refuse a submit: server error, in the vendor's envelope.")
-    refuse_503: Probability = Field(default=0.0, description="Refuse a submit: maintenance, in the vendor's envelope.")
-    proxy_502: Probability = Field(default=0.0, description="Answer 502 with a proxy's HTML page.")
-    proxy_504: Probability = Field(default=0.0, description="Answer 504 with a proxy's HTML page.")
+    refuse_400: Probability = Field(default=0.0, description="Reject a submit: bad request.")
+    refuse_401: Probability = Field(default=0.0, description="Reject a submit: unauthorized.")
+    refuse_402: Probability = Field(default=0.0, description="Reject a submit: out of credits.")
+    refuse_429: Probability = Field(default=0.0, description="Reject a submit: too many requests; with Retry-After.")
+    refuse_500: Probability = Field(default=0.0, description="Reject a submit: server error, in the vendor's envelope.")
+    refuse_503: Probability = Field(default=0.0, description="Reject a submit: maintenance, in the vendor's envelope.")
+    proxy_502: Probability = Field(default=0.0, description="Respond 502 with a proxy's HTML page.")
+    proxy_504: Probability = Field(default=0.0, description="Respond 504 with a proxy's HTML page.")
     hang_up_before: Probability = Field(default=0.0, description="Cut the connection; the task is not accepted.")
     hang_up_after: Probability = Field(default=0.0, description="Accept the task, then cut the connection.")
-    garbage_200: Probability = Field(default=0.0, description="Accept the task, answer 200 with a broken body.")
-    slow_reply: Probability = Field(default=0.0, description="Accept the task, answer after `slow_seconds`.")
-    in_http_200: Probability = Field(default=0.0, description="Put an error's code into an HTTP 200, not the status.")
+    garbage_200: Probability = Field(default=0.0, description="Accept the task, respond 200 with a broken body.")
+    slow_reply: Probability = Field(default=0.0, description="Accept the task, respond after `slow_seconds`.")
+    in_http_200: Probability = Field(
+        default=0.0, description="Send an error's code inside HTTP 200, not as the status."
+    )
     proxy_accepts: Probability = Field(default=0.5, description="Whether the task was accepted behind a 502 or 504.")
-    retry_after_seconds: int | None = Field(default=1, ge=0, le=_DAY, description="Retry-After of a 429; null: none.")
-    slow_seconds: Seconds = Field(default=35.0, description="How late a `slow_reply` is.")
+    retry_after_seconds: int | None = Field(
+        default=1, ge=0, le=_DAY_SECONDS, description="Retry-After of a 429; null: none."
+    )
+    slow_seconds: Seconds = Field(default=35.0, description="Delay of a `slow_reply`.")
 
-    fail_400: Probability = Field(default=0.0, description="End in a refusal of the content.")
-    fail_500: Probability = Field(default=0.0, description="End in an internal error.")
-    fail_501: Probability = Field(default=0.0, description="End in a failed generation.")
-    never: Probability = Field(default=0.0, description="Stay generating forever.")
+    fail_400: Probability = Field(default=0.0, description="Fail: the content is refused.")
+    fail_500: Probability = Field(default=0.0, description="Fail: internal error.")
+    fail_501: Probability = Field(default=0.0, description="Fail: generation failed.")
+    never: Probability = Field(default=0.0, description="Never finish.")
 
     callback_drop: Probability = Field(default=0.0, description="Never call back.")
-    callback_repeat: Probability = Field(default=0.0, description="Send the verdict `repeat_count` times.")
-    repeat_count: int = Field(default=2, ge=1, le=20, description="How often a repeated verdict is sent in all.")
-    callback_early: Probability = Field(default=0.0, description="Finish and call back before answering the submit.")
-    callback_late_seconds: Seconds = Field(default=0.0, description="Wait this long between verdict and callback.")
+    callback_repeat: Probability = Field(default=0.0, description="Send the result `repeat_count` times.")
+    repeat_count: int = Field(default=2, ge=1, le=20, description="How often a repeated result is sent in total.")
+    callback_early: Probability = Field(
+        default=0.0, description="Finish and call back before responding to the submit."
+    )
+    callback_late_seconds: Seconds = Field(default=0.0, description="Pause between the result and its callback.")
     callback_garbage: Probability = Field(default=0.0, description="Send an unreadable body first.")
-    callback_wrong_task: Probability = Field(default=0.0, description="Send the verdict with another taskId first.")
-    callback_progress: Probability = Field(default=0.0, description="Send GENERATING before the verdict (generate-2).")
-    callback_reorder: Probability = Field(default=0.0, description="Send GENERATING after the verdict (generate-2).")
-    callback_contradict: Probability = Field(default=0.0, description="Send the opposite verdict after the true one.")
-    callback_tries: int = Field(default=3, ge=1, le=10, description="Tries to deliver a verdict until a 200.")
-    callback_timeout_seconds: float = Field(default=15.0, gt=0, le=600, description="How long one try waits.")
+    callback_wrong_task: Probability = Field(default=0.0, description="Send the result with another taskId first.")
+    callback_progress: Probability = Field(default=0.0, description="Send GENERATING before the result (generate-2).")
+    callback_reorder: Probability = Field(default=0.0, description="Send GENERATING after the result (generate-2).")
+    callback_contradict: Probability = Field(default=0.0, description="Send the opposite result after the true one.")
+    callback_tries: int = Field(default=3, ge=1, le=10, description="Attempts to deliver a result until a 200.")
+    callback_timeout_seconds: float = Field(default=15.0, gt=0, le=600, description="Time limit of one attempt.")
     callback_pauses_seconds: list[Seconds] = Field(
-        default=[1.0, 2.0], min_length=1, description="Pauses between tries; the last one repeats."
+        default=[1.0, 2.0], min_length=1, description="Pauses between attempts; the last one repeats."
     )
 
-    not_found_seconds: Seconds = Field(default=0.0, description="record-info says 404 this long after the submit.")
-    record_error: Probability = Field(default=0.0, description="record-info answers a server error in its envelope.")
+    not_found_seconds: Seconds = Field(
+        default=0.0, description="record-info responds 404 for this long after the submit."
+    )
+    record_error: Probability = Field(default=0.0, description="record-info responds with a server error.")
     record_hang_up: Probability = Field(default=0.0, description="record-info cuts the connection.")
 
     @model_validator(mode="after")
@@ -104,35 +116,39 @@ class Behavior(BaseModel):
         if self.delay_seconds[0] > self.delay_seconds[1]:
             raise ValueError("delay_seconds must be [min, max], the smaller first")
         for names in (SUBMIT_FAULTS, OUTCOMES, RECORD_FAULTS):
-            total = sum(getattr(self, name) for name in names)
+            total = sum(self.chances(names).values())
             if total > 1 + 1e-9:
                 raise ValueError(
-                    f"only one of {', '.join(names)} can happen: they sum to {total:g}, at most 1 is possible"
+                    f"only one of {', '.join(names)} can happen, so their sum must be at most 1: {total:g}"
                 )
         return self
 
+    def chances(self, names: tuple[str, ...]) -> dict[str, float]:
+        """Return the probabilities of some faults."""
+        return {name: getattr(self, name) for name in names}
+
     @classmethod
-    def from_dict(cls, fields: object) -> Self:
-        """Build a behaviour from field values; raises `BehaviourError` that names what is wrong."""
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Build a behavior from field values; raises `BehaviorError`."""
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise BehaviorError([_problem(dict(found)) for found in error.errors()]) from None
+            raise BehaviorError(error) from None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Build a behaviour from a JSON object; fields left out keep their defaults. Raises `BehaviourError`."""
+        """Build a behavior from a JSON object; raises `BehaviorError`. Omitted fields keep their defaults."""
         try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BehaviorError([{"field": "behaviour", "message": f"not JSON: {error}"}]) from None
-        return cls.from_dict(fields)
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise BehaviorError(error) from None
 
 
-def _problem(found: dict[str, Any]) -> dict[str, str]:
-    field = ".".join(str(part) for part in found["loc"]) or "behaviour"
-    if found["type"] == "model_type":
-        return {"field": field, "message": "not a JSON object"}
-    if found["type"] == "extra_forbidden":
-        return {"field": field, "message": f"no such field; known are {', '.join(Behavior.model_fields)}"}
-    return {"field": field, "message": str(found["msg"]).removeprefix("Value error, ")}
+def _problem(found: Mapping[str, Any]) -> dict[str, str]:
+    messages = {
+        "json_invalid": f"not JSON: {found['msg']}",
+        "model_type": "not a JSON object",
+        "extra_forbidden": f"unknown field; known fields: {', '.join(Behavior.model_fields)}",
+    }
+    field = ".".join(str(part) for part in found["loc"]) or "behavior"
+    return {"field": field, "message": messages.get(found["type"], found["msg"].removeprefix("Value error, "))}
