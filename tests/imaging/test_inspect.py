@@ -137,7 +137,7 @@ def test_rubbish_behind_a_right_beginning(start: bytes, rest: bytes, tmp_path_fa
 
 async def test_the_executor_works_beside_the_event_loop_on_few_at_once(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "file").write_bytes(GOOD["jpeg"])
-    executor = ImageExecutor(at_once=2)
+    executor = ImageExecutor(max_threads=2)
     found = await asyncio.gather(*(executor.inspect(tmp_path / "file") for _ in range(20)))
     assert found == [ImageInfo("image/jpeg", 64, 48)] * 20
     assert len([thread for thread in threading.enumerate() if thread.name.startswith("pictures")]) <= 2

@@ -132,7 +132,7 @@ def test_unknown_parts_inside_a_frame_go(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_incomplete_file_is_refused(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(BadImage, match="not complete"):
+    with pytest.raises(BadImage, match="is incomplete"):
         stripped(encode(noise(), kind)[:-10], tmp_path)
 
 
