@@ -47,8 +47,7 @@ class ImageFetcher:
         try:
             return await self._fetch_and_keep(image)
         except DownloadFailed as error:
-            wait = None if error.retry_after is None else round(error.retry_after * 1000)
-            return NotFetched(error.reason, may_recover=error.may_recover, retry_after=wait)
+            return NotFetched(error.reason, may_recover=error.may_recover, retry_after=error.retry_after)
         except BlobGoing as error:
             return Postponed(_SHORT_PAUSE, error.detail)
         except StorageUnavailable as error:
