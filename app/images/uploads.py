@@ -33,7 +33,8 @@ from app.errors import (
 from app.images.blobs import BlobGoing, Blobs, refer
 from app.images.files import ServedFile
 from app.imaging.executor import ImageExecutor
-from app.imaging.inspect import BadPicture, Picture
+from app.imaging.inspect import ImageInfo
+from app.imaging.layout import BadImage
 from app.storage.spool import Spool
 from app.writing.quotas import charge
 from app.writing.unit_of_work import UnitOfWork
@@ -57,7 +58,7 @@ class _Clean:
     path: Path
     sha256: str
     bytes: int
-    picture: Picture
+    picture: ImageInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +145,11 @@ class UploadService:
         with self.spool.file() as path:
             try:
                 clean = await self._clean(source, path)
-            except BadPicture as bad:
+            except BadImage as bad:
                 raise InvalidImage(f"The file {bad.reason}.") from None
             return await self._keep(caller, clean)
 
-    async def take_in(self, caller: Caller, urls: Sequence[str]) -> TaskImages:
+    async def upload_data_uris(self, caller: Caller, urls: Sequence[str]) -> TaskImages:
         """Turn the data URIs among a task's images into uploads, all or none.
 
         Raises as `add` does, `BodyTooLarge` if they are too many bytes together, and `InvalidRequest` that names
@@ -166,7 +167,7 @@ class UploadService:
                 try:
                     count, digest = await asyncio.to_thread(_unpack, uri, source, room)
                     ready.append((position, await self._clean(source, path)))
-                except (BadDataUri, BadPicture) as bad:
+                except (BadDataUri, BadImage) as bad:
                     problem = {"field": f"image_urls.{position}", "message": str(bad)}
                     raise InvalidRequest("Some fields of the body are invalid.", [problem]) from None
                 room -= count
@@ -217,7 +218,7 @@ class UploadService:
         return await self._writer.run(work)
 
     async def _clean(self, source: Path, path: Path) -> _Clean:
-        """Write what stays of a file to a path, and check it; raises `BadPicture`."""
+        """Write what stays of a file to a path, and check it; raises `BadImage`."""
         await self._executor.strip(source, path)
         picture = await self._executor.inspect(path)
         sha256, size = await asyncio.to_thread(_digest, path)

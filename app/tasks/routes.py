@@ -123,7 +123,7 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
         if body.has_data_uris:
             uploads = service(request, UploadService)
             with uploads.permit(caller):
-                images = await uploads.take_in(caller, submission.input["image_urls"])
+                images = await uploads.upload_data_uris(caller, submission.input["image_urls"])
             task_input = {**submission.input, "image_urls": images.urls}
             submission = replace(submission, input=task_input, identity=images.identity)
     caller = await get_caller(request)  # the body may have taken minutes

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
 from tests.support.clients.event_reader import EventReader
@@ -50,7 +50,7 @@ class Outage:
 def run(directory: Path, server: PostgresServer, *, orders: int, seconds: float) -> Outage:
     """Order tasks, take the database away for a while in the middle, and wait for everything to end."""
     outcome = Outage(orders)
-    sandbox = SandboxServer(behaviour=Behaviour.from_dict({"delay_seconds": [0.05, 0.5]}))
+    sandbox = SandboxServer(behavior=Behavior.from_dict({"delay_seconds": [0.05, 0.5]}))
     sandbox.start()
     environment = {
         **_SETTINGS,

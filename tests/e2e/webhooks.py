@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
 from tests.support.databases.postgres import PostgresServer
@@ -62,9 +62,7 @@ def run(directory: Path, database_url: str, *, orders: int, down_seconds: float,
     tally = Tally(orders)
     receiver, moods = Receiver(), _Moods(random.Random(seed))
     receiver.on_post = moods.answer
-    sandbox = SandboxServer(
-        behaviour=Behaviour.from_dict({"seed": seed, "delay_seconds": [0.05, 0.5], "fail_501": 0.2})
-    )
+    sandbox = SandboxServer(behavior=Behavior.from_dict({"seed": seed, "delay_seconds": [0.05, 0.5], "fail_501": 0.2}))
     sandbox.start()
     environment = {**_SETTINGS, "DATABASE_URL": database_url, "NANOBANANA_BASE_URL": sandbox.url}
     running = [GatewayProcess(directory / str(n), environment) for n in range(2)]

@@ -22,7 +22,7 @@ from app.domain.image import Stored, new_images, store
 from app.domain.task import Status, Task
 from app.images.blobs import RESERVED, BlobGoing, Blobs, refer
 from app.images.orphans import Orphans
-from app.imaging.inspect import Picture
+from app.imaging.inspect import ImageInfo
 from app.storage.store import ImageStore, open_store
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
@@ -32,7 +32,7 @@ from tests.support.tasks import make_task
 
 CONTENT = b"not really a picture"
 HASH = hashlib.sha256(CONTENT).hexdigest()
-PICTURE = Picture("image/png", 3, 2)
+PICTURE = ImageInfo("image/png", 3, 2)
 
 
 @dataclass

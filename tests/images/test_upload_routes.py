@@ -210,8 +210,8 @@ def test_the_same_request_with_pictures_is_answered_with_its_task(served: Served
     [
         ("data:image/png;base64,####", "is a data URI whose base64 can't be decoded"),
         ("data:text/html;base64,QUJD", "must be an http(s) URL, or a data URI that begins like data:image/png;base64,"),
-        (data_uri(b"<html>"), "is HTML or XML, not a PNG, JPEG, WebP or GIF picture"),
-        (data_uri(PNG[:-20]), "is not complete: its end is missing"),
+        (data_uri(b"<html>"), "is HTML or XML, not a PNG, JPEG, WebP or GIF image"),
+        (data_uri(PNG[:-20]), "is incomplete: its end is missing"),
         ("data:image/png;base64,", "is empty"),
     ],
 )

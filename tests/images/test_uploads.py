@@ -200,7 +200,7 @@ async def test_without_a_public_address_nothing_is_taken(desk: Desk) -> None:
     with pytest.raises(PublicUrlRequired):
         await desk.private.add(OWNER, desk.directory / "source")
     with pytest.raises(PublicUrlRequired):
-        await desk.private.take_in(OWNER, ["data:image/png;base64,"])
+        await desk.private.upload_data_uris(OWNER, ["data:image/png;base64,"])
 
 
 async def test_only_so_many_are_taken_in_at_once(desk: Desk) -> None:

@@ -16,7 +16,7 @@ import trustme
 
 from app.domain.delivery import DeliveryResponse
 from app.domain.destination import DestinationRules
-from app.outbound.connect import look_up
+from app.outbound.connect import resolve_host
 from app.outbound.urls import problem_with
 from app.webhooks.client import WebhookClient
 from tests.support.servers.webhook_receiver import Receiver, ReceiverReply
@@ -83,7 +83,7 @@ def test_a_receiver_that_does_not_answer_is_given_up(receiver: Receiver) -> None
     receiver.on_post = lambda _: ReceiverReply(gate=gate)
     (answer,) = post(receiver.url, timeout=0.3)
     gate.set()
-    assert answer == DeliveryResponse(None, "No answer within 0.3 s.")
+    assert answer == DeliveryResponse(None, "No response within 0.3 s.")
 
 
 def test_a_body_without_end_is_read_no_further_than_its_beginning(receiver: Receiver) -> None:
@@ -244,7 +244,7 @@ def test_over_tls_the_certificate_must_be_the_names(
     assert trusted or "certificate verify failed" in (answer.error or "")
 
 
-def test_look_ups_do_not_wait_for_each_other() -> None:
+def test_resolve_hosts_do_not_wait_for_each_other() -> None:
     gate = threading.Event()
 
     def no_answer(*_: object, **__: object) -> list[object]:
@@ -252,8 +252,8 @@ def test_look_ups_do_not_wait_for_each_other() -> None:
         raise OSError("no answer")
 
     async def work() -> list[str]:
-        dead = [asyncio.ensure_future(look_up("dead.example", 80, getaddrinfo=no_answer)) for _ in range(100)]
-        found = await look_up("127.0.0.1", 80)
+        dead = [asyncio.ensure_future(resolve_host("dead.example", 80, getaddrinfo=no_answer)) for _ in range(100)]
+        found = await resolve_host("127.0.0.1", 80)
         for one in dead:
             one.cancel()
         await asyncio.gather(*dead, return_exceptions=True)

@@ -48,11 +48,11 @@ class Hostile:
 
 
 def _not(name: str) -> str:
-    return f"is {name}, not a PNG, JPEG, WebP or GIF picture"
+    return f"is {name}, not a PNG, JPEG, WebP or GIF image"
 
 
 PNG, JPEG, GIF, WEBP = (encode(noise(), kind) for kind in ("PNG", "JPEG", "GIF", "WEBP"))
-INCOMPLETE = "is not complete: its end is missing"
+INCOMPLETE = "is incomplete: its end is missing"
 UNDECODABLE = "can't be decoded"
 TOO_LARGE = "has more than 50,000,000 pixels"
 CUT = "what follows the image is cut off"
@@ -61,12 +61,12 @@ DROPPED = "the script is dropped"
 HOSTILE = [
     Hostile("nothing", b"", "is empty"),
     Hostile("HTML", b"<!doctype html>" + SCRIPT, _not("HTML or XML")),
-    Hostile("SVG with a script", b'<?xml version="1.0"?><svg onload="alert(1)"/>', _not("an SVG picture")),
+    Hostile("SVG with a script", b'<?xml version="1.0"?><svg onload="alert(1)"/>', _not("an SVG image")),
     Hostile("PDF", b"%PDF-1.7\n", _not("a PDF")),
-    Hostile("TIFF", encode(noise(), "TIFF"), _not("a TIFF picture")),
-    Hostile("BMP", encode(noise(), "BMP"), _not("a BMP picture")),
+    Hostile("TIFF", encode(noise(), "TIFF"), _not("a TIFF image")),
+    Hostile("BMP", encode(noise(), "BMP"), _not("a BMP image")),
     Hostile("icon", b"\0\0\1\0\1\0" + bytes(60), _not("an icon")),
-    Hostile("AVIF or HEIC", b"\0\0\0\x1cftypavif" + bytes(60), _not("a HEIC or AVIF picture")),
+    Hostile("AVIF or HEIC", b"\0\0\0\x1cftypavif" + bytes(60), _not("a HEIC or AVIF image")),
     Hostile("ZIP", ZIP, _not("a ZIP archive")),
     Hostile("HTML, then a PNG", SCRIPT + PNG, _not("HTML or XML")),
     Hostile("PNG without its second half", PNG[: len(PNG) // 2], INCOMPLETE),
@@ -86,11 +86,11 @@ HOSTILE = [
     Hostile("GIF that says 65,535 x 65,535", gif_of(65_535, 65_535), TOO_LARGE),
     Hostile("GIF of one dot with a frame of 65,535 x 65,535", gif_of(1, 1, frame=(65_535, 65_535)), TOO_LARGE),
     Hostile("WebP that says 16,384 x 16,384", webp_of(16_384, 16_384), TOO_LARGE),
-    Hostile("JPEG with a thousand passes", many_passes(1000), "is coded in more than 64 passes"),
+    Hostile("JPEG with a thousand passes", many_passes(1000), "is encoded in more than 64 passes"),
     Hostile(
         "GIF of a million crumbs",
         gif_of(1, 1, b"\x21\xfe" + b"\1x" * 10**6 + b"\0"),
-        "is made of far too many small parts",
+        "consists of too many small parts",
     ),
     Hostile(
         "PNG with a text that unpacks to 100 MB",
@@ -110,6 +110,6 @@ HOSTILE = [
     Hostile("WebP, then a ZIP", WEBP + ZIP, so=CUT),
     Hostile("JPEG with a script as comment", JPEG[:2] + jpeg_segment(0xFE, SCRIPT) + JPEG[2:], so=DROPPED),
     Hostile("PNG with a script as text", PNG[:33] + png_chunk(b"tEXt", b"a\0" + SCRIPT) + PNG[33:], so=DROPPED),
-    Hostile("GIF that is also JavaScript", b"GIF89a=1;alert(1)//" + bytes(60), "has a block of an unknown kind"),
+    Hostile("GIF that is also JavaScript", b"GIF89a=1;alert(1)//" + bytes(60), "has a block of unknown type"),
     Hostile("JPEG with EXIF, GPS, XMP and IPTC", telling("JPEG", 6), so="all is dropped but how it is turned"),
 ]

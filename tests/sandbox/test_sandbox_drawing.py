@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from app.domain.models import SPECS, Model
-from app.sandbox.pictures import Picture, draw, size
+from app.sandbox.drawing import Drawing, draw, size
 
 from .client import Client
 
 
-def test_results_are_served_as_pictures(client: Client) -> None:
+def test_results_are_served_as_images(client: Client) -> None:
     task_id = client.accept("a lake [sandbox: delay=0]", image_size="16:9", numImages=2, watermark="me")
     client.settled(task_id)
     first, second = (client.get(f"/images/{task_id}-{n}.png") for n in (1, 2))
@@ -33,42 +33,42 @@ def test_jpg(client: Client) -> None:
         assert (image.format, image.size) == ("JPEG", (2048, 2048))
 
 
-def test_pythons_default_user_agents_are_turned_away(client: Client) -> None:
+def test_default_user_agents_of_python_are_rejected(client: Client) -> None:
     task_id = client.accept()
     client.settled(task_id)
     for agent in ("python-requests/2", "Python-urllib/3.11", "python-httpx/0.28"):
         assert client.get(f"/images/{task_id}-1.png", headers={"User-Agent": agent}).status_code == 403
 
 
-def test_no_picture_before_its_time(client: Client) -> None:
+def test_an_unfinished_task_has_no_image(client: Client) -> None:
     assert client.get(f"/images/{client.accept('[sandbox: never]')}-1.png").status_code == 404
 
 
-def _picture(text: str = "a lake", **changes: object) -> Picture:
+def _drawing(text: str = "a lake", **changes: object) -> Drawing:
     fields = {"number": 1, "width": 256, "height": 256, "scale": 1, "inputs": (), "watermark": "", "format": "png"}
-    return Picture(text=text, **{**fields, **changes})  # type: ignore[arg-type]
+    return Drawing(text=text, **{**fields, **changes})  # type: ignore[arg-type]
 
 
-def test_pictures_differ_by_what_was_asked_and_repeat() -> None:
-    asked = [
-        _picture(),
-        _picture("a river"),
-        _picture(number=2),
-        _picture(width=512),
-        _picture(inputs=("http://a",)),
-        _picture(inputs=("http://b",)),
-        _picture(watermark="me"),
+def test_images_differ_by_request_and_repeat() -> None:
+    requested = [
+        _drawing(),
+        _drawing("a river"),
+        _drawing(number=2),
+        _drawing(width=512),
+        _drawing(inputs=("http://a",)),
+        _drawing(inputs=("http://b",)),
+        _drawing(watermark="me"),
     ]
-    drawn = [draw(picture) for picture in asked]
+    drawn = [draw(drawing) for drawing in requested]
     assert len(set(drawn)) == len(drawn)
-    assert drawn == [draw(picture) for picture in asked]
+    assert drawn == [draw(drawing) for drawing in requested]
 
 
 @pytest.mark.parametrize(
     "text", ["", "日本の富士山", "مرحبا", "🍌🍌", "\x00\u202e\ud800", "x" * 20_000, "word " * 4000]
 )
 def test_any_prompt_can_be_drawn(text: str) -> None:
-    draw(_picture(text, watermark=text))
+    draw(_drawing(text, watermark=text))
 
 
 @pytest.mark.parametrize("ratio", [*SPECS[Model.NANO_BANANA_2].choices["aspect_ratio"], None])
@@ -77,10 +77,10 @@ def test_sizes_follow_the_ratio(ratio: str | None) -> None:
     across, down = (int(part) for part in (ratio if ratio not in {None, "auto"} else "1:1").split(":"))
     assert width / height == pytest.approx(across / down, rel=0.03)
     assert width * height == pytest.approx(1_048_576, rel=0.03)
-    draw(_picture(width=width // 4, height=height // 4))
+    draw(_drawing(width=width // 4, height=height // 4))
 
 
-def test_drawing_takes_less_than_a_second_of_work() -> None:
+def test_drawing_takes_less_than_a_second_of_cpu() -> None:
     begin = time.process_time()
-    draw(_picture(width=1024, height=1024))
+    draw(_drawing(width=1024, height=1024))
     assert time.process_time() - begin < 1

@@ -1,6 +1,5 @@
-"""Generated images: a landscape with the prompt written on it; the same request gives the same bytes."""
+"""Generated images: a landscape with the prompt on it. The same request gives the same bytes."""
 
-import colorsys
 import hashlib
 import io
 import json
@@ -9,10 +8,11 @@ import random
 import textwrap
 from dataclasses import asdict, dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from app.sandbox import directives
 from app.sandbox.orders import Order
+from app.upstream.wire import WIRE_NAMES
 
 _MEGAPIXEL = 1_048_576
 _GRID = 8
@@ -25,11 +25,11 @@ _HILLS = 5
 _MAX_CHARACTERS = 1000
 _MISSING = "\uffff"
 
-Color = tuple[int, int, int]
+Color = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Drawing:
     """An image to draw: `text` is the prompt without directives, `width` and `height` are in pixels at scale 1."""
 
     text: str
@@ -41,48 +41,48 @@ class Picture:
     watermark: str
     format: str
 
-    @classmethod
-    def of(cls, order: Order, number: int) -> "Picture":
-        """Return the n-th result of an order, counted from 1."""
-        width, height = size(order.aspect_ratio)
-        return cls(
-            text=directives.parse(order.prompt).text,
-            number=number,
-            width=width,
-            height=height,
-            scale=_SCALES[order.resolution or "1K"],
-            inputs=order.image_urls,
-            watermark=order.watermark or "",
-            format=order.output_format,
-        )
+
+def drawing_of(order: Order, number: int) -> Drawing:
+    """Return the n-th image of an order, counted from 1."""
+    width, height = size(order.params.get(WIRE_NAMES[order.model]["aspect_ratio"]))
+    return Drawing(
+        text=directives.parse(order.prompt).text,
+        number=number,
+        width=width,
+        height=height,
+        scale=_SCALES[order.params.get("resolution", "1K")],
+        inputs=order.image_urls,
+        watermark=order.params.get("watermark", ""),
+        format=order.output_format,
+    )
 
 
 def size(aspect_ratio: str | None) -> tuple[int, int]:
-    """Return about a megapixel of a ratio such as `16:9`, as width and height; `auto` and None are square."""
-    ratio = "1:1" if aspect_ratio is None or aspect_ratio == "auto" else aspect_ratio
+    """Return width and height of about a megapixel with a ratio such as `16:9`; `auto` and None are square."""
+    ratio = "1:1" if aspect_ratio in {None, "auto"} else aspect_ratio
     across, down = (int(part) for part in ratio.split(":"))
     width = (_MEGAPIXEL * across / down) ** 0.5
     return round(width / _GRID) * _GRID, round(width * down / across / _GRID) * _GRID
 
 
-def draw(picture: Picture) -> bytes:
+def draw(drawing: Drawing) -> bytes:
     """Draw and encode an image. Takes a fraction of a second, more at 4K."""
-    seed = hashlib.sha256(json.dumps(asdict(picture)).encode()).hexdigest()
-    dice = random.Random(seed)  # noqa: S311 -- play, not secrecy
-    image = _landscape(dice, picture.width * _OVERSAMPLING, picture.height * _OVERSAMPLING)
-    image = image.resize((picture.width * picture.scale, picture.height * picture.scale), Image.Resampling.BICUBIC)
-    inputs = f", input images: {len(picture.inputs)}" if picture.inputs else ""
-    _write(image, f"SANDBOX #{picture.number}{inputs}", room=0.44)
-    _write(image, picture.watermark, room=0.44, right=True)
-    _write(image, picture.text, room=0.9, bottom=True)
+    seed = hashlib.sha256(json.dumps(asdict(drawing)).encode()).hexdigest()
+    dice = random.Random(seed)  # noqa: S311 -- not for secrets
+    image = _landscape(dice, drawing.width * _OVERSAMPLING, drawing.height * _OVERSAMPLING)
+    image = image.resize((drawing.width * drawing.scale, drawing.height * drawing.scale), Image.Resampling.BICUBIC)
+    inputs = f", input images: {len(drawing.inputs)}" if drawing.inputs else ""
+    _write(image, f"SANDBOX #{drawing.number}{inputs}", max_width=0.44)
+    _write(image, drawing.watermark, max_width=0.44, right=True)
+    _write(image, drawing.text, max_width=0.9, bottom=True)
     encoded = io.BytesIO()
-    # Little compression: the time counts, not the bytes.
-    image.save(encoded, _FORMATS[picture.format], compress_level=3, quality=90)
+    # Compressed little, which is faster.
+    image.save(encoded, _FORMATS[drawing.format], compress_level=3, quality=90)
     return encoded.getvalue()
 
 
 def _landscape(dice: random.Random, width: int, height: int) -> Image.Image:
-    """Draw sky, sun and hills in colors that go together."""
+    """Draw sky, sun and hills in matching colors."""
     hue = dice.random()
     sky, horizon = _color(hue, 0.65, 0.45), _color(hue + dice.uniform(0.3, 0.6), 0.3, 1.0)
     ground, sun = _color(hue + 0.05, 0.6, 0.15), _color(dice.uniform(0.08, 0.16), 0.25, 1.0)
@@ -111,25 +111,23 @@ def _ridge(dice: random.Random, width: int, height: int, base: float) -> list[tu
 
 
 def _color(hue: float, saturation: float, value: float) -> Color:
-    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue % 1, saturation, value))
-    return red, green, blue
+    return ImageColor.getrgb(f"hsv({hue % 1 * 360:.1f}, {saturation:.0%}, {value:.0%})")
 
 
-def _mix(one: Color, other: Color, part: float) -> Color:
-    """Blend two colors; `part` of the other, 0 to 1."""
-    red, green, blue = (round(a + (b - a) * part) for a, b in zip(one, other, strict=True))
-    return red, green, blue
+def _mix(one: Color, other: Color, share: float) -> Color:
+    """Blend two colors; `share` is that of the other, 0 to 1."""
+    return tuple(round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
 
 
-def _write(image: Image.Image, text: str, *, room: float, right: bool = False, bottom: bool = False) -> None:
-    """Write a text on a dark panel in a corner: wrapped to `room` (a part of the width), shortened if long."""
+def _write(image: Image.Image, text: str, *, max_width: float, right: bool = False, bottom: bool = False) -> None:
+    """Write text on a dark panel in a corner: wrapped to `max_width` (a share of the width), shortened if long."""
     unit = min((image.width * image.height) ** 0.5 / 28, image.width / 13, image.height / 9)
-    # The scalable font that comes with Pillow, so that none need be installed.
+    # Comes with Pillow, so that no font need be installed.
     font = ImageFont.load_default(size=unit if bottom else unit * 0.7)
     shown = _legible(text[:_MAX_CHARACTERS], font)
     if not shown:
         return
-    columns = int(room * image.width * len(shown) / font.getlength(shown))
+    columns = int(max_width * image.width * len(shown) / font.getlength(shown))
     words = textwrap.fill(shown, max(columns, 4), max_lines=4 if bottom else 1, placeholder="...")
     pen = ImageDraw.Draw(image, "RGBA")
     left, top, end, base = pen.multiline_textbbox((0, 0), words, font=font)
@@ -142,9 +140,9 @@ def _write(image: Image.Image, text: str, *, room: float, right: bool = False, b
 
 
 def _legible(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Return what the font can show of a text, or a note if it can show nothing of it."""
+    """Return the part of a text that the font can show, or a note if it can show none."""
     missing = bytes(font.getmask(_MISSING))
     plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     shown = {c: c == " " or bytes(font.getmask(c)) != missing for c in set(plain)}
     legible = " ".join("".join(c for c in plain if shown[c]).split())
-    return legible or ("(in letters that this font lacks)" if plain else "")
+    return legible or ("(in characters that this font lacks)" if plain else "")
