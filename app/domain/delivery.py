@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from app.domain.event import TaskEvent
 
-TRY_TIMEOUT = 15_000
+TRY_TIMEOUT_MS = 15_000
 """How long one try may take, in milliseconds, from looking the name up to the status of the answer."""
-LEASE = 30_000
+LEASE_MS = 30_000
 """For how long, in milliseconds, a delivery is left to the process that has it in hand; then others try."""
 KEPT_RESPONSE_BYTES = 1024
 _JITTER = 0.2
@@ -102,7 +102,7 @@ def plan(event: TaskEvent) -> Delivery | None:
 
 def claim(delivery: Delivery, by: str, now: int) -> Delivery:
     """Take a due delivery in hand."""
-    return replace(delivery, claimed_by=by, due_at=now + LEASE)
+    return replace(delivery, claimed_by=by, due_at=now + LEASE_MS)
 
 
 def settle(

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-LIFETIME = 24 * 3_600_000
+LIFETIME_MS = 24 * 3_600_000
 """How long a key is kept, in milliseconds."""
 
 

@@ -7,11 +7,11 @@ import msgspec
 import uuid_utils
 from msgspec.structs import replace
 
-RETRY_PAUSES = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
+RETRY_PAUSES_MS = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
 """Pauses between tries to fetch an image, in milliseconds: sources recover within minutes, or never."""
-LEASE = 90_000
+LEASE_MS = 90_000
 """For how long, in milliseconds, an image is left to the process that fetches it; then others try."""
-DEMAND_PAUSE = 10_000
+DEMAND_PAUSE_MS = 10_000
 """A picture that is asked for is fetched out of turn, but at most once in so many milliseconds."""
 NOT_KEPT = "not_kept"
 """The reason of an image of which no copy was wanted."""
@@ -101,7 +101,7 @@ def _new_id(now: int) -> str:
 
 def claim(image: Image, by: str, now: int) -> Image:
     """Take a pending image in hand."""
-    return replace(image, claimed_by=by, tried_at=now, next_try_at=now + LEASE)
+    return replace(image, claimed_by=by, tried_at=now, next_try_at=now + LEASE_MS)
 
 
 def may_demand(image: Image, now: int) -> bool:
@@ -110,7 +110,7 @@ def may_demand(image: Image, now: int) -> bool:
         return False
     if image.next_try_at is None or image.next_try_at <= now:
         return True
-    return image.claimed_by is None and (image.tried_at is None or image.tried_at + DEMAND_PAUSE <= now)
+    return image.claimed_by is None and (image.tried_at is None or image.tried_at + DEMAND_PAUSE_MS <= now)
 
 
 def store(image: Image, found: Stored) -> Image:
@@ -135,11 +135,11 @@ def fail(image: Image, failure: NotFetched, *, now: int, planned: int | None = N
     `planned` is when the schedule has the next try if this one was out of turn: it uses none up.
     """
     reason = failure.reason[:_MAX_REASON]
-    if not failure.may_recover or (planned is None and image.tries >= len(RETRY_PAUSES)):
+    if not failure.may_recover or (planned is None and image.tries >= len(RETRY_PAUSES_MS)):
         return give_up(image, reason)
     if planned is not None:
         return replace(image, next_try_at=planned, claimed_by=None)
-    pause = max(RETRY_PAUSES[image.tries], min(failure.retry_after or 0, _MAX_RETRY_AFTER))
+    pause = max(RETRY_PAUSES_MS[image.tries], min(failure.retry_after or 0, _MAX_RETRY_AFTER))
     return replace(image, tries=image.tries + 1, next_try_at=now + pause, claimed_by=None)
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 UPLOAD_PATH = "/v1/uploads"
 UPLOAD_ID = re.compile(r"upl_[0-9a-f]{32}")
-REMEMBERED = 7 * 86_400_000
+REMEMBERED_MS = 7 * 86_400_000
 """For how many milliseconds an upload that expired is told from one that never was."""
 
 

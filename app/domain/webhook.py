@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 
 from app.domain.delivery import Delivery
 
-ROTATION_OVERLAP = 24 * 3_600_000
+ROTATION_OVERLAP_MS = 24 * 3_600_000
 """For how many milliseconds after a rotation messages are signed by the old secret as well."""
 _SECRET_BYTES = 32
 
@@ -34,7 +34,7 @@ class WebhookSecret:
     def rotated(self, now: int) -> "WebhookSecret":
         """Return it with a fresh secret; the one until now goes on signing for a day."""
         fresh = new_secret(self.project, now)
-        return replace(fresh, previous=self.secret, previous_until=now + ROTATION_OVERLAP)
+        return replace(fresh, previous=self.secret, previous_until=now + ROTATION_OVERLAP_MS)
 
 
 def new_secret(project: str, now: int) -> WebhookSecret:

@@ -5,7 +5,7 @@ import structlog
 from app.clock import Clock
 from app.db import idempotency_store, quota_store, task_store
 from app.db.engine import Database
-from app.domain.idempotency import LIFETIME
+from app.domain.idempotency import LIFETIME_MS
 from app.writing.removal import remove_tasks
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
@@ -56,7 +56,7 @@ class Retention:
 
     async def remove_idempotency_keys(self) -> int:
         """Delete one batch of keys past their lifetime; returns how many."""
-        before = self._clock.now() - LIFETIME
+        before = self._clock.now() - LIFETIME_MS
         return await self._writer.run(
             lambda unit: idempotency_store.sweep(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
         )

@@ -12,7 +12,7 @@ from app.domain.submit_outcome import SubmitOutcome
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
 
-CHECK_AGAIN = 1_000
+CHECK_AGAIN_MS = 1_000
 _log = structlog.get_logger(__name__)
 
 
@@ -35,7 +35,7 @@ class AccountGate:
 
     def close(self, milliseconds: int) -> None:
         """Close for a while, but check again soon: other replicas may reopen it earlier."""
-        pause = min(max(milliseconds, 1), CHECK_AGAIN)
+        pause = min(max(milliseconds, 1), CHECK_AGAIN_MS)
         self._closed_until = self._clock.now() + pause
         self._wake_up.wake_after(pause / 1000)
 

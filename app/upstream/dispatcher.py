@@ -15,7 +15,7 @@ from app.domain import transitions
 from app.domain.policy import Policy
 from app.domain.submit_outcome import Accepted, Refused, SubmitOutcome
 from app.domain.task import Status, Task
-from app.upstream.account_gate import CHECK_AGAIN, AccountGate
+from app.upstream.account_gate import CHECK_AGAIN_MS, AccountGate
 from app.upstream.fair_queue import due_in_turn
 from app.upstream.interface import Upstream
 from app.upstream.rate_limit import SharedRateLimit, Slot
@@ -135,7 +135,7 @@ class Dispatcher:
             if pause is not None:
                 unit.after.append(partial(self._wake_up.wake_after, pause / 1000))
             if not slots:
-                unit.after.append(partial(self._gate.close, CHECK_AGAIN if pause is None else pause))
+                unit.after.append(partial(self._gate.close, CHECK_AGAIN_MS if pause is None else pause))
         return slots
 
     async def _settle_task(self, claimed: Claimed, outcome: SubmitOutcome) -> None:
