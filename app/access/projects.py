@@ -27,7 +27,7 @@ async def set_daily_budget(database: Database, clock: Clock, project: str, daily
             return
         quota_store.drop_daily_budget(connection, project)
         # Nothing is counted from now on; if a budget is set again today, the tasks themselves are counted.
-        quota_store.forget(connection, quota.day_name(project, clock.now()))
+        quota_store.remove(connection, quota.day_name(project, clock.now()))
 
     await database.write(work)
 
@@ -38,13 +38,13 @@ async def list_projects(database: Database, clock: Clock) -> list[ProjectUse]:
 
     def work(connection: Connection) -> list[ProjectUse]:
         budgets = quota_store.daily_budgets(connection)
-        names = sorted({DEFAULT_PROJECT, *budgets, *(key.project for key in key_store.every(connection))})
+        names = sorted({DEFAULT_PROJECT, *budgets, *(key.project for key in key_store.list_all(connection))})
         counted = quota_store.used(connection, [quota.day_name(name, now) for name in names])
         uses = []
         for name in names:
             made = counted.get(quota.day_name(name, now))
             if made is None:
-                made = quota_store.made_since(connection, name, quota.day_began(now))
+                made = quota_store.count_tasks_since(connection, name, quota.start_of_day(now))
             uses.append(ProjectUse(name, budgets.get(name), made))
         return uses
 

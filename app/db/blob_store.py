@@ -110,7 +110,7 @@ def is_any_due(connection: Connection, *, now: int) -> bool:
     return connection.execute(_ANY_DUE, {"now": now}).first() is not None
 
 
-def take_unreferenced(connection: Connection, *, now: int, until: int, limit: int) -> tuple[int, list[str]]:
+def claim_unreferenced(connection: Connection, *, now: int, until: int, limit: int) -> tuple[int, list[str]]:
     """Look at up to `limit` blobs that are due: those that nothing refers to are going, the caller's until then.
 
     Returns how many were looked at, and the hashes of those that are going.
@@ -132,7 +132,7 @@ def remove(connection: Connection, hashes: Sequence[str]) -> None:
     connection.execute(_REMOVE, {"hashes": list(hashes)})
 
 
-def unknown(connection: Connection, hashes: Iterable[str]) -> set[str]:
+def missing(connection: Connection, hashes: Iterable[str]) -> set[str]:
     """Tell which of these hashes have no row."""
     wanted = set(hashes)
     return wanted - {row.hash for row in connection.execute(_KNOWN, {"hashes": sorted(wanted)})}

@@ -12,7 +12,7 @@ def get(connection: Connection, name: str) -> str | None:
     return connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar_one_or_none()
 
 
-def put_first(connection: Connection, name: str, value: str) -> str:
+def put_if_absent(connection: Connection, name: str, value: str) -> str:
     """Write a fact unless somebody did so before; returns what holds."""
     statement = insert(connection, facts).values(name=name, value=value).on_conflict_do_nothing()
     connection.execute(statement)

@@ -40,13 +40,13 @@ def find(connection: Connection, *, hashes: Sequence[str], ids: Sequence[str]) -
     return [(_key(row), row.hash) for row in rows]
 
 
-def every(connection: Connection) -> list[ApiKey]:
+def list_all(connection: Connection) -> list[ApiKey]:
     """List all keys, oldest first."""
     rows = connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))
     return [_key(row) for row in rows]
 
 
-def exist(connection: Connection) -> bool:
+def any_exist(connection: Connection) -> bool:
     """Whether any key ever existed."""
     return bool(connection.execute(select(func.count()).select_from(api_keys)).scalar_one())
 

@@ -48,7 +48,7 @@ def used(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     return {row.name: row.used for row in connection.execute(_USED, {"names": list(names)})}
 
 
-def made_since(connection: Connection, project: str, since: int) -> int:
+def count_tasks_since(connection: Connection, project: str, since: int) -> int:
     """Count the tasks that a project has made since then (milliseconds) and not deleted."""
     values = {"of_project": project, "from_id": id_at(since)}
     return int(connection.execute(_MADE_SINCE, values).scalar_one())
@@ -80,7 +80,7 @@ def drop_daily_budget(connection: Connection, project: str) -> None:
     connection.execute(delete(budgets).where(budgets.c.project == project))
 
 
-def forget(connection: Connection, name: str) -> None:
+def remove(connection: Connection, name: str) -> None:
     """Forget how much of a quota is used."""
     connection.execute(delete(counts).where(counts.c.name == name))
 
@@ -90,4 +90,4 @@ def _locked(connection: Connection, names: Sequence[str]) -> dict[str, int]:
 
 
 def _made_before(connection: Connection, quota: Quota) -> int:
-    return 0 if quota.project is None else made_since(connection, quota.project, quota.counts_since)
+    return 0 if quota.project is None else count_tasks_since(connection, quota.project, quota.counts_since)

@@ -160,7 +160,7 @@ def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
     return {task.id: task for task in _decode_tasks(document or "[]")}
 
 
-def made_before(connection: Connection, moment: int, *, after: str, limit: int) -> list[Row[Any]]:
+def created_before(connection: Connection, moment: int, *, after: str, limit: int) -> list[Row[Any]]:
     """Read up to `limit` tasks made before a moment, oldest first, above an id: `id`, `completed_at`, `is_over`.
 
     Over is what nothing may change any more.

@@ -58,7 +58,7 @@ def extend_expiry(connection: Connection, upload_ids: Iterable[str], *, now: int
     return held
 
 
-def give_up_expired(connection: Connection, *, now: int, limit: int) -> int:
+def release_expired(connection: Connection, *, now: int, limit: int) -> int:
     """Take the bytes from up to `limit` uploads that expired; returns how many."""
     expired = connection.execute(_EXPIRED, {"now": now, "at_most": limit}).all()
     if expired:
@@ -67,7 +67,7 @@ def give_up_expired(connection: Connection, *, now: int, limit: int) -> int:
     return len(expired)
 
 
-def forget(connection: Connection, *, before: int, limit: int) -> int:
+def remove_expired(connection: Connection, *, before: int, limit: int) -> int:
     """Delete up to `limit` uploads that expired before then; returns how many."""
     found = [row.id for row in connection.execute(_FORGOTTEN, {"before": before, "at_most": limit})]
     if found:

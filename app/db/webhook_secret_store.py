@@ -16,7 +16,7 @@ def get(connection: Connection, project: str) -> WebhookSecret | None:
     return WebhookSecret(**row._mapping) if row else None  # noqa: SLF001 -- SQLAlchemy's public name for it
 
 
-def put_first(connection: Connection, secret: WebhookSecret) -> WebhookSecret:
+def put_if_absent(connection: Connection, secret: WebhookSecret) -> WebhookSecret:
     """Write a project's first secret unless somebody did so before; returns what holds."""
     connection.execute(insert(connection, secrets).values(**asdict(secret)).on_conflict_do_nothing())
     row = connection.execute(select(secrets).where(secrets.c.project == secret.project)).one()

@@ -56,11 +56,11 @@ def of_uploads(token: BrowserToken) -> Quota:
 
 def of_day(project: str, limit: int, now: int) -> Quota:
     """Return a project's quota of the day (UTC) that it is now."""
-    midnight = day_began(now)
+    midnight = start_of_day(now)
     return Quota(day_name(project, now), limit, midnight + _DAY, project, midnight)
 
 
-def day_began(now: int) -> int:
+def start_of_day(now: int) -> int:
     """Return when the day (UTC) that it is now began, in milliseconds."""
     return now - now % _DAY
 

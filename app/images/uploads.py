@@ -210,9 +210,9 @@ class UploadService:
         """Take away one batch of what expired; returns how many there were."""
 
         def work(unit: UnitOfWork) -> int:
-            expired = upload_store.give_up_expired(unit.connection, now=unit.now, limit=_SWEPT_AT_ONCE)
+            expired = upload_store.release_expired(unit.connection, now=unit.now, limit=_SWEPT_AT_ONCE)
             before = unit.now - REMEMBERED_MS
-            return expired + upload_store.forget(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
+            return expired + upload_store.remove_expired(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
 
         return await self._writer.run(work)
 

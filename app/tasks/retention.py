@@ -42,7 +42,9 @@ class Retention:
             return 0
         before = self._clock.now() - self._age
         looked_at = await self._database.read(
-            lambda connection: task_store.made_before(connection, before, after=self._position, limit=_LOOKED_AT_ONCE)
+            lambda connection: task_store.created_before(
+                connection, before, after=self._position, limit=_LOOKED_AT_ONCE
+            )
         )
         old = [row.id for row in looked_at if row.is_over and row.completed_at <= before]
         removed = 0
