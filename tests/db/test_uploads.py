@@ -22,5 +22,7 @@ async def test_sweeping_reads_neither_what_was_emptied_before_nor_what_is_still_
     await database.aclose()
     assert plans == [
         "SEARCH uploads USING INDEX ix_uploads_expires_at (expires_at<?)",
+        "SEARCH uploads USING INDEX sqlite_autoindex_uploads_1 (id=?)",
+        "LIST SUBQUERY 1",
         "SEARCH uploads USING INDEX ix_uploads_remembered (expires_at<?)",
     ]
