@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Integer, Select, String, bindparam, delete, func, insert, literal, literal_column, select, update
+from sqlalchemy import bindparam, delete, insert, literal, select, update
 
+from app.db import sql
 from app.db.engine import Connection
 from app.db.rows import LIMIT, NOW, read_all, read_one
 from app.db.schema import webhook_attempts as attempts
@@ -28,27 +29,7 @@ _CLAIMABLE = (
     .limit(LIMIT)
     .with_for_update(skip_locked=True)
 )
-
-
-def _hop_through_hosts() -> Select[tuple[str, int]]:
-    """Hosts with pending deliveries, each with its earliest due time: two index lookups per host."""
-    after = bindparam("after", type_=String)
-    nth = literal_column("1", Integer)
-    first = select(func.min(deliveries.c.host).label("host"), nth.label("nth")).where(
-        _IS_PENDING, deliveries.c.host > after
-    )
-    hop = first.cte("hop", recursive=True)
-    following = (
-        select(func.min(deliveries.c.host)).where(_IS_PENDING, deliveries.c.host > hop.c.host).correlate(hop)
-    ).scalar_subquery()
-    hop = hop.union_all(select(following, hop.c.nth + 1).where(hop.c.host.is_not(None), hop.c.nth < LIMIT))
-    due_at = (
-        select(func.min(deliveries.c.due_at)).where(_IS_PENDING, deliveries.c.host == hop.c.host).correlate(hop)
-    ).scalar_subquery()
-    return select(hop.c.host, due_at.label("due_at")).where(hop.c.host.is_not(None))
-
-
-_HOSTS = _hop_through_hosts()
+_HOSTS = sql.load("pending_hosts")
 
 
 def lock(connection: Connection, delivery_id: str) -> Delivery | None:
@@ -64,7 +45,7 @@ def save(connection: Connection, changed: Sequence[Delivery]) -> None:
 
 def hosts(connection: Connection, *, after: str, limit: int) -> list[tuple[str, int]]:
     """List up to `limit` hosts with pending deliveries after a host, each with its earliest due time."""
-    rows = connection.execute(_HOSTS, {"after": after, "limit": limit})
+    rows = connection.execute(_HOSTS(connection), {"after": after, "limit": limit})
     return [(row.host, row.due_at) for row in rows]
 
 

@@ -8,9 +8,7 @@ from msgspec.structs import replace
 from sqlalchemy import (
     ColumnElement,
     Executable,
-    Integer,
     Row,
-    Select,
     bindparam,
     case,
     delete,
@@ -70,26 +68,8 @@ _OVERDUE = (
 )
 # A guess that is still polled about may yet become a success.
 _IS_OVER = tasks.c.completed_at.is_not(None) & tasks.c.ask_at.is_(None)
-
-
-def _hop_through_projects() -> Select[tuple[str]]:
-    # Ordered by both columns of the queue's index: for a plain minimum SQLite scans an index of all tasks.
-    least = select(tasks.c.project).where(_IS_QUEUED).order_by(tasks.c.project, tasks.c.id).limit(1)
-    first = select(least.scalar_subquery().label("project")).cte("hop", recursive=True)
-    following = least.where(tasks.c.project > first.c.project).correlate(first).scalar_subquery()
-    hop = first.union_all(select(following).where(first.c.project.is_not(None)))
-    return select(hop.c.project).where(hop.c.project.is_not(None))
-
-
-def _number_the_queue() -> Select[tuple[str, int]]:
-    position = func.row_number().over(order_by=tasks.c.id).label("position")
-    line = select(tasks.c.id, position).where(_IS_QUEUED).subquery()
-    is_mark = (line.c.position - 1) % bindparam("step", type_=Integer) == 0
-    return select(line.c.id, line.c.position).where(is_mark).order_by(line.c.position)
-
-
-_QUEUED_PROJECTS = _hop_through_projects()
-_MARKS = _number_the_queue()
+_QUEUED_PROJECTS = sql.load("queued_projects")
+_MARKS = sql.load("queue_marks")
 # With the condition on the id SQLite counts in the queue's index, without it in one of all tasks.
 _DEPTH = select(func.count()).select_from(tasks).where(_IS_QUEUED, tasks.c.id > literal_column("''"))
 
@@ -176,7 +156,7 @@ def page(
 
 def queued_projects(connection: Connection) -> list[str]:
     """List the projects with queued tasks, one index lookup for each instead of reading the queue."""
-    return [row.project for row in connection.execute(_QUEUED_PROJECTS)]
+    return [row.project for row in connection.execute(_QUEUED_PROJECTS(connection))]
 
 
 def claimable(connection: Connection, project: str, *, now: int, limit: int) -> list[Task]:
@@ -213,7 +193,7 @@ def overdue(connection: Connection, *, now: int, limit: int) -> list[Task]:
 def queue_marks(connection: Connection, limit: int) -> list[tuple[str, int]]:
     """Read ids of queued tasks with their positions, oldest first: all, or up to `limit` evenly spread ones."""
     depth = int(connection.execute(_DEPTH).scalar_one())
-    rows = connection.execute(_MARKS, {"step": depth // limit + 1})
+    rows = connection.execute(_MARKS(connection), {"step": depth // limit + 1})
     return [(row.id, row.position) for row in rows]
 
 

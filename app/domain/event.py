@@ -14,6 +14,7 @@ from app.domain.verdict import ErrorCode, TaskError
 IMAGES_SETTLED = "task.images_settled"
 """The type of the event after a success once no image is pending."""
 _IMAGES_FOLLOW = "images_follow"
+_COPIED = ("attempts", "upstream_task_id", "submitted_at", "completed_at", "updated_at")
 _ENDS = frozenset(f"task.{status.value}" for status in TERMINAL)
 
 
@@ -56,15 +57,9 @@ def images_settled(task: Task, now: int) -> TaskEvent:
 
 def _event(event_type: str, task: Task, *, images_follow: bool = False) -> TaskEvent:
     error = task.error
-    snapshot = {
-        "status": task.status.value,
-        "attempts": task.attempts,
-        "upstream_task_id": task.upstream_task_id,
-        "error": [error.code.value, error.message, error.upstream_code] if error else None,
-        "submitted_at": task.submitted_at,
-        "completed_at": task.completed_at,
-        "updated_at": task.updated_at,
-    }
+    snapshot: dict[str, Any] = {name: getattr(task, name) for name in _COPIED}
+    snapshot["status"] = task.status.value
+    snapshot["error"] = [error.code.value, error.message, error.upstream_code] if error else None
     if images_follow:
         snapshot[_IMAGES_FOLLOW] = True
     return TaskEvent(task.id, task.project, event_type, snapshot, task.updated_at, task.webhook_url, task.subject)
@@ -76,12 +71,8 @@ def task_at(task: Task, snapshot: dict[str, Any]) -> Task:
     return replace(
         task,
         status=Status(snapshot["status"]),
-        attempts=snapshot["attempts"],
-        upstream_task_id=snapshot["upstream_task_id"],
         error=TaskError(ErrorCode(error[0]), error[1], error[2]) if error else None,
-        submitted_at=snapshot["submitted_at"],
-        completed_at=snapshot["completed_at"],
-        updated_at=snapshot["updated_at"],
+        **{name: snapshot[name] for name in _COPIED},
     )
 
 

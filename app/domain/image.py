@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 import uuid_utils
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 RETRY_PAUSES_MS = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
 """Pauses between attempts to fetch an image: sources recover within minutes, or never."""
@@ -115,18 +115,7 @@ def may_demand(image: Image, now: int) -> bool:
 
 def store(image: Image, found: Stored) -> Image:
     """Record that the image is stored."""
-    return replace(
-        image,
-        state=ImageState.STORED,
-        reason=None,
-        hash=found.hash,
-        content_type=found.content_type,
-        bytes=found.bytes,
-        width=found.width,
-        height=found.height,
-        next_try_at=None,
-        claimed_by=None,
-    )
+    return replace(image, **asdict(found), state=ImageState.STORED, reason=None, next_try_at=None, claimed_by=None)
 
 
 def fail(image: Image, failure: NotFetched, *, now: int, planned: int | None = None) -> Image:

@@ -98,18 +98,9 @@ def conclude(task: Task, verdict: Verdict, now: int) -> Transition | None:
     upstream_task_id = task.upstream_task_id or verdict.upstream_task_id
     if not isinstance(verdict, Succeeded):
         return _fail(replace(task, upstream_task_id=upstream_task_id), verdict.error, now)
-    succeeded = replace(
-        task,
-        status=Status.SUCCEEDED,
-        upstream_task_id=upstream_task_id,
-        error=None,
-        submitted_at=task.submitted_at or task.claimed_at,
-        completed_at=now,
-        ask_at=None,
-        deadline_at=None,
-        updated_at=now,
-    )
-    return Transition(succeeded, image_urls=verdict.image_urls)
+    submitted_at = task.submitted_at or task.claimed_at
+    succeeded = replace(task, upstream_task_id=upstream_task_id, submitted_at=submitted_at)
+    return Transition(_ended(succeeded, Status.SUCCEEDED, None, now), image_urls=verdict.image_urls)
 
 
 def note_poll(task: Task, now: int, policy: Policy) -> Transition | None:
@@ -162,10 +153,7 @@ def cancel(task: Task, now: int) -> Transition | None:
     """Cancel a task that has not been claimed."""
     if task.status is not Status.QUEUED:
         return None
-    canceled = replace(
-        task, status=Status.CANCELED, error=None, completed_at=now, deadline_at=None, ask_at=None, updated_at=now
-    )
-    return Transition(canceled)
+    return Transition(_ended(task, Status.CANCELED, None, now))
 
 
 def names_another_task(task: Task, report: Report) -> bool:
@@ -191,10 +179,11 @@ def _requeue(task: Task, now: int, policy: Policy) -> Transition:
 
 
 def _fail(task: Task, error: TaskError, now: int) -> Transition:
-    failed = replace(
-        task, status=Status.FAILED, error=error, completed_at=now, deadline_at=None, ask_at=None, updated_at=now
-    )
-    return Transition(failed)
+    return Transition(_ended(task, Status.FAILED, error, now))
+
+
+def _ended(task: Task, status: Status, error: TaskError | None, now: int) -> Task:
+    return replace(task, status=status, error=error, completed_at=now, deadline_at=None, ask_at=None, updated_at=now)
 
 
 def _next_poll(task: Task, now: int, policy: Policy) -> int | None:

@@ -20,8 +20,9 @@ _NUMBERED = re.compile(r"'\$\[(\d+)\]'\) AS (\w+)")
 
 def load(name: str) -> Callable[[Connection], TextClause]:
     """Load a statement; the result picks the variant for a connection's dialect."""
-    variants = {file.suffixes[0][1:]: text(file.read_text()) for file in _FOLDER.glob(f"{name}.*.sql")}
-    return lambda connection: variants[connection.dialect.name]
+    variants = {file.name: text(file.read_text()) for file in _FOLDER.glob(f"{name}.*")}
+    common = variants.get(f"{name}.sql")
+    return lambda connection: variants[f"{name}.{connection.dialect.name}.sql"] if common is None else common
 
 
 class RowWriter:
