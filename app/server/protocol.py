@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from app.server.extensions import ABORT
 from app.server.head import Refused, head_bytes, host_and_path, write_head
 from app.server.limits import ConnectionLimits
-from app.server.transport import LingeringTransport
+from app.server.transport import AnswerTransport
 
 Refuse = Callable[[int, str, tuple[str, int] | None], Response]
 """Makes the answer to a refused request, from status, detail and the client's address."""
@@ -56,7 +56,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
-        super().connection_made(cast("asyncio.Transport", LingeringTransport(transport, self._lingers)))
+        self._answers = AnswerTransport(transport, self.loop, self._lingers)
+        super().connection_made(cast("asyncio.Transport", self._answers))
         excess = len(self.connections) - self._limits.connections
         if excess > self._limits.spare_connections:
             transport.abort()
@@ -181,6 +182,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Drop what the application left of the body, and go on to the next request."""
+        self._answers.flush()
         self.cycle.body.clear()
         super().on_response_complete()
         held, self._held = self._held, b""

@@ -1,4 +1,7 @@
-"""Guards against requests for other hosts and from foreign web pages."""
+"""Guards against requests for other hosts and from foreign web pages.
+
+They return the next layer's awaitable instead of awaiting it: each frame costs every request that waits for a commit.
+"""
 
 import re
 from collections.abc import Awaitable, Callable, Collection
@@ -23,7 +26,7 @@ IsOpen = Callable[[], Awaitable[bool]]
 class HostGuard:
     """Refuses requests whose `Host` is not allowed.
 
-    Without `allowed_hosts` any host is, except that an open service answers only to loopback: every page in a browser
+    Without `allowed_hosts` every host is, except that an open service answers only to loopback: every page in a browser
     on this machine could reach it by a name made to resolve to loopback (DNS rebinding).
     """
 
@@ -34,20 +37,27 @@ class HostGuard:
         # With the dot: *.example.com means only names below it.
         self._domains = tuple(host[1:] for host in allowed_hosts if host.startswith("*."))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve or refuse a request."""
-        if _is_guarded(scope) and not await self._is_allowed(_host_of(header(scope, b"host") or "")):
-            error = HostNotAllowed(
-                "This service does not answer to the host that the request names; ALLOWED_HOSTS says to which it does."
-            )
-            await from_error(error)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    async def _is_allowed(self, host: str) -> bool:
+        if not _is_guarded(scope):
+            return self._app(scope, receive, send)
+        host = _host_of(header(scope, b"host") or "")
         if self._hosts or self._domains:
-            return host in self._hosts or host.endswith(self._domains)
-        return is_loopback(host) or not await self._is_open()
+            is_allowed = host in self._hosts or host.endswith(self._domains)
+            return (self._app if is_allowed else self._refuse)(scope, receive, send)
+        if is_loopback(host):
+            return self._app(scope, receive, send)
+        return self._serve_unless_open(scope, receive, send)
+
+    async def _serve_unless_open(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._refuse if await self._is_open() else self._app)(scope, receive, send)
+
+    @staticmethod
+    async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        error = HostNotAllowed(
+            "This service does not answer to the host that the request names; ALLOWED_HOSTS says to which it does."
+        )
+        await from_error(error)(scope, receive, send)
 
 
 class OriginGuard:
@@ -61,9 +71,14 @@ class OriginGuard:
         self._is_open = is_open
         self._origins = frozenset(origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve or refuse a request."""
-        if _is_guarded(scope) and self._is_foreign(scope) and await self._is_open():
+        if _is_guarded(scope) and self._is_foreign(scope):
+            return self._refuse_if_open(scope, receive, send)
+        return self._app(scope, receive, send)
+
+    async def _refuse_if_open(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if await self._is_open():
             error = OriginNotAllowed("This service runs without keys and does not answer to pages of other origins.")
             await from_error(error)(scope, receive, send)
         else:

@@ -9,7 +9,7 @@ import pytest
 from app.db.batch_store import CHANNEL
 from app.db.engine import Database
 from app.db.notifier import Notifier
-from tests.support.postgres import PostgresServer
+from tests.support.databases.postgres import PostgresServer
 
 _OURS = "FROM pg_stat_activity WHERE application_name = 'nanobanana-gateway' AND datname = current_database()"
 COUNT = f"SELECT count(*) {_OURS}"

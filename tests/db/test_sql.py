@@ -11,8 +11,8 @@ import pytest
 
 from app.db import sql
 from app.db.schema import metadata
-from tests.support.databases import create_sqlite
-from tests.support.postgres import PostgresServer
+from tests.support.databases.postgres import PostgresServer
+from tests.support.databases.sqlite import create_sqlite
 
 FOLDER = Path(sql.__file__).parent
 FILES = sorted(file.name for file in FOLDER.glob("*.sql"))

@@ -5,7 +5,7 @@ from pathlib import Path
 from app.db import upload_store
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
-from tests.support.plans import plans_of
+from tests.support.databases.query_plans import plans_of
 
 
 async def test_sweeping_reads_neither_what_was_emptied_before_nor_what_is_still_shown(tmp_path: Path) -> None:

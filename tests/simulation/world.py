@@ -27,6 +27,7 @@ from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 from tests.simulation.books import Books
 from tests.simulation.vendor import Fate, Order, SimulatedVendor
+from tests.support.clock import HandClock
 
 T = TypeVar("T")
 CALLER = Caller("default")
@@ -38,7 +39,6 @@ POLICY = Policy(
     hold_retry=60_000,
     upstream_timeout=30_000,
 )
-EPOCH = 1_800_000_000_000
 WEBHOOK_URL = "https://receiver.example/hook"
 
 
@@ -48,16 +48,6 @@ class Plug(Enum):
     BEFORE_COMMIT = auto()
     AFTER_COMMIT = auto()
     LOST_ANSWER = auto()  # committed, but the connection breaks before it says so; the process lives on
-
-
-class HandClock:
-    """A clock that moves when told to."""
-
-    def __init__(self) -> None:
-        self.time = EPOCH
-
-    def now(self) -> int:
-        return self.time
 
 
 class PluggedDatabase(Database):
