@@ -171,7 +171,7 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
         Statement("Dispatcher.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
         Statement("Reconciler.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
         Statement("Reconciler.expire", lambda c: _complete(reconcile(c).expire())),
-        Statement("Retention.remove_idempotency_keys", lambda c: _complete(retain(c).remove_idempotency_keys())),
+        Statement("Retention.remove_expired", lambda c: _complete(retain(c).remove_expired())),
     ]
 
 

@@ -11,7 +11,6 @@ from app.access.keyring import Keyring
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.domain.browser_token import BrowserTokens
-from app.settings import Settings
 from app.writing.writer import Writer
 from tests.support.clock import HandClock
 
@@ -23,7 +22,7 @@ async def test_one_request_looks_for_all_that_come_in_the_same_moment(tmp_path: 
     access = Authenticator(
         database=database,
         clock=clock,
-        settings=Settings(data_dir=tmp_path),
+        auth=None,
         keyring=Keyring(database=database, writer=writer, clock=clock),
         tokens=BrowserTokens(["secret"]),
     )

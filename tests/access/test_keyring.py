@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from app.access.authenticator import create_key, list_keys, revoke_key
-from app.access.keyring import UNKNOWN_REMEMBERED, Keyring
+from app.access.keyring import MAX_UNKNOWN, Keyring
 from app.db import cluster_state
 from app.db.engine import Database
 from app.db.schema import api_keys
@@ -87,13 +87,13 @@ async def test_a_key_is_read_once_for_many_requests(parts: Parts) -> None:
 
 
 async def test_unknown_keys_share_reads_and_are_remembered_within_bounds(parts: Parts) -> None:
-    wrong = [f"wrong-{number}" for number in range(UNKNOWN_REMEMBERED + 500)]
+    wrong = [f"wrong-{number}" for number in range(MAX_UNKNOWN + 500)]
     assert set(await asyncio.gather(*(parts.keyring.by_secret(secret) for secret in wrong))) == {None}
     first = len(parts.reads)
     assert first <= len(wrong) / 100
     assert set(await asyncio.gather(*(parts.keyring.by_secret(secret) for secret in wrong[-50:]))) == {None}
     assert len(parts.reads) == first
-    assert len(parts.keyring._unknown) == UNKNOWN_REMEMBERED  # noqa: SLF001 -- strangers decide how many there are
+    assert len(parts.keyring._unknown) == MAX_UNKNOWN  # noqa: SLF001 -- strangers decide how many there are
 
 
 async def test_an_unknown_key_is_not_unknown_for_long(parts: Parts) -> None:
@@ -131,15 +131,15 @@ async def test_a_look_ends_what_is_open_with_one_read_for_all(parts: Parts) -> N
     twin: list[GatewayError] = []
     with credential.until_over(ended.append), credential.until_over(twin.append):
         parts.reads.clear()
-        await parts.keyring.look()
+        await parts.keyring.refresh()
         assert (len(parts.reads), ended) == (1, [])
         await parts.revoke(key)
-        await parts.keyring.look()
+        await parts.keyring.refresh()
         assert [why.code for why in (*ended, *twin)] == ["unauthorized"] * 2
         late: list[GatewayError] = []
         with credential.until_over(late.append):
             assert len(late) == 1  # at once
-        await parts.keyring.look()
+        await parts.keyring.refresh()
     assert len(ended) == 1
     assert len(parts.reads) == 2
 
@@ -148,27 +148,27 @@ async def test_a_key_whose_row_is_gone_is_as_good_as_revoked(parts: Parts) -> No
     _, secret = await parts.create()
     credential = await parts.keyring.by_secret(secret)
     await parts.database.write(lambda connection: connection.execute(api_keys.delete()))
-    await parts.keyring.look()
+    await parts.keyring.refresh()
     assert credential is not None
     assert credential.is_over
 
 
 async def test_keys_that_nobody_uses_are_dropped_and_not_read(parts: Parts) -> None:
-    await parts.keyring.look()
+    await parts.keyring.refresh()
     assert parts.reads == []
     _, secret = await parts.create()
     assert await parts.keyring.by_secret(secret)
     parts.monotonic.seconds += 1_000
-    found, _ = await asyncio.gather(parts.keyring.by_secret(secret), parts.keyring.look())
+    found, _ = await asyncio.gather(parts.keyring.by_secret(secret), parts.keyring.refresh())
     assert found is not None  # it was asked for again just in time
     parts.reads.clear()
     parts.monotonic.seconds += 10
-    await parts.keyring.look()
+    await parts.keyring.refresh()
     assert parts.reads == []
     parts.monotonic.seconds += 1_000
-    await parts.keyring.look()
+    await parts.keyring.refresh()
     assert parts.reads == []
-    assert parts.keyring._grants == {}  # noqa: SLF001
+    assert parts.keyring._credentials == {}  # noqa: SLF001
     assert await parts.keyring.by_secret(secret)
 
 
@@ -177,24 +177,24 @@ async def test_a_use_is_noted_once_a_minute(parts: Parts) -> None:
     assert await parts.last_used() is None
     await parts.keyring.by_secret(secret)
     assert await parts.last_used() is None  # not on the request's path
-    await parts.keyring.look()
+    await parts.keyring.refresh()
     assert await parts.last_used() == NOON
     for seconds, noted in ((10, 0), (59, 0), (60, 60), (61, 60)):
         parts.clock.time = NOON + seconds * 1000
         await parts.keyring.by_secret(secret)
-        await parts.keyring.look()
+        await parts.keyring.refresh()
         assert await parts.last_used() == NOON + noted * 1000
 
 
 async def test_two_replicas_note_a_use_once(parts: Parts) -> None:
     _, secret = await parts.create()
-    other = Keyring(database=parts.database, writer=parts.keyring._writer, clock=parts.clock)  # noqa: SLF001
+    other = Keyring(database=parts.database, writer=parts.keyring.writer, clock=parts.clock)
     for one in (parts.keyring, other):
         await one.by_secret(secret)
-    await parts.keyring.look()
+    await parts.keyring.refresh()
     parts.clock.time = NOON + 10_000
     await other.by_secret(secret)
-    await other.look()
+    await other.refresh()
     assert await parts.last_used() == NOON
 
 
@@ -211,13 +211,13 @@ async def test_a_writer_that_waits_keeps_no_revoked_key_alive(parts: Parts) -> N
     writing = asyncio.create_task(parts.writer.run(lambda unit: cluster_state.put(unit.connection, "name", "value")))
     try:
         with credential.until_over(ended.append):
-            await asyncio.wait_for(parts.keyring.look(), 5)
+            await asyncio.wait_for(parts.keyring.refresh(), 5)
             await parts.revoke(key)
-            await asyncio.wait_for(parts.keyring.look(), 5)
+            await asyncio.wait_for(parts.keyring.refresh(), 5)
             assert len(ended) == 1
     finally:
         await lock.rollback()
         await other.close()
     await writing
-    await parts.keyring.look()
+    await parts.keyring.refresh()
     assert await parts.last_used() == NOON

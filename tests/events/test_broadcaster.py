@@ -85,7 +85,7 @@ class Parts:
     async def looking(self) -> AsyncIterator[None]:
         """Look whenever something was committed, as the service does."""
 
-        loop = Loop("feed", self.feed.look, wake_up=self.feed.wake_up)
+        loop = Loop("feed", self.feed.broadcast, wake_up=self.feed.wake_up)
         loop.start()
         yield
         await loop.stop()
@@ -105,12 +105,12 @@ class Parts:
 async def parts_on(url: str) -> AsyncIterator[Parts]:
     database = ObservedDatabase(url)
     await migrate(database)
-    feed = EventBroadcaster(database, base_url="", census_seconds=0)
+    feed = EventBroadcaster(database, base_url="", deletion_check_seconds=0)
     writer = Writer(database, SystemClock(), lambda _: feed.wake())
     writer.start()
     streams = Streams(database=database, broadcaster=feed, limits=StreamLimits())
     all_tasks = TaskService(database=database, writer=writer, clock=SystemClock(), policy=POLICY)
-    waiting = TaskWaiter(broadcaster=feed, tasks=all_tasks, most_waiting=1000)
+    waiting = TaskWaiter(broadcaster=feed, tasks=all_tasks, max_waits=1000)
     try:
         yield Parts(url, database, writer, feed, streams, waiting)
     finally:
@@ -193,10 +193,10 @@ async def test_an_event_numbered_earlier_and_committed_later_is_not_missed(on_po
         quickly = asyncio.create_task(write(quick, wait=False))
         # Numbered later, it must not be seen before the earlier one; without the lock it is committed by now.
         await until_blocked_or_done(parts, quickly)
-        await parts.feed.look()
+        await parts.feed.broadcast()
         may_commit.set()
         await asyncio.gather(slowly, quickly)
-        await parts.feed.look()
+        await parts.feed.broadcast()
         assert await take(stream, 2) == (await parts.ids())[2:]
 
 
@@ -256,7 +256,7 @@ async def test_nothing_is_read_while_nobody_listens() -> None:
     away = Database("postgresql://nobody@127.0.0.1:9/none")
     feed = EventBroadcaster(away, base_url="")
     feed.wake()
-    assert await feed.look() == 0
+    assert await feed.broadcast() == 0
     with pytest.raises(ServiceUnavailable):
         async with Streams(database=away, broadcaster=feed, limits=StreamLimits()).of_project(CALLER, after=None):
             pass
@@ -273,9 +273,9 @@ async def test_what_could_not_be_read_is_told_later(on_postgres: Parts) -> None:
         await parts.writer.create(named(1))
         await execute("ALTER TABLE tasks RENAME TO away")
         with pytest.raises(Exception, match="tasks"):
-            await parts.feed.look()
+            await parts.feed.broadcast()
         await execute("ALTER TABLE away RENAME TO tasks")
-        await parts.feed.look()
+        await parts.feed.broadcast()
         assert await take(stream, 1) == await parts.ids()
 
 
@@ -288,7 +288,7 @@ async def test_many_who_wait_cost_no_more_than_one(parts: Parts) -> None:
     await asyncio.gather(*(parts.writer.move(task_id, moved(Status.PROCESSING)) for task_id in ids))
     with reads() as meanwhile:
         for _ in range(10):
-            await parts.feed.look()
+            await parts.feed.broadcast()
     # Of each look the events and, here each time, whether the tasks are still there.
     assert len(meanwhile.statements) == 20
     async with parts.looking():
@@ -342,7 +342,7 @@ async def test_a_stop_amid_a_replay_leaves_no_gap_for_who_resumes(parts: Parts) 
         assert len(await stream.next(0)) == 100
         # The feed goes on telling while the stream still reads what was before.
         await parts.writer.create(named(150))
-        await parts.feed.look()
+        await parts.feed.broadcast()
         parts.feed.stop()
         assert [one.id for one in await stream.next(0)] == []
         assert stream.is_over
@@ -375,12 +375,12 @@ async def test_what_was_taken_does_not_cut_the_next_wait_short(parts: Parts) -> 
     async with parts.streams.of_project(CALLER, after=None) as stream:
         for number in range(2):
             await parts.writer.create(named(number))
-            await parts.feed.look()
+            await parts.feed.broadcast()
         assert len(await stream.next(0)) == 2
         waiting = asyncio.create_task(stream.next(60))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(waiting), 0.1)
-        stream.leave()
+        stream.close()
         assert await waiting == []
 
 

@@ -47,7 +47,7 @@ def test_silence_is_broken_by_comments(start: Start) -> None:
 
 
 def test_a_slow_reader_is_cut_with_a_clear_event_and_resumes(start: Start) -> None:
-    served = start(StreamLimits(most_waiting=30))
+    served = start(StreamLimits(max_waiting=30))
     with served.follow() as quick, served.follow(asleep=True) as slow:
         refuse(served, 80)
         quick.wait(lambda s: len(s.events) == 240, seconds=30)
@@ -61,7 +61,7 @@ def test_a_slow_reader_is_cut_with_a_clear_event_and_resumes(start: Start) -> No
 
 
 def test_a_long_replay_to_a_slow_reader_is_not_cut(start: Start) -> None:
-    served = start(StreamLimits(most_waiting=5))
+    served = start(StreamLimits(max_waiting=5))
     refuse(served, 70)
     with served.follow(last_id=0, asleep=True) as slow:
         refuse(served, 10)
@@ -82,7 +82,7 @@ def test_a_reader_that_reads_nothing_is_dropped(start: Start) -> None:
 
 
 def test_a_client_that_leaves_frees_its_stream(start: Start) -> None:
-    served = start(StreamLimits(most_open=1))
+    served = start(StreamLimits(max_open=1))
     with served.follow() as stream, served.follow() as refused:
         assert (stream.status, refused.problem()) == (200, (503, "too_many_streams"))
         assert refused.headers["Retry-After"]
@@ -92,7 +92,7 @@ def test_a_client_that_leaves_frees_its_stream(start: Start) -> None:
 
 
 def test_those_for_whom_there_is_no_room_to_wait_are_answered_at_once(start: Start) -> None:
-    served = start(StreamLimits(most_waits=0))
+    served = start(StreamLimits(max_waits=0))
     posted = served.client.post("/v1/tasks", json={"prompt": "x"}, headers={"Prefer": "wait=60"})
     got = served.client.get(posted.headers["Location"], params={"wait": 60})
     assert (posted.status_code, got.status_code) == (202, 200)

@@ -37,7 +37,6 @@ from app.outbound.downloads import Downloads
 from app.storage.spool import Spool
 from app.storage.store import ImageStore, open_store
 from app.tasks.retention import Retention
-from app.writing.removal import remove_tasks
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
@@ -187,7 +186,7 @@ async def test_copies_go_to_a_bucket_and_come_back_from_it(
             key = f"prefix/{hash_[:2]}/{hash_}"
             assert small[8:12] == b"WEBP"
             assert buckets.sizes("pictures") == {key: len(content), f"{key}.w256.webp": len(small)}
-            await one.writer.run(lambda unit: remove_tasks(unit, [TASK]))
+            await one.writer.run(lambda unit: unit.remove_tasks([TASK]))
             await one.database.write(lambda connection: connection.execute(update(blob_table).values(check_at=0)))
             assert await one.blobs.collect() == 1
             assert buckets.sizes("pictures") == {}

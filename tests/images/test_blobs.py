@@ -24,7 +24,6 @@ from app.images.blobs import RESERVED, BlobGoing, Blobs, refer
 from app.images.orphans import Orphans
 from app.imaging.inspect import Picture
 from app.storage.store import ImageStore, open_store
-from app.writing.removal import remove_tasks
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
 from tests.support.clock import HandClock
@@ -71,7 +70,7 @@ class Shelf:
         image_store.save(unit.connection, [store(image, Stored(HASH, "image/png", len(CONTENT), 3, 2))])
 
     async def forget(self, task_id: str) -> None:
-        await self.writer.run(lambda unit: remove_tasks(unit, [task_id]))
+        await self.writer.run(lambda unit: unit.remove_tasks([task_id]))
 
     async def rows(self) -> list[tuple[bool, bool]]:
         """For each row: whether it is to be looked at, and whether it is going."""

@@ -36,4 +36,4 @@ def test_another_version_stops_the_start_with_one_line(tmp_path: Path, package: 
     metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
     ended = run_fresh_app(tmp_path, "serve", PYTHONPATH=f"{tmp_path / 'packages'}:{ROOT}")
     assert ended.returncode != 0
-    assert ended.stderr.strip() == f"error: {package} {version} is installed; tested are {tested}: see requirements.txt"
+    assert ended.stderr.strip() == f"error: {package} {version} was not tested; install {tested}; see requirements.txt"

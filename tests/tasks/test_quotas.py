@@ -92,7 +92,7 @@ async def test_a_projects_budget_is_exact_under_a_race_and_starts_with_what_was_
     answers = await asyncio.gather(*(replicas[n % 2].submit(callers[n % 3]) for n in range(60)))
     assert answers.count("daily_budget_exceeded") == 40 - 7
     assert (await count(second, "shop"), await count(second, "other")) == (10, 20)
-    uses = {use.name: (use.daily_tasks, use.made_today) for use in await list_projects(first.database, CLOCK)}
+    uses = {use.name: (use.daily_tasks, use.created_today) for use in await list_projects(first.database, CLOCK)}
     assert uses == {"default": (None, 0), "shop": (10, 10)}
     with pytest.raises(DailyBudgetExceeded) as refusal:
         await first.tasks.submit(Caller("shop"), SUBMISSION)
@@ -159,8 +159,8 @@ async def test_counts_are_swept_when_their_quota_is_long_over(replicas: list[Rep
     await first.submit(caller)
     now = Retention(database=first.database, writer=first.writer, clock=CLOCK, days=0)
     later = Retention(database=first.database, writer=first.writer, clock=Later(), days=0)
-    assert await now.remove_quota_counts() == 0
-    assert await later.remove_quota_counts() == 1
+    assert await now.remove_expired() == 0
+    assert await later.remove_expired() == 1
     assert caller.token is not None
     name = quota.of_token(caller.token).name
     assert await first.database.read(lambda connection: quota_store.used(connection, [name])) == {}

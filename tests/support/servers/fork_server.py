@@ -28,7 +28,8 @@ _LENGTH = struct.Struct("!I")
 # The service's entry, and what it would only import as it starts.
 _WANTED = (
     "app.cli",
-    "app.commands",
+    "app.access.authenticator",
+    "app.access.projects",
     "app.db.alembic_runner",
     "app.db.engine.postgresql",
     "app.sandbox.server",
