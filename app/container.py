@@ -132,8 +132,7 @@ class Events:
     def __init__(self, kernel: Kernel, limits: StreamLimits) -> None:
         settings = kernel.settings
         self.broadcaster = EventBroadcaster(kernel.database, base_url=settings.base_url)
-        # SQLite has a single process, which knows of all commits.
-        self.notifier = Notifier(database_url(settings), self.broadcaster.wake) if settings.is_postgresql else None
+        self.notifier = Notifier(kernel.database, self.broadcaster.wake)
         self.streams = Streams(database=kernel.database, broadcaster=self.broadcaster, limits=limits)
 
 
@@ -268,8 +267,7 @@ class Container:
             await self.images.archiver.release_all()
         now = self.kernel.clock.now()
         await self.kernel.database.write(lambda connection: self.upstream.prepare_rate_limits(connection, now))
-        if self.events.notifier is not None:
-            self.events.notifier.start()
+        self.events.notifier.start()
 
     def stop_waiting(self) -> None:
         """End waits and streams. Open connections must not delay the end of the process."""
@@ -283,8 +281,7 @@ class Container:
         await self.kernel.writer.aclose()
         await self.images.downloads.aclose()
         self.images.executor.close()
-        if self.events.notifier is not None:
-            await self.events.notifier.aclose()
+        await self.events.notifier.aclose()
         await self.upstream.client.aclose()
         await self.webhooks.client.aclose()
         await self.kernel.database.aclose()

@@ -9,7 +9,7 @@ from app.domain.task import Task
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """A task with its images; `queue_position` is 1 for the next one, None unless the task is queued."""
+    """A task with its images and its position in the queue (from 1), None unless queued."""
 
     task: Task
     images: Sequence[Image]

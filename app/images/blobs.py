@@ -80,7 +80,7 @@ class Blobs:
         until = now + _LEASE
 
         def take(unit: UnitOfWork) -> tuple[int, list[str]]:
-            return blob_store.take_unreferenced(unit.connection, now=unit.now, until=until, limit=_COLLECTED_AT_ONCE)
+            return blob_store.claim_unreferenced(unit.connection, now=unit.now, until=until, limit=_COLLECTED_AT_ONCE)
 
         looked_at, going = await self._writer.run(take)
         if going:

@@ -1,4 +1,4 @@
-"""Notices of commits, on a connection that breaks and comes back."""
+"""Notifications of commits, on a connection that breaks and is replaced."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,17 +7,17 @@ import asyncpg
 import pytest
 
 from app.db.batch_store import CHANNEL
+from app.db.engine import Database
 from app.db.notifier import Notifier
 from tests.support.databases.postgres import PostgresServer
 
-CUT = """
-SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE application_name = 'nanobanana-gateway notices' AND datname = current_database()
-"""
+_OURS = "FROM pg_stat_activity WHERE application_name = 'nanobanana-gateway' AND datname = current_database()"
+COUNT = f"SELECT count(*) {_OURS}"
+CUT = f"SELECT count(pg_terminate_backend(pid)) {_OURS}"
 
 
-class Heard:
-    """Counts notices, and can be waited for."""
+class Received:
+    """Counts notifications, and can be waited for."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -26,11 +26,11 @@ class Heard:
 
     def __call__(self) -> None:
         self.count += 1
-        task = asyncio.create_task(self._tell())
+        task = asyncio.create_task(self._notify())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
@@ -51,31 +51,52 @@ async def other(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]
     await connection.close()
 
 
-async def test_notices_arrive_again_after_the_connection_was_cut(url: str, other: asyncpg.Connection) -> None:
-    heard = Heard()
-    notices = Notifier(url, heard)
-    notices.start()
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    database = Database(url)
+    yield database
+    await database.aclose()
+
+
+async def test_notifications_arrive_after_the_connection_was_cut(database: Database, other: asyncpg.Connection) -> None:
+    received = Received()
+    notifier = Notifier(database, received)
+    notifier.start()
     try:
-        # Each new connection counts as a notice of what may have been missed.
-        await heard.wait(1)
+        # Each new connection counts as a notification of what may have been missed.
+        await received.wait(1)
         await other.execute(f"NOTIFY {CHANNEL}")
-        await heard.wait(2)
+        await received.wait(2)
         assert await other.fetchval(CUT) == 1
-        await heard.wait(3)
+        await received.wait(3)
         await other.execute(f"NOTIFY {CHANNEL}")
-        await heard.wait(4)
+        await received.wait(4)
     finally:
-        await notices.aclose()
-    assert heard.count == 4
+        await notifier.aclose()
+    assert received.count == 4
 
 
-async def test_a_server_that_is_away_is_tried_again_until_it_is_there(url: str) -> None:
-    heard = Heard()
-    nowhere = Notifier("postgresql://nobody@127.0.0.1:9/none", heard)
+async def test_a_server_that_is_down_is_tried_again_until_it_is_up(database: Database) -> None:
+    received = Received()
+    absent = Database("postgresql://nobody@127.0.0.1:9/none")
+    nowhere = Notifier(absent, received)
     nowhere.start()
-    somewhere = Notifier(url, heard)
+    somewhere = Notifier(database, received)
     somewhere.start()
-    await heard.wait(1)
+    await received.wait(1)
     await nowhere.aclose()
     await somewhere.aclose()
-    assert heard.count == 1
+    await absent.aclose()
+    assert received.count == 1
+
+
+async def test_a_stopped_notifier_leaves_no_connection(database: Database, other: asyncpg.Connection) -> None:
+    received = Received()
+    notifier = Notifier(database, received)
+    notifier.start()
+    await received.wait(1)
+    await notifier.aclose()
+    # A server process ends a moment after its connection.
+    async with asyncio.timeout(15):
+        while await other.fetchval(COUNT):
+            pass

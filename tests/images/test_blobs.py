@@ -158,7 +158,7 @@ async def test_a_file_that_is_being_deleted_can_not_be_kept_until_it_is_gone(s: 
     s.clock.advance(RESERVED + 1)
     # A process marks it and dies.
     until = s.clock.now() + 1000
-    await s.writer.run(lambda unit: blob_store.take_unreferenced(unit.connection, now=unit.now, until=until, limit=9))
+    await s.writer.run(lambda unit: blob_store.claim_unreferenced(unit.connection, now=unit.now, until=until, limit=9))
     assert await s.rows() == [(True, True)]
     for _ in range(2):
         with pytest.raises(BlobGoing) as caught:

@@ -12,7 +12,7 @@ from app.db.migrate import migrate
 from app.domain.blob import original_key
 from app.domain.caller import Caller
 from app.domain.policy import Policy
-from app.domain.upload import REMEMBERED, Upload
+from app.domain.upload import REMEMBERED_MS, Upload
 from app.errors import (
     InvalidImage,
     InvalidRequest,
@@ -31,7 +31,7 @@ from tests.support.clock import HandClock
 from tests.support.images.samples import encode, noise, telling
 
 HOUR = 3_600_000
-LIFETIME = 24 * HOUR
+LIFETIME_MS = 24 * HOUR
 BASE = "https://pictures.example"
 OWNER = Caller("shop", "user-7")
 POLICY = Policy(
@@ -83,7 +83,7 @@ def make_uploads(
         policy=POLICY,
         base_url=BASE,
         is_public=is_public,
-        lifetime=LIFETIME,
+        lifetime=LIFETIME_MS,
         max_bytes=1_000_000,
     )
 
@@ -107,12 +107,12 @@ async def desk(database_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
 async def test_an_upload_lives_for_a_day_and_is_remembered_for_a_week(desk: Desk) -> None:
     upload = await desk.add(telling("JPEG", 6))
     assert (upload.project, upload.subject) == ("shop", "user-7")
-    assert upload.expires_at - upload.created_at == LIFETIME
+    assert upload.expires_at - upload.created_at == LIFETIME_MS
     found, file = await desk.uploads.find(upload.id)
     assert found == upload
     assert (file.content_type, file.bytes, file.name) == ("image/jpeg", upload.bytes, f"{upload.id}.jpg")
 
-    desk.clock.advance(LIFETIME - 1)
+    desk.clock.advance(LIFETIME_MS - 1)
     await desk.sweep()
     assert await desk.is_stored(upload)
     with pytest.raises(UploadExpired):
@@ -122,7 +122,7 @@ async def test_an_upload_lives_for_a_day_and_is_remembered_for_a_week(desk: Desk
     with pytest.raises(UploadExpired):
         await desk.uploads.find(upload.id)
 
-    desk.clock.advance(REMEMBERED)
+    desk.clock.advance(REMEMBERED_MS)
     await desk.sweep()
     with pytest.raises(UploadNotFound):
         await desk.uploads.find(upload.id)
@@ -135,7 +135,7 @@ async def test_the_same_picture_is_kept_once_until_its_last_owner_goes(desk: Des
     second = await desk.add(encode(noise(), "PNG"), Caller("other"))
     assert first.hash == second.hash
     assert first.id != second.id
-    desk.clock.advance(LIFETIME - HOUR)
+    desk.clock.advance(LIFETIME_MS - HOUR)
     await desk.sweep()
     assert await desk.is_stored(second)
     await desk.uploads.find(second.id)
@@ -147,7 +147,7 @@ async def test_the_same_picture_is_kept_once_until_its_last_owner_goes(desk: Des
 
 async def test_a_picture_comes_back_after_it_was_collected(desk: Desk) -> None:
     first = await desk.add(encode(noise(), "PNG"))
-    desk.clock.advance(LIFETIME)
+    desk.clock.advance(LIFETIME_MS)
     await desk.sweep()
     await desk.sweep()
     assert not await desk.is_stored(first)
@@ -160,7 +160,7 @@ async def test_an_upload_that_a_task_names_lives_as_long_as_the_task_can(desk: D
     upload = await desk.add(encode(noise(), "PNG"))
     url = desk.uploads.url_of(upload)
     assert url == f"{BASE}/v1/uploads/{upload.id}"
-    desk.clock.advance(LIFETIME - 1)
+    desk.clock.advance(LIFETIME_MS - 1)
     await desk.uploads.extend_expiry(["https://elsewhere.example/a.png", url, url])
     desk.clock.advance(POLICY.queue_timeout + POLICY.task_timeout)
     await desk.sweep()

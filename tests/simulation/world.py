@@ -12,7 +12,7 @@ from app.db.engine import Database, Work
 from app.db.engine.sqlite import open_engine
 from app.domain.callback import CallbackTokens
 from app.domain.caller import Caller
-from app.domain.idempotency import LIFETIME
+from app.domain.idempotency import LIFETIME_MS
 from app.domain.models import Model
 from app.domain.policy import Policy
 from app.domain.submission import Submission
@@ -190,7 +190,7 @@ class World:
         self.accepted.add(task_id)
         if key is not None:
             first, at = self.keys.get(key, (task_id, self.clock.time))
-            if self.clock.time - at >= LIFETIME:
+            if self.clock.time - at >= LIFETIME_MS:
                 first, at = task_id, self.clock.time
             assert first == task_id, "one key, two tasks"
             self.keys[key] = (first, at)

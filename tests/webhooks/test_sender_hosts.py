@@ -13,7 +13,7 @@ from app.db import batch_store
 from app.db.batch_store import Batch
 from app.db.engine import Database
 from app.db.migrate import migrate
-from app.domain.delivery import LEASE, Delivery, plan
+from app.domain.delivery import LEASE_MS, Delivery, plan
 from app.domain.destination import DestinationRules
 from app.domain.event import event_of
 from app.webhooks.client import WebhookClient
@@ -128,8 +128,8 @@ def test_what_a_dead_process_had_in_hand_is_taken_when_its_lease_is_over(databas
         async with stage(database_url) as on:
             await on.plan([("a", 0)])
             claimed = await on.claim(10)
-            assert [(d.due_at, d.claimed_by is not None) for d in claimed] == [(NOW + LEASE, True)]
-            on.clock.time += LEASE
+            assert [(d.due_at, d.claimed_by is not None) for d in claimed] == [(NOW + LEASE_MS, True)]
+            on.clock.time += LEASE_MS
             assert await on.claim(10) == [], "still in hand here, whatever the lease says"
             on.done(claimed)
             on.clock.time -= 1

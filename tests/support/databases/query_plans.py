@@ -8,12 +8,12 @@ from app.db.engine import Connection
 
 
 def plans_of(connection: Connection) -> list[str]:
-    """Return a list to which every further SELECT on this connection adds its query plan."""
+    """Return a list to which every further SELECT and DELETE on this connection adds its query plan."""
     plans: list[str] = []
 
     @event.listens_for(connection, "before_cursor_execute")
     def _explain(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.startswith("SELECT"):
+        if statement.startswith(("SELECT", "DELETE")):
             plans.extend(row[-1] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
 
     return plans
