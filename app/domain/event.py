@@ -7,8 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from app.domain.image import Image
-from app.domain.task import TERMINAL, Status, Task
-from app.domain.task_state import TaskState
+from app.domain.task import TERMINAL, Status, Task, TaskState
 from app.domain.verdict import ErrorCode, TaskError
 
 IMAGES_SETTLED = "task.images_settled"

@@ -3,6 +3,7 @@
 Its transitions are in `transitions.py`; docs/explanation/architecture.md has them as a table.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import uuid_utils
 
+from app.domain.image import Image
 from app.domain.models import Model, TaskType, type_of
 from app.domain.verdict import GUESSES, TaskError
 
@@ -82,6 +84,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     def is_final(self) -> bool:
         """Whether no later report of the upstream can change the task."""
         return self.is_terminal and not self.is_guess
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """A task with its images and its position in the queue (from 1), None unless queued."""
+
+    task: Task
+    images: Sequence[Image]
+    queue_position: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,7 @@ from starlette.responses import Response
 from app.clock import from_datetime
 from app.domain.caller import Caller
 from app.domain.models import Model, TaskType
-from app.domain.task import Status, TaskFilter
-from app.domain.task_state import TaskState
+from app.domain.task import Status, TaskFilter, TaskState
 from app.images.uploads import UploadService
 from app.settings import Settings
 from app.shapes.task import CallbackList, Task, TaskPage, callback_shape, task_shape

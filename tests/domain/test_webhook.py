@@ -13,8 +13,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from app.domain.delivery import plan
 from app.domain.event import event_of
 from app.domain.image import new_images
-from app.domain.task import Task
-from app.domain.task_state import TaskState
+from app.domain.task import Task, TaskState
 from app.domain.webhook import ROTATION_OVERLAP_MS, headers, new_secret
 from app.shapes.base import encode
 from app.shapes.event import webhook_message

@@ -21,8 +21,7 @@ from app.db.migrate import migrate
 from app.db.schema import events, tasks
 from app.domain.caller import Caller
 from app.domain.event import event_of
-from app.domain.task import Status, Task
-from app.domain.task_state import TaskState
+from app.domain.task import Status, Task, TaskState
 from app.domain.transitions import Transition
 from app.errors import ServiceUnavailable, TaskNotFound
 from app.events.broadcaster import EventBroadcaster

@@ -15,7 +15,7 @@ from app.domain.delivery import Attempt, plan
 from app.domain.event import StoredEvent, event_of
 from app.domain.image import Image, Stored, new_images
 from app.domain.models import OPTIONAL_PARAMETERS
-from app.domain.task_state import TaskState
+from app.domain.task import TaskState
 from app.errors import InvalidRequest, TaskNotFound
 from app.shapes.base import encode
 from app.shapes.event import broadcast_event, webhook_message
