@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import HostNotAllowed, OriginNotAllowed
+from app.errors import GatewayError, HostNotAllowed, OriginNotAllowed
 from app.settings import is_loopback
 from app.web.headers import header
 from app.web.problems import from_error
@@ -17,7 +17,7 @@ _IMAGES = "/v1/images/"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:/?#@\\]+)(:[0-9]{0,5})?")
 
 IsOpen = Callable[[], Awaitable[bool]]
-"""Whether the service runs without keys."""
+"""Whether the service runs without keys; raises `ServiceUnavailable`."""
 
 
 class HostGuard:
@@ -36,13 +36,18 @@ class HostGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve or refuse a request."""
-        if _is_guarded(scope) and not await self._is_allowed(_host_of(header(scope, b"host") or "")):
-            error = HostNotAllowed(
-                "This service does not answer to the host that the request names; ALLOWED_HOSTS says to which it does."
-            )
+        try:
+            await self._check(scope)
+        except GatewayError as error:
             await from_error(error)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _check(self, scope: Scope) -> None:
+        if _is_guarded(scope) and not await self._is_allowed(_host_of(header(scope, b"host") or "")):
+            raise HostNotAllowed(
+                "This service does not answer to the host that the request names; ALLOWED_HOSTS says to which it does."
+            )
 
     async def _is_allowed(self, host: str) -> bool:
         if self._hosts or self._domains:
@@ -63,11 +68,16 @@ class OriginGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve or refuse a request."""
-        if _is_guarded(scope) and self._is_foreign(scope) and await self._is_open():
-            error = OriginNotAllowed("This service runs without keys and does not answer to pages of other origins.")
+        try:
+            await self._check(scope)
+        except GatewayError as error:
             await from_error(error)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _check(self, scope: Scope) -> None:
+        if _is_guarded(scope) and self._is_foreign(scope) and await self._is_open():
+            raise OriginNotAllowed("This service runs without keys and does not answer to pages of other origins.")
 
     def _is_foreign(self, scope: Scope) -> bool:
         origin = header(scope, b"origin")
