@@ -1,8 +1,9 @@
 """What web pages can do to a service that runs without keys: nothing, unless they are its own or named."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from tests.support.clients.browser import BROWSER, rendered
 from tests.support.servers.gateway import LiveGateway
 from tests.support.servers.served import Served, serve
+from tests.support.servers.vendor import Vendor
 
 V1 = "/v1/tasks"
 EVIL = "https://evil.example"
@@ -185,3 +187,14 @@ def test_the_apis_page_works_under_its_own_policy(served: Served, tmp_path: Path
     seen = rendered(f"{served.gateway.settings.local_url}/docs", tmp_path)
     assert "opblock-summary-post" in seen
     assert "/v1/tasks/{task_id}/cancel" in seen.replace("\u200b", "").replace("<wbr>", "")
+
+
+@pytest.mark.parametrize("headers", [{"Host": "images.example"}, {"Origin": EVIL}])
+def test_without_a_database_nobody_knows_whether_keys_are_needed(
+    tmp_path: Path, vendor: Vendor, headers: dict[str, str]
+) -> None:
+    with LiveGateway(data_dir=tmp_path, upstream_url=vendor.url) as gateway:
+        with closing(sqlite3.connect(tmp_path / "gateway.db")) as database:
+            database.execute("ALTER TABLE api_keys RENAME TO elsewhere")
+        answer = gateway.client.get(V1, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (503, "service_unavailable")
