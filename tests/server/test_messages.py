@@ -173,7 +173,7 @@ def test_two_tasks_that_receive_lose_nothing(application: Application, line: Raw
     assert line.answer().body == b"helloworld"
 
 
-def test_head_and_body_leave_together(line: Line) -> None:
+def test_head_and_body_leave_together(line: RawConnection) -> None:
     for _ in range(20):
         line.ask("/short")
         assert line.arrival().endswith(b"\r\n\r\nok")
