@@ -7,10 +7,11 @@ from app.errors import ServiceUnavailable
 from app.writing.group_commit import GroupCommit
 
 
-class Database:
-    """Commits numbers; negative ones are at fault, and without `commits_left` it can't be reached."""
+class Numbers(GroupCommit[int]):
+    """Commits numbers; negative ones are at fault, and without `commits_left` the database can't be reached."""
 
     def __init__(self, commits_left: int) -> None:
+        super().__init__()
         self.commits_left = commits_left
         self.batches: list[list[int]] = []
 
@@ -25,8 +26,7 @@ class Database:
         return [10 * work for work in works]
 
 
-async def commit_all(database: Database, works: list[int]) -> list[Any]:
-    commits = GroupCommit(database.commit)
+async def commit_all(commits: Numbers, works: list[int]) -> list[Any]:
     commits.start()
     try:
         async with asyncio.timeout(5):
@@ -36,17 +36,17 @@ async def commit_all(database: Database, works: list[int]) -> list[Any]:
 
 
 async def test_only_the_work_at_fault_fails() -> None:
-    database = Database(commits_left=100)
-    first, bad, last = await commit_all(database, [1, -2, 3])
+    numbers = Numbers(commits_left=100)
+    first, bad, last = await commit_all(numbers, [1, -2, 3])
     assert (first, last) == (10, 30)
     assert isinstance(bad, ValueError)
-    assert database.batches == [[1, -2, 3], [1], [-2], [3]]
+    assert numbers.batches == [[1, -2, 3], [1], [-2], [3]]
 
 
 async def test_an_outage_while_works_are_committed_one_by_one_fails_the_rest_at_once() -> None:
     # Together, one alone, and then no more.
-    database = Database(commits_left=2)
-    bad, *rest = await commit_all(database, [-1, *range(1, 300)])
+    numbers = Numbers(commits_left=2)
+    bad, *rest = await commit_all(numbers, [-1, *range(1, 300)])
     assert isinstance(bad, ValueError)
     assert all(isinstance(outcome, ServiceUnavailable) for outcome in rest)
-    assert len(database.batches) == 3
+    assert len(numbers.batches) == 3
