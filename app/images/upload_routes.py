@@ -2,18 +2,19 @@
 
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 from starlette.responses import Response
 
 from app.clock import isoformat
+from app.domain.blob import EXTENSIONS
 from app.domain.upload import UPLOAD_ID, UPLOAD_PATH
 from app.errors import UploadNotFound
 from app.images.files import ImageFiles
 from app.images.response import BYTES_PARAMETERS, image_response
-from app.images.routes import BYTES_RESPONSES, Width, check_width
+from app.images.routes import BINARY, BYTES_RESPONSES, Width, check_width
 from app.images.upload_body import read_file
 from app.images.uploads import UploadService
 from app.shapes.base import Time
@@ -30,17 +31,16 @@ router = APIRouter(prefix=UPLOAD_PATH, tags=["uploads"])
 UploadIdInPath = Annotated[str, Path(description="Id of the upload.")]
 
 _MAX_AGE_SECONDS = 86_400
-_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "required": True,
     "content": {
-        **dict.fromkeys(("image/png", "image/jpeg", "image/webp", "image/gif", "application/octet-stream"), _BYTES),
+        **dict.fromkeys((*EXTENSIONS, "application/octet-stream"), BINARY),
         "multipart/form-data": {
             "schema": {
                 "title": "UploadForm",
                 "type": "object",
                 "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
+                "properties": {"file": BINARY["schema"]},
                 "additionalProperties": False,
             }
         },
@@ -73,12 +73,12 @@ async def create_upload(request: Request, caller: CurrentCaller, uploads: Upload
 
     Personal metadata is removed. The upload expires, but not while a task needs it.
     """
-    asked_at = time.monotonic()
+    received_at = time.monotonic()
     uploads.check_public()
     await uploads.check_quota(caller)
     with uploads.permit(caller), uploads.spool.file() as path:
         await read_file(request, path, uploads.max_bytes)
-        caller = await authenticate_again(request, caller, asked_at)
+        caller = await authenticate_again(request, caller, received_at)
         kept = await uploads.add(caller, path)
     shape = Upload(
         id=kept.id,
