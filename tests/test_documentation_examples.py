@@ -42,7 +42,9 @@ def started(directory: Path, **environment: str) -> GatewayProcess:
 
 
 def program(language: str) -> list[str]:
-    found = {"sh": shutil.which("curl") and shutil.which("bash"), "python": sys.executable, "js": shutil.which("node")}[language]
+    found = {"sh": shutil.which("curl") and shutil.which("bash"), "python": sys.executable, "js": shutil.which("node")}[
+        language
+    ]
     if found is None:
         pytest.skip(f"nothing here runs {language}")
     return [found]
