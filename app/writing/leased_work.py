@@ -55,9 +55,10 @@ class LeasedWork(Generic[T]):
         self._claims_since.append(began)
         try:
             claimed = list(await transaction)
+            # Before the claim is no longer awaited: a thread must never find neither.
+            self._in_hand.update((self._key(item), _InHand(item)) for item in claimed)
         finally:
             self._claims_since.remove(began)
-        self._in_hand.update((self._key(item), _InHand(item)) for item in claimed)
         return claimed
 
     @property
@@ -80,7 +81,8 @@ class LeasedWork(Generic[T]):
         So work on it has not begun. A claim whose commit is still awaited is not lost. Safe to call from a
         transaction's thread.
         """
-        return key not in self._in_hand and all(since > claimed_at for since in tuple(self._claims_since))
+        # In this order: a claim comes in hand before it is no longer awaited.
+        return all(since > claimed_at for since in tuple(self._claims_since)) and key not in self._in_hand
 
     async def run(
         self, item: T, work: Awaitable[None], put_back: Callable[[], Awaitable[object]] | None = None
