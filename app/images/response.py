@@ -42,7 +42,7 @@ class _Part(NamedTuple):
     end: int
 
 
-async def picture_response(
+async def image_response(
     request: Request, files: ImageFiles, file: ServedFile, *, width: int | None = None, cache_control: str
 ) -> Response:
     """Answer GET or HEAD for a stored picture, or for its thumbnail of that width.
@@ -88,15 +88,12 @@ class _Streamed(Response):
         """Send the picture."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sender = ChunkSender(scope, send)
-        try:
-            async with watch_disconnect(receive) as leaving:
-                async for chunk in self._chunks:
-                    if leaving.done():
-                        return
-                    await sender.send(chunk)
-            await send({"type": "http.response.body", "body": b""})
-        finally:
-            sender.close()
+        async with watch_disconnect(receive) as disconnected:
+            async for chunk in self._chunks:
+                if disconnected.done():
+                    return
+                await sender.send(chunk)
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _is_known(given: list[str], tag: str) -> bool:

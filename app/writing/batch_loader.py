@@ -14,8 +14,8 @@ _MAX_BATCH = 256
 class BatchLoader(Generic[K, V]):
     """Loads values by key with one `read` at a time; `name` names its asyncio task.
 
-    Every value is read after it was requested. If a batch fails, its keys are read one by one, so that a key that can't
-    be read fails alone; but not if the database is unavailable.
+    Every value is read after it was requested. If a batch fails, its keys are read one by one, so that only the keys at
+    fault fail; but not if the database is unavailable.
     """
 
     def __init__(self, name: str, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
