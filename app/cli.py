@@ -56,11 +56,11 @@ def sandbox(
     """Run only the sandbox, which imitates the upstream."""
     sandbox_server, logs = _load("app.sandbox.server"), _load("app.logging")
     try:
-        parsed = sandbox_server.Behaviour.from_json(behaviour)
+        parsed = sandbox_server.Behavior.from_json(behaviour)
     except ValueError as error:
         raise ConfigurationError("--behaviour", f"is invalid ({error})", "see docs/reference/sandbox.md") from None
     logs.configure_logs("console", "info", [])
-    sandbox_server.run(host=host, port=port, state=None, behaviour=parsed)
+    sandbox_server.run(host=host, port=port, behavior=parsed)
 
 
 @keys.command("create")

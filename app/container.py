@@ -24,7 +24,7 @@ from app.images.archiver import Archiver
 from app.images.blobs import Blobs
 from app.images.fetcher import ImageFetcher
 from app.images.files import ImageFiles
-from app.images.orphans import Orphans
+from app.images.orphans import OrphanFinder
 from app.images.service import ImageService
 from app.images.uploads import UploadService
 from app.imaging.executor import ImageExecutor
@@ -97,7 +97,7 @@ class Images:
         self.downloads = Downloads(kernel.destinations, trusted_origin=trusted_origin, tls=kernel.tls)
         self.store = open_store(settings.storage_url, Path(settings.data_dir))
         self.blobs = Blobs(database=database, writer=writer, store=self.store, clock=clock)
-        self.orphans = Orphans(database=database, writer=writer, store=self.store, clock=clock)
+        self.orphans = OrphanFinder(database=database, writer=writer, store=self.store, clock=clock)
         fetcher = ImageFetcher(
             blobs=self.blobs,
             downloads=self.downloads,
@@ -132,8 +132,7 @@ class Events:
     def __init__(self, kernel: Kernel, limits: StreamLimits) -> None:
         settings = kernel.settings
         self.broadcaster = EventBroadcaster(kernel.database, base_url=settings.base_url)
-        # SQLite has a single process, which knows of all commits.
-        self.notifier = Notifier(database_url(settings), self.broadcaster.wake) if settings.is_postgresql else None
+        self.notifier = Notifier(kernel.database, self.broadcaster.wake)
         self.streams = Streams(database=kernel.database, broadcaster=self.broadcaster, limits=limits)
 
 
@@ -268,8 +267,7 @@ class Container:
             await self.images.archiver.release_all()
         now = self.kernel.clock.now()
         await self.kernel.database.write(lambda connection: self.upstream.prepare_rate_limits(connection, now))
-        if self.events.notifier is not None:
-            self.events.notifier.start()
+        self.events.notifier.start()
 
     def stop_waiting(self) -> None:
         """End waits and streams. Open connections must not delay the end of the process."""
@@ -283,8 +281,7 @@ class Container:
         await self.kernel.writer.aclose()
         await self.images.downloads.aclose()
         self.images.executor.close()
-        if self.events.notifier is not None:
-            await self.events.notifier.aclose()
+        await self.events.notifier.aclose()
         await self.upstream.client.aclose()
         await self.webhooks.client.aclose()
         await self.kernel.database.aclose()
@@ -305,7 +302,7 @@ def _policy(settings: Settings) -> Policy:
     return Policy(
         queue_timeout=round(settings.queue_timeout_seconds * 1000),
         task_timeout=round(settings.task_timeout_seconds * 1000),
-        poll_after=round(settings.question_after_seconds * 1000),
+        poll_after=round(settings.effective_poll_after_seconds * 1000),
         submit_tries=settings.submit_retries,
         hold_retry=round(settings.hold_retry_seconds * 1000),
         upstream_timeout=round(settings.upstream_timeout_seconds * 1000),

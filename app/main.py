@@ -25,12 +25,11 @@ from app.upstream import routes as callback_routes
 from app.web import docs, openapi, problems
 from app.web.cors import Cors
 from app.web.direct_routes import DirectRoutes
-from app.web.guards import HostGuard, OriginGuard
+from app.web.guards import Guarded, HostGuard, OriginGuard, check_small_body
 from app.web.headers import ResponseHeaders
 from app.web.memory_budget import MemoryBudget
-from app.web.middleware import RequestContext, answer_fault
-from app.web.services import Services
-from app.web.small_bodies import SmallBodies
+from app.web.middleware import RequestContext, respond_internal_error
+from app.web.services import Services, by_type
 from app.webhooks import routes as webhook_routes
 
 # Images inside JSON are in memory while they arrive. At least one of maximum size must fit.
@@ -113,7 +112,7 @@ def _services(container: Container, background: Background) -> Services:
         is_storage_reachable=lambda: images.blobs.is_reachable,
         stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.is_stuck else [])],
     )
-    return Services(
+    return by_type(
         kernel.settings,
         container.tasks.service,
         container.tasks.waiter,
@@ -135,14 +134,13 @@ def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
     is_open = app.state.container.access.authenticator.is_open
     origins = [*settings.cors_origins, *settings.own_origins]
     direct = DirectRoutes(
-        SmallBodies(app),
+        app,
         routes=[*task_routes.router.routes, *callback_routes.router.routes],
         endpoints=[task_routes.submit_task, task_routes.get_task, callback_routes.receive_callback],
     )
-    guarded = HostGuard(
-        OriginGuard(direct, is_open=is_open, origins=origins), is_open=is_open, allowed_hosts=settings.allowed_hosts
-    )
-    return surround(settings, guarded)
+    host_guard = HostGuard(is_open=is_open, allowed_hosts=settings.allowed_hosts)
+    origin_guard = OriginGuard(is_open=is_open, origins=origins)
+    return surround(settings, Guarded(direct, [host_guard.check, origin_guard.check, check_small_body]))
 
 
 def _warm_up(app: FastAPI) -> None:
@@ -153,13 +151,13 @@ def _warm_up(app: FastAPI) -> None:
 
 def surround(settings: Settings, app: ASGIApp) -> ASGIApp:
     """Wrap an application in what all responses need: request id, log line, security headers, CORS."""
-    fault: ASGIApp = answer_fault
+    on_error: ASGIApp = respond_internal_error
     if settings.cors_origins:
-        app, fault = Cors(app, settings.cors_origins), Cors(fault, settings.cors_origins)
+        app, on_error = Cors(app, settings.cors_origins), Cors(on_error, settings.cors_origins)
     is_https = (settings.public_base_url or "").startswith("https://")
     return RequestContext(
         app,
-        answer_headers=ResponseHeaders(is_https=is_https),
-        fault=fault,
+        response_headers=ResponseHeaders(is_https=is_https),
+        on_error=on_error,
         trusted_proxies=settings.trusted_proxies,
     )

@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import gc
-import os
 import resource
 import signal
 import socket
@@ -14,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 import structlog
+from dotenv import load_dotenv
 from fastapi import FastAPI
 
 from app.access.authenticator import check_start, ensure_bootstrap_key
@@ -26,9 +26,9 @@ from app.prepare import prepare_data_dir, prepare_database
 from app.server.limits import ConnectionLimits
 from app.server.server import Server
 from app.server.versions import untested_versions
-from app.settings import Settings, aws_variables, database_url
+from app.settings import Settings, database_url
 from app.storage.store import open_store
-from app.web.refusals import answer_overloaded, refuse
+from app.web.refusals import refuse, respond_overloaded
 
 _LOCK_TIMEOUT_SECONDS = 5
 _LOCK_PAUSE_SECONDS = 0.1
@@ -45,7 +45,7 @@ def serve(settings: Settings) -> None:
     for package, (installed, tested) in untested_versions().items():
         raise ConfigurationError(package, f"{installed} was not tested", f"install {tested}; see requirements.txt")
     prepare_data_dir(settings)
-    os.environ.update(aws_variables())
+    load_dotenv(".env")  # the storage client reads AWS_… from the environment only
     secrets = load_secrets(settings)
     others = [settings.nanobanana_api_key, settings.bootstrap_api_key]
     configure_logs(
@@ -171,7 +171,7 @@ def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | Non
         with_middleware(settings, app),
         limits=limits or ConnectionLimits(connections=_max_connections()),
         refuse=refuse,
-        overloaded=surround(settings, answer_overloaded),
+        overloaded=surround(settings, respond_overloaded),
         on_stop=app.state.container.stop_waiting,
     )
 

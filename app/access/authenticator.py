@@ -47,7 +47,7 @@ class Authenticator:
         return not self._keys_exist
 
     async def _check(self) -> None:
-        self._keys_exist = await self.database.read(key_store.exist)
+        self._keys_exist = await self.database.read(key_store.any_exist)
         if self._keys_exist and self._is_checked:
             _log.warning("keys_required", reason="An API key was created: from now on, every request needs one.")
         self._is_checked = True
@@ -106,7 +106,7 @@ async def check_start(database: Database, settings: Settings) -> bool:
     """
     if settings.auth is not None:
         return settings.auth == "none"
-    if await database.read(key_store.exist):
+    if await database.read(key_store.any_exist):
         return False
     if not settings.is_loopback_only:
         raise ConfigurationError(
@@ -136,7 +136,7 @@ async def ensure_bootstrap_key(database: Database, clock: Clock, secret: str) ->
 
 async def list_keys(database: Database) -> list[ApiKey]:
     """List all keys, oldest first."""
-    return await database.read(key_store.every)
+    return await database.read(key_store.list_all)
 
 
 async def revoke_key(database: Database, clock: Clock, key_id: str) -> bool:

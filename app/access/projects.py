@@ -27,7 +27,7 @@ async def set_daily_budget(database: Database, clock: Clock, project: str, daily
             return
         quota_store.drop_daily_budget(connection, project)
         # Without a budget nothing is counted. If one is set again today, today's tasks are counted then.
-        quota_store.forget(connection, quota.day_name(project, clock.now()))
+        quota_store.remove(connection, quota.day_name(project, clock.now()))
 
     await database.write(work)
 
@@ -38,13 +38,13 @@ async def list_projects(database: Database, clock: Clock) -> list[ProjectUse]:
 
     def work(connection: Connection) -> list[ProjectUse]:
         budgets = quota_store.daily_budgets(connection)
-        names = sorted({DEFAULT_PROJECT, *budgets, *(key.project for key in key_store.every(connection))})
+        names = sorted({DEFAULT_PROJECT, *budgets, *(key.project for key in key_store.list_all(connection))})
         counted = quota_store.used(connection, [quota.day_name(name, now) for name in names])
         uses = []
         for name in names:
             created = counted.get(quota.day_name(name, now))
             if created is None:
-                created = quota_store.made_since(connection, name, quota.day_began(now))
+                created = quota_store.count_tasks_since(connection, name, quota.start_of_day(now))
             uses.append(ProjectUse(name, budgets.get(name), created))
         return uses
 

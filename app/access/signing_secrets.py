@@ -50,7 +50,7 @@ async def check_fingerprint(database: Database, known: list[str]) -> None:
     fingerprints = [_fingerprint(secret) for secret in known]
 
     def work(connection: Connection) -> None:
-        recorded = cluster_state.put_first(connection, _FINGERPRINT, fingerprints[0])
+        recorded = cluster_state.put_if_absent(connection, _FINGERPRINT, fingerprints[0])
         if recorded not in fingerprints:
             raise ConfigurationError(
                 "SECRET_KEY",

@@ -51,12 +51,9 @@ class EventStream(Response):
             sender = ChunkSender(scope, send, stall_seconds=stream.limits.stall_seconds)
             stream.on_stop(lambda: sender.drop_after(stream.limits.stop_seconds))
             retry = random.randint(*_RETRY_MS)  # noqa: S311 -- not for security
-            try:
-                await sender.send(b"retry: %d\n\n" % retry)
-                await self._follow(stream, events, sender)
-                await send({"type": "http.response.body", "body": b""})
-            finally:
-                sender.close()
+            await sender.send(b"retry: %d\n\n" % retry)
+            await self._follow(stream, events, sender)
+            await send({"type": "http.response.body", "body": b""})
 
     @staticmethod
     async def _follow(stream: Stream, events: list[BroadcastEvent], sender: ChunkSender) -> None:

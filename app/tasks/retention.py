@@ -7,7 +7,7 @@ import structlog
 from app.clock import Clock
 from app.db import idempotency_store, quota_store, task_store
 from app.db.engine import Database
-from app.domain.idempotency import LIFETIME
+from app.domain.idempotency import LIFETIME_MS
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
 
@@ -42,7 +42,7 @@ class Retention:
             return 0
         before = self.clock.now() - round(self.days * _DAY_MS)
         scanned = await self.database.read(
-            lambda connection: task_store.made_before(connection, before, after=self._position, limit=_SCAN_BATCH)
+            lambda connection: task_store.created_before(connection, before, after=self._position, limit=_SCAN_BATCH)
         )
         old = [row.id for row in scanned if row.is_over and row.completed_at <= before]
         removed = 0
@@ -59,7 +59,7 @@ class Retention:
         now = self.clock.now()
 
         def work(unit: UnitOfWork) -> int:
-            keys = idempotency_store.sweep(unit.connection, before=now - LIFETIME, limit=_SWEEP_BATCH)
+            keys = idempotency_store.sweep(unit.connection, before=now - LIFETIME_MS, limit=_SWEEP_BATCH)
             return keys + quota_store.sweep(unit.connection, before=now, limit=_SWEEP_BATCH)
 
         return await self.writer.run(work)

@@ -1,7 +1,6 @@
 """Routes of tasks: submit, get, list, cancel, retry, delete."""
 
 import re
-import time
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
@@ -13,8 +12,7 @@ from starlette.responses import Response
 from app.clock import from_datetime
 from app.domain.caller import Caller
 from app.domain.models import Model, TaskType
-from app.domain.task import Status, TaskFilter
-from app.domain.task_state import TaskState
+from app.domain.task import Status, TaskFilter, TaskState
 from app.images.uploads import UploadService
 from app.settings import Settings
 from app.shapes.task import CallbackList, Task, TaskPage, callback_shape, task_shape
@@ -29,11 +27,10 @@ from app.web.dependencies import (
     CurrentSettings,
     TaskId,
     TaskIdInPath,
-    authenticate_again,
     bearer,
     get_caller,
-    known_form,
     memory_permit,
+    valid_task_id,
 )
 from app.web.openapi import headers, json_body, problems
 from app.web.pagination import CURSOR, DEFAULT_LIMIT, EmptyIsUnset, Limit, decode_cursor, encode_cursor
@@ -115,7 +112,7 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
     A task accepted with 202 is durable and will reach a result. With `Prefer: wait=N` the response is sent when the
     task has finished (200), or after N seconds (202).
     """
-    caller, authenticated_at = await get_caller(request), time.monotonic()
+    caller = await get_caller(request)
     idempotency_key = _IDEMPOTENCY_KEY.read(request)
     with memory_permit(request) as permit:
         body = await read_model(request, TaskRequest, _MAX_BODY_BYTES, permit)
@@ -125,10 +122,10 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
         if body.has_data_uris:
             uploads = service(request, UploadService)
             with uploads.permit(caller):
-                images = await uploads.take_in(caller, submission.input["image_urls"])
+                images = await uploads.upload_data_uris(caller, submission.input["image_urls"])
             task_input = {**submission.input, "image_urls": images.urls}
             submission = replace(submission, input=task_input, identity=images.identity)
-    caller = await authenticate_again(request, caller, authenticated_at)
+    caller = await get_caller(request)  # the body may have taken minutes
     state, is_replay = await service(request, TaskService).submit(caller, submission, idempotency_key)
     return await _accepted(request, caller, state, is_replay=is_replay)
 
@@ -151,7 +148,7 @@ async def list_tasks(
 )
 async def get_task(request: Request, task_id: TaskIdInPath) -> ShapeResponse[Task]:
     """Get a task, optionally waiting until it finishes."""
-    caller, task_id = await get_caller(request), known_form(task_id)
+    caller, task_id = await get_caller(request), valid_task_id(task_id)
     waiter, seconds, fields = service(request, TaskWaiter), requested_wait(request), {}
     if seconds is None or waiter.is_full:
         state = await service(request, TaskService).get(caller, task_id)

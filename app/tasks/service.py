@@ -16,8 +16,7 @@ from app.domain.idempotency import IdempotencyKey, Reservation, fingerprint
 from app.domain.policy import Policy
 from app.domain.quota import Quota
 from app.domain.submission import Submission
-from app.domain.task import Status, Task, TaskFilter, new_task
-from app.domain.task_state import TaskState
+from app.domain.task import Status, Task, TaskFilter, TaskState, new_task
 from app.errors import (
     GatewayError,
     IdempotencyInProgress,

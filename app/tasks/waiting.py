@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.caller import Caller
-from app.domain.task_state import TaskState
+from app.domain.task import TaskState
 from app.errors import ServiceUnavailable, Unauthorized
 from app.events.broadcaster import EventBroadcaster
 from app.events.subscription import Subscription

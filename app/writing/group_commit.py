@@ -22,6 +22,8 @@ class GroupCommit(ABC, Generic[W]):
 
     def __init__(self) -> None:
         self._waiting: list[tuple[W, asyncio.Future[Any]]] = []
+        self._one_by_one = 0
+        """How many of these, from the first, are committed one by one: they failed together."""
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._closing = False
@@ -73,7 +75,9 @@ class GroupCommit(ABC, Generic[W]):
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+            size = 1 if self._one_by_one else _MAX_BATCH
+            self._one_by_one = max(self._one_by_one - 1, 0)
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
             self._began = time.monotonic()
             await self._commit_batch(batch)
             self._began = None
@@ -83,14 +87,14 @@ class GroupCommit(ABC, Generic[W]):
             outcomes = await self.commit([work for work, _ in batch])
         except ServiceUnavailable as error:
             # Trying the rest would take as long and fail as well.
-            batch, self._waiting = batch + self._waiting, []
+            batch, self._waiting, self._one_by_one = batch + self._waiting, [], 0
             self.has_failed = True
             _log.warning("commit_failed", changes=len(batch), reason=repr(error.__cause__))
             outcomes = [ServiceUnavailable(error.detail) for _ in batch]
         except Exception as error:  # noqa: BLE001 -- passed on to the caller whose work causes it
             if len(batch) > 1:
-                for one in batch:
-                    await self._commit_batch([one])
+                # Into the queue, so that an outage meanwhile fails them all at once.
+                self._waiting, self._one_by_one = batch + self._waiting, len(batch)
                 return
             outcomes = [error]
         for (_, future), outcome in zip(batch, outcomes, strict=True):

@@ -10,7 +10,7 @@ from app.db import idempotency_store, task_store
 from app.db.callback_store import KEPT_PER_TASK
 from app.domain.callback import ReceivedCallback
 from app.domain.event import event_of
-from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
+from app.domain.idempotency import LIFETIME_MS, IdempotencyKey, Reservation
 from app.domain.quota import Quota
 from app.domain.task import Task
 from app.domain.transitions import Transition
@@ -86,7 +86,7 @@ class TaskBatch:
         reservations = [work.reservation for _, work in self._creations if work.reservation is not None]
         held: dict[IdempotencyKey, Reservation] = {}
         if reservations:
-            held = idempotency_store.reserve(unit.connection, reservations, now=unit.now, lifetime=LIFETIME)
+            held = idempotency_store.reserve(unit.connection, reservations, now=unit.now, lifetime=LIFETIME_MS)
         refused = self._refuse(held)
         for number, work in self._creations:
             task, reservation = work.task, work.reservation

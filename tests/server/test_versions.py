@@ -7,8 +7,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from app.server.versions import TESTED, untested_versions
-from tests.support.gateway import run_fresh_app
-from tests.support.nursery import ROOT
+from tests.support.paths import ROOT
+from tests.support.servers.gateway_process import run_fresh_app
 
 
 @pytest.mark.parametrize("package", TESTED)
@@ -26,6 +26,7 @@ def test_those_installed_were_tested() -> None:
     assert untested_versions() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "version", "tested"), [("uvicorn", "0.40.0", "0.53 to 0.54"), ("httptools", "1.0.0", "0.7 to 0.9")]
 )

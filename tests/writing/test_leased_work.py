@@ -1,6 +1,7 @@
 """Leased work: what is in hand, what is lost, and outcomes that are written until they are written."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from app.errors import ServiceUnavailable
 from app.writing.leased_work import LeasedWork
-from tests.support.clocks import HandClock
+from tests.support.clock import HandClock
 from tests.support.turns import turns
 
 
@@ -84,6 +85,21 @@ async def test_a_claim_whose_commit_is_known_is_not_lost(work: LeasedWork[Job], 
     await work.claim(committed(FIRST))
     assert not work.is_lost(("a", 1), clock.now())
     assert work.is_lost(("b", 1), clock.now())
+
+
+async def test_a_thread_never_takes_a_claim_for_lost_while_it_comes_in_hand(clock: HandClock) -> None:
+    claimed_at, verdicts = clock.now(), list[bool]()
+
+    def key(job: Job) -> tuple[str, int]:
+        # Called while the claim comes in hand. On SQLite a transaction's thread may look at any moment.
+        verdicts.append(threads.submit(work.is_lost, ("a", 1), claimed_at).result())
+        return job.id, job.attempt
+
+    work: LeasedWork[Job] = LeasedWork("test", key, clock=clock)
+    with ThreadPoolExecutor(1) as threads:
+        await work.claim(committed(FIRST))
+    assert verdicts == [False]
+    assert not work.is_lost(("a", 1), claimed_at)
 
 
 async def test_cancelled_work_is_put_back_before_it_is_released(work: LeasedWork[Job]) -> None:
