@@ -36,6 +36,6 @@ def decode_cursor(cursor: str | None, ids: re.Pattern[str]) -> str | None:
         last_id = ""
     if not ids.fullmatch(last_id):
         raise InvalidRequest(
-            "Some parameters are invalid.", [{"field": "cursor", "message": "not a cursor of this list"}]
+            "Some parameters are invalid.", [{"field": "cursor", "message": "invalid cursor"}]
         )
     return last_id
