@@ -5,6 +5,7 @@ docs/reference/settings.md explains each; a test compares the two.
 
 import ipaddress
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -245,6 +246,7 @@ class Settings(BaseSettings):
         return is_loopback(self.host) and (public_host is None or is_loopback(public_host))
 
 
+@lru_cache(maxsize=256)  # parsing an address takes longer than the rest of a request's checks
 def is_loopback(host: str) -> bool:
     """Whether a host name or address (without port) can only mean this machine."""
     name = host.strip("[]").lower().rstrip(".")
