@@ -15,7 +15,7 @@ from app.db.blob_store import Blob
 from app.db.engine import Database
 from app.domain.blob import keys_of, original_key
 from app.errors import StorageUnavailable
-from app.imaging.inspect import Picture
+from app.imaging.inspect import ImageInfo
 from app.storage.store import ImageStore, Missing
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
@@ -48,7 +48,7 @@ class Blobs:
         """Whether the store worked when it was last used."""
         return self._store.is_reachable
 
-    async def keep(self, sha256: str, path: Path, size: int, picture: Picture) -> None:
+    async def keep(self, sha256: str, path: Path, size: int, picture: ImageInfo) -> None:
         """Put a file of `size` bytes into the store; what shall refer to it has `RESERVED` ms to do so (`refer`).
 
         Raises `BlobGoing`, `StorageUnavailable` and `ServiceUnavailable`.
@@ -80,7 +80,7 @@ class Blobs:
         until = now + _LEASE
 
         def take(unit: UnitOfWork) -> tuple[int, list[str]]:
-            return blob_store.take_unreferenced(unit.connection, now=unit.now, until=until, limit=_COLLECTED_AT_ONCE)
+            return blob_store.claim_unreferenced(unit.connection, now=unit.now, until=until, limit=_COLLECTED_AT_ONCE)
 
         looked_at, going = await self._writer.run(take)
         if going:

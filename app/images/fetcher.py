@@ -9,7 +9,7 @@ from app.domain.image import Image, NotFetched, Stored
 from app.errors import ServiceUnavailable, StorageUnavailable
 from app.images.blobs import BlobGoing, Blobs
 from app.imaging.executor import ImageExecutor
-from app.imaging.layout import BadPicture
+from app.imaging.layout import BadImage
 from app.outbound.downloads import DownloadFailed, Downloads
 from app.storage.spool import Spool
 
@@ -47,8 +47,7 @@ class ImageFetcher:
         try:
             return await self._fetch_and_keep(image)
         except DownloadFailed as error:
-            wait = None if error.retry_after is None else round(error.retry_after * 1000)
-            return NotFetched(error.reason, may_recover=error.may_recover, retry_after=wait)
+            return NotFetched(error.reason, may_recover=error.may_recover, retry_after=error.retry_after)
         except BlobGoing as error:
             return Postponed(_SHORT_PAUSE, error.detail)
         except StorageUnavailable as error:
@@ -67,7 +66,7 @@ class ImageFetcher:
             download = await self.downloads.fetch(image.source_url, path, max_bytes=self.max_bytes)
             try:
                 picture = await self.executor.inspect(path)
-            except BadPicture as error:
+            except BadImage as error:
                 # A bad image that arrived complete stays bad.
                 return NotFetched(error.reason, may_recover=not download.is_whole)
             await self.blobs.keep(download.sha256, path, download.bytes, picture)

@@ -9,7 +9,7 @@ import structlog
 from app.domain.blob import original_key, thumbnail_key
 from app.errors import ImageUnavailable, ServiceUnavailable, StorageUnavailable
 from app.imaging.executor import ImageExecutor
-from app.imaging.layout import BadPicture
+from app.imaging.layout import BadImage
 from app.storage.spool import Spool
 from app.storage.store import ImageStore, Missing
 from app.writing.single_flight import SingleFlight
@@ -81,7 +81,7 @@ class ImageFiles:
                         await asyncio.to_thread(copy.write, chunk)
                 try:
                     content = await self._executor.thumbnail(path, width)
-                except BadPicture as error:
+                except BadImage as error:
                     raise ImageUnavailable(f"No thumbnail can be made of it: {error.reason}") from None
         try:
             await self._store.put(thumbnail_key(file.sha256, width), content)

@@ -42,7 +42,7 @@ class _Part(NamedTuple):
     end: int
 
 
-async def picture_response(
+async def image_response(
     request: Request, files: ImageFiles, file: ServedFile, *, width: int | None = None, cache_control: str
 ) -> Response:
     """Answer GET or HEAD for a stored picture, or for its thumbnail of that width.

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.domain.blob import THUMBNAIL_WIDTHS
 from app.errors import ImageNotFound, InvalidRequest
 from app.images.files import ImageFiles
-from app.images.response import BYTES_PARAMETERS, picture_response
+from app.images.response import BYTES_PARAMETERS, image_response
 from app.images.service import ImageService
 from app.shapes.task import IMAGE_PATH
 from app.web.openapi import headers, problems
@@ -68,7 +68,7 @@ async def get_image(
     check_width(w)
     async with watch_disconnect(request.receive) as leaving:
         file = await images.find(image_id, leaving)
-    return await picture_response(request, files, file, width=w, cache_control=_CACHE_CONTROL)
+    return await image_response(request, files, file, width=w, cache_control=_CACHE_CONTROL)
 
 
 def check_width(width: int | None) -> None:

@@ -11,7 +11,7 @@ from app.clock import isoformat
 from app.domain.upload import UPLOAD_ID, UPLOAD_PATH
 from app.errors import UploadNotFound
 from app.images.files import ImageFiles
-from app.images.response import BYTES_PARAMETERS, picture_response
+from app.images.response import BYTES_PARAMETERS, image_response
 from app.images.routes import BYTES_RESPONSES, Width, check_width
 from app.images.upload_body import read_file
 from app.images.uploads import UploadService
@@ -111,4 +111,4 @@ async def get_upload(
     found, file = await uploads.find(upload_id)
     max_age = min(uploads.seconds_left(found), _MAX_AGE_SECONDS)
     cache_control = f"private, max-age={max_age}, immutable"
-    return await picture_response(request, files, file, width=w, cache_control=cache_control)
+    return await image_response(request, files, file, width=w, cache_control=cache_control)

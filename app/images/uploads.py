@@ -20,7 +20,7 @@ from app.domain.caller import Caller
 from app.domain.data_uri import BadDataUri, decode, is_data_uri
 from app.domain.policy import Policy
 from app.domain.quota import of_uploads
-from app.domain.upload import REMEMBERED, Upload, named_in, new_upload_id, url_of
+from app.domain.upload import REMEMBERED_MS, Upload, named_in, new_upload_id, url_of
 from app.errors import (
     BodyTooLarge,
     InvalidImage,
@@ -33,7 +33,8 @@ from app.errors import (
 from app.images.blobs import BlobGoing, Blobs, refer
 from app.images.files import ServedFile
 from app.imaging.executor import ImageExecutor
-from app.imaging.inspect import BadPicture, Picture
+from app.imaging.inspect import ImageInfo
+from app.imaging.layout import BadImage
 from app.storage.spool import Spool
 from app.writing.quotas import charge
 from app.writing.unit_of_work import UnitOfWork
@@ -57,7 +58,7 @@ class _Clean:
     path: Path
     sha256: str
     bytes: int
-    picture: Picture
+    picture: ImageInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +145,11 @@ class UploadService:
         with self.spool.file() as path:
             try:
                 clean = await self._clean(source, path)
-            except BadPicture as bad:
+            except BadImage as bad:
                 raise InvalidImage(f"The file {bad.reason}.") from None
             return await self._keep(caller, clean)
 
-    async def take_in(self, caller: Caller, urls: Sequence[str]) -> TaskImages:
+    async def upload_data_uris(self, caller: Caller, urls: Sequence[str]) -> TaskImages:
         """Turn the data URIs among a task's images into uploads, all or none.
 
         Raises as `add` does, `BodyTooLarge` if they are too many bytes together, and `InvalidRequest` that names
@@ -166,7 +167,7 @@ class UploadService:
                 try:
                     count, digest = await asyncio.to_thread(_unpack, uri, source, room)
                     ready.append((position, await self._clean(source, path)))
-                except (BadDataUri, BadPicture) as bad:
+                except (BadDataUri, BadImage) as bad:
                     problem = {"field": f"image_urls.{position}", "message": str(bad)}
                     raise InvalidRequest("Some fields of the body are invalid.", [problem]) from None
                 room -= count
@@ -210,14 +211,14 @@ class UploadService:
         """Take away one batch of what expired; returns how many there were."""
 
         def work(unit: UnitOfWork) -> int:
-            expired = upload_store.give_up_expired(unit.connection, now=unit.now, limit=_SWEPT_AT_ONCE)
-            before = unit.now - REMEMBERED
-            return expired + upload_store.forget(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
+            expired = upload_store.release_expired(unit.connection, now=unit.now, limit=_SWEPT_AT_ONCE)
+            before = unit.now - REMEMBERED_MS
+            return expired + upload_store.remove_expired(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
 
         return await self._writer.run(work)
 
     async def _clean(self, source: Path, path: Path) -> _Clean:
-        """Write what stays of a file to a path, and check it; raises `BadPicture`."""
+        """Write what stays of a file to a path, and check it; raises `BadImage`."""
         await self._executor.strip(source, path)
         picture = await self._executor.inspect(path)
         sha256, size = await asyncio.to_thread(_digest, path)

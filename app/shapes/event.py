@@ -11,8 +11,7 @@ from app.clock import isoformat
 from app.domain.delivery import Delivery
 from app.domain.event import StoredEvent, concludes, state_at
 from app.domain.image import Image
-from app.domain.task import Task
-from app.domain.task_state import TaskState
+from app.domain.task import Task, TaskState
 from app.shapes import task as shapes
 from app.shapes.base import Time, encode
 

@@ -10,8 +10,7 @@ from app.clock import isoformat
 from app.domain.callback import ReceivedCallback
 from app.domain.image import ImageState
 from app.domain.models import Model, TaskType
-from app.domain.task import Status
-from app.domain.task_state import TaskState
+from app.domain.task import Status, TaskState
 from app.domain.verdict import ErrorCode
 from app.shapes.base import Time
 

@@ -17,7 +17,7 @@ _IMAGES = "/v1/images/"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:/?#@\\]+)(:[0-9]{0,5})?")
 
 IsOpen = Callable[[], Awaitable[bool]]
-"""Whether the service runs without keys."""
+"""Whether the service runs without keys; raises `ServiceUnavailable`."""
 Check = Callable[[Scope], Awaitable[None]]
 """Raises a `GatewayError` to reject a request."""
 
