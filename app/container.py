@@ -24,7 +24,7 @@ from app.images.archiver import Archiver
 from app.images.blobs import Blobs
 from app.images.fetcher import ImageFetcher
 from app.images.files import ImageFiles
-from app.images.orphans import Orphans
+from app.images.orphans import OrphanFinder
 from app.images.service import ImageService
 from app.images.uploads import UploadService
 from app.imaging.executor import ImageExecutor
@@ -97,7 +97,7 @@ class Images:
         self.downloads = Downloads(kernel.destinations, trusted_origin=trusted_origin, tls=kernel.tls)
         self.store = open_store(settings.storage_url, Path(settings.data_dir))
         self.blobs = Blobs(database=database, writer=writer, store=self.store, clock=clock)
-        self.orphans = Orphans(database=database, writer=writer, store=self.store, clock=clock)
+        self.orphans = OrphanFinder(database=database, writer=writer, store=self.store, clock=clock)
         fetcher = ImageFetcher(
             blobs=self.blobs,
             downloads=self.downloads,

@@ -1,18 +1,19 @@
 """Routes of uploads: create and get. The id in the URL is the only credential."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 from starlette.responses import Response
 
 from app.clock import isoformat
+from app.domain.blob import EXTENSIONS
 from app.domain.upload import UPLOAD_ID, UPLOAD_PATH
 from app.errors import UploadNotFound
 from app.images.files import ImageFiles
 from app.images.response import BYTES_PARAMETERS, image_response
-from app.images.routes import BYTES_RESPONSES, Width, check_width
+from app.images.routes import BINARY, BYTES_RESPONSES, Width, check_width
 from app.images.upload_body import read_file
 from app.images.uploads import UploadService
 from app.shapes.base import Time
@@ -29,17 +30,16 @@ router = APIRouter(prefix=UPLOAD_PATH, tags=["uploads"])
 UploadIdInPath = Annotated[str, Path(description="Id of the upload.")]
 
 _MAX_AGE_SECONDS = 86_400
-_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "required": True,
     "content": {
-        **dict.fromkeys(("image/png", "image/jpeg", "image/webp", "image/gif", "application/octet-stream"), _BYTES),
+        **dict.fromkeys((*EXTENSIONS, "application/octet-stream"), BINARY),
         "multipart/form-data": {
             "schema": {
                 "title": "UploadForm",
                 "type": "object",
                 "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
+                "properties": {"file": BINARY["schema"]},
                 "additionalProperties": False,
             }
         },

@@ -14,8 +14,7 @@ import httpx
 
 from app.domain.destination import DestinationRules
 from app.outbound.connect import DestinationRefused, Resolve
-from app.outbound.requests import describe, header, open_pool, stream
-from app.outbound.retry_after import read_retry_after
+from app.outbound.requests import describe, header, open_pool, retry_after_of, stream
 from app.outbound.urls import problem_with
 
 _MAX_REDIRECTS = 3
@@ -142,9 +141,10 @@ class Downloads:
 async def _save(response: httpcore.Response, into: Path, max_bytes: int) -> Download:
     if response.status != HTTPStatus.OK:
         may_recover = response.status in _TEMPORARY_STATUSES or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        pause = read_retry_after(header(response, b"retry-after") or "")
         raise DownloadFailed(
-            f"The server responded with {response.status}.", may_recover=may_recover, retry_after=pause
+            f"The server responded with {response.status}.",
+            may_recover=may_recover,
+            retry_after=retry_after_of(response),
         )
     if (header(response, b"content-encoding") or "identity").strip().lower() != "identity":
         raise _permanent("The server compressed the file, although it was asked not to.")

@@ -3,9 +3,11 @@
 The pool is used directly, so that no proxy of the environment, redirect or cookie interferes.
 """
 
+import email.utils
 import ssl
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 
 import httpcore
 import httpx
@@ -14,6 +16,7 @@ from app.domain.destination import DestinationRules
 from app.outbound.connect import GuardedNetwork, Resolve
 
 _MAX_ERROR_CHARACTERS = 200
+_MAX_RETRY_AFTER_DIGITS = 9
 
 
 def open_pool(
@@ -49,6 +52,19 @@ def stream(
 def header(response: httpcore.Response, name: bytes) -> str | None:
     """Return the first header of a lower-case name."""
     return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), None)
+
+
+def retry_after_of(response: httpcore.Response) -> int | None:
+    """Return a response's `Retry-After`, seconds or a date, in milliseconds from now; None if it has none."""
+    text = (header(response, b"retry-after") or "").strip()
+    if text.isascii() and text.isdigit():
+        return int(text.lstrip("0")[:_MAX_RETRY_AFTER_DIGITS] or "0") * 1000
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except (TypeError, ValueError, OverflowError):  # the last for a year or zone with too many digits
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(round((aware - datetime.now(UTC)).total_seconds() * 1000), 0)
 
 
 def describe(error: Exception) -> str:

@@ -5,28 +5,6 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-SUBMIT_FAULTS = (
-    "refuse_400",
-    "refuse_401",
-    "refuse_402",
-    "refuse_429",
-    "refuse_500",
-    "refuse_503",
-    "proxy_502",
-    "proxy_504",
-    "hang_up_before",
-    "hang_up_after",
-    "garbage_200",
-    "slow_reply",
-)
-"""Faults of a submit; at most one of them happens."""
-
-OUTCOMES = ("fail_400", "fail_500", "fail_501", "never")
-"""Ways for a task not to succeed; at most one of them happens."""
-
-RECORD_FAULTS = ("record_error", "record_hang_up")
-"""Faults of record-info; at most one of them happens per poll."""
-
 _DAY_SECONDS = 86_400
 
 
@@ -47,6 +25,10 @@ def _as_range(value: object) -> object:
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+SubmitFault = Annotated[Probability, "submit"]
+Outcome = Annotated[Probability, "outcome"]
+CallbackFault = Annotated[Probability, "callback"]
+RecordFault = Annotated[Probability, "record"]
 Seconds = Annotated[float, Field(ge=0, le=_DAY_SECONDS)]
 Range = Annotated[tuple[Seconds, Seconds], BeforeValidator(_as_range)]
 
@@ -61,18 +43,18 @@ class Behavior(BaseModel):
     credits: int | None = Field(default=100, description="Credits that the credit endpoint returns.")
     delay_seconds: Range = Field(default=(2.0, 4.0), description="How long a generation takes: [min, max] or a number.")
 
-    refuse_400: Probability = Field(default=0.0, description="Reject a submit: bad request.")
-    refuse_401: Probability = Field(default=0.0, description="Reject a submit: unauthorized.")
-    refuse_402: Probability = Field(default=0.0, description="Reject a submit: out of credits.")
-    refuse_429: Probability = Field(default=0.0, description="Reject a submit: too many requests; with Retry-After.")
-    refuse_500: Probability = Field(default=0.0, description="Reject a submit: server error, in the vendor's envelope.")
-    refuse_503: Probability = Field(default=0.0, description="Reject a submit: maintenance, in the vendor's envelope.")
-    proxy_502: Probability = Field(default=0.0, description="Respond 502 with a proxy's HTML page.")
-    proxy_504: Probability = Field(default=0.0, description="Respond 504 with a proxy's HTML page.")
-    hang_up_before: Probability = Field(default=0.0, description="Cut the connection; the task is not accepted.")
-    hang_up_after: Probability = Field(default=0.0, description="Accept the task, then cut the connection.")
-    garbage_200: Probability = Field(default=0.0, description="Accept the task, respond 200 with a broken body.")
-    slow_reply: Probability = Field(default=0.0, description="Accept the task, respond after `slow_seconds`.")
+    refuse_400: SubmitFault = Field(default=0.0, description="Reject a submit: bad request.")
+    refuse_401: SubmitFault = Field(default=0.0, description="Reject a submit: unauthorized.")
+    refuse_402: SubmitFault = Field(default=0.0, description="Reject a submit: out of credits.")
+    refuse_429: SubmitFault = Field(default=0.0, description="Reject a submit: too many requests; with Retry-After.")
+    refuse_500: SubmitFault = Field(default=0.0, description="Reject a submit: server error, in the vendor's envelope.")
+    refuse_503: SubmitFault = Field(default=0.0, description="Reject a submit: maintenance, in the vendor's envelope.")
+    proxy_502: SubmitFault = Field(default=0.0, description="Respond 502 with a proxy's HTML page.")
+    proxy_504: SubmitFault = Field(default=0.0, description="Respond 504 with a proxy's HTML page.")
+    hang_up_before: SubmitFault = Field(default=0.0, description="Cut the connection; the task is not accepted.")
+    hang_up_after: SubmitFault = Field(default=0.0, description="Accept the task, then cut the connection.")
+    garbage_200: SubmitFault = Field(default=0.0, description="Accept the task, respond 200 with a broken body.")
+    slow_reply: SubmitFault = Field(default=0.0, description="Accept the task, respond after `slow_seconds`.")
     in_http_200: Probability = Field(
         default=0.0, description="Send an error's code inside HTTP 200, not as the status."
     )
@@ -82,23 +64,23 @@ class Behavior(BaseModel):
     )
     slow_seconds: Seconds = Field(default=35.0, description="Delay of a `slow_reply`.")
 
-    fail_400: Probability = Field(default=0.0, description="Fail: the content is refused.")
-    fail_500: Probability = Field(default=0.0, description="Fail: internal error.")
-    fail_501: Probability = Field(default=0.0, description="Fail: generation failed.")
-    never: Probability = Field(default=0.0, description="Never finish.")
+    fail_400: Outcome = Field(default=0.0, description="Fail: the content is refused.")
+    fail_500: Outcome = Field(default=0.0, description="Fail: internal error.")
+    fail_501: Outcome = Field(default=0.0, description="Fail: generation failed.")
+    never: Outcome = Field(default=0.0, description="Never finish.")
 
-    callback_drop: Probability = Field(default=0.0, description="Never call back.")
-    callback_repeat: Probability = Field(default=0.0, description="Send the result `repeat_count` times.")
+    callback_drop: CallbackFault = Field(default=0.0, description="Never call back.")
+    callback_repeat: CallbackFault = Field(default=0.0, description="Send the result `repeat_count` times.")
     repeat_count: int = Field(default=2, ge=1, le=20, description="How often a repeated result is sent in total.")
-    callback_early: Probability = Field(
+    callback_early: CallbackFault = Field(
         default=0.0, description="Finish and call back before responding to the submit."
     )
     callback_late_seconds: Seconds = Field(default=0.0, description="Pause between the result and its callback.")
-    callback_garbage: Probability = Field(default=0.0, description="Send an unreadable body first.")
-    callback_wrong_task: Probability = Field(default=0.0, description="Send the result with another taskId first.")
-    callback_progress: Probability = Field(default=0.0, description="Send GENERATING before the result (generate-2).")
-    callback_reorder: Probability = Field(default=0.0, description="Send GENERATING after the result (generate-2).")
-    callback_contradict: Probability = Field(default=0.0, description="Send the opposite result after the true one.")
+    callback_garbage: CallbackFault = Field(default=0.0, description="Send an unreadable body first.")
+    callback_wrong_task: CallbackFault = Field(default=0.0, description="Send the result with another taskId first.")
+    callback_progress: CallbackFault = Field(default=0.0, description="Send GENERATING before the result (generate-2).")
+    callback_reorder: CallbackFault = Field(default=0.0, description="Send GENERATING after the result (generate-2).")
+    callback_contradict: CallbackFault = Field(default=0.0, description="Send the opposite result after the true one.")
     callback_tries: int = Field(default=3, ge=1, le=10, description="Attempts to deliver a result until a 200.")
     callback_timeout_seconds: float = Field(default=15.0, gt=0, le=600, description="Time limit of one attempt.")
     callback_pauses_seconds: list[Seconds] = Field(
@@ -108,8 +90,8 @@ class Behavior(BaseModel):
     not_found_seconds: Seconds = Field(
         default=0.0, description="record-info responds 404 for this long after the submit."
     )
-    record_error: Probability = Field(default=0.0, description="record-info responds with a server error.")
-    record_hang_up: Probability = Field(default=0.0, description="record-info cuts the connection.")
+    record_error: RecordFault = Field(default=0.0, description="record-info responds with a server error.")
+    record_hang_up: RecordFault = Field(default=0.0, description="record-info cuts the connection.")
 
     @model_validator(mode="after")
     def _check_sums(self) -> Self:
@@ -142,6 +124,20 @@ class Behavior(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise BehaviorError(error) from None
+
+
+def _marked(mark: str) -> tuple[str, ...]:
+    return tuple(name for name, field in Behavior.model_fields.items() if mark in field.metadata)
+
+
+SUBMIT_FAULTS = _marked("submit")
+"""Faults of a submit; at most one of them happens."""
+OUTCOMES = _marked("outcome")
+"""Ways for a task not to succeed; at most one of them happens."""
+RECORD_FAULTS = _marked("record")
+"""Faults of record-info; at most one of them happens per poll."""
+CALLBACK_FAULTS = _marked("callback")
+"""Faults of callbacks; any of them can happen together."""
 
 
 def _problem(found: Mapping[str, Any]) -> dict[str, str]:

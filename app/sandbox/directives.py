@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.sandbox.behavior import OUTCOMES, RECORD_FAULTS, SUBMIT_FAULTS, Behavior, BehaviorError
+from app.sandbox.behavior import CALLBACK_FAULTS, OUTCOMES, RECORD_FAULTS, SUBMIT_FAULTS, Behavior, BehaviorError
 
 ALIASES = {
     "delay": "delay_seconds",
@@ -26,8 +26,7 @@ ALIASES = {
 }
 """Short words by the behavior fields that they set."""
 
-_CALLBACK_WORDS = ("drop", "repeat", "early", "garbage", "wrong_task", "progress", "reorder", "contradict")
-_FAULTS = (*SUBMIT_FAULTS, *OUTCOMES, *RECORD_FAULTS, *(ALIASES[word] for word in _CALLBACK_WORDS))
+_FAULTS = (*SUBMIT_FAULTS, *OUTCOMES, *RECORD_FAULTS, *CALLBACK_FAULTS)
 _SETTINGS = ("in_http_200", "proxy_accepts", "slow_seconds", "repeat_count")
 KNOWN_WORDS = tuple(dict.fromkeys(("fail", *ALIASES, *ALIASES.values(), *_FAULTS, *_SETTINGS)))
 """Every word that a directive may contain."""

@@ -12,8 +12,7 @@ from app import __version__
 from app.domain.delivery import KEPT_RESPONSE_BYTES, TRY_TIMEOUT_MS, DeliveryResponse
 from app.domain.destination import DestinationRules
 from app.outbound.connect import Resolve
-from app.outbound.requests import describe, header, open_pool, stream
-from app.outbound.retry_after import read_retry_after
+from app.outbound.requests import describe, open_pool, retry_after_of, stream
 
 
 class WebhookClient:
@@ -69,7 +68,7 @@ class WebhookClient:
 def _read_head(reply: httpcore.Response) -> DeliveryResponse:
     is_redirect = httpx.codes.is_redirect(reply.status)
     error = "The receiver responded with a redirect; redirects are not followed." if is_redirect else None
-    return DeliveryResponse(reply.status, error, retry_after=read_retry_after(header(reply, b"retry-after") or ""))
+    return DeliveryResponse(reply.status, error, retry_after=retry_after_of(reply))
 
 
 async def _read_start(reply: httpcore.Response) -> bytes:

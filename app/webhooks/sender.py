@@ -1,4 +1,4 @@
-"""Sends webhooks: claim what is due, host by host, post each once, record the outcome."""
+"""Sends webhooks: claims due ones host by host, posts each once, records the outcome."""
 
 import random
 import time
@@ -31,8 +31,8 @@ _log = structlog.get_logger(__name__)
 class WebhookSender:
     """Claims and posts deliveries. `schedule` lists the pauses between attempts in milliseconds.
 
-    `wake_up` wakes when a delivery is due. Each is delivered at least once: if a process dies, another sends what it
-    had claimed after the lease, and nothing tells whether the last attempt arrived.
+    `wake_up` wakes when a delivery is due. Delivery is at least once: if a process dies, another one repeats its
+    attempts after the lease, as they may not have arrived.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class WebhookSender:
         self._work: LeasedWork[Delivery] = LeasedWork("webhook", lambda d: (d.id, d.due_at or 0), clock=clock)
 
     async def claim(self, limit: int) -> list[Delivery]:
-        """Claim up to `limit` deliveries that are due, in turn from all hosts with a free permit."""
+        """Claim up to `limit` due deliveries, taking turns among hosts with a free permit."""
         permits = await self._hosts.permits(limit, self._work.items, self._clock.now())
         if not permits:
             return []
@@ -69,11 +69,11 @@ class WebhookSender:
         return claimed
 
     async def send(self, delivery: Delivery) -> None:
-        """Post a claimed delivery, once, and record the outcome. If cancelled, put it back."""
+        """Post a claimed delivery once and record the outcome. If canceled, put it back."""
         await self._work.run(delivery, self._send(delivery), put_back=partial(self._put_back, delivery.id))
 
     def _claim(self, unit: UnitOfWork, permits: Mapping[str, int]) -> list[Delivery]:
-        # One that is still in hand is past its lease because its outcome can't be recorded.
+        # A delivery in hand is past its lease if its outcome can't be recorded.
         in_hand = self._work.ids
         claimed: list[Delivery] = []
         for host, count in permits.items():
@@ -90,30 +90,30 @@ class WebhookSender:
         signing = await self._signing_secrets.signing(delivery.project)
         body = encode(webhook_message(delivery, task, images, self._base_url))
         at, began = self._clock.now(), time.monotonic()
-        answer = await self._client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
+        response = await self._client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
         latency = round((time.monotonic() - began) * 1000)
-        self._hosts.note_response(delivery.host, has_responded=answer.status is not None)
+        self._hosts.note_response(delivery.host, has_responded=response.status is not None)
         attempt = Attempt(
             delivery_id=delivery.id,
             at=at,
-            status=answer.status,
-            error=answer.error,
+            status=response.status,
+            error=response.error,
             latency_ms=latency,
-            response=answer.response,
+            response=response.response,
         )
         after = await self._work.record(
-            lambda: self._writer.run(lambda unit: self._settle(unit, attempt, answer)), until=at + rules.LEASE_MS
+            lambda: self._writer.run(lambda unit: self._settle(unit, attempt, response)), until=at + rules.LEASE_MS
         )
         if after is not None and after.due_at is not None:
             self._wake_up.wake_after(max(after.due_at - self._clock.now(), 0) / 1000)
         _report(delivery, attempt, after)
 
-    def _settle(self, unit: UnitOfWork, attempt: Attempt, answer: DeliveryResponse) -> Delivery | None:
+    def _settle(self, unit: UnitOfWork, attempt: Attempt, response: DeliveryResponse) -> Delivery | None:
         delivery = delivery_store.lock(unit.connection, attempt.delivery_id)
         if delivery is None:
             return None
         owner, jitter = self._work.owner, self._random.random()
-        after = rules.settle(delivery, answer, by=owner, now=unit.now, schedule=self._schedule, jitter=jitter)
+        after = rules.settle(delivery, response, by=owner, now=unit.now, schedule=self._schedule, jitter=jitter)
         delivery_store.save(unit.connection, [after])
         delivery_store.add_attempt(unit.connection, attempt, number=after.attempts)
         return after

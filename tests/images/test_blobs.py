@@ -20,8 +20,8 @@ from app.db.schema import blobs as blob_table
 from app.domain.blob import keys_of, original_key
 from app.domain.image import Stored, new_images, store
 from app.domain.task import Status, Task
-from app.images.blobs import RESERVED, BlobGoing, Blobs, refer
-from app.images.orphans import Orphans
+from app.images.blobs import RESERVED_MS, BlobBeingDeleted, Blobs, refer
+from app.images.orphans import OrphanFinder
 from app.imaging.inspect import ImageInfo
 from app.storage.store import ImageStore, open_store
 from app.writing.unit_of_work import UnitOfWork
@@ -112,7 +112,7 @@ async def rival(s: Shelf, database_url: str, tmp_path: Path) -> AsyncIterator[Bl
 async def test_a_file_stays_as_long_as_anything_refers_to_it(s: Shelf) -> None:
     await s.keep()
     first, second = await s.show(), await s.show()
-    s.clock.advance(RESERVED + 1)
+    s.clock.advance(RESERVED_MS + 1)
     await s.blobs.collect()
     assert s.path.exists()
     assert await s.rows() == [(False, False)]
@@ -130,10 +130,10 @@ async def test_a_file_stays_as_long_as_anything_refers_to_it(s: Shelf) -> None:
 async def test_a_file_on_its_way_is_not_collected_until_its_time_is_over(s: Shelf) -> None:
     await s.keep()
     assert await s.blobs.collect() == 0
-    s.clock.advance(RESERVED - 1)
+    s.clock.advance(RESERVED_MS - 1)
     # Kept once more by somebody else: the time begins anew.
     await s.keep()
-    s.clock.advance(RESERVED - 1)
+    s.clock.advance(RESERVED_MS - 1)
     assert await s.blobs.collect() == 0
     await s.show()
     s.clock.advance(2)
@@ -143,7 +143,7 @@ async def test_a_file_on_its_way_is_not_collected_until_its_time_is_over(s: Shel
 
 async def test_what_was_never_referred_to_is_collected(s: Shelf) -> None:
     await s.keep()
-    s.clock.advance(RESERVED + 1)
+    s.clock.advance(RESERVED_MS + 1)
     assert await s.blobs.collect() == 1
     assert not s.path.exists()
     # Too late to refer to it; kept again, it is there again.
@@ -155,13 +155,13 @@ async def test_what_was_never_referred_to_is_collected(s: Shelf) -> None:
 
 async def test_a_file_that_is_being_deleted_can_not_be_kept_until_it_is_gone(s: Shelf) -> None:
     await s.keep()
-    s.clock.advance(RESERVED + 1)
+    s.clock.advance(RESERVED_MS + 1)
     # A process marks it and dies.
     until = s.clock.now() + 1000
     await s.writer.run(lambda unit: blob_store.claim_unreferenced(unit.connection, now=unit.now, until=until, limit=9))
     assert await s.rows() == [(True, True)]
     for _ in range(2):
-        with pytest.raises(BlobGoing) as caught:
+        with pytest.raises(BlobBeingDeleted) as caught:
             await s.keep()
         assert caught.value.retry_after == 1
     assert await s.writer.run(lambda unit: refer(unit, HASH)) is False
@@ -197,7 +197,7 @@ async def test_a_deleter_that_is_too_slow_leaves_alone_what_was_kept_again(s: Sh
         await s.show()
 
     await s.keep()
-    s.clock.advance(RESERVED + 1)
+    s.clock.advance(RESERVED_MS + 1)
     slow = Blobs(database=s.database, writer=s.writer, store=_SlowStore(s.store, meanwhile), clock=s.clock)
     await slow.collect()
     assert s.path.exists()
@@ -207,7 +207,7 @@ async def test_a_deleter_that_is_too_slow_leaves_alone_what_was_kept_again(s: Sh
 async def test_a_file_whose_deleter_was_killed_before_the_row_went_is_no_trouble(s: Shelf) -> None:
     await s.keep()
     s.path.unlink()
-    s.clock.advance(RESERVED + 1)
+    s.clock.advance(RESERVED_MS + 1)
     assert await s.blobs.collect() == 1
     assert await s.rows() == []
 
@@ -226,7 +226,7 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
     stranger = s.directory / "images" / strays[0][:2] / "readme.txt"
     stranger.write_text("not ours")
     os.utime(stranger, (old, old))
-    search = Orphans(database=s.database, writer=s.writer, store=s.store, clock=s.clock)
+    search = OrphanFinder(database=s.database, writer=s.writer, store=s.store, clock=s.clock)
     found = [await search.adopt() for _ in range(260)]
     assert sum(found) == 2
     assert await s.blobs.collect() == 2
@@ -239,7 +239,7 @@ async def test_files_in_a_store_of_another_service_are_left_alone(s: Shelf) -> N
     await s.store.put("owner", b"somebody else")
     await s.store.put(original_key(HASH), CONTENT)
     os.utime(s.path, (0, 0))
-    search = Orphans(database=s.database, writer=s.writer, store=s.store, clock=s.clock)
+    search = OrphanFinder(database=s.database, writer=s.writer, store=s.store, clock=s.clock)
     assert [await search.adopt() for _ in range(3)] == [0, 0, 0]
     assert await s.rows() == []
 
@@ -254,7 +254,7 @@ async def test_of_two_who_release_and_collect_at_once_none_forgets_the_file(s: S
     for _ in range(15):
         await s.keep()
         task = await s.show()
-        s.clock.advance(RESERVED + 1)
+        s.clock.advance(RESERVED_MS + 1)
         await asyncio.gather(rival.collect(), s.forget(task), s.blobs.collect(), rival.collect())
         await s.blobs.collect()
         assert not s.path.exists()
@@ -263,20 +263,20 @@ async def test_of_two_who_release_and_collect_at_once_none_forgets_the_file(s: S
 
 async def test_of_two_who_keep_and_collect_at_once_no_row_loses_its_file(s: Shelf, rival: Blobs) -> None:
     async def keep_and_show() -> str | None:
-        with suppress(BlobGoing):
+        with suppress(BlobBeingDeleted):
             await s.keep()
             return await s.show()
         return None
 
     for _ in range(15):
         await s.keep()
-        s.clock.advance(RESERVED + 1)
+        s.clock.advance(RESERVED_MS + 1)
         _, shown, _ = await asyncio.gather(rival.collect(), keep_and_show(), rival.collect())
         await rival.collect()
         if shown is not None:
             assert s.path.exists()
             await s.forget(shown)
-            s.clock.advance(RESERVED + 1)
+            s.clock.advance(RESERVED_MS + 1)
             await s.blobs.collect()
         assert await s.rows() == []
 

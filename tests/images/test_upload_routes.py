@@ -178,7 +178,7 @@ def test_an_unknown_upload_can_not_be_named(served: Served) -> None:
     answer = served.client.post("/v1/tasks", json={"prompt": "x", "image_urls": [url]})
     assert problem(answer) == (422, "invalid_request")
     assert answer.json()["errors"] == [
-        {"field": "image_urls.0", "message": "names an upload that has expired or never was"}
+        {"field": "image_urls.0", "message": "refers to an upload that has expired or does not exist"}
     ]
 
 

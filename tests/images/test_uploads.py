@@ -21,7 +21,7 @@ from app.errors import (
     UploadExpired,
     UploadNotFound,
 )
-from app.images.blobs import RESERVED, Blobs
+from app.images.blobs import RESERVED_MS, Blobs
 from app.images.uploads import UploadService
 from app.imaging.executor import ImageExecutor
 from app.storage.spool import Spool
@@ -65,7 +65,7 @@ class Desk:
         """Sweep as the loop does, past the time that files without an owner are left alone."""
         while await self.uploads.sweep():
             pass
-        self.clock.advance(RESERVED + 1)
+        self.clock.advance(RESERVED_MS + 1)
         while await self.blobs.collect():
             pass
 

@@ -127,7 +127,7 @@ def test_which_statuses_are_temporary(source: Source, tmp_path: Path, status: in
         (reply(b"x", length=None, Content_Length="5, 6"), "The transfer was interrupted", True),
         (reply(b""), "The server sent an empty file.", True),
         (reply(b"", status="302 Found"), "The server sent a redirect without a location.", False),
-        (reply(b"", status="302 Found", Location="/same"), "More than 3 redirects.", False),
+        (reply(b"", status="302 Found", Location="/same"), "There were more than 3 redirects.", False),
         (reply(b"", status="302 Found", Location="http://169.254.169.254/latest/meta-data/"), REFUSED, False),
         (reply(b"", status="302 Found", Location="http://[::ffff:169.254.169.254]/"), REFUSED, False),
         (reply(b"", status="302 Found", Location="http://2852039166/"), REFUSED, False),
@@ -170,14 +170,14 @@ def test_an_endless_body_is_cut_at_the_limit(source: Source, tmp_path: Path) -> 
     assert source.sent_bytes - before < LIMIT + 16 * 1024 * 1024
 
 
-def test_a_drip_ends_with_the_time_for_all(source: Source, tmp_path: Path) -> None:
+def test_a_slow_drip_ends_with_the_total_time(source: Source, tmp_path: Path) -> None:
     url = source.on("/drip", until_closed(source, HEAD, b"x", 0.01))
     with pytest.raises(DownloadFailed, match=r"The download took longer than 0\.3 s\.") as failed:
         fetch(url, tmp_path / "file", total=0.3)
     assert failed.value.may_recover
 
 
-def test_a_server_that_falls_silent_is_left(source: Source, tmp_path: Path) -> None:
+def test_a_stalled_server_times_out(source: Source, tmp_path: Path) -> None:
     url = source.on("/silent", until_closed(source, HEAD + b"x", b"", 60))
     with pytest.raises(DownloadFailed, match="did not respond, or stopped sending") as failed:
         fetch(url, tmp_path / "file", stall=0.2)
@@ -206,13 +206,13 @@ def test_addresses_that_are_not_public_are_refused(source: Source, tmp_path: Pat
     assert len(source.asked) == before
 
 
-def test_names_are_judged_by_where_they_lead(source: Source, tmp_path: Path) -> None:
+def test_names_are_checked_by_their_addresses(source: Source, tmp_path: Path) -> None:
     source.on("/x", reply(b"picture"))
     port = source.origin.rsplit(":", 1)[1]
     assert fetch(f"http://name.example:{port}/x", tmp_path / "file", names={"name.example": "127.0.0.1"}).bytes == 7
 
 
-def test_nobody_there_may_pass(tmp_path: Path) -> None:
+def test_a_refused_connection_is_temporary(tmp_path: Path) -> None:
     with Source() as gone:
         url = gone.origin
     with pytest.raises(DownloadFailed, match="The connection failed") as failed:
@@ -248,7 +248,7 @@ def test_proxies_and_cookies_of_the_environment_are_not_used(
     assert "cookie" not in source.asked[-1].headers
 
 
-def test_what_can_not_be_written_may_pass(source: Source, tmp_path: Path) -> None:
+def test_a_failed_write_is_temporary(source: Source, tmp_path: Path) -> None:
     with pytest.raises(DownloadFailed, match="can't be written") as failed:
         fetch(source.on("/x", reply(b"picture")), tmp_path / "no-such-directory" / "file")
     assert failed.value.may_recover

@@ -23,7 +23,7 @@ def test_a_bucket_is_looked_for_with_the_variables_of_the_file(buckets: Buckets,
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in buckets.environment.items()))
     done = run_app(tmp_path, "serve", "--port", "0", STORAGE_URL="s3://nowhere/prefix")
     assert done.returncode != 0
-    assert "STORAGE_URL can't be used (there is no such bucket)" in done.stderr.splitlines()[-1]
+    assert "STORAGE_URL can't be used (the bucket does not exist)" in done.stderr.splitlines()[-1]
 
 
 def test_a_gateway_on_a_bucket(buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

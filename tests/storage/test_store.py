@@ -192,7 +192,7 @@ async def test_a_bucket_that_is_not_there_stops_the_start(
     for name, value in buckets.environment.items():
         monkeypatch.setenv(name, value)
     store = open_store("s3://nowhere", tmp_path)
-    with pytest.raises(ConfigurationError, match=r"STORAGE_URL can't be used .there is no such bucket") as refused:
+    with pytest.raises(ConfigurationError, match=r"STORAGE_URL can't be used .the bucket does not exist") as refused:
         await store.check()
     assert "\n" not in str(refused.value)
     # Later on it is trouble that may pass: what it looks like to lose a bucket is not what it is to lose a picture.
@@ -223,7 +223,7 @@ def test_the_spool_keeps_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     with spool.file() as path:
         path.write_bytes(b"x")
-        left = tmp_path / "spool" / "picture-left"
+        left = tmp_path / "spool" / "image-left"
         left.write_bytes(b"x")
         os.utime(left, (time.time() - 90_000, time.time() - 90_000))
         assert spool.clear() == 1

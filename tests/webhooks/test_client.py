@@ -53,7 +53,7 @@ def post(
     return asyncio.run(work())
 
 
-def test_what_is_sent_and_what_is_answered(receiver: Receiver) -> None:
+def test_request_and_response(receiver: Receiver) -> None:
     receiver.script(ReceiverReply(202, b"thanks"))
     (answer,) = post(f"{receiver.url}?a=%20b&c=ü#part")
     assert answer == DeliveryResponse(202, None, b"thanks")
@@ -69,7 +69,7 @@ def test_what_is_sent_and_what_is_answered(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_an_answer_that_is_not_followed(receiver: Receiver, status: int) -> None:
+def test_redirects_are_not_followed(receiver: Receiver, status: int) -> None:
     receiver.on_post = lambda _: ReceiverReply(status, headers={"Location": receiver.url})
     (answer,) = post(receiver.url)
     assert not answer.is_success
@@ -78,7 +78,7 @@ def test_a_redirect_is_an_answer_that_is_not_followed(receiver: Receiver, status
     assert len(receiver.arrived) == 1
 
 
-def test_a_receiver_that_does_not_answer_is_given_up(receiver: Receiver) -> None:
+def test_a_receiver_that_does_not_respond_times_out(receiver: Receiver) -> None:
     gate = threading.Event()
     receiver.on_post = lambda _: ReceiverReply(gate=gate)
     (answer,) = post(receiver.url, timeout=0.3)
@@ -112,14 +112,14 @@ def test_a_body_that_never_comes_does_not_undo_the_status() -> None:
     ],
     ids=["nothing", "half", "another protocol", "huge header", "wrong length", "only interim"],
 )
-def test_nonsense_is_no_answer(reply: bytes) -> None:
+def test_nonsense_is_not_a_response(reply: bytes) -> None:
     with Raw(reply) as raw:
         (answer,) = post(raw.url, timeout=3)
     assert answer.status is None
     assert answer.error
 
 
-def test_a_port_where_nobody_listens_is_no_answer(receiver: Receiver) -> None:
+def test_a_closed_port_is_reported(receiver: Receiver) -> None:
     url = receiver.url
     receiver.stop()
     (answer,) = post(url)
@@ -149,7 +149,7 @@ def test_retry_after_is_read_as_seconds_and_as_a_date(receiver: Receiver, text: 
         (f"Mon, 20 Nov 2030 19:12:08 -{'9' * 13}", None),
     ],
 )
-def test_a_strange_retry_after_is_survived(receiver: Receiver, text: str, expected: int | None) -> None:
+def test_odd_retry_after_headers(receiver: Receiver, text: str, expected: int | None) -> None:
     receiver.on_post = lambda _: ReceiverReply(503, headers={"Retry-After": text})
     (answer,) = post(receiver.url)
     assert (answer.status, answer.retry_after) == (503, expected)
@@ -211,7 +211,7 @@ def test_the_connection_judges_spellings_of_addresses_too(receiver: Receiver, ho
     assert answer.status == 200
 
 
-def test_proxies_of_the_environment_are_not_asked(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_environment_are_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     with Raw(b"HTTP/1.1 200 OK\r\n\r\n") as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
@@ -220,7 +220,7 @@ def test_proxies_of_the_environment_are_not_asked(receiver: Receiver, monkeypatc
     assert len(receiver.arrived) == 1
 
 
-def test_a_name_that_does_not_resolve_is_no_answer() -> None:
+def test_a_name_that_does_not_resolve_is_reported() -> None:
     for host in ("nowhere.invalid", "a" * 64 + ".example", ".."):
         (answer,) = post(f"http://{host}/", timeout=5)
         assert answer.status is None
@@ -244,7 +244,7 @@ def test_over_tls_the_certificate_must_be_the_names(
     assert trusted or "certificate verify failed" in (answer.error or "")
 
 
-def test_resolve_hosts_do_not_wait_for_each_other() -> None:
+def test_lookups_do_not_wait_for_each_other() -> None:
     gate = threading.Event()
 
     def no_answer(*_: object, **__: object) -> list[object]:
@@ -270,19 +270,19 @@ WRONG_URLS = {
     "http://%31%32%37.0.0.1/": "host name",
     "http://receiver\\example/": "host name",
     f"http://{'a' * 254}/": "host name",
-    "http://2130706433/": "public internet",
-    "http://0x7f.1:8000/x": "public internet",
-    "http://[::1]/": "public internet",
-    "http://[::ffff:10.0.0.1]/": "public internet",
-    "http://localhost:3000/": "public internet",
-    "https://metadata.localhost/": "public internet",
-    "http://169.254.169.254/latest/meta-data/": "public internet",
-    "http://192.168.1.1/": "public internet",
+    "http://2130706433/": "neither public",
+    "http://0x7f.1:8000/x": "neither public",
+    "http://[::1]/": "neither public",
+    "http://[::ffff:10.0.0.1]/": "neither public",
+    "http://localhost:3000/": "neither public",
+    "https://metadata.localhost/": "neither public",
+    "http://169.254.169.254/latest/meta-data/": "neither public",
+    "http://192.168.1.1/": "neither public",
 }
 
 
 @pytest.mark.parametrize("url", WRONG_URLS)
-def test_a_url_that_shows_where_it_leads_is_told_at_once(url: str) -> None:
+def test_a_url_that_leads_to_a_private_address_is_rejected(url: str) -> None:
     assert WRONG_URLS[url] in (problem_with(url, DestinationRules()) or "")
 
 
