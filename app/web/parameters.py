@@ -35,7 +35,7 @@ class Parameter(Generic[T]):
             self.document["example"] = example
 
     def text(self, request: Request) -> str | None:
-        """Return the value as sent, or None; in the query, an empty value counts as unset."""
+        """Return the text, or None; an empty query parameter counts as unset."""
         if self._is_header:
             return header(request.scope, self._raw_name)
         # Few requests have a query, and parsing even an empty one takes time.
