@@ -1,4 +1,6 @@
-"""What a browser token may do: this list and nothing else, so that a new route is closed to tokens until named here.
+"""The routes that browser tokens may use.
+
+A new route is closed to them until it is listed here.
 
 docs/reference/access.md has the same as a table; a test compares the two.
 """
@@ -42,4 +44,4 @@ def route_of(scope: Scope) -> tuple[str, str]:
 def check_token_route(caller: Caller, scope: Scope) -> None:
     """Raise `Forbidden` for a browser token on a route not in `TOKEN_ROUTES`."""
     if caller.token is not None and route_of(scope) not in TOKEN_ROUTES:
-        raise Forbidden("Browser tokens can't be used for this; send an API key.")
+        raise Forbidden("This route requires an API key.")
