@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from app.main import create_app
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.settings import Settings
-from tests.support.hostile import HOSTILE
+from tests.support.images.hostile import HOSTILE
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 _FIRST_ERROR = 400
@@ -64,7 +64,7 @@ def sandbox_page(page: str) -> str:
     """Write the table of the sandbox's behavior anew."""
     rows = [
         f"| `{name}` | `{json.dumps(field.get_default())}` | {field.description} |"
-        for name, field in Behaviour.model_fields.items()
+        for name, field in Behavior.model_fields.items()
     ]
     return _with_table(page, "| field | default | meaning |\n|---|---|---|\n", rows)
 

@@ -1,4 +1,4 @@
-"""Keeps copies of images: claim what is due, fetch each, record the outcome."""
+"""Copies images to storage: claims due ones, fetches each, records the outcome."""
 
 import asyncio
 import time
@@ -25,10 +25,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Archiver:
-    """Claims images and has them fetched. `wake_up` wakes when one is due.
+    """Claims and fetches images. `wake_up` wakes when one is due.
 
-    If a process dies, another fetches what it had claimed after the lease. Two that work on the same image store the
-    same file; the first to record it settles the image.
+    If a process dies, another one fetches its images after the lease. If two fetch the same image, they store the same
+    file, and the first to record it settles the image.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Archiver:
         self._work: LeasedWork[Image] = LeasedWork("image", lambda i: (i.id, i.tried_at or 0), clock=clock)
 
     def under_way(self, image_id: str) -> asyncio.Event | None:
-        """Return the event that is set when this process has fetched the image; None if it isn't fetching it."""
+        """Return an event for the end of a fetch in this process; None if there is none."""
         return self._work.ended(image_id)
 
     async def claim(self, limit: int) -> list[Image]:
@@ -57,16 +57,16 @@ class Archiver:
 
         def claim(unit: UnitOfWork) -> list[Image]:
             due = image_store.due(unit.connection, now=unit.now, limit=limit)
-            # One that is still in hand is past its lease because its outcome can't be recorded.
+            # An image in hand is past its lease if its outcome can't be recorded.
             in_hand = self._work.ids
             return self._claim(unit, [image for image in due if image.id not in in_hand])
 
         return await self._work.claim(self._writer.run(claim))
 
     async def claim_out_of_turn(self, image_id: str) -> tuple[Image, int | None] | None:
-        """Claim an image on demand, unless it is claimed or was tried just now.
+        """Claim an image on demand, unless it is claimed or was just tried.
 
-        Returns it with the time of its next scheduled attempt, which is not used up; None for the time if it is due.
+        Returns it with the time of its next scheduled attempt, which still takes place; None if that is due now.
         """
         planned: int | None = None
 
@@ -82,15 +82,15 @@ class Archiver:
         return (claimed[0], planned) if claimed else None
 
     async def fetch(self, image: Image, planned: int | None = None) -> None:
-        """Fetch a claimed image, once, and record the outcome. If cancelled, put it back.
+        """Fetch a claimed image once and record the outcome. If canceled, put it back.
 
-        `planned` is the time of the next scheduled attempt, if this one is out of turn.
+        `planned` is the time of the next scheduled attempt, if this one is on demand.
         """
         put_back = partial(self._settle, image, _CANCELED, planned)
         await self._work.run(image, self._fetch(image, planned), put_back)
 
     async def release_all(self) -> None:
-        """Put back every claim; to be called at the start of the only process."""
+        """Put back every claim, at the start of the only process."""
         await self._writer.run(lambda unit: image_store.release_all(unit.connection, now=unit.now))
 
     def _claim(self, unit: UnitOfWork, due: Sequence[Image]) -> list[Image]:
@@ -102,14 +102,14 @@ class Archiver:
     async def _fetch(self, image: Image, planned: int | None) -> None:
         began = time.monotonic()
         outcome = await self._fetcher.fetch(image)
-        until = self._clock.now() + rules.LEASE
+        until = self._clock.now() + rules.LEASE_MS
         after = await self._work.record(lambda: self._settle(image, outcome, planned), until=until)
         if after is not None and after.next_try_at is not None:
             self._wake_up.wake_after(max(after.next_try_at - self._clock.now(), 0) / 1000)
         _report(image, outcome, after, round((time.monotonic() - began) * 1000))
 
     async def _settle(self, image: Image, outcome: Outcome, planned: int | None) -> Image | None:
-        # With the task's row locked, whoever settles the last of its images sees that it is the last.
+        # The lock on the task's row lets the last of its images to be settled see that it is the last.
         return await self._writer.run(
             lambda unit: self._apply(unit, image.id, outcome, planned),
             locking=image.task_id,
@@ -130,7 +130,7 @@ class Archiver:
 
     def _judge(self, unit: UnitOfWork, image: Image, outcome: Outcome, planned: int | None) -> Image:
         if isinstance(outcome, Stored):
-            # True even if another process has claimed it by now; unless it took so long that the file was collected.
+            # Valid even if another process has claimed it meanwhile, but not if the file was already collected.
             is_kept = refer(unit, outcome.hash)
             return rules.store(image, outcome) if is_kept else rules.put_back(image, unit.now)
         if image.claimed_by != self._work.owner:

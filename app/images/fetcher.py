@@ -1,4 +1,4 @@
-"""Fetches an image from its source, checks it, and puts it into the store."""
+"""Downloads an image, checks it, and stores it."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ import structlog
 from app.domain import image as rules
 from app.domain.image import Image, NotFetched, Stored
 from app.errors import ServiceUnavailable, StorageUnavailable
-from app.images.blobs import BlobGoing, Blobs
+from app.images.blobs import BlobBeingDeleted, Blobs
 from app.imaging.executor import ImageExecutor
-from app.imaging.layout import BadPicture
+from app.imaging.layout import BadImage
 from app.outbound.downloads import DownloadFailed, Downloads
 from app.storage.spool import Spool
 
-_STORAGE_PAUSE = 30_000
-_SHORT_PAUSE = 1_000
+_STORAGE_PAUSE_MS = 30_000
+_SHORT_PAUSE_MS = 1_000
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """A failure on our side, which says nothing about the source; to be tried again after `pause` ms."""
+    """A failure on our side; try again after `pause` ms."""
 
     pause: int
     reason: str
@@ -31,7 +31,7 @@ Outcome = Stored | NotFetched | Postponed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFetcher:
-    """Makes copies of images; with `is_on` False it settles that none are made."""
+    """Fetches copies of images. With `is_on` False, no copies are made."""
 
     blobs: Blobs
     downloads: Downloads
@@ -47,28 +47,27 @@ class ImageFetcher:
         try:
             return await self._fetch_and_keep(image)
         except DownloadFailed as error:
-            wait = None if error.retry_after is None else round(error.retry_after * 1000)
-            return NotFetched(error.reason, may_recover=error.may_recover, retry_after=wait)
-        except BlobGoing as error:
-            return Postponed(_SHORT_PAUSE, error.detail)
+            return NotFetched(error.reason, may_recover=error.may_recover, retry_after=error.retry_after)
+        except BlobBeingDeleted as error:
+            return Postponed(_SHORT_PAUSE_MS, error.detail)
         except StorageUnavailable as error:
-            return Postponed(_STORAGE_PAUSE, error.detail)
+            return Postponed(_STORAGE_PAUSE_MS, error.detail)
         except ServiceUnavailable as error:
-            return Postponed(_SHORT_PAUSE, error.detail)
+            return Postponed(_SHORT_PAUSE_MS, error.detail)
         except OSError as error:
-            # The directory of temporary files: full or gone.
-            return Postponed(_STORAGE_PAUSE, error.strerror or type(error).__name__)
-        except Exception:  # noqa: BLE001 -- logged; an image that provokes a fault has to be given up eventually
+            # The directory of temporary files is full or gone.
+            return Postponed(_STORAGE_PAUSE_MS, error.strerror or type(error).__name__)
+        except Exception:  # noqa: BLE001 -- logged; an image that causes a fault must be given up eventually
             _log.exception("image_failed", image_id=image.id)
-            return NotFetched("A fault of this service kept it from being stored.")
+            return NotFetched("It could not be stored because of an internal error.")
 
     async def _fetch_and_keep(self, image: Image) -> Stored | NotFetched:
         with self.spool.file() as path:
             download = await self.downloads.fetch(image.source_url, path, max_bytes=self.max_bytes)
             try:
-                picture = await self.executor.inspect(path)
-            except BadPicture as error:
-                # A bad image that arrived complete stays bad.
+                info = await self.executor.inspect(path)
+            except BadImage as error:
+                # If the download was complete, another one gives the same bad image.
                 return NotFetched(error.reason, may_recover=not download.is_whole)
-            await self.blobs.keep(download.sha256, path, download.bytes, picture)
-        return Stored(download.sha256, picture.content_type, download.bytes, picture.width, picture.height)
+            await self.blobs.keep(download.sha256, path, download.bytes, info)
+        return Stored(download.sha256, info.content_type, download.bytes, info.width, info.height)

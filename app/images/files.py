@@ -1,4 +1,4 @@
-"""Stored files for display: read in parts, with thumbnails that are made once and kept."""
+"""Reads stored images, in parts if requested, and makes thumbnails."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import structlog
 from app.domain.blob import original_key, thumbnail_key
 from app.errors import ImageUnavailable, ServiceUnavailable, StorageUnavailable
 from app.imaging.executor import ImageExecutor
-from app.imaging.layout import BadPicture
+from app.imaging.layout import BadImage
 from app.storage.spool import Spool
 from app.storage.store import ImageStore, Missing
 from app.writing.single_flight import SingleFlight
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServedFile:
-    """A picture in the store, and the name under which browsers save it."""
+    """A stored image; `name` is the file name for browsers."""
 
     sha256: str
     content_type: str
@@ -30,7 +30,7 @@ class ServedFile:
 
 
 class ImageFiles:
-    """Reads pictures from the store."""
+    """Reads images and their thumbnails. Thumbnails are made once and kept."""
 
     def __init__(self, *, store: ImageStore, executor: ImageExecutor, spool: Spool) -> None:
         self._store = store
@@ -40,32 +40,32 @@ class ImageFiles:
         self._permits = asyncio.Semaphore(_CONCURRENT_THUMBNAILS)
 
     async def open(self, file: ServedFile, start: int, end: int) -> AsyncIterator[bytes]:
-        """Begin to read a picture from `start` up to `end` (not included).
+        """Begin to read an image from `start` up to `end` (exclusive).
 
-        Raises `StorageUnavailable`, and `ImageUnavailable` if the file is not in the store although it should be.
+        Raises `StorageUnavailable`, and `ImageUnavailable` if the file is missing.
         """
         try:
-            # All of it is asked for as such, not as a part.
+            # The whole file is not requested as a range.
             return await self._store.open(original_key(file.sha256), start, None if end >= file.bytes else end)
         except Missing:
             raise _missing(file) from None
 
     async def check(self, file: ServedFile) -> None:
-        """See that a picture is there; raises as `open` does."""
+        """Check that an image is there; raises as `open` does."""
         try:
             await self._store.size(original_key(file.sha256))
         except Missing:
             raise _missing(file) from None
 
     async def thumbnail(self, file: ServedFile, width: int) -> bytes:
-        """Return a WebP of at most that width: the one that is kept, or a new one. Raises as `open` does."""
+        """Return the kept or a new WebP thumbnail of at most that width; raises as `open` does."""
         key = thumbnail_key(file.sha256, width)
         try:
             return b"".join([chunk async for chunk in await self._store.open(key)])
         except Missing:
             pass
         if key not in self._thumbnails and len(self._thumbnails) >= _MAX_PENDING_THUMBNAILS:
-            raise ServiceUnavailable("Many thumbnails are being made right now.")
+            raise ServiceUnavailable("Too many thumbnails are being made right now; try again.")
         return await self._thumbnails.run(key, lambda: self._make(file, width))
 
     async def aclose(self) -> None:
@@ -81,8 +81,8 @@ class ImageFiles:
                         await asyncio.to_thread(copy.write, chunk)
                 try:
                     content = await self._executor.thumbnail(path, width)
-                except BadPicture as error:
-                    raise ImageUnavailable(f"No thumbnail can be made of it: {error.reason}") from None
+                except BadImage as error:
+                    raise ImageUnavailable(f"No thumbnail can be made: the file {error.reason}.") from None
         try:
             await self._store.put(thumbnail_key(file.sha256, width), content)
         except StorageUnavailable as error:
@@ -91,6 +91,6 @@ class ImageFiles:
 
 
 def _missing(file: ServedFile) -> ImageUnavailable:
-    # Nothing is changed in the database: the store may have been set wrongly, and be set right again.
+    # The database is left alone: STORAGE_URL may be wrong, and be corrected later.
     _log.error("file_missing", hash=file.sha256, name=file.name)
-    return ImageUnavailable("The file is missing in the store.")
+    return ImageUnavailable("The file is missing in storage.")

@@ -1,4 +1,4 @@
-"""Finds stored files without a row: written after the backup that was restored, or left by a fault."""
+"""Finds stored files without a row: newer than a restored backup, or left by a fault."""
 
 import secrets
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from app.storage.store import ImageStore, Missing, StoredFile
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
 
-# A file whose writer hasn't given it a row by then never gets one.
-_ORPHAN_AFTER = 3_600_000
-_PAUSE_BETWEEN_SEARCHES = 24 * 3_600_000
+# Rows are added before their files, so an older file without a row is an orphan.
+_ORPHAN_AFTER_MS = 3_600_000
+_PAUSE_BETWEEN_SEARCHES_MS = 24 * 3_600_000
 _OWNER_KEY = "owner"
-_OWNER_FACT = "storage_owner"
+_OWNER_NAME = "storage_owner"
 _log = structlog.get_logger(__name__)
 
 
-class Orphans:
-    """Searches the store slowly, one folder per call, and starts over once a day.
+class OrphanFinder:
+    """Searches the store one folder per call, and starts over once a day.
 
-    Files without a row are given one that nothing refers to, so they are collected like any other. That is done only in
-    a store that carries this database's mark: in another service's store every file would be an orphan.
+    Orphans get a row without references, so they are collected like other files. That is only done in a store marked as
+    this database's: in a store of another service, every file would be an orphan.
     """
 
     def __init__(self, *, database: Database, writer: Writer, store: ImageStore, clock: Clock) -> None:
@@ -36,35 +36,35 @@ class Orphans:
         self._store = store
         self._clock = clock
         self._folders: list[str] = []
-        """Those still to be searched."""
+        """Folders left to search."""
         self._next_search = 0
 
     async def adopt(self) -> int:
-        """Search the next folder; returns how many orphans were found. Waits while the store is away."""
+        """Search the next folder and return the number of orphans; 0 while the store is unavailable."""
         try:
             if not self._folders:
                 await self._begin()
             return await self._search_next() if self._folders else 0
         except StorageUnavailable as error:
-            _log.warning("search_waits", reason=error.detail)
+            _log.warning("orphan_search_interrupted", reason=error.detail)
             return 0
 
     async def _begin(self) -> None:
         if self._clock.now() < self._next_search:
             return
         is_ours = await self._is_ours()
-        self._next_search = self._clock.now() + _PAUSE_BETWEEN_SEARCHES
+        self._next_search = self._clock.now() + _PAUSE_BETWEEN_SEARCHES_MS
         if is_ours:
             self._folders = list(FOLDERS)
         else:
-            note = "The store bears another database's mark (its file 'owner'): files without a row are left alone."
-            _log.warning("storage_of_another", note=note)
+            hint = "The file 'owner' in storage belongs to another database, so files without a row are not deleted."
+            _log.warning("storage_owner_mismatch", hint=hint)
 
     async def _is_ours(self) -> bool:
-        """Compare the mark in the store with ours, and leave ours where there is none."""
+        """Compare the mark in the store with ours; add ours if there is none."""
 
         def write(connection: Connection) -> str:
-            return cluster_state.put_first(connection, _OWNER_FACT, secrets.token_hex(16))
+            return cluster_state.put_if_absent(connection, _OWNER_NAME, secrets.token_hex(16))
 
         ours = (await self._database.write(write)).encode()
         try:
@@ -81,11 +81,11 @@ class Orphans:
         return adopted
 
     async def _adopt(self, batch: Sequence[StoredFile]) -> int:
-        before = self._clock.now() - _ORPHAN_AFTER
+        before = self._clock.now() - _ORPHAN_AFTER_MS
         old = {hash_: file for file in batch if file.modified < before and (hash_ := sha256_of(file.key)) is not None}
         if not old:
             return 0
-        unknown = await self._database.read(lambda connection: blob_store.unknown(connection, old))
+        unknown = await self._database.read(lambda connection: blob_store.missing(connection, old))
         orphans = [
             Blob(hash=hash_, content_type=None, bytes=old[hash_].bytes, width=None, height=None)
             for hash_ in sorted(unknown)
@@ -96,5 +96,5 @@ class Orphans:
 
         if orphans:
             await self._writer.run(write)
-            _log.warning("files_without_a_row", files=len(orphans))
+            _log.warning("orphans_found", files=len(orphans))
         return len(orphans)

@@ -1,4 +1,4 @@
-"""Answers that are pictures: streamed from the store, cached by their hash, in parts if asked for (RFC 9110, 13 and 14)."""
+"""Image responses: streamed from storage, with ETags and ranges (RFC 9110, sections 13 and 14)."""
 
 import re
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ _RANGE_HEADER: Parameter[str] = Parameter(
     "Range",
     "header",
     str,
-    "Return one range of bytes. Several ranges are answered with the whole image.",
+    "Return one range of bytes. Several ranges return the whole image.",
     example="bytes=0-99",
 )
 _IF_RANGE: Parameter[str] = Parameter("If-Range", "header", str, "Ignore `Range` unless this is the current `ETag`.")
@@ -27,12 +27,11 @@ _IF_NONE_MATCH: Parameter[str] = Parameter(
     "If-None-Match", "header", str, "Return 304 if one of these is the current `ETag`."
 )
 BYTES_PARAMETERS = (_RANGE_HEADER, _IF_RANGE, _IF_NONE_MATCH)
-# Of a client that takes nothing for so long the connection is dropped, as of those who follow events.
-_SAFE = {
-    # Whatever a stranger put into the file: no type but the one we found out, no script, no document of ours.
+_SAFETY_HEADERS = {
+    # Untrusted content: only the detected type, no scripts, no access to our origin.
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
-    # Shown in pages of any origin; the address is the secret.
+    # Pages of any origin may show it; the URL is the secret.
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
 
@@ -42,16 +41,16 @@ class _Part(NamedTuple):
     end: int
 
 
-async def picture_response(
+async def image_response(
     request: Request, files: ImageFiles, file: ServedFile, *, width: int | None = None, cache_control: str
 ) -> Response:
-    """Answer GET or HEAD for a stored picture, or for its thumbnail of that width.
+    """Respond to GET or HEAD of a stored image, or of its thumbnail of that width.
 
     Raises `RangeNotSatisfiable`, `StorageUnavailable`, and `ImageUnavailable` if the file is missing.
     """
     suffix = "" if width is None else f"-w{width}"
     tag = f'"{file.sha256}{suffix}"'
-    headers = {"ETag": tag, "Cache-Control": cache_control, **_SAFE}
+    headers = {"ETag": tag, "Cache-Control": cache_control, **_SAFETY_HEADERS}
     if _is_known(request.headers.getlist(_IF_NONE_MATCH.name), tag):
         return Response(status_code=304, headers=headers)
     small = await files.thumbnail(file, width) if width is not None else None
@@ -78,39 +77,36 @@ async def picture_response(
 
 
 class _Streamed(Response):
-    """Sends what the store gives, as fast as the client takes it, until all is sent or the client has left."""
+    """Streams chunks as fast as the client reads them, until all are sent or it disconnects."""
 
     def __init__(self, chunks: AsyncIterator[bytes], *, status: int, headers: dict[str, str]) -> None:
         super().__init__(status_code=status, headers=headers)
         self._chunks = chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the picture."""
+        """Send the image."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sender = ChunkSender(scope, send)
-        try:
-            async with watch_disconnect(receive) as leaving:
-                async for chunk in self._chunks:
-                    if leaving.done():
-                        return
-                    await sender.send(chunk)
-            await send({"type": "http.response.body", "body": b""})
-        finally:
-            sender.close()
+        async with watch_disconnect(receive) as disconnected:
+            async for chunk in self._chunks:
+                if disconnected.done():
+                    return
+                await sender.send(chunk)
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _is_known(given: list[str], tag: str) -> bool:
-    """Whether the client has what the tag stands for, by its `If-None-Match`; compared weakly, as the RFC says."""
+    """Whether `If-None-Match` has the tag; compared weakly, as the RFC requires."""
     known = [part.strip().removeprefix("W/") for part in ",".join(given).split(",")]
     return tag in known or "*" in known
 
 
 def _requested_part(request: Request, size: int, tag: str) -> _Part | None:
-    """Return the part of the file that is asked for; None for all of it, also where several parts are asked for."""
-    wanted, condition = _RANGE_HEADER.text(request), _IF_RANGE.text(request)
-    if wanted is None or request.method != "GET" or (condition is not None and condition != tag):
+    """Return the requested range; None for the whole file, which also answers several ranges."""
+    range_, condition = _RANGE_HEADER.text(request), _IF_RANGE.text(request)
+    if range_ is None or request.method != "GET" or (condition is not None and condition != tag):
         return None
-    match = _RANGE.fullmatch(wanted)
+    match = _RANGE.fullmatch(range_)
     if match is None:
         return None
     first, last, final = match.groups()
@@ -119,7 +115,7 @@ def _requested_part(request: Request, size: int, tag: str) -> _Part | None:
     else:
         start, end = int(first), min(int(last) + 1 if last else size, size)
         if last and int(last) < start:
-            return None  # not a range at all, so it is ignored
+            return None  # an invalid range is ignored
     if start >= min(end, size):
-        raise RangeNotSatisfiable(f"The picture has {size} bytes.", size=size)
+        raise RangeNotSatisfiable(f"The image has {size} bytes.", size=size)
     return _Part(start, end)

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BeforeValidator
 from starlette.responses import Response
 
-from app.domain.blob import THUMBNAIL_WIDTHS
+from app.domain.blob import EXTENSIONS, THUMBNAIL_WIDTHS
 from app.errors import ImageNotFound, InvalidRequest
 from app.images.files import ImageFiles
-from app.images.response import BYTES_PARAMETERS, picture_response
+from app.images.response import BYTES_PARAMETERS, image_response
 from app.images.service import ImageService
 from app.shapes.task import IMAGE_PATH
 from app.web.openapi import headers, problems
@@ -20,15 +20,15 @@ from app.web.waiting import watch_disconnect
 
 router = APIRouter(prefix=IMAGE_PATH, tags=["images"])
 
-ImageIdInPath = Annotated[str, Path(description="Id of the image.")]
+ImageIdInPath = Annotated[str, Path(description="ID of the image.")]
 IMAGE_ID = re.compile(r"img_[0-9a-f]{32}")
-# Private, as shared caches must not learn the URL. The bytes of an id never change.
+# Private: shared caches must not learn the URL. Immutable: the bytes of an id never change.
 _CACHE_CONTROL = "private, max-age=86400, immutable"
-_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 BYTES_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The image. Its type was detected from its bytes.",
-        "content": dict.fromkeys(("image/png", "image/jpeg", "image/webp", "image/gif"), _BYTES),
+        "content": dict.fromkeys(EXTENSIONS, BINARY),
     },
     206: {"description": "The requested range.", "headers": headers("Content-Range")},
     304: {"description": "The client's copy is current."},
@@ -66,12 +66,12 @@ async def get_image(
     if not IMAGE_ID.fullmatch(image_id):
         raise ImageNotFound("There is no image with this id.")
     check_width(w)
-    async with watch_disconnect(request.receive) as leaving:
-        file = await images.find(image_id, leaving)
-    return await picture_response(request, files, file, width=w, cache_control=_CACHE_CONTROL)
+    async with watch_disconnect(request.receive) as disconnected:
+        file = await images.find(image_id, disconnected)
+    return await image_response(request, files, file, width=w, cache_control=_CACHE_CONTROL)
 
 
 def check_width(width: int | None) -> None:
-    """Raise `InvalidRequest` for a width that thumbnails don't have."""
+    """Raise `InvalidRequest` for a width without thumbnails."""
     if width is not None and width not in THUMBNAIL_WIDTHS:
         raise InvalidRequest("Some parameters are invalid.", [{"field": "w", "message": f"must be {_WIDTHS}"}])

@@ -1,6 +1,7 @@
-"""Reading a file out of a request's body, raw or as the one part of a form, without ever holding all of it."""
+"""Reads an uploaded file from a raw body or multipart form without buffering it in memory."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,43 +12,44 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from app.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
 
 _WRITE_BYTES = 1024 * 1024
-# What a form has besides its file: boundaries and the part's headers.
-_FORM_BYTES = 16 * 1024
+# Boundaries and the part's headers.
+_FORM_OVERHEAD_BYTES = 16 * 1024
 _MAX_HEADERS, _MAX_HEADER_BYTES = 16, 2048
 _FORM = "multipart/form-data"
 _RAW = ("image/", "application/octet-stream")
 
 
 async def read_file(request: Request, into: Path, max_bytes: int) -> None:
-    """Write the file in a body to a path.
+    """Write the file in a request's body to a path.
 
-    Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedRequest`, and `InvalidRequest` if there is not just one.
+    Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedRequest`, and `InvalidRequest` unless there is one file.
     """
     media_type, options = parse_options_header(request.headers.get("content-type", ""))
     kind = media_type.decode("latin-1").lower()
-    # A page of another origin can send plain text, or no type at all, without asking; a form is told by its `Origin`.
+    # Pages of other origins can send plain text, or no type, without a preflight. Forms are checked by their `Origin`.
     if kind != _FORM and not kind.startswith(_RAW):
         raise UnsupportedMediaType(
-            "Send the picture itself with its type, such as 'Content-Type: image/png', or a form (multipart/form-data)."
+            "Send the image as a raw body with its type, such as 'Content-Type: image/png', or as multipart/form-data."
         )
-    allowed = max_bytes + (_FORM_BYTES if kind == _FORM else 0)
+    max_body_bytes = max_bytes + (_FORM_OVERHEAD_BYTES if kind == _FORM else 0)
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > allowed:
+    if declared.isdigit() and int(declared) > max_body_bytes:
         raise _too_large(max_bytes)
     with await asyncio.to_thread(into.open, "wb") as file:
         target = _Target(file, max_bytes)
         if kind == _FORM:
-            await _read_form(request, options.get(b"boundary", b""), target, allowed)
+            await _read_form(request, options.get(b"boundary", b""), target, max_body_bytes)
         else:
             async for chunk in request.stream():
-                await target.write(chunk)
+                target.add(chunk, 0, len(chunk))
+                await target.flush(_WRITE_BYTES)
         await target.flush()
     if not target.count:
-        raise InvalidRequest("There is no picture in the body.", [{"field": "file", "message": "is empty"}])
+        raise InvalidRequest("The body contains no image.", [{"field": "file", "message": "is empty"}])
 
 
 class _Target:
-    """A file that is written in blocks worth a trip to the disk."""
+    """A file that is written in large blocks."""
 
     def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         self.count = 0
@@ -56,65 +58,56 @@ class _Target:
         self._block = bytearray()
 
     def add(self, data: bytes, start: int, end: int) -> None:
-        """Take a part of some bytes; raises `BodyTooLarge`."""
+        """Add a part of some bytes; raises `BodyTooLarge`."""
         self.count += end - start
         if self.count > self._max_bytes:
             raise _too_large(self._max_bytes)
         self._block += memoryview(data)[start:end]
 
-    async def write(self, chunk: bytes) -> None:
-        """Take bytes, and write if there are enough."""
-        self.add(chunk, 0, len(chunk))
-        if len(self._block) >= _WRITE_BYTES:
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Write what has gathered."""
-        block, self._block = bytes(self._block), bytearray()
-        if block:
+    async def flush(self, min_bytes: int = 1) -> None:
+        """Write the block if it has this size."""
+        if len(self._block) >= min_bytes:
+            block, self._block = self._block, bytearray()
             await asyncio.to_thread(self._file.write, block)
 
 
-async def _read_form(request: Request, boundary: bytes, target: _Target, allowed: int) -> None:
-    parts = ends = 0
-    is_over = False
+async def _read_form(request: Request, boundary: bytes, target: _Target, max_body_bytes: int) -> None:
+    seen: Counter[str] = Counter()
 
-    def begin() -> None:
-        nonlocal parts
-        parts += 1
-        if parts > 1:
-            raise InvalidRequest("The form has more than one part.", [{"field": "file", "message": "must be alone"}])
-
-    def end() -> None:
-        nonlocal ends
-        ends += 1
-
-    def finish() -> None:
-        nonlocal is_over
-        is_over = True
+    def begin_part() -> None:
+        seen["begin"] += 1
+        if seen["begin"] > 1:
+            raise InvalidRequest(
+                "The form has more than one part.", [{"field": "file", "message": "must be the only part"}]
+            )
 
     count = 0
     try:
         parser = MultipartParser(
             boundary,
-            {"on_part_begin": begin, "on_part_data": target.add, "on_part_end": end, "on_end": finish},
+            {
+                "on_part_begin": begin_part,
+                "on_part_data": target.add,
+                "on_part_end": lambda: seen.update(["end"]),
+                "on_end": lambda: seen.update(["form"]),
+            },
             max_header_count=_MAX_HEADERS,
             max_header_size=_MAX_HEADER_BYTES,
         )
         async for chunk in request.stream():
             count += len(chunk)
-            if count > allowed:
-                raise BodyTooLarge(f"The form may have at most {allowed} bytes.")
+            if count > max_body_bytes:
+                raise BodyTooLarge(f"The form exceeds the limit of {max_body_bytes} bytes.")
             parser.write(chunk)
-            await target.write(b"")
+            await target.flush(_WRITE_BYTES)
         parser.finalize()
     except FormParserError:
-        raise MalformedRequest("The body is not a form (multipart/form-data) as RFC 7578 has it.") from None
-    if not is_over or parts != ends:
-        raise MalformedRequest("The form is not complete: its end is missing.")
-    if not parts:
-        raise InvalidRequest("There is no picture in the form.", [{"field": "file", "message": "is required"}])
+        raise MalformedRequest("The body is not a valid multipart form (RFC 7578).") from None
+    if not seen["form"] or seen["begin"] != seen["end"]:
+        raise MalformedRequest("The form is incomplete: its end is missing.")
+    if not seen["begin"]:
+        raise InvalidRequest("The form contains no image.", [{"field": "file", "message": "is required"}])
 
 
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"A picture may have at most {limit} bytes.")
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The image exceeds the limit of {max_bytes} bytes.")

@@ -1,23 +1,23 @@
 """Routes of uploads: create and get. The id in the URL is the only credential."""
 
-import time
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 from starlette.responses import Response
 
 from app.clock import isoformat
+from app.domain.blob import EXTENSIONS
 from app.domain.upload import UPLOAD_ID, UPLOAD_PATH
 from app.errors import UploadNotFound
 from app.images.files import ImageFiles
-from app.images.response import BYTES_PARAMETERS, picture_response
-from app.images.routes import BYTES_RESPONSES, Width, check_width
+from app.images.response import BYTES_PARAMETERS, image_response
+from app.images.routes import BINARY, BYTES_RESPONSES, Width, check_width
 from app.images.upload_body import read_file
 from app.images.uploads import UploadService
 from app.shapes.base import Time
-from app.web.dependencies import CurrentCaller, authenticate_again, bearer
+from app.web.dependencies import CurrentCaller, bearer, get_caller
 from app.web.openapi import headers, problems
 from app.web.parameters import documented
 from app.web.response import ShapeResponse
@@ -27,20 +27,19 @@ Uploads = Annotated[UploadService, provide(UploadService)]
 
 router = APIRouter(prefix=UPLOAD_PATH, tags=["uploads"])
 
-UploadIdInPath = Annotated[str, Path(description="Id of the upload.")]
+UploadIdInPath = Annotated[str, Path(description="ID of the upload.")]
 
 _MAX_AGE_SECONDS = 86_400
-_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "required": True,
     "content": {
-        **dict.fromkeys(("image/png", "image/jpeg", "image/webp", "image/gif", "application/octet-stream"), _BYTES),
+        **dict.fromkeys((*EXTENSIONS, "application/octet-stream"), BINARY),
         "multipart/form-data": {
             "schema": {
                 "title": "UploadForm",
                 "type": "object",
                 "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
+                "properties": {"file": BINARY["schema"]},
                 "additionalProperties": False,
             }
         },
@@ -73,12 +72,11 @@ async def create_upload(request: Request, caller: CurrentCaller, uploads: Upload
 
     Personal metadata is removed. The upload expires, but not while a task needs it.
     """
-    asked_at = time.monotonic()
     uploads.check_public()
     await uploads.check_quota(caller)
     with uploads.permit(caller), uploads.spool.file() as path:
         await read_file(request, path, uploads.max_bytes)
-        caller = await authenticate_again(request, caller, asked_at)
+        caller = await get_caller(request)  # the body may have taken minutes
         kept = await uploads.add(caller, path)
     shape = Upload(
         id=kept.id,
@@ -113,4 +111,4 @@ async def get_upload(
     found, file = await uploads.find(upload_id)
     max_age = min(uploads.seconds_left(found), _MAX_AGE_SECONDS)
     cache_control = f"private, max-age={max_age}, immutable"
-    return await picture_response(request, files, file, width=w, cache_control=cache_control)
+    return await image_response(request, files, file, width=w, cache_control=cache_control)

@@ -1,1 +1,1 @@
-"""Pictures of strangers: checked by their bytes, made small, freed of what they tell about their maker."""
+"""Untrusted images: checked by their bytes, stripped of metadata, scaled to thumbnails."""

@@ -1,12 +1,12 @@
 """The blocks of a GIF file (GIF89a)."""
 
-from app.imaging.layout import BadPicture, Budget, Data, Layout, Piece, take
+from app.imaging.layout import BadImage, Budget, Data, Layout, Piece, take
 
 MAGICS = (b"GIF87a", b"GIF89a")
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _GRAPHIC_CONTROL, _APPLICATION = 0xF9, 0xFF
 _LOOPING = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
-_COLOUR_PROFILE = b"ICCRGBG1012"
+_COLOR_PROFILE = b"ICCRGBG1012"
 _APPLICATION_HEAD = 3 + 11
 # A looping block counts loops in three bytes, or states a buffer's size in five.
 _LOOPING_BYTES = _APPLICATION_HEAD + 4 + 6 + 1
@@ -14,13 +14,13 @@ _SCREEN_BYTES, _IMAGE_BYTES = 13, 10
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to its trailer; raises `BadPicture`. What follows the end is not looked at."""
+    """Walk a file up to its trailer; raises `BadImage`. Ignores what follows the end."""
     budget = Budget(data, bytes_per_part=64)
     screen = take(data, 0, _SCREEN_BYTES)
     width, height = int.from_bytes(screen[6:8], "little"), int.from_bytes(screen[8:10], "little")
     if not width or not height:
-        raise BadPicture("does not tell its size")
-    at = _SCREEN_BYTES + _colours(screen[10])
+        raise BadImage("does not state its size")
+    at = _SCREEN_BYTES + _colors(screen[10])
     pieces: list[Piece] = [slice(0, at)]
     has_pixels = False
     while True:
@@ -35,22 +35,22 @@ def read(data: Data) -> Layout:
         elif kind == _IMAGE:
             image = take(data, at, at + _IMAGE_BYTES)
             # The code size comes before the blocks.
-            end = _skip_blocks(data, at + _IMAGE_BYTES + _colours(image[9]) + 1, budget)
+            end = _skip_blocks(data, at + _IMAGE_BYTES + _colors(image[9]) + 1, budget)
             pieces.append(slice(at, end))
-            if not has_pixels:  # some decoders make the screen as large as the first picture on it
+            if not has_pixels:  # some decoders enlarge the screen to the first image on it
                 left, top, across, down = (int.from_bytes(image[n : n + 2], "little") for n in (1, 3, 5, 7))
                 width, height = max(width, left + across), max(height, top + down)
             has_pixels = True
         else:
-            raise BadPicture("has a block of an unknown kind")
+            raise BadImage("has a block of unknown type")
         at = end
     if not has_pixels:
-        raise BadPicture("has no picture in it")
+        raise BadImage("contains no image")
     return Layout(width, height, 1, [*pieces, bytes((_TRAILER,))])
 
 
-def _colours(flags: int) -> int:
-    """Return the bytes of the colour table that flags announce."""
+def _colors(flags: int) -> int:
+    """Return the size in bytes of the color table that flags announce."""
     return 3 * 2 ** ((flags & 0x07) + 1) if flags & 0x80 else 0
 
 
@@ -64,5 +64,5 @@ def _skip_blocks(data: Data, at: int, budget: Budget) -> int:
 def _is_kept(label: int, head: bytes, size: int) -> bool:
     if label == _APPLICATION:
         name = head[3:]
-        return name == _COLOUR_PROFILE or (name in _LOOPING and size <= _LOOPING_BYTES)
+        return name == _COLOR_PROFILE or (name in _LOOPING and size <= _LOOPING_BYTES)
     return label == _GRAPHIC_CONTROL

@@ -1,4 +1,4 @@
-"""What a file is: decided by its bytes, decoded far enough to know that it is whole."""
+"""Checks what a file is by its bytes, and decodes it to know that it is complete."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -6,68 +6,57 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import msgspec
-from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image, WebPImagePlugin  # noqa: F401 -- registers WebP; Pillow would import every plugin for it
 
 from app.imaging import gif, jpeg, png, webp
-from app.imaging.layout import BadPicture, Data, Layout
-
-__all__ = ["FORMATS", "MAX_PIXELS", "BadPicture", "Picture", "inspect", "open_picture", "opened", "read_layout"]
+from app.imaging.layout import BadImage, Data, Layout
 
 MAX_PIXELS = 50_000_000
-"""Largest picture that is decoded, width times height: about what the largest cameras of phones make."""
-FORMATS = tuple(
-    plugin.format
-    for plugin in (
-        GifImagePlugin.GifImageFile,
-        JpegImagePlugin.JpegImageFile,
-        PngImagePlugin.PngImageFile,
-        WebPImagePlugin.WebPImageFile,
-    )
-)
+"""Largest image that is decoded, width times height: about that of the largest phone cameras."""
 _HEAD = 512
 _JPEG_SCALE = 8
-# Only for the words of a refusal.
+# For error messages only.
 _KNOWN_OTHERS = (
     (b"%PDF", "a PDF"),
-    (b"BM", "a BMP picture"),
-    (b"II*\0", "a TIFF picture"),
-    (b"MM\0*", "a TIFF picture"),
+    (b"BM", "a BMP image"),
+    (b"II*\0", "a TIFF image"),
+    (b"MM\0*", "a TIFF image"),
     (b"\0\0\1\0", "an icon"),
     (b"PK\3\4", "a ZIP archive"),
     (b"\x1f\x8b", "compressed data"),
 )
 
 
-class Picture(msgspec.Struct, frozen=True):
-    """What was found; width and height in pixels as a viewer shows them (orientation applied)."""
+class ImageInfo(msgspec.Struct, frozen=True):
+    """Type and size of an image, in pixels as viewers show it (orientation applied)."""
 
     content_type: str
     width: int
     height: int
 
 
-def inspect(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Check a file; raises `BadPicture`. Takes CPU time: see `ImageExecutor`."""
+def inspect(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
+    """Check a file; raises `BadImage`. Takes CPU time: see `ImageExecutor`."""
     with opened(path) as data:
         kind, layout = read_layout(data)
     if layout.width * layout.height > max_pixels:
-        raise BadPicture(f"has more than {max_pixels:,} pixels ({layout.width} x {layout.height})")
+        raise BadImage(f"has more than {max_pixels:,} pixels ({layout.width} x {layout.height})")
     _decode(path, kind, layout)
-    width, height = (layout.height, layout.width) if layout.is_turned else (layout.width, layout.height)
-    return Picture(f"image/{kind.lower()}", width, height)
+    width, height = (layout.height, layout.width) if layout.is_rotated else (layout.width, layout.height)
+    return ImageInfo(f"image/{kind.lower()}", width, height)
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[mmap]:
-    """Give a file's bytes without reading it into memory; raises `BadPicture` for an empty one."""
+    """Map a file into memory; raises `BadImage` if it is empty."""
     if path.stat().st_size == 0:
-        raise BadPicture("is empty")
+        raise BadImage("is empty")
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         yield data
 
 
 def read_layout(data: Data) -> tuple[str, Layout]:
-    """Tell a file's format (as Pillow names it) and structure; raises `BadPicture`."""
+    """Return a file's format (as Pillow names it) and structure; raises `BadImage`."""
     head = data[:_HEAD]
     readers: list[tuple[bool, str, Callable[[Data], Layout]]] = [
         (head.startswith(png.MAGIC), "PNG", png.read),
@@ -78,29 +67,24 @@ def read_layout(data: Data) -> tuple[str, Layout]:
     for matches, kind, read in readers:
         if matches:
             return kind, read(data)
-    raise BadPicture(f"is {_name_of(head)}, not a PNG, JPEG, WebP or GIF picture")
-
-
-def open_picture(path: Path, kind: str | None = None) -> Image.Image:
-    """Open a file as one of the accepted formats, or as this one; nothing is decoded yet."""
-    return Image.open(path, formats=FORMATS if kind is None else (kind,))
+    raise BadImage(f"is {_name_of(head)}, not a PNG, JPEG, WebP or GIF image")
 
 
 def _decode(path: Path, kind: str, layout: Layout) -> None:
-    """Decode the first frame, a JPEG at an eighth of its size: all of it is read, little of it is kept."""
+    """Decode the first frame. A JPEG is read completely, but decoded at an eighth of its size."""
     size = layout.width, layout.height
     try:
-        with open_picture(path, kind) as image:
-            # The decoder may believe another part of the file than we do, such as a second head.
+        with Image.open(path, formats=(kind,)) as image:
+            # The decoder may use another part of the file than we do, such as a second header.
             found = image.size
             if found == size:
                 if kind == "JPEG":
                     image.draft(None, (max(image.width // _JPEG_SCALE, 1), max(image.height // _JPEG_SCALE, 1)))
                 image.load()
-    except Exception as error:  # what decoders raise for bytes of strangers is listed nowhere
-        raise BadPicture(f"can't be decoded as {kind}") from error
+    except Exception as error:  # decoders document no exceptions
+        raise BadImage(f"can't be decoded as {kind}") from error
     if found != size:
-        raise BadPicture("states more than one size")
+        raise BadImage("states more than one size")
 
 
 def _name_of(head: bytes) -> str:
@@ -108,10 +92,10 @@ def _name_of(head: bytes) -> str:
         if head.startswith(magic):
             return name
     if head[4:8] == b"ftyp":
-        return "a HEIC or AVIF picture" if head[8:12] in {b"avif", b"avis", b"heic", b"heix", b"mif1"} else "a video"
+        return "a HEIC or AVIF image" if head[8:12] in {b"avif", b"avis", b"heic", b"heix", b"mif1"} else "a video"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"<"):
-        return "an SVG picture" if b"<svg" in text else "HTML or XML"
+        return "an SVG image" if b"<svg" in text else "HTML or XML"
     if text.startswith((b"{", b"[")):
         return "JSON"
     return "something else"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from app.imaging.layout import (
-    BadPicture,
+    BadImage,
     Budget,
     Data,
     Layout,
@@ -20,22 +20,22 @@ _EOI, _SOS, _APP0, _APP1, _APP2, _APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Tables, frame and scan headers, restart interval, number of lines.
 _NEEDED = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, _SOS}
-# In compressed data a marker is what is neither a stuffed byte, a restart, nor padding.
+# In compressed data, a marker is neither a stuffed byte, nor a restart, nor padding.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _FIRST_WITH_LENGTH, _WITHOUT_LENGTH = 0xC0, range(0xD0, 0xD9)
 _EXIF = b"Exif\0\0"
 _JFIF_BYTES, _ADOBE_BYTES = 14, 12
-# Each scan of a progressive picture goes over all of it; encoders make about ten.
+# Each scan of a progressive image covers all of it; encoders make about ten.
 _MAX_SCANS = 64
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to the end of its picture; raises `BadPicture`. What follows the end is not looked at."""
+    """Walk a file up to the end of its image; raises `BadImage`. Ignores what follows."""
     sizes: list[tuple[int, int]] = []
     orientation = 1
     pieces: list[Piece] = []
     scans = 0
-    for marker, content, place in _segments(data):
+    for marker, content, position in _segments(data):
         if marker in _FRAMES:
             sizes.append(_read_size(content))
         elif marker == _APP1 and content.startswith(_EXIF):
@@ -43,14 +43,14 @@ def read(data: Data) -> Layout:
         elif marker == _SOS:
             scans += 1
             if scans > _MAX_SCANS:
-                raise BadPicture(f"is coded in more than {_MAX_SCANS} passes")
-        if (piece := _kept(marker, content, place)) is not None:
+                raise BadImage(f"is encoded in more than {_MAX_SCANS} passes")
+        if (piece := _kept(marker, content, position)) is not None:
             pieces.append(piece)
     if len(sizes) != 1 or not scans:
-        raise BadPicture("has no picture in it, or more than one")
+        raise BadImage("contains no image, or more than one")
     head: list[Piece] = [b"\xff\xd8"]
     if orientation > 1:
-        # JFIF wants to come first.
+        # JFIF must come first.
         if pieces and isinstance(pieces[0], bytes) and pieces[0][1] == _APP0:
             head.append(pieces.pop(0))
         head.append(_segment(_APP1, _EXIF + orientation_exif(orientation)))
@@ -58,23 +58,23 @@ def read(data: Data) -> Layout:
 
 
 def _segments(data: Data) -> Iterator[tuple[int, bytes, slice]]:
-    """Walk the segments between the first and the end marker: marker, content, and where it lies.
+    """Yield marker, content and position of each segment between the first and the end marker.
 
-    A scan's place includes the compressed data after its header.
+    A scan's position includes the compressed data after its header.
     """
     budget = Budget(data, bytes_per_part=1024)
     at = 2
     while True:
         budget.spend()
         if take(data, at, at + 1) != b"\xff":
-            raise BadPicture("has bytes between its segments")
+            raise BadImage("has bytes between its segments")
         while take(data, at + 1, at + 2) == b"\xff":
             at += 1
         marker = data[at + 1]
         if marker == _EOI:
             return
         if marker < _FIRST_WITH_LENGTH or marker in _WITHOUT_LENGTH:
-            raise BadPicture("has a segment of an unknown kind")
+            raise BadImage("has a segment of unknown type")
         end = at + 2 + int.from_bytes(take(data, at + 2, at + 4), "big")
         content = take(data, at + 4, end)
         if marker == _SOS:
@@ -89,18 +89,18 @@ def _segments(data: Data) -> Iterator[tuple[int, bytes, slice]]:
 def _read_size(frame: bytes) -> tuple[int, int]:
     height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
     if not width or not height:
-        raise BadPicture("does not tell its size")
+        raise BadImage("does not state its size")
     return width, height
 
 
-def _kept(marker: int, content: bytes, place: slice) -> Piece | None:
-    """Return what stays of a segment: what decoding takes, and the colour profile."""
+def _kept(marker: int, content: bytes, position: slice) -> Piece | None:
+    """Return the part of a segment to keep: what decoding needs, and the color profile."""
     if marker in _NEEDED or (marker == _APP2 and content.startswith(b"ICC_PROFILE\0")):
-        return place
+        return position
     if marker == _APP0 and content.startswith(b"JFIF\0") and len(content) >= _JFIF_BYTES:
         return _segment(_APP0, content[: _JFIF_BYTES - 2] + b"\0\0")  # without the thumbnail, of size 0 x 0
     if marker == _APP14 and content.startswith(b"Adobe") and len(content) >= _ADOBE_BYTES:
-        return _segment(_APP14, content[:_ADOBE_BYTES])  # says how colours are coded
+        return _segment(_APP14, content[:_ADOBE_BYTES])  # says how colors are encoded
     return None
 
 

@@ -1,4 +1,4 @@
-"""What the bytes of a picture file are made of, as far as it takes to judge it and to rewrite it."""
+"""The structure of image files, as far as checking and rewriting them needs it."""
 
 import struct
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from PIL import Image
 
 Data = bytes | mmap
 Piece = slice | bytes
-"""A part of a file as it is, or bytes that take the place of some."""
+"""A part of a file, or bytes that replace one."""
 
 _ORIENTATION = 0x0112
 _ORIENTATIONS = range(1, 9)
 _FIRST_SWAPPED = 5
 
 
-class BadPicture(Exception):
-    """The file is no picture that is accepted; `reason` says why, in words for people."""
+class BadImage(Exception):
+    """The file is not an accepted image; `reason` completes a sentence such as "The file …"."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -25,9 +25,9 @@ class BadPicture(Exception):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """A file that is complete by its structure.
+    """The structure of a complete file.
 
-    Width and height in pixels as they are stored; `pieces` make up the same picture without its metadata.
+    Width and height are in pixels as stored; `pieces` make up the same image without its metadata.
     """
 
     width: int
@@ -36,54 +36,54 @@ class Layout(msgspec.Struct, frozen=True):
     pieces: list[Piece]
 
     @property
-    def is_turned(self) -> bool:
-        """Whether viewers show its width as height."""
+    def is_rotated(self) -> bool:
+        """Whether viewers swap width and height."""
         return self.orientation >= _FIRST_SWAPPED
 
 
 class Budget:
-    """Bounds the parts of a file, so that one made of crumbs takes no more time than its size allows for."""
+    """Limits the number of parts of a file, so that many tiny ones can't take long."""
 
     def __init__(self, data: Data, *, bytes_per_part: int) -> None:
         self._left = 10_000 + len(data) // bytes_per_part
 
     def spend(self) -> None:
-        """Count one part; raises `BadPicture` for one too many."""
+        """Count one part; raises `BadImage` beyond the limit."""
         self._left -= 1
         if self._left < 0:
-            raise BadPicture("is made of far too many small parts")
+            raise BadImage("consists of too many small parts")
 
 
-def truncated() -> BadPicture:
-    """Say that a file ends too early."""
-    return BadPicture("is not complete: its end is missing")
+def truncated() -> BadImage:
+    """Return the error for a file that ends too early."""
+    return BadImage("is incomplete: its end is missing")
 
 
 def take(data: Data, start: int, end: int) -> bytes:
-    """Return a part of a file; raises `BadPicture` if it is not all there."""
+    """Return a part of a file; raises `BadImage` if the file ends before."""
     if end > len(data):
         raise truncated()
     return data[start:end]
 
 
 def read_orientation(exif: bytes) -> int:
-    """Return the orientation, 1 to 8, that an EXIF block (from its TIFF header on) names; 1 if none."""
+    """Return the orientation, 1 to 8, in an EXIF block (from its TIFF header on); 1 if none."""
     found = Image.Exif()
     try:
         found.load(exif)
         orientation = found.get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 -- what the parser raises for broken blocks is listed nowhere; they are dropped
+    except Exception:  # noqa: BLE001 -- the parser documents no exceptions; a broken block is dropped
         return 1
     return orientation if isinstance(orientation, int) and orientation in _ORIENTATIONS else 1
 
 
 def orientation_exif(orientation: int) -> bytes:
-    """Write an EXIF block that says nothing but how the picture is turned."""
+    """Return an EXIF block that contains only the orientation."""
     return struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, _ORIENTATION, 3, 1, orientation, 0, 0)
 
 
 def riff_chunks(data: Data, start: int, end: int, budget: Budget) -> Iterator[tuple[bytes, int, int]]:
-    """Walk the chunks of a RIFF file: name, beginning and end of the content (its padding not included)."""
+    """Yield name, start and end of the content (without padding) of each RIFF chunk."""
     while start < end:
         budget.spend()
         head = take(data, start, start + 8)

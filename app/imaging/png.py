@@ -2,10 +2,10 @@
 
 import zlib
 
-from app.imaging.layout import BadPicture, Budget, Data, Layout, Piece, orientation_exif, read_orientation, take
+from app.imaging.layout import BadImage, Budget, Data, Layout, Piece, orientation_exif, read_orientation, take
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
-# What decoding takes, how colours are meant, how large and how fast it is shown. All else tells stories.
+# Needed to decode and display the image. All others are metadata.
 _KEPT = frozenset(
     b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs sPLT acTL fcTL fdAT".split()
 )
@@ -13,7 +13,7 @@ _LARGEST_CHUNK = 2**31 - 1
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to `IEND`; raises `BadPicture`. What follows the end is not looked at."""
+    """Walk a file up to `IEND`; raises `BadImage`. Ignores what follows."""
     budget = Budget(data, bytes_per_part=512)
     size: tuple[int, int] | None = None
     orientation = 1
@@ -25,11 +25,11 @@ def read(data: Data) -> Layout:
         head = take(data, at, at + 8)
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if length > _LARGEST_CHUNK or not kind.isalpha():
-            raise BadPicture("has a chunk that can't be one")
+            raise BadImage("has an invalid chunk")
         end = at + 12 + length
         checksum = take(data, end - 4, end)
         if zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big") != checksum:
-            raise BadPicture("is damaged: a checksum is wrong")
+            raise BadImage("is damaged: a checksum is wrong")
         if size is None:
             size = _read_size(kind, data[at + 8 : end - 4])
         if kind == b"eXIf":
@@ -41,19 +41,19 @@ def read(data: Data) -> Layout:
             pieces.append(slice(at, end))
         at = end
     if not has_pixels:
-        raise BadPicture("has no picture in it")
+        raise BadImage("contains no image")
     if orientation > 1:
-        # Right behind the head, as some viewers look for it only before the pixels.
+        # Right after the header, as some viewers only read it before the pixels.
         pieces.insert(2, _chunk(b"eXIf", orientation_exif(orientation)))
     return Layout(*size, orientation, [*pieces, _chunk(b"IEND", b"")])
 
 
 def _read_size(kind: bytes, content: bytes) -> tuple[int, int]:
     if kind != b"IHDR":
-        raise BadPicture("does not begin with its size")
+        raise BadImage("does not begin with its size")
     width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")
     if not width or not height:
-        raise BadPicture("does not tell its size")
+        raise BadImage("does not state its size")
     return width, height
 
 

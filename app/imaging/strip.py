@@ -1,4 +1,4 @@
-"""Taking out of a file what tells about its maker."""
+"""Removing personal metadata from image files."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from app.imaging.inspect import opened, read_layout
 
 
 def strip(source: Path, target: Path) -> None:
-    """Copy a picture without EXIF, GPS, XMP, IPTC, comments and previews, or whatever follows its end.
+    """Copy an image without its personal metadata; raises `BadImage`.
 
-    The compressed pixels stay as they are, byte for byte; so do colour profiles and how the picture is turned. Raises
-    `BadPicture` for a file that is not one of the accepted formats, or not complete.
+    EXIF, GPS, XMP, IPTC, comments, previews and trailing bytes are removed. The compressed pixels, color profiles and
+    the orientation stay as they are.
     """
     with opened(source) as data, memoryview(data) as view, target.open("wb") as file:
         for piece in read_layout(data)[1].pieces:

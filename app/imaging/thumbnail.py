@@ -1,19 +1,19 @@
-"""Small copies of pictures."""
+"""Thumbnails of images."""
 
 import io
 from pathlib import Path
 
 from PIL import Image
 
-from app.imaging.inspect import open_picture, opened, read_layout
-from app.imaging.layout import BadPicture
+from app.imaging.inspect import opened, read_layout
+from app.imaging.layout import BadImage
 
 _QUALITY = 80
-# A very tall picture is bounded by its height: WebP ends at 16,383 pixels.
+# Limits very tall images: WebP allows at most 16,383 pixels.
 _MAX_HEIGHT_TIMES_WIDTH = 4
 _MAX_PROFILE_BYTES = 64 * 1024
 _DEEP_GRAYS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-_TURNS = {
+_ROTATIONS = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT,),
     3: (Image.Transpose.ROTATE_180,),
     4: (Image.Transpose.FLIP_TOP_BOTTOM,),
@@ -25,31 +25,31 @@ _TURNS = {
 
 
 def thumbnail(path: Path, width: int) -> bytes:
-    """Make a WebP of the first frame, `width` pixels wide or less: never enlarged, and upright.
+    """Make an upright WebP of the first frame, at most `width` pixels wide, never enlarged.
 
-    The file must have passed `inspect`; raises `BadPicture` all the same if it can't be decoded.
+    The file must have passed `inspect`; raises `BadImage` if it still can't be decoded.
     """
     with opened(path) as data:
         kind, layout = read_layout(data)
     height = width * _MAX_HEIGHT_TIMES_WIDTH
     try:
-        with open_picture(path, kind) as image:
-            # A JPEG is decoded at about the size that is needed. Turning comes last, when there is little to turn.
-            image.thumbnail((height, width) if layout.is_turned else (width, height))
+        with Image.open(path, formats=(kind,)) as image:
+            # A JPEG is decoded at about the needed size. Rotated last, when the image is small.
+            image.thumbnail((height, width) if layout.is_rotated else (width, height))
             profile = image.info.get("icc_profile")
             small = _displayable(image)
-            for turn in _TURNS.get(layout.orientation, ()):
-                small = small.transpose(turn)
+            for rotation in _ROTATIONS.get(layout.orientation, ()):
+                small = small.transpose(rotation)
             kept = profile if image.mode.startswith("RGB") and len(profile or b"") <= _MAX_PROFILE_BYTES else None
             target = io.BytesIO()
             small.save(target, "WEBP", quality=_QUALITY, icc_profile=kept or b"")
     except Exception as error:  # as in `inspect`
-        raise BadPicture(f"can't be decoded as {kind}") from error
+        raise BadImage(f"can't be decoded as {kind}") from error
     return target.getvalue()
 
 
 def _displayable(image: Image.Image) -> Image.Image:
-    """Return a picture in a mode that WebP knows."""
+    """Convert an image to a mode that WebP supports."""
     if image.mode in _DEEP_GRAYS:
         return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
     if image.mode in {"RGB", "RGBA"}:

@@ -1,7 +1,7 @@
 """The chunks of a WebP file (RFC 9649)."""
 
 from app.imaging.layout import (
-    BadPicture,
+    BadImage,
     Budget,
     Data,
     Layout,
@@ -27,19 +27,19 @@ def is_webp(head: bytes) -> bool:
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to the end that it states; raises `BadPicture`. What follows that is not looked at."""
+    """Walk a file up to its stated end; raises `BadImage`. Ignores what follows."""
     budget = Budget(data, bytes_per_part=256)
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise truncated()
     chunks = list(riff_chunks(data, 12, end, budget))
     if not any(kind in _SHOWN for kind, _, _ in chunks):
-        raise BadPicture("has no picture in it")
+        raise BadImage("contains no image")
     first, start, stop = chunks[0]
     size = _read_size(first, data[start:stop][:10])
     if first != b"VP8X":
         return Layout(*size, 1, _chunk(b"RIFF", [b"WEBP", *_chunk(first, [slice(start, stop)])]))
-    # Some writers put JPEG's prefix in front.
+    # Some writers prepend JPEG's prefix.
     blocks = [data[begin:stop].removeprefix(b"Exif\0\0") for kind, begin, stop in chunks if kind == b"EXIF"]
     orientation = read_orientation(blocks[0]) if blocks else 1
     flags = data[start] & ~(_EXIF_FLAG | _XMP_FLAG) | (_EXIF_FLAG if orientation > 1 else 0)
@@ -55,7 +55,7 @@ def read(data: Data) -> Layout:
 
 
 def _frame(data: Data, start: int, stop: int, budget: Budget) -> list[Piece]:
-    """Return a frame of an animation without the chunks in it that nobody knows."""
+    """Return a frame of an animation without unknown chunks."""
     pieces: list[Piece] = [take(data, start, min(start + _FRAME_HEAD, stop))]
     for kind, first, last in riff_chunks(data, start + _FRAME_HEAD, stop, budget):
         if kind in _KEPT_IN_FRAME:
@@ -64,7 +64,7 @@ def _frame(data: Data, start: int, stop: int, budget: Budget) -> list[Piece]:
 
 
 def _read_size(kind: bytes, head: bytes) -> tuple[int, int]:
-    if len(head) < 10 and (kind != b"VP8L" or len(head) < 5):  # noqa: PLR2004 -- as far as it is read below
+    if len(head) < 10 and (kind != b"VP8L" or len(head) < 5):  # noqa: PLR2004 -- the bytes read below
         raise truncated()
     if kind == b"VP8X":
         return 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
@@ -73,7 +73,7 @@ def _read_size(kind: bytes, head: bytes) -> tuple[int, int]:
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     if kind == b"VP8 ":
         return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
-    raise BadPicture("does not begin with its size")
+    raise BadImage("does not begin with its size")
 
 
 def _chunk(kind: bytes, content: list[Piece]) -> list[Piece]:

@@ -1,1 +1,1 @@
-"""HTTP out to addresses that somebody else chose: every connection is checked where it goes."""
+"""Requests to user-supplied URLs: every connection is checked against SSRF."""

@@ -1,7 +1,6 @@
-"""Connections that go only where they may: names are looked up, checked and connected to in one step.
+"""Connections to permitted addresses only: resolved, checked and connected to in one step.
 
-Checking a name before the request is not enough, as it may resolve to something else a moment later. Here the address
-that was checked is the address that is connected to.
+Checking a name before the request is not enough, as it may resolve to another address a moment later.
 """
 
 import asyncio
@@ -17,22 +16,22 @@ import httpcore
 from app.domain.destination import Address, DestinationRules
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Looks a host name up; returns its addresses as text, or raises `OSError`."""
+"""Resolves a host name and port to addresses, as text; raises `OSError`."""
 _CONNECT_SECONDS = 5.0
-# Whoever owns a name decides how many addresses it has.
+# A name can have any number of addresses.
 _MAX_ADDRESSES = 4
 
 
 class DestinationRefused(httpcore.ConnectError):
-    """The host has no address that may be connected to."""
+    """The host has no permitted address."""
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """What a connection pool opens its connections with."""
+    """Opens the connections of a pool, after checking their addresses."""
 
     def __init__(self, rules: DestinationRules, resolve: Resolve | None = None) -> None:
         self._rules = rules
-        self._resolve = resolve or look_up
+        self._resolve = resolve or resolve_host
         self._network = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -43,39 +42,41 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address of a host that may be reached and can be."""
-        patience = _CONNECT_SECONDS if timeout is None else min(timeout, _CONNECT_SECONDS)
-        failure: Exception = DestinationRefused("The host's address is not one that may be reached.")
+        """Connect to the first permitted address of a host that accepts the connection."""
+        seconds = _CONNECT_SECONDS if timeout is None else min(timeout, _CONNECT_SECONDS)
+        failure: Exception = DestinationRefused("The host has no permitted address.")
         for address in await self._permitted(host, port):
             try:
                 return await self._network.connect_tcp(
-                    str(address), port, patience, local_address=local_address, socket_options=socket_options
+                    str(address), port, seconds, local_address=local_address, socket_options=socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, as the pool asks between tries."""
+        """Wait between the pool's attempts."""
         await self._network.sleep(seconds)
 
     async def _permitted(self, host: str, port: int) -> list[Address]:
         try:
             found = await self._resolve(host, port)
         except OSError as error:
-            raise httpcore.ConnectError(f"The host name can't be resolved: {error.strerror or error}.") from error
+            raise httpcore.ConnectError(f"Host name not resolved: {error.strerror or error}.") from error
         addresses = [ipaddress.ip_address(text) for text in found]
         return [address for address in addresses if self._rules.permits(address)][:_MAX_ADDRESSES]
 
 
-async def look_up(host: str, port: int, *, getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo) -> list[str]:
-    """Ask the system's resolver, on a thread of its own.
+async def resolve_host(
+    host: str, port: int, *, getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo
+) -> list[str]:
+    """Resolve a name with the system's resolver, on a separate daemon thread.
 
-    A look-up can't be broken off and may take half a minute. On a shared pool of threads a few dead names would hold
-    up all others; and a thread that is waited for would hold up the end of the process.
+    That can't be canceled and may take half a minute. On shared threads, a few dead names would delay all others, and
+    non-daemon threads would delay the end of the process.
     """
     found: Future[list[Any]] = Future()
-    # From here on a caller that is cancelled leaves the future alone, so that the thread can always set it.
+    # From here on, canceling the caller does not cancel the future, so that the thread can set it.
     found.set_running_or_notify_cancel()
 
     def work() -> None:
@@ -86,5 +87,5 @@ async def look_up(host: str, port: int, *, getaddrinfo: Callable[..., list[Any]]
         except OSError as error:
             found.set_exception(error)
 
-    threading.Thread(target=work, name="look-up", daemon=True).start()
+    threading.Thread(target=work, name="resolve-host", daemon=True).start()
     return [str(info[4][0]) for info in await asyncio.wrap_future(found)]

@@ -1,4 +1,4 @@
-"""What is wrong with a URL that a user supplied, as far as that shows without a lookup."""
+"""Checks of user-supplied URLs that need no DNS lookup."""
 
 import re
 
@@ -10,16 +10,16 @@ _NAME = re.compile(rb"[A-Za-z0-9._-]{1,253}")
 
 
 def problem_with(url: str, rules: DestinationRules) -> str | None:
-    """Return what is wrong with a URL; None if nothing is."""
+    """Return what is wrong with a URL, or None."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
-        return "is not a URL that can be called"
+        return "is not a valid URL"
     if parsed.userinfo:
-        return "must not contain a user name or password; what we send is signed"
-    # As it is sent: its decoded form raises for names that resolve all the same, such as xn--ls8h.la.
+        return "must not contain a user name or password; verify the signature instead"
+    # The encoded form: decoding raises for some names that resolve, such as xn--ls8h.la.
     if b":" not in parsed.raw_host and not _NAME.fullmatch(parsed.raw_host):
-        return "has no host name that can be looked up"
+        return "has no valid host name"
     if rules.forbids_host(parsed.raw_host.decode("ascii")):
-        return "leads to an address that is not on the public internet, and ALLOW_NETWORKS does not name it"
+        return "resolves to a private address that is not in ALLOW_NETWORKS"
     return None

@@ -1,7 +1,10 @@
-"""The sandbox as an ASGI application."""
+"""The sandbox as an ASGI application: the vendor's endpoints, and its own below `/sandbox`."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -9,12 +12,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox.answers import AsciiJson, refusal
-from app.sandbox.behaviour import Behaviour
-from app.sandbox.control_routes import ControlRoutes
+from app.sandbox.behavior import Behavior, BehaviorError
 from app.sandbox.engine import Engine
-from app.sandbox.gallery import Gallery
-from app.sandbox.store import Store
+from app.sandbox.plans import OK
+from app.sandbox.replies import AsciiJson, Envelope
+from app.sandbox.store import Submit, Task
 from app.sandbox.vendor_routes import VendorRoutes
 
 _WELCOME = {
@@ -24,13 +26,9 @@ _WELCOME = {
 }
 
 
-def create_sandbox(*, public_url: str, store: Store | None = None, behaviour: Behaviour | None = None) -> Starlette:
-    """Build the application; pictures are linked below `public_url`.
-
-    Cutting connections takes `CuttableConnection` as the server's protocol. The engine is `app.state.engine`.
-    """
-    engine = Engine(store or Store(), behaviour or Behaviour(), public_url.rstrip("/"))
-    gallery = Gallery()
+def create_sandbox(engine: Engine) -> Starlette:
+    """Build the application, to be served over `CuttableConnection`."""
+    vendor = VendorRoutes(engine)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -39,30 +37,74 @@ def create_sandbox(*, public_url: str, store: Store | None = None, behaviour: Be
             yield
         finally:
             await engine.close()
-            gallery.close()
+            vendor.close()
+
+    async def get_behavior(_: Request) -> Response:
+        return AsciiJson(engine.behavior.model_dump(mode="json"))
+
+    async def set_behavior(request: Request) -> Response:
+        try:
+            engine.behave(Behavior.from_json(await request.body()))
+        except BehaviorError as error:
+            return AsciiJson({"detail": str(error), "errors": error.problems}, 422)
+        return await get_behavior(request)
+
+    async def list_submits(_: Request) -> Response:
+        return AsciiJson([_submit_view(submit) for submit in engine.store.submits.values()])
+
+    async def list_tasks(_: Request) -> Response:
+        return AsciiJson([_task_view(task) for task in engine.store.tasks.values()])
+
+    async def clear(_: Request) -> Response:
+        await engine.clear()
+        return Response(status_code=204)
 
     routes = [
         Route("/", _welcome, methods=["GET"]),
-        *VendorRoutes(engine, gallery).routes(),
-        *ControlRoutes(engine).routes(),
+        Route("/sandbox/behaviour", get_behavior, methods=["GET"]),
+        Route("/sandbox/behaviour", set_behavior, methods=["PUT"]),
+        Route("/sandbox/submits", list_submits, methods=["GET"]),
+        Route("/sandbox/tasks", list_tasks, methods=["GET"]),
+        Route("/sandbox/state", clear, methods=["DELETE"]),
+        *vendor.routes(),
     ]
-    handlers = {HTTPException: _vendor_error, ClientDisconnect: _gone}
-    application = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    application.state.engine = engine
-    return application
+    handlers = {HTTPException: _vendor_error, ClientDisconnect: _disconnected}
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
 
-async def _welcome(request: Request) -> Response:
+async def _welcome(_: Request) -> Response:
     return AsciiJson(_WELCOME)
 
 
-async def _vendor_error(request: Request, error: Exception) -> Response:
-    """No such page, or another method: in the envelope, like everything else."""
-    code = error.status_code if isinstance(error, HTTPException) else 500
-    words = error.detail if isinstance(error, HTTPException) else None
-    return refusal(code, words)
+async def _vendor_error(_: Request, error: Exception) -> Response:
+    """Report an unknown path or method in the vendor's envelope."""
+    return Envelope(error.status_code, error.detail) if isinstance(error, HTTPException) else Envelope(500)
 
 
-async def _gone(request: Request, error: Exception) -> Response:
-    """Answer a client that left in the middle of its request: nobody reads this."""
+async def _disconnected(_: Request, error: Exception) -> Response:
+    """End a request whose client has left; nobody receives this."""
     return Response(status_code=400)
+
+
+def _submit_view(submit: Submit) -> dict[str, Any]:
+    try:
+        body = json.loads(submit.body)
+    except (ValueError, RecursionError):
+        body = submit.body
+    return {**asdict(submit), "body": body}
+
+
+def _task_view(task: Task) -> dict[str, Any]:
+    code = None if task.finished_at is None else task.plan.code
+    return {
+        "task_id": task.id,
+        "model": task.order.model,
+        "prompt": task.order.prompt,
+        "callback_url": task.order.callback_url,
+        "state": {None: "generating", OK: "succeeded"}.get(code, "failed"),
+        "code": code,
+        "created_at": task.created_at,
+        "finished_at": task.finished_at,
+        "settled": task.is_settled,
+        "callbacks": task.callbacks,
+    }

@@ -1,13 +1,13 @@
-"""Directives inside a prompt: `[sandbox: item, item, ...]` says how to treat this one task.
+"""Directives inside a prompt: `[sandbox: item, item, ...]` applies to that task alone.
 
-An item is `word`, `word=value`, `word*count` or `word=value*count`; docs/sandbox.md says what each means.
+An item is `word`, `word=value`, `word*count` or `word=value*count`, as described in docs/reference/sandbox.md.
 """
 
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.sandbox.behaviour import OUTCOMES, RECORD_FAULTS, SUBMIT_FAULTS, Behaviour, BehaviourError
+from app.sandbox.behavior import CALLBACK_FAULTS, OUTCOMES, RECORD_FAULTS, SUBMIT_FAULTS, Behavior, BehaviorError
 
 ALIASES = {
     "delay": "delay_seconds",
@@ -24,46 +24,41 @@ ALIASES = {
     "contradict": "callback_contradict",
     "not_found": "not_found_seconds",
 }
-"""Short words and the behaviour fields that they stand for."""
+"""Short words by the behavior fields that they set."""
 
-_CALLBACK_FAULTS = ("drop", "repeat", "early", "garbage", "wrong_task", "progress", "reorder", "contradict")
-_FAULTS = (*SUBMIT_FAULTS, *OUTCOMES, *RECORD_FAULTS, *(f"callback_{name}" for name in _CALLBACK_FAULTS))
-_SETTINGS = (
-    "delay_seconds",
-    "in_http_200",
-    "proxy_accepts",
-    "retry_after_seconds",
-    "slow_seconds",
-    "repeat_count",
-    "callback_late_seconds",
-    "not_found_seconds",
-)
-KNOWN_WORDS = ("fail", *ALIASES, *_FAULTS, *_SETTINGS)
-"""Every word that a directive may hold."""
+_FAULTS = (*SUBMIT_FAULTS, *OUTCOMES, *RECORD_FAULTS, *CALLBACK_FAULTS)
+_SETTINGS = ("in_http_200", "proxy_accepts", "slow_seconds", "repeat_count")
+KNOWN_WORDS = tuple(dict.fromkeys(("fail", *ALIASES, *ALIASES.values(), *_FAULTS, *_SETTINGS)))
+"""Every word that a directive may contain."""
 
 _AMOUNTS = {"repeat": "repeat_count", "slow": "slow_seconds"}
 
 _DIRECTIVE = re.compile(r"\[\s*sandbox\s*:([^\]]*)(\]?)", re.IGNORECASE)
 _ITEM = re.compile(r"(?P<word>[a-z0-9_]+)(?:\s*=\s*(?P<value>[^*\s]+))?(?:\s*\*\s*(?P<count>\d{1,6}))?", re.IGNORECASE)
-_RANGE = re.compile(r"(\d*\.?\d+)-(\d*\.?\d+)")
 
 
 class DirectiveError(ValueError):
-    """A directive that can't be read; the text names the word and what is known."""
+    """An unreadable directive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One entry of a submit script: `count` submits of the prompt meet `fault` (None: all from here on)."""
+    """One step of a script of submits: the next `count` submits of the prompt meet `fault` (None: all further ones).
+
+    `accepts` is whether the task is accepted behind a proxy's error; None leaves that to chance.
+    """
 
     fault: str
     count: int | None
-    accepts: bool | None = None
+    accepts: bool | None
 
 
 @dataclass(slots=True)
 class Directives:
-    """What the directives of one prompt ask for; `text` is the prompt without them."""
+    """The directives of one prompt; `text` is the prompt without them.
+
+    `limits` maps faults to how often they happen at most.
+    """
 
     text: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -71,33 +66,32 @@ class Directives:
     script: list[Step] = field(default_factory=list)
 
     def step(self, nth: int) -> Step | None:
-        """Find the script's entry for the n-th submit of this prompt, counted from 0."""
+        """Return the script's step for the n-th submit of this prompt, counted from 0."""
         for step in self.script:
             if step.count is None or nth < step.count:
                 return step
             nth -= step.count
         return None
 
-    def apply(self, behaviour: Behaviour, nth_submit: int = 0, nth_task: int = 0) -> Behaviour:
-        """Return the behaviour towards the n-th submit of this prompt, or task made from it, counted from 0.
+    def apply(self, behavior: Behavior, nth_submit: int = 0, nth_task: int = 0) -> Behavior:
+        """Return the behavior for the n-th submit of this prompt and the n-th task created from it, counted from 0.
 
-        Raises `BehaviourError`.
+        Raises `BehaviorError`.
         """
-        changes: dict[str, Any] = {}
-        for group, named in ((SUBMIT_FAULTS, bool(self.script)), (OUTCOMES, False), (RECORD_FAULTS, False)):
-            if named or any(name in self.settings for name in group):
-                changes.update(dict.fromkeys(group, 0))
-        changes.update(self.settings)
+        changes: dict[str, Any] = dict.fromkeys(SUBMIT_FAULTS, 0) if self.script else {}
+        for group in (SUBMIT_FAULTS, OUTCOMES, RECORD_FAULTS):
+            if not self.settings.keys().isdisjoint(group):
+                changes |= dict.fromkeys(group, 0)
+        changes |= self.settings
         for name, limit in self.limits.items():
-            nth = nth_submit if name in SUBMIT_FAULTS else nth_task
-            # Questions to record-info are counted when they are asked.
-            if name not in RECORD_FAULTS and nth >= limit:
+            # Those of record-info are counted per poll.
+            if name not in RECORD_FAULTS and (nth_submit if name in SUBMIT_FAULTS else nth_task) >= limit:
                 changes[name] = 0
-        return Behaviour.from_dict({**behaviour.model_dump(), **changes}) if changes else behaviour
+        return Behavior.from_dict({**behavior.model_dump(), **changes}) if changes else behavior
 
 
 def parse(prompt: str) -> Directives:
-    """Read and take out the directives of a prompt; raises `DirectiveError`."""
+    """Separate a prompt from its directives; raises `DirectiveError`."""
     directives = Directives(text=" ".join(_DIRECTIVE.sub(" ", prompt).split()))
     for found in _DIRECTIVE.finditer(prompt):
         if not found[2]:
@@ -106,9 +100,9 @@ def parse(prompt: str) -> Directives:
             if item.strip():
                 _read_item(item.strip(), directives)
     try:
-        directives.apply(Behaviour())
-    except BehaviourError as error:
-        raise DirectiveError(f"The sandbox directive can't be: {error}.") from None
+        directives.apply(Behavior())
+    except BehaviorError as error:
+        raise DirectiveError(f"Invalid sandbox directive: {error}.") from None
     return directives
 
 
@@ -116,31 +110,21 @@ def _read_item(item: str, directives: Directives) -> None:
     match = _ITEM.fullmatch(item)
     word = match["word"].lower() if match else item
     if match is None or word not in KNOWN_WORDS:
-        raise DirectiveError(f"Unknown sandbox directive {word!r}; known are {', '.join(KNOWN_WORDS)}.")
-    value, count = match["value"], int(match["count"]) if match["count"] else None
+        raise DirectiveError(f"Unknown sandbox directive {word!r}; known words: {', '.join(KNOWN_WORDS)}.")
+    name, value, count = ALIASES.get(word, word), match["value"], int(match["count"]) if match["count"] else None
     if word == "fail":
-        word, value = f"fail_{value}", None
-        if word not in OUTCOMES:
-            raise DirectiveError("The sandbox directive 'fail' takes fail=400, fail=500 or fail=501.")
-    name = ALIASES.get(word, word)
+        name, value = f"fail_{value}", None
+        if name not in OUTCOMES:
+            raise DirectiveError("The sandbox directive 'fail' needs a code: fail=400, fail=500 or fail=501.")
     if word in _AMOUNTS and value is not None:
         directives.settings[_AMOUNTS[word]], value = value, None
-    if name in SUBMIT_FAULTS and (value is None or value in {"accepted", "lost"}):
-        directives.script.append(Step(name, count, _accepts(name, value)))
+    if name in SUBMIT_FAULTS and value in {None, "accepted", "lost"}:
+        if value is not None and not name.startswith("proxy_"):
+            raise DirectiveError(f"Only proxy_502 and proxy_504 can be 'accepted' or 'lost', not {name}.")
+        directives.script.append(Step(name, count, None if value is None else value == "accepted"))
         return
-    if name in _FAULTS:
-        directives.settings[name] = 1 if value is None else value
-    elif value is None or count is not None:
-        raise DirectiveError(f"The sandbox directive {word!r} needs a value and takes no count, as in {word}=2.")
-    else:
-        numbers = _RANGE.fullmatch(value) if name == "delay_seconds" else None
-        single = (value, value) if name == "delay_seconds" else value
-        directives.settings[name] = numbers.groups() if numbers else single
+    if name not in _FAULTS and (value is None or count is not None):
+        raise DirectiveError(f"The sandbox directive {word!r} needs a value and no count, as in {word}=2.")
+    directives.settings[name] = 1 if value is None else value
     if count is not None:
         directives.limits[name] = count
-
-
-def _accepts(name: str, value: str | None) -> bool | None:
-    if value is not None and not name.startswith("proxy_"):
-        raise DirectiveError(f"Only proxy_502 and proxy_504 can be 'accepted' or 'lost', {name!r} can't.")
-    return None if value is None else value == "accepted"

@@ -1,130 +1,139 @@
-"""The engine: accepts orders, lets time pass over their tasks, sees to their callbacks."""
+"""The engine: accepts orders, finishes their tasks in time, and calls back."""
 
 import asyncio
-import contextlib
 import hashlib
-import logging
 import random
 import secrets
 import time
 import uuid
+from collections.abc import Coroutine
 from typing import Any
 
-from app.domain.models import Model
-from app.sandbox.behaviour import Behaviour
-from app.sandbox.courier import Courier, new_client
+import httpx
+
+from app.sandbox.behavior import Behavior
 from app.sandbox.directives import Directives
 from app.sandbox.orders import Order
-from app.sandbox.plans import SubmitPlan, plan_submit, plan_task
-from app.sandbox.store import Store
-from app.sandbox.tasks import Task
+from app.sandbox.plans import OK, SubmitPlan, plan_submit, plan_task
+from app.sandbox.reports import callback_body
+from app.sandbox.store import Store, Submit, Task
 
-log = logging.getLogger(__name__)
+_HEADERS = {"Content-Type": "application/json", "User-Agent": "nanobanana-sandbox/1"}
 
 
 class Engine:
-    """Everything that runs on its own. Lives on one event loop, between `start` and `close`."""
+    """Runs tasks on one event loop, between `start` and `close`."""
 
-    def __init__(self, store: Store, behaviour: Behaviour, public_url: str) -> None:
+    def __init__(self, store: Store, behavior: Behavior, public_url: str) -> None:
         self.store = store
         self.public_url = public_url
         self.closing = asyncio.Event()
-        self.behaviour = behaviour
-        self._lives: dict[str, asyncio.Task[None]] = {}
-        self._client = new_client()
-        self._courier = Courier(store, self._client, public_url)
+        self._running: dict[str, asyncio.Task[None]] = {}
+        # A slow receiver delays no other. `callback_timeout_seconds` limits each attempt as a whole.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
+        self._client = httpx.AsyncClient(headers=_HEADERS, trust_env=False, limits=limits, timeout=None)  # noqa: S113
+        self.behave(behavior)
 
-    @property
-    def behaviour(self) -> Behaviour:
-        """How tasks to come are treated."""
-        return self._behaviour
-
-    @behaviour.setter
-    def behaviour(self, behaviour: Behaviour) -> None:
-        self._behaviour = behaviour
-        self._fresh_seed = secrets.token_hex(8)
+    def behave(self, behavior: Behavior) -> None:
+        """Treat later submits in this way, and begin the draws anew."""
+        self.behavior = behavior
+        self._seed = secrets.token_hex(8) if behavior.seed is None else behavior.seed
         # For draws that belong to no prompt.
-        self.dice = random.Random(self._fresh_seed if behaviour.seed is None else behaviour.seed)  # noqa: S311 -- play
+        self.dice = random.Random(self._seed)  # noqa: S311 -- not for secrets
 
     def start(self) -> None:
-        """Go on with the tasks that an earlier process left."""
-        for task in self.store.tasks(unsettled=True):
-            self._animate(task)
+        """Continue the tasks of an earlier process."""
+        for task in self.store.tasks.values():
+            self._run(task)
 
     async def close(self) -> None:
-        """Stop all timers and callbacks where they are; the store keeps what is left to do."""
+        """Stop all timers and callbacks; the store keeps what is left to do."""
         self.closing.set()
-        await self._stop_lives()
+        await self._stop()
         await self._client.aclose()
 
-    async def forget(self) -> None:
-        """Drop every task and submit."""
-        await self._stop_lives()
-        self.store.forget()
+    async def clear(self) -> None:
+        """Delete all tasks and submits."""
+        await self._stop()
+        self.store.clear()
 
-    def admit(self, seq: int, order: Order, directives: Directives) -> tuple[SubmitPlan, Task | None]:
-        """Decide about submit number `seq`, and make its task if it is accepted. Raises `BehaviourError`."""
+    def admit(self, submit: Submit, order: Order, directives: Directives) -> SubmitPlan:
+        """Decide on a submit, and create its task if it is accepted; raises `BehaviorError`."""
         prompt_key = hashlib.sha256(order.prompt.encode("utf-8", "surrogatepass")).hexdigest()
         nth_submit, nth_task = self.store.count_prompt(prompt_key)
-        behaviour = directives.apply(self._behaviour, nth_submit, nth_task)
-        seed = self._fresh_seed if behaviour.seed is None else behaviour.seed
-        # By prompt, not by order of arrival: concurrent submits replay too.
-        luck = f"{seed}:{prompt_key}"
-        plan = plan_submit(behaviour, directives, luck, nth_submit)
-        task = None
-        if plan.accepted:
-            model = Model(order.model)
-            task_plan = plan_task(behaviour, directives, f"{luck}:{nth_task}", model, early=plan.early)
+        behavior = directives.apply(self.behavior, nth_submit, nth_task)
+        # By prompt, not by order of arrival, so that concurrent submits repeat too.
+        luck = f"{self._seed}:{prompt_key}"
+        plan = plan_submit(behavior, directives, luck, nth_submit)
+        if plan.is_accepted:
+            task_plan = plan_task(behavior, directives, f"{luck}:{nth_task}", order.model, is_early=plan.is_early)
             task = Task(id=uuid.uuid4().hex, order=order, plan=task_plan, created_at=time.time())
-            self.store.add_task(task)
-            self._animate(task)
-        self.store.count_submit(seq, prompt_key, task.id if task else None)
-        return plan, task
+            self.store.add(task)
+            self._run(task)
+            submit.task_id = task.id
+        submit.prompt_key = prompt_key
+        submit.fault = plan.fault
+        self.store.save(submit)
+        return plan
 
-    async def settle(self, task: Task) -> None:
+    async def wait_settled(self, task_id: str) -> None:
         """Wait until nothing is left to do for a task, or the engine closes."""
-        life = self._lives.get(task.id)
-        if life is not None:
-            await self.unless_closing(life)
+        if task_id in self._running:
+            await self.wait(asyncio.shield(self._running[task_id]))
 
-    async def doze(self, seconds: float) -> None:
-        """Sleep, but wake when the engine closes."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.closing.wait(), seconds)
-
-    async def unless_closing(self, work: asyncio.Future[Any]) -> None:
-        """Wait for `work`, but not beyond the closing of the engine; its result or error stays with it."""
-        closing = asyncio.create_task(self.closing.wait())
-        waits: set[asyncio.Future[Any]] = {work, closing}
+    async def wait(self, work: "Coroutine[Any, Any, None] | asyncio.Future[Any]") -> None:
+        """Wait for work, but not longer than until the engine closes, which cancels it."""
+        waits = {asyncio.ensure_future(work), asyncio.ensure_future(self.closing.wait())}
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        closing.cancel()
+        for future in waits:
+            future.cancel()
 
-    def _animate(self, task: Task) -> None:
-        # A task that never ends needs no timer.
-        if task.ready_at is not None:
-            life = asyncio.create_task(self._live(task, task.ready_at))
-            self._lives[task.id] = life
-            life.add_done_callback(lambda done: self._bury(task.id, done))
+    def _run(self, task: Task) -> None:
+        if task.plan.delay is not None and not task.is_settled:
+            running = asyncio.create_task(self._finish(task, task.created_at + task.plan.delay))
+            self._running[task.id] = running
+            running.add_done_callback(lambda _: self._running.pop(task.id, None))
 
-    def _bury(self, task_id: str, done: asyncio.Task[None]) -> None:
-        self._lives.pop(task_id, None)
-        if not done.cancelled() and done.exception() is not None:
-            log.error("sandbox task %s broke down", task_id, exc_info=done.exception())
-
-    async def _live(self, task: Task, ready_at: float) -> None:
+    async def _finish(self, task: Task, due_at: float) -> None:
         if task.finished_at is None:
-            await _sleep_until(ready_at)
-            task = task.finished(time.time())
-            self.store.finish(task.id, task.finished_at or ready_at)
-        await _sleep_until((task.finished_at or ready_at) + task.plan.late_seconds)
-        await self._courier.deliver(task, self._behaviour)
+            await asyncio.sleep(due_at - time.time())
+            task.finished_at = time.time()
+            self.store.save(task)
+        await asyncio.sleep(task.finished_at + task.plan.late_seconds - time.time())
+        if task.order.callback_url is not None:
+            for kind in task.plan.callbacks[task.callbacks_done :]:
+                await self._call_back(task, kind, task.order.callback_url)
+                task.callbacks_done += 1
+                self.store.save(task)
+        task.is_settled = True
+        self.store.save(task)
 
-    async def _stop_lives(self) -> None:
-        lives = list(self._lives.values())
-        for life in lives:
-            life.cancel()
-        await asyncio.gather(*lives, return_exceptions=True)
+    async def _call_back(self, task: Task, kind: str, url: str) -> None:
+        """Send a callback: the result until a 200 or the last attempt, others once."""
+        body = callback_body(kind, task, self.public_url)
+        pauses = self.behavior.callback_pauses_seconds
+        for number in range(self.behavior.callback_tries if kind == "result" else 1):
+            if number:
+                await asyncio.sleep(pauses[min(number, len(pauses)) - 1])
+            attempt = {"kind": kind, "at": time.time(), "url": url, **await self._post(url, body)}
+            task.callbacks.append(attempt)
+            self.store.save(task)
+            if attempt["status"] == OK:
+                return
 
+    async def _post(self, url: str, body: bytes) -> dict[str, Any]:
+        seconds = self.behavior.callback_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds), self._client.stream("POST", url, content=body) as reply:
+                return {"status": reply.status_code, "error": None}
+        except TimeoutError:
+            error = f"no response within {seconds:g} s"
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as failure:
+            error = f"{type(failure).__name__}: {failure}"
+        return {"status": None, "error": error}
 
-async def _sleep_until(at: float) -> None:
-    await asyncio.sleep(max(0.0, at - time.time()))
+    async def _stop(self) -> None:
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Orders: what a submit asks for, checked the way the vendor checks it."""
+"""Orders: the content of a submit, checked the way the vendor checks it."""
 
 import json
 from dataclasses import dataclass
@@ -8,111 +8,80 @@ from app.domain.models import SPECS, Model
 from app.upstream.wire import WIRE_NAMES, WIRE_TYPES
 
 _MAX_IMAGES = 4
-_MAX_PROMPT = {Model.NANO_BANANA_2: 20_000}
+_MAX_PROMPT_CHARACTERS = {Model.NANO_BANANA_2: 20_000}
 # The vendor states no limit of input images for `generate`.
 _MAX_INPUTS = {model: SPECS[model].max_input_images for model in (Model.NANO_BANANA_PRO, Model.NANO_BANANA_2)}
 _TEXT, _IMAGE = WIRE_TYPES.values()
-_OBJECT = "The request body is not a JSON object."
 
 
 class OrderError(ValueError):
-    """A submit that the vendor refuses with code 400; the text is the message."""
+    """A submit that the vendor rejects with code 400; the text is the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A valid submit. `params` holds what the vendor repeats as `paramJson`."""
+    """A valid submit. `params` holds the known fields, which the vendor repeats as `paramJson`."""
 
-    model: str
+    model: Model
     type: str
     prompt: str
     image_urls: tuple[str, ...]
-    num_images: int
-    aspect_ratio: str | None
-    resolution: str | None
-    output_format: str
-    watermark: str | None
     callback_url: str | None
     params: dict[str, Any]
 
+    @property
+    def image_count(self) -> int:
+        """How many images to generate."""
+        return int(self.params.get("numImages", 1))
+
+    @property
+    def output_format(self) -> str:
+        """`png` or `jpg`."""
+        return str(self.params.get("outputFormat", "png"))
+
 
 def read_order(model: Model, raw: bytes) -> Order:
-    """Read the body of a submit to `model`; raises `OrderError`. Fields that the model lacks are passed over."""
-    body = _object(raw)
-    # Only what the endpoint knows counts; null is as good as absent.
-    names = [WIRE_NAMES[model][name] for name in SPECS[model].defaults]
-    params = {name: body[name] for name in ("prompt", "imageUrls", *names) if body.get(name) is not None}
-    prompt = params.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise OrderError("prompt is required.")
-    if len(prompt) > _MAX_PROMPT.get(model, len(prompt)):
-        raise OrderError(f"prompt exceeds {_MAX_PROMPT[model]} characters.")
-    image_urls = _image_urls(model, params.get("imageUrls", []))
+    """Read the body of a submit; raises `OrderError`. Fields that the model doesn't know are ignored."""
+    try:
+        body = json.loads(raw, parse_constant=_reject_constant)
+    except (ValueError, RecursionError):
+        body = None
+    _check(isinstance(body, dict), "The request body is not a JSON object.")
+    names = WIRE_NAMES[model]
+    known = ("prompt", "imageUrls", *(names[name] for name in SPECS[model].defaults))
+    # null is the same as omitting the field.
+    params = {name: body[name] for name in known if body.get(name) is not None}
+    prompt, urls = params.get("prompt", ""), params.get("imageUrls", [])
+    _check(isinstance(prompt, str) and prompt.strip(), "prompt is required.")
+    max_characters = _MAX_PROMPT_CHARACTERS.get(model, len(prompt))
+    _check(len(prompt) <= max_characters, f"prompt exceeds {max_characters} characters.")
+    _check(isinstance(urls, list) and all(isinstance(url, str) for url in urls), "imageUrls must be an array of URLs.")
+    # Clients send `[""]` for "none".
+    image_urls = tuple(url for url in urls if url.strip())
+    max_inputs = _MAX_INPUTS.get(model, len(image_urls))
+    _check(len(image_urls) <= max_inputs, f"imageUrls takes at most {max_inputs} images.")
     kind = _IMAGE if image_urls else _TEXT
     if model is Model.NANO_BANANA:
-        kind = params["type"] = _type(body.get("type"), image_urls)
-        params["numImages"] = _num_images(params.get("numImages", 1))
-    _check_choices(model, params)
-    if not isinstance(params.get("googleSearch", False), bool):
-        raise OrderError("googleSearch must be a boolean.")
-    if not isinstance(params.get("watermark", ""), str):
-        raise OrderError("watermark must be a string.")
-    callback_url = body.get("callBackUrl")
-    return Order(
-        model=model.value,
-        type=kind,
-        prompt=prompt,
-        image_urls=image_urls,
-        num_images=params.get("numImages", 1),
-        aspect_ratio=params.get(WIRE_NAMES[model]["aspect_ratio"]),
-        resolution=params.get("resolution"),
-        output_format=params.get("outputFormat", "png"),
-        watermark=params.get("watermark"),
-        callback_url=callback_url.strip() if isinstance(callback_url, str) and callback_url.strip() else None,
-        params=params,
-    )
+        kind = params["type"] = body.get("type")
+        _check(kind in WIRE_TYPES.values(), f"type must be {_TEXT} or {_IMAGE}.")
+        _check(kind == _TEXT or image_urls, f"imageUrls is required for {_IMAGE}.")
+        count = params.setdefault("numImages", 1)
+        _check(
+            type(count) is int and 1 <= count <= _MAX_IMAGES, f"numImages must be an integer from 1 to {_MAX_IMAGES}."
+        )
+    for name, choices in SPECS[model].choices.items():
+        is_valid = names[name] not in params or params[names[name]] in choices
+        _check(is_valid, f"{names[name]} must be one of {', '.join(choices)}.")
+    _check(isinstance(params.get("googleSearch", False), bool), "googleSearch must be a boolean.")
+    _check(isinstance(params.get("watermark", ""), str), "watermark must be a string.")
+    url = body.get("callBackUrl")
+    return Order(model, kind, prompt, image_urls, (url.strip() or None) if isinstance(url, str) else None, params)
 
 
-def _object(raw: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise OrderError(_OBJECT) from None
-    if not isinstance(body, dict):
-        raise OrderError(_OBJECT)
-    return body
+def _check(is_valid: object, message: str) -> None:
+    if not is_valid:
+        raise OrderError(message)
 
 
-def _refuse_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _type(value: object, image_urls: tuple[str, ...]) -> str:
-    if value not in WIRE_TYPES.values():
-        raise OrderError(f"type must be {_TEXT} or {_IMAGE}.")
-    if value == _IMAGE and not image_urls:
-        raise OrderError(f"imageUrls is required for {_IMAGE}.")
-    return str(value)
-
-
-def _image_urls(model: Model, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(url, str) for url in value):
-        raise OrderError("imageUrls must be an array of URLs.")
-    # Clients send `[""]` for "none".
-    urls = tuple(url for url in value if url.strip())
-    if len(urls) > _MAX_INPUTS.get(model, len(urls)):
-        raise OrderError(f"imageUrls takes at most {_MAX_INPUTS[model]} images.")
-    return urls
-
-
-def _num_images(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_IMAGES:
-        raise OrderError(f"numImages must be an integer from 1 to {_MAX_IMAGES}.")
-    return value
-
-
-def _check_choices(model: Model, params: dict[str, Any]) -> None:
-    for name, allowed in SPECS[model].choices.items():
-        wire_name = WIRE_NAMES[model][name]
-        if wire_name in params and params[wire_name] not in allowed:
-            raise OrderError(f"{wire_name} must be one of {', '.join(allowed)}.")

@@ -1,4 +1,4 @@
-"""What the vendor reports about a task: record-info and the bodies of callbacks, in its own shapes and words."""
+"""The vendor's reports on a task, in its own shapes and words: record-info and callbacks."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from typing import Any
 
 from app.domain.models import Model
 from app.sandbox.plans import OK
-from app.sandbox.tasks import Task
+from app.sandbox.store import Task
 from app.upstream.wire import FLAG_CREATE_FAILED, FLAG_GENERATE_FAILED, FLAG_GENERATING, FLAG_SUCCESS
 
 _VENDOR_ZONE = timezone(timedelta(hours=8))
@@ -16,7 +16,7 @@ _FAILURES = {
     500: "Internal Error, Please try again later.",
     501: "Image generation task failed.",
 }
-_FLAGS = {OK: FLAG_SUCCESS, 500: FLAG_CREATE_FAILED}
+_FLAGS = {None: FLAG_GENERATING, OK: FLAG_SUCCESS, 500: FLAG_CREATE_FAILED}
 _CONTRADICTING_FAILURE = 501
 # The one of `generate` has been observed, the others follow it.
 _OPERATIONS = {
@@ -26,72 +26,63 @@ _OPERATIONS = {
 }
 
 
-def vendor_time(at: float) -> str:
-    """Write unix seconds as the vendor does: UTC+8, no zone."""
-    return datetime.fromtimestamp(at, UTC).astimezone(_VENDOR_ZONE).strftime("%Y-%m-%d %H:%M:%S")
+def image_names(task: Task) -> list[str]:
+    """Return the file names of a task's images, in order."""
+    return [f"{task.id}-{n}.{task.order.output_format}" for n in range(1, task.order.image_count + 1)]
 
 
-def picture_names(task: Task) -> list[str]:
-    """Return the file names of a task's pictures, in order."""
-    return [f"{task.id}-{n}.{task.order.output_format}" for n in range(1, task.order.num_images + 1)]
+def record(task: Task, base_url: str, code: int | None) -> dict[str, Any]:
+    """Return the `data` of record-info for a task that ended with a code; None: it is still generating.
 
-
-def record(task: Task, base_url: str) -> dict[str, Any]:
-    """Return the `data` of record-info about a task as it is now; pictures live under `base_url`."""
-    return _record(task, base_url, task.plan.verdict if task.finished_at is not None else None)
-
-
-def notice(kind: str, task: Task, base_url: str) -> bytes:
-    """Write the body of a callback about a finished task.
-
-    `kind` is `verdict`, `garbage`, `wrong_task`, `generating` or `contradiction`.
+    Its images are below `base_url`.
     """
-    verdict = task.plan.verdict
-    if kind == "generating":
-        body = _envelope(OK, "success", _record(task, base_url, None))
-    elif kind == "wrong_task":
-        other = hashlib.sha256(task.id.encode()).hexdigest()[: len(task.id)]
-        body = _verdict(task, base_url, verdict, other)
-    elif kind == "contradiction":
-        body = _verdict(task, base_url, _CONTRADICTING_FAILURE if verdict == OK else OK, task.id)
+    return {
+        "taskId": task.id,
+        "paramJson": json.dumps(task.order.params, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        "createTime": _vendor_time(task.created_at),
+        "completeTime": None if code is None or task.finished_at is None else _vendor_time(task.finished_at),
+        "response": {"originImageUrl": None, **_results(task, base_url)} if code == OK else None,
+        "successFlag": _FLAGS.get(code, FLAG_GENERATE_FAILED),
+        "errorCode": code if code in _FAILURES else None,
+        "errorMessage": _FAILURES.get(code) if code is not None else None,
+        "operationType": f"{_OPERATIONS[task.order.model]}_{task.order.type}",
+    }
+
+
+def callback_body(kind: str, task: Task, base_url: str) -> bytes:
+    """Return the body of one of the callbacks in a finished task's plan."""
+    code, task_id = task.plan.code, task.id
+    if kind.startswith("generating"):
+        body = _envelope(OK, "success", record(task, base_url, None))
     else:
-        body = _verdict(task, base_url, verdict, task.id)
+        if kind == "wrong_task":
+            task_id = hashlib.sha256(task.id.encode()).hexdigest()[: len(task.id)]
+        elif kind == "contradiction":
+            code = _CONTRADICTING_FAILURE if code == OK else OK
+        body = _result(task, base_url, code, task_id)
     raw = json.dumps(body).encode()
-    # Garbage is the true verdict torn in the middle.
+    # Garbage is the true result, cut in half.
     return raw[: len(raw) // 2] if kind == "garbage" else raw
 
 
-def _verdict(task: Task, base_url: str, verdict: int, task_id: str) -> dict[str, Any]:
-    if task.order.model == Model.NANO_BANANA_2:
-        return _envelope(OK, "success", {**_record(task, base_url, verdict), "taskId": task_id})
-    results = _results(task, base_url) if verdict == OK else {"resultImageUrl": ""}
-    words = "Image generated successfully." if verdict == OK else _FAILURES[verdict]
-    return _envelope(verdict, words, {"taskId": task_id, "info": results})
+def _result(task: Task, base_url: str, code: int, task_id: str) -> dict[str, Any]:
+    if task.order.model is Model.NANO_BANANA_2:
+        return _envelope(OK, "success", {**record(task, base_url, code), "taskId": task_id})
+    info = _results(task, base_url) if code == OK else {"resultImageUrl": ""}
+    message = _FAILURES.get(code, "Image generated successfully.")
+    return _envelope(code, message, {"taskId": task_id, "info": info})
 
 
 def _envelope(code: int, msg: str, data: dict[str, Any]) -> dict[str, Any]:
     return {"code": code, "msg": msg, "data": data}
 
 
-def _record(task: Task, base_url: str, verdict: int | None) -> dict[str, Any]:
-    failed = verdict is not None and verdict != OK
-    finished_at = task.finished_at if verdict is not None else None
-    flag = FLAG_GENERATING if verdict is None else _FLAGS.get(verdict, FLAG_GENERATE_FAILED)
-    params = json.dumps(task.order.params, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return {
-        "taskId": task.id,
-        "paramJson": params,
-        "createTime": vendor_time(task.created_at),
-        "completeTime": None if finished_at is None else vendor_time(finished_at),
-        "response": {"originImageUrl": None, **_results(task, base_url)} if verdict == OK else None,
-        "successFlag": flag,
-        "errorCode": verdict if failed else None,
-        "errorMessage": _FAILURES[verdict] if verdict is not None and failed else None,
-        "operationType": f"{_OPERATIONS[Model(task.order.model)]}_{task.order.type}",
-    }
-
-
 def _results(task: Task, base_url: str) -> dict[str, Any]:
-    urls = [f"{base_url}/images/{name}" for name in picture_names(task)]
-    # Nobody outside knows the vendor's shape for several pictures; one has always been a plain string.
+    urls = [f"{base_url}/images/{name}" for name in image_names(task)]
+    # The vendor doesn't document the shape for several images; a single one has always been a plain string.
     return {"resultImageUrl": urls[0]} | ({"resultImageUrls": urls} if len(urls) > 1 else {})
+
+
+def _vendor_time(at: float) -> str:
+    """Format unix seconds as the vendor does: UTC+8, no zone."""
+    return datetime.fromtimestamp(at, UTC).astimezone(_VENDOR_ZONE).strftime("%Y-%m-%d %H:%M:%S")

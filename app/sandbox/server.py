@@ -6,19 +6,36 @@ import pathlib
 import signal
 import socket
 import threading
-from types import FrameType
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.sandbox.app import create_sandbox
-from app.sandbox.behaviour import Behaviour
-from app.sandbox.connection import CuttableConnection
+from app.sandbox.behavior import Behavior
 from app.sandbox.engine import Engine
 from app.sandbox.store import Store
 
 _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
-_PORT = "port"
-_PATIENCE_SECONDS = 5.0
+_STOP_SECONDS = 5.0
+_BACKLOG = 512
+
+
+class CuttableConnection(HttpToolsProtocol):
+    """uvicorn's HTTP connection, with `hang_up()` in each request's `scope["state"]`.
+
+    ASGI can't close a connection without a response, and whatever an application raises becomes a 500.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn's setting would silence every uvicorn in this process.
+        self.access_log = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Give the requests on this connection their `hang_up`."""
+        self.app_state = {**self.app_state, "hang_up": transport.abort}
+        super().connection_made(transport)
 
 
 class SandboxServer:
@@ -30,72 +47,61 @@ class SandboxServer:
         host: str = "127.0.0.1",
         port: int = 0,
         state: pathlib.Path | None = None,
-        behaviour: Behaviour | None = None,
-        public_url: str | None = None,
+        behavior: Behavior | None = None,
     ) -> None:
-        """Nothing happens before `start`.
-
-        `port` 0 takes any free one; with `state`, a SQLite file, it is the same again next time if it can be.
-        `public_url` is where the images' links point, by default to `url`.
-        """
+        """`port` 0 takes any free port; with `state`, a SQLite file, the port of the last run if it is free."""
         self._host, self._port, self._state = host, port, state
-        self._behaviour, self._public_url = behaviour, public_url
-        self._address: int | None = None
+        self._behavior = behavior or Behavior()
+        self._bound_port: int | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
-        """Where to reach the server, as `http://HOST:PORT`; raises RuntimeError before the first start."""
-        if self._address is None:
+        """The address of the server, as `http://HOST:PORT`; raises RuntimeError before the first start."""
+        if self._bound_port is None:
             raise RuntimeError("The sandbox has not been started.")
         host = _WILDCARDS.get(self._host, self._host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._address}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._bound_port}"
 
     def start(self) -> None:
-        """Listen; returns once it does. Raises OSError if the port is taken."""
+        """Listen; raises OSError if the port is taken or the state can't be used."""
         if self._thread is not None:
             raise RuntimeError("The sandbox is already running.")
         store = Store(self._state)
         try:
-            listener = self._listen(store)
+            listener = self._listen(store.port)
         except OSError:
             store.close()
             raise
-        self._address = listener.getsockname()[1]
-        store.remember(_PORT, str(self._address))
-        application = create_sandbox(public_url=self._public_url or self.url, store=store, behaviour=self._behaviour)
-        self._engine: Engine = application.state.engine
+        self._bound_port = listener.getsockname()[1]
+        store.remember_port(listener.getsockname()[1])
+        self._engine = Engine(store, self._behavior, self.url)
         # Neither log_config nor log_level: both would change uvicorn's loggers for the whole process.
-        config = uvicorn.Config(application, http=CuttableConnection, ws="none", log_config=None, lifespan="on")
-        self._server = _Server(config)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._run, args=(listener, store), name="nanobanana-sandbox", daemon=True
+        config = uvicorn.Config(
+            create_sandbox(self._engine), http=CuttableConnection, ws="none", log_config=None, lifespan="on"
         )
+        self._server = uvicorn.Server(config)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=(listener, store), name="sandbox", daemon=True)
+        # Connections made before the thread serves them wait in the listener's backlog.
         self._thread.start()
-        self._server.settled.wait(_PATIENCE_SECONDS)
-        if not self._server.started:
-            self.stop()
-            raise OSError("The sandbox did not start; the log says why.")
 
     def stop(self) -> None:
-        """Close at once; a state file keeps what was under way. Does nothing if it is not running."""
+        """Close at once; a state file keeps what was in progress. Does nothing if it is not running."""
         thread, self._thread = self._thread, None
         if thread is not None:
             if thread.is_alive():
                 self._loop.call_soon_threadsafe(self._close)
-            thread.join(_PATIENCE_SECONDS)
+            thread.join(_STOP_SECONDS)
 
-    def _listen(self, store: Store) -> socket.socket:
-        last = store.meta(_PORT)
-        if self._port == 0 and last is not None:
-            # If it is taken by now, another port is better than none.
+    def _listen(self, last_port: int | None) -> socket.socket:
+        if self._port == 0 and last_port is not None:
             with contextlib.suppress(OSError):
-                return _bind(self._host, int(last))
+                return _bind(self._host, last_port)
         return _bind(self._host, self._port)
 
     def _close(self) -> None:
-        """Cut connections and wake sleeping handlers, so that the server finds nothing to wait for."""
+        """Cut connections and end waiting handlers, so that the server finds nothing to wait for."""
         self._engine.closing.set()
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
@@ -105,61 +111,26 @@ class SandboxServer:
         try:
             self._loop.run_until_complete(self._server.serve(sockets=[listener]))
         finally:
-            self._server.settled.set()
             listener.close()
             store.close()
-            # Unlike asyncio.run, don't wait for threads: a name being looked up may take its time.
+            # Unlike asyncio.run, don't wait for threads: a slow DNS lookup would delay the end.
             self._loop.close()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server with an event for when it listens."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.settled = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
-        await super().startup(sockets)
-        self.settled.set()
-
-
-def run(
-    *,
-    host: str,
-    port: int,
-    state: pathlib.Path | None,
-    behaviour: Behaviour | None,
-) -> None:
-    """Run the sandbox in the foreground until SIGINT or SIGTERM. Raises OSError if the port is taken."""
-    asked_to_stop = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        asked_to_stop.set()
-
-    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    server = SandboxServer(host=host, port=port, state=state, behaviour=behaviour)
-    try:
-        server.start()
-        print(f"Sandbox of the NanoBanana API on {server.url}", flush=True)  # noqa: T201 -- whoever starts it needs the address
-        asked_to_stop.wait()
-    finally:
-        server.stop()
-        for number, handler in former.items():
-            signal.signal(number, handler)
+def run(*, host: str, port: int, behavior: Behavior) -> None:
+    """Run the sandbox in the foreground until SIGINT or SIGTERM; raises OSError if the port is taken."""
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    server = SandboxServer(host=host, port=port, behavior=behavior)
+    server.start()
+    print(f"Sandbox of the NanoBanana API on {server.url}", flush=True)  # noqa: T201 -- users need the address
+    signal.sigwait(signals)
+    server.stop()
 
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio sets TCP_NODELAY only then; answers would take 40 ms without.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        # Connections of the last run that linger must not keep the port; a server listening there still does.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(512)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    with socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=is_dual) as listener:
+        # With the protocol named, asyncio sets TCP_NODELAY; without it, responses would take 40 ms.
+        return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, listener.detach())

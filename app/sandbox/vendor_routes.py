@@ -1,153 +1,165 @@
-"""The vendor's endpoints: submits, record-info, credit, pictures."""
+"""The vendor's endpoints: submits, record-info, credit, images."""
 
+import asyncio
 import re
 import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from app.domain.models import Model
-from app.sandbox import answers, directives, reports
-from app.sandbox.answers import Envelope, HangUp, refusal
-from app.sandbox.behaviour import BehaviourError
+from app.sandbox import directives, reports
+from app.sandbox.behavior import BehaviorError
+from app.sandbox.drawing import MEDIA_TYPES, draw, drawing_of
 from app.sandbox.engine import Engine
-from app.sandbox.gallery import Gallery
-from app.sandbox.orders import Order, OrderError, read_order
-from app.sandbox.pictures import MEDIA_TYPES, Picture
-from app.sandbox.plans import SubmitPlan, record_fault
-from app.sandbox.tasks import Task
+from app.sandbox.orders import OrderError, read_order
+from app.sandbox.plans import OK, SubmitPlan, draw_record_fault
+from app.sandbox.replies import Envelope, HangUp, proxy_page, torn
+from app.sandbox.store import Submit, Task
 from app.upstream.wire import CREDIT_PATH, RECORD_INFO_PATH, SUBMIT_PATHS
 
-MAX_BODY_BYTES = 256 * 1024
-_MESSAGE_KEYS = {Model.NANO_BANANA_PRO: "message"}
-_RECORD_CODES = {"not_found": 404, "record_error": 500}
-_PICTURE_NAME = re.compile(r"([0-9a-f]{32})-([1-4])\.(png|jpg)")
+_MAX_BODY_BYTES = 256 * 1024
+_CACHED_IMAGES = 32
+_TOO_MANY = 429
+_IMAGE_NAME = re.compile(r"([0-9a-f]{32})-([1-4])\.(png|jpg)")
 
 
 class VendorRoutes:
     """Handlers of the imitated endpoints."""
 
-    def __init__(self, engine: Engine, gallery: Gallery) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._store = engine.store
-        self._gallery = gallery
+        # On one thread, so that other requests aren't delayed and no image is drawn twice at once.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-images")
+        self._draw = lru_cache(maxsize=_CACHED_IMAGES)(draw)
 
     def routes(self) -> list[Route]:
-        """List everything that the vendor's clients call."""
+        """List the routes."""
         return [
-            *(Route(path, self._submit, methods=["POST"], name=model.value) for model, path in SUBMIT_PATHS.items()),
+            *(Route(path, self._submit, methods=["POST"]) for path in SUBMIT_PATHS.values()),
             Route(RECORD_INFO_PATH, self._record_info, methods=["GET"]),
             Route(CREDIT_PATH, self._credit, methods=["GET"]),
             Route("/images/{name}", self._image, methods=["GET"]),
         ]
 
+    def close(self) -> None:
+        """Draw nothing more. Does not wait for an image in progress."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
     async def _submit(self, request: Request) -> Response:
-        model = next(model for model, path in SUBMIT_PATHS.items() if path == request.url.path)
-        at, key = time.time(), _MESSAGE_KEYS.get(model, "msg")
-        raw = await _body(request)
+        path, at = request.url.path, time.time()
+        model = next(model for model in Model if SUBMIT_PATHS[model] == path)
+        raw = await _read_body(request)
         headers = {name: value for name, value in request.headers.items() if name != "authorization"}
-        seq = self._store.add_submit(at, request.url.path, headers, raw.decode("utf-8", "replace"))
-        fault: str | None = None
-        if not self._is_known(request):
-            answer: Response = self._refusal(401, key=key)
-        else:
-            try:
-                order, told = _read(model, raw)
-                plan, task = self._engine.admit(seq, order, told)
-            except (OrderError, directives.DirectiveError, BehaviourError) as error:
-                answer = self._refusal(400, str(error), key=key)
-            else:
-                fault = plan.fault
-                if task is not None and plan.early:
-                    await self._engine.settle(task)
-                if fault == "slow_reply":
-                    await self._engine.doze(plan.slow_seconds)
-                answer = _answer(plan, task, key)
-        status = None if isinstance(answer, HangUp) else answer.status_code
-        self._store.answer_submit(seq, fault=fault, status=status, code=getattr(answer, "code", None))
-        return answer
+        submit = Submit(uuid.uuid4().hex, at, path, headers, raw.decode("utf-8", "replace"))
+        self._store.add(submit)
+        reply = await self._answer(request, model, raw, submit)
+        submit.status = None if isinstance(reply, HangUp) else reply.status_code
+        submit.code = getattr(reply, "code", None)
+        self._store.save(submit)
+        return reply
+
+    async def _answer(self, request: Request, model: Model, raw: bytes, submit: Submit) -> Response:
+        key = "message" if model is Model.NANO_BANANA_PRO else "msg"
+        if not self._is_authorized(request):
+            return self._error(401, key=key)
+        if len(raw) > _MAX_BODY_BYTES:
+            return self._error(400, f"The request body exceeds {_MAX_BODY_BYTES} bytes.", key=key)
+        try:
+            order = read_order(model, raw)
+            plan = self._engine.admit(submit, order, directives.parse(order.prompt))
+        except (OrderError, directives.DirectiveError, BehaviorError) as error:
+            return self._error(400, str(error), key=key)
+        if submit.task_id is not None and plan.is_early:
+            await self._engine.wait_settled(submit.task_id)
+        if plan.fault == "slow_reply":
+            await self._engine.wait(asyncio.sleep(plan.behavior.slow_seconds))
+        return _planned_reply(plan, submit.task_id, key)
 
     async def _record_info(self, request: Request) -> Response:
-        if not self._is_known(request):
-            return self._refusal(401)
+        if not self._is_authorized(request):
+            return self._error(401)
         task_id = request.query_params.get("taskId", "")
         if not task_id:
-            return self._refusal(400, "taskId is required.")
-        task = self._store.task(task_id)
+            return self._error(400, "taskId is required.")
+        task = self._store.tasks.get(task_id)
         if task is None:
-            return self._refusal(404)
+            return self._error(404)
+        if time.time() < task.created_at + task.plan.not_found_seconds:
+            return self._error(404, in_http_200=task.plan.in_http_200)
         fault = self._record_fault(task)
         if fault == "record_hang_up":
             return HangUp()
-        if fault is not None:
-            inside = self._engine.dice.random() < task.plan.in_http_200
-            return refusal(_RECORD_CODES[fault], in_http_200=inside)
-        return Envelope(answers.OK, "success", reports.record(task, self._engine.public_url))
+        if fault == "record_error":
+            return self._error(500, in_http_200=task.plan.in_http_200)
+        code = None if task.finished_at is None else task.plan.code
+        return Envelope(OK, "success", reports.record(task, self._engine.public_url, code))
 
     def _record_fault(self, task: Task) -> str | None:
-        if time.time() < task.created_at + task.plan.not_found_seconds:
-            return "not_found"
-        return record_fault(task.plan, self._store.question(task.id)) if task.plan.record_faults else None
+        if not any(task.plan.record_faults.values()):
+            return None
+        task.polls += 1
+        self._store.save(task)
+        return draw_record_fault(task.plan, task.polls - 1)
 
     async def _credit(self, request: Request) -> Response:
-        if not self._is_known(request):
-            return self._refusal(401)
-        return Envelope(answers.OK, "success", self._engine.behaviour.credits)
+        if not self._is_authorized(request):
+            return self._error(401)
+        return Envelope(OK, "success", self._engine.behavior.credits)
 
     async def _image(self, request: Request) -> Response:
-        # The vendor's image host turns Python's default user agents away.
+        # The vendor's image host rejects Python's default user agents.
         if request.headers.get("user-agent", "").lower().startswith("python"):
             return PlainTextResponse("Forbidden", 403)
         name = request.path_params["name"]
-        match = _PICTURE_NAME.fullmatch(name)
-        task = self._store.task(match[1]) if match else None
-        if match is None or task is None or task.finished_at is None or name not in reports.picture_names(task):
+        match = _IMAGE_NAME.fullmatch(name)
+        task = self._store.tasks.get(match[1]) if match else None
+        if match is None or task is None or task.finished_at is None or name not in reports.image_names(task):
             return PlainTextResponse("Not Found", 404)
-        picture = Picture.of(task.order, int(match[2]))
-        drawing = self._gallery.draw(picture)
-        await self._engine.unless_closing(drawing)
-        if not drawing.done():
+        drawing = drawing_of(task.order, int(match[2]))
+        image = asyncio.get_running_loop().run_in_executor(self._thread, self._draw, drawing)
+        await self._engine.wait(image)
+        if image.cancelled():
             return PlainTextResponse("Closing", 503)
-        return Response(drawing.result(), media_type=MEDIA_TYPES[picture.format])
+        return Response(image.result(), media_type=MEDIA_TYPES[drawing.format])
 
-    def _is_known(self, request: Request) -> bool:
+    def _is_authorized(self, request: Request) -> bool:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        accepted = self._engine.behaviour.accepted_keys
+        accepted = self._engine.behavior.accepted_keys
         return scheme.lower() == "bearer" and bool(key.strip()) and (accepted is None or key.strip() in accepted)
 
-    def _refusal(self, code: int, words: str | None = None, *, key: str = "msg") -> Envelope:
-        inside = self._engine.dice.random() < self._engine.behaviour.in_http_200
-        return refusal(code, words, key=key, in_http_200=inside)
+    def _error(
+        self, code: int, message: str | None = None, *, key: str = "msg", in_http_200: float | None = None
+    ) -> Envelope:
+        """Return an error; `in_http_200` is the probability of HTTP 200, by default that of the behavior."""
+        chance = self._engine.behavior.in_http_200 if in_http_200 is None else in_http_200
+        return Envelope(code, message, key=key, in_http_200=self._engine.dice.random() < chance)
 
 
-def _read(model: Model, raw: bytes) -> tuple[Order, directives.Directives]:
-    if len(raw) > MAX_BODY_BYTES:
-        raise OrderError(f"The request body exceeds {MAX_BODY_BYTES} bytes.")
-    order = read_order(model, raw)
-    return order, directives.parse(order.prompt)
-
-
-def _answer(plan: SubmitPlan, task: Task | None, key: str) -> Response:
+def _planned_reply(plan: SubmitPlan, task_id: str | None, key: str) -> Response:
     fault = plan.fault or ""
     if fault.startswith("hang_up"):
         return HangUp()
     if fault.startswith("proxy"):
-        return answers.proxy_page(int(fault[-3:]))
-    if fault.startswith("refuse") or task is None:
-        code = int(fault[-3:])
-        answer = refusal(code, key=key, in_http_200=plan.in_http_200)
-        if code == 429 and plan.retry_after_seconds is not None:  # noqa: PLR2004 -- HTTP
-            answer.headers["Retry-After"] = str(plan.retry_after_seconds)
-        return answer
-    success = Envelope(answers.OK, "success", {"taskId": task.id}, key=key)
-    return answers.torn(success) if fault == "garbage_200" else success
+        return proxy_page(int(fault[-3:]))
+    if fault.startswith("refuse"):
+        code, retry_after = int(fault[-3:]), plan.behavior.retry_after_seconds
+        reply = Envelope(code, key=key, in_http_200=plan.in_http_200)
+        if code == _TOO_MANY and retry_after is not None:
+            reply.headers["Retry-After"] = str(retry_after)
+        return reply
+    reply = Envelope(OK, "success", {"taskId": task_id}, key=key)
+    return torn(reply) if fault == "garbage_200" else reply
 
 
-async def _body(request: Request) -> bytes:
-    """Read the request's body, cut shortly after the limit."""
+async def _read_body(request: Request) -> bytes:
+    """Read the body, cut one byte after the limit."""
     raw = b""
     async for chunk in request.stream():
-        if len(raw) <= MAX_BODY_BYTES:
-            raw += chunk[: MAX_BODY_BYTES + 1 - len(raw)]
+        raw += chunk[: _MAX_BODY_BYTES + 1 - len(raw)]
     return raw

@@ -1,4 +1,4 @@
-"""How answers leave, and how a connection closes so that the client can still read them."""
+"""Sending responses, and closing connections without losing them."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,14 +8,15 @@ _FLUSH_BYTES = 16 * 1024
 
 
 @final
-class AnswerTransport:
-    """A transport that sends head and body of an answer together, and lingers when it is closed.
+class ResponseTransport:
+    """Sends head and body of a response together; closes in two steps.
 
     uvicorn writes head and body separately, and uvloop sends each at once: two segments and two system calls. Sending
     them together saves about a tenth of the CPU of a read or a callback.
 
-    If the client is still sending (`lingers`), the first `close` ends only our side of the connection, the second all of
-    it (RFC 9112, section 9.6). Closing a socket with unread data resets it, which can destroy the answer in flight.
+    Closing a socket with unread data resets the connection, which can destroy a response in flight. So if `lingers()`
+    returns true, because the client is still sending, the first `close` ends only our side of the connection; the
+    second closes it (RFC 9112, section 9.6).
     """
 
     def __init__(
@@ -25,14 +26,14 @@ class AnswerTransport:
         self._loop = loop
         self._lingers = lingers
         self._unsent = b""
-        # Called for every answer, so without a step in between.
+        # Called for every response, so without the indirection of `__getattr__`.
         self.is_closing = transport.is_closing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send by the end of this turn of the loop; the protocol flushes when the answer is complete."""
+        """Buffer data until the next flush or iteration of the loop."""
         if not self._unsent:
             self._loop.call_soon(self.flush)
         self._unsent += data
@@ -46,7 +47,7 @@ class AnswerTransport:
             self._transport.write(unsent)
 
     def close(self) -> None:
-        """Close, after lingering if the client is still sending."""
+        """Close, or end only our side if the client is still sending."""
         self.flush()
         if not self.is_closing() and self._lingers():
             self.is_closing = lambda: True

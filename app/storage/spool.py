@@ -1,4 +1,4 @@
-"""Files on their way: what is received is written here, checked, and only then stored."""
+"""Temporary files: received images are written here and checked before they are stored."""
 
 import contextlib
 import tempfile
@@ -15,34 +15,31 @@ _log = structlog.get_logger(__name__)
 
 
 class Spool:
-    """A directory of short-lived files, which may be shared with other processes."""
+    """A directory of temporary files, which other processes may share."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     @contextlib.contextmanager
     def file(self) -> Iterator[Path]:
-        """Make an empty file and remove it in the end, whatever happens.
-
-        Raises `StorageUnavailable` if there is no room for it, or for what is written to it.
-        """
+        """Create an empty file for this block; raises `StorageUnavailable` if the disk is full."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._directory, prefix="picture-", delete=False) as made:
-                path = Path(made.name)
+            with tempfile.NamedTemporaryFile(dir=self._directory, prefix="image-", delete=False) as created:
+                path = Path(created.name)
             try:
                 yield path
             finally:
                 path.unlink(missing_ok=True)
         except OSError as error:
             _log.warning("spool_unusable", directory=str(self._directory), error=str(error))
-            raise StorageUnavailable("There is no room for pictures on their way.") from error
+            raise StorageUnavailable("Temporary storage is full or can't be written.") from error
 
     def clear(self) -> int:
-        """Remove what a process that was killed left behind a day ago or earlier; returns how many files."""
+        """Delete files that a killed process left a day ago or earlier; returns how many."""
         before = time.time() - _ABANDONED_SECONDS
         removed = 0
-        for path in self._directory.glob("picture-*"):
+        for path in self._directory.glob("image-*"):
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < before:
                     path.unlink()

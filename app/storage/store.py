@@ -1,4 +1,4 @@
-"""A store of image bytes by key: a directory or an S3-compatible bucket, through one library."""
+"""Storage of image files by key: a directory or an S3-compatible bucket."""
 
 import asyncio
 import contextlib
@@ -19,20 +19,20 @@ from app.errors import ConfigurationError, StorageUnavailable
 
 _INCOMING = "incoming"
 _ABANDONED_SECONDS = 24 * 3600
-# Of a picture on its way in or out only so much is in memory at once. S3 takes no smaller parts.
+# Limits how much of an image is in memory. S3 requires parts of at least 5 MiB.
 _PART_BYTES = 5 * 1024 * 1024
-_PARTS_AT_ONCE = 2
+_CONCURRENT_PARTS = 2
 _CHUNK_BYTES = 256 * 1024
 _FILES_PER_BATCH = 500
 _log = structlog.get_logger(__name__)
 
 
 class Missing(Exception):
-    """There is nothing under this key."""
+    """There is no file under this key."""
 
 
 class StoredFile(NamedTuple):
-    """One file of the store; `modified` in milliseconds since the epoch."""
+    """A file in the store; `modified` is in milliseconds since the epoch."""
 
     key: str
     bytes: int
@@ -40,26 +40,26 @@ class StoredFile(NamedTuple):
 
 
 class ImageStore:
-    """Keeps bytes under keys. Every method raises `StorageUnavailable` when the store can't do it now.
+    """Stores files under keys. All methods may raise `StorageUnavailable`.
 
-    `directory` is where a local store lies; it is None for a bucket.
+    `directory` is that of a local store; None for a bucket.
     """
 
     is_reachable = True
-    """Whether the store worked when it was last used."""
+    """Whether the last use of the store succeeded."""
 
     def __init__(self, store: LocalStore | S3Store, *, directory: Path | None = None) -> None:
         self._store = store
         self._directory = directory
 
     async def put(self, key: str, content: Path | bytes) -> None:
-        """Store a file or bytes, all or nothing; durable when this returns. What was under the key is replaced."""
+        """Store or replace a file atomically; it is durable when this returns."""
         with self._translated("put", key):
             if self._directory is None:
                 await self._write(key, content)
                 return
-            # The library renames a finished file to its key but never syncs it: after a power cut the name could stand
-            # for half a picture. So it writes elsewhere, and the key is given to what is on the disk for sure.
+            # obstore never syncs, so that a power cut could leave half an image under the key. So the file is written
+            # and synced under another name first.
             staged = f"{_INCOMING}/{secrets.token_hex(16)}"
             try:
                 await self._write(staged, content)
@@ -69,38 +69,38 @@ class ImageStore:
                 with contextlib.suppress(OSError):
                     (self._directory / staged).unlink(missing_ok=True)
                 raise
-            for place in {(self._directory / key).parent, self._directory}:
-                await asyncio.to_thread(_sync, place)
+            for folder in {(self._directory / key).parent, self._directory}:
+                await asyncio.to_thread(_sync, folder)
 
     async def _write(self, key: str, content: Path | bytes) -> None:
         await obstore.put_async(
-            self._store, key, content, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE, mode="overwrite"
+            self._store, key, content, chunk_size=_PART_BYTES, max_concurrency=_CONCURRENT_PARTS, mode="overwrite"
         )
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Begin to read from `start` up to `end` (not included; None: all); raises `Missing`.
+        """Begin to read from `start` up to `end` (exclusive; None: all); raises `Missing`.
 
-        Both must lie within the size. The iterator raises `StorageUnavailable` if the rest can't be read.
+        Both must be within the size. The iterator may also raise `StorageUnavailable`.
         """
         with self._translated("open", key):
-            wanted = {"offset": start} if end is None else (start, end)
-            # Without a range for a whole file: some stores answer ranges more slowly.
-            options = None if (start, end) == (0, None) else {"range": wanted}
+            range_ = {"offset": start} if end is None else (start, end)
+            # No range for a whole file, as some stores serve ranges more slowly.
+            options = None if (start, end) == (0, None) else {"range": range_}
             found = await obstore.get_async(self._store, key, options=options)  # type: ignore[arg-type]
             return self._chunks(key, found.stream(_CHUNK_BYTES))
 
     async def size(self, key: str) -> int:
-        """Tell how many bytes are under a key; raises `Missing`."""
+        """Return the size of a file in bytes; raises `Missing`."""
         with self._translated("size", key):
             return int((await obstore.head_async(self._store, key))["size"])
 
     async def delete(self, key: str) -> None:
-        """Remove what is under a key; fine if nothing is."""
+        """Delete a file, if it exists."""
         with contextlib.suppress(Missing), self._translated("delete", key):
             await obstore.delete_async(self._store, key)
 
     async def list_files(self, folder: str | None = None) -> AsyncIterator[list[StoredFile]]:
-        """List what lies in a folder (the part of keys before `/`) or all, in batches, in no order; strangers' files too."""
+        """Yield batches of the files in a folder (the part of keys before `/`), or of all. Includes foreign files."""
         with self._translated("list", folder or ""):
             async for batch in obstore.list(self._store, folder, chunk_size=_FILES_PER_BATCH):
                 yield [
@@ -115,11 +115,11 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _translated(self, action: str, key: str) -> Iterator[None]:
-        """Turn what the library raises into `Missing` or `StorageUnavailable`, and note whether the store works."""
+        """Translate errors to `Missing` or `StorageUnavailable`, and update `is_reachable`."""
         try:
             yield
         except FileNotFoundError as error:
-            # A bucket that is gone would look like any picture that is gone.
+            # Otherwise a missing bucket would look like a missing file.
             if "NoSuchBucket" in str(error):
                 self.is_reachable = False
                 raise _unavailable(action, key, error) from error
@@ -131,19 +131,19 @@ class ImageStore:
         self.is_reachable = True
 
     async def check(self) -> None:
-        """See whether the store can be written to; raises `ConfigurationError` for what waiting won't mend."""
+        """Check that the store is writable; raises `ConfigurationError` for permanent problems."""
         if self._directory is not None:
             try:
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
-                raise _unusable(error.strerror or "it can't be made") from None
+                raise _unusable(error.strerror or "the directory can't be created") from None
         probe = f"{_INCOMING}/check-{secrets.token_hex(16)}"
         try:
             await obstore.put_async(self._store, probe, b"check")
             await obstore.delete_async(self._store, probe)
         except (BaseError, OSError) as error:
             if self._directory is not None:
-                raise _unusable("its directory can't be written to") from None
+                raise _unusable("the directory is not writable") from None
             if (problem := _refusal(error)) is not None:
                 raise _unusable(problem) from None
             raise _unavailable("check", probe, error) from error
@@ -154,7 +154,7 @@ class ImageStore:
 def open_store(storage_url: str | None, data_dir: Path) -> ImageStore:
     """Open a directory (default: `images` in `data_dir`) or `s3://bucket/prefix`; raises `ConfigurationError`.
 
-    For a bucket the library reads the usual `AWS_…` variables of the environment.
+    Buckets are configured by the usual `AWS_…` environment variables.
     """
     if storage_url is None or not storage_url.startswith("s3://"):
         directory = Path(storage_url) if storage_url else data_dir / "images"
@@ -163,7 +163,7 @@ def open_store(storage_url: str | None, data_dir: Path) -> ImageStore:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             return ImageStore(LocalStore(directory), directory=directory)
         except (BaseError, OSError, ValueError) as error:
-            raise _unusable(getattr(error, "strerror", None) or "its directory can't be opened") from None
+            raise _unusable(getattr(error, "strerror", None) or "the directory can't be opened") from None
     bucket, _, prefix = storage_url.removeprefix("s3://").partition("/")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     try:
@@ -173,7 +173,7 @@ def open_store(storage_url: str | None, data_dir: Path) -> ImageStore:
             client_options={
                 "allow_http": endpoint.lower().startswith("http://"),
                 "connect_timeout": "5s",
-                # While bytes flow, a slow reader of ours may take its time; only silence of the store ends a request.
+                # Our readers may be slow; only a silent store ends a request.
                 "read_timeout": "15s",
                 "timeout": "3600s",
             },
@@ -186,25 +186,25 @@ def open_store(storage_url: str | None, data_dir: Path) -> ImageStore:
 
 def _unavailable(action: str, key: str, error: Exception) -> StorageUnavailable:
     _log.warning("storage_unavailable", action=action, key=key, error=_first_line(error))
-    return StorageUnavailable("The store of image bytes can't be used now.")
+    return StorageUnavailable("Image storage is unavailable.")
 
 
 def _unusable(problem: str) -> ConfigurationError:
     return ConfigurationError(
         "STORAGE_URL",
         f"can't be used ({problem})",
-        "allowed: a directory that can be written to, or s3://BUCKET/PREFIX with the AWS_* variables for it",
+        "allowed: a writable directory, or s3://BUCKET/PREFIX with the AWS_* variables for it",
     )
 
 
 def _refusal(error: Exception) -> str | None:
-    """Say what a bucket refused for good; None if waiting may help."""
+    """Return why a bucket refuses permanently; None if waiting may help."""
     text = str(error)
     if "NoSuchBucket" in text or isinstance(error, FileNotFoundError):
-        return "there is no such bucket"
+        return "the bucket does not exist"
     for code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "PermanentRedirect"):
         if code in text:
-            return f"the bucket answers {code}"
+            return f"the bucket responds with {code}"
     return None
 
 
@@ -221,7 +221,7 @@ def _sync(path: Path) -> None:
 
 
 def _clear(incoming: Path) -> None:
-    """Remove what writers that were killed left behind a day ago or earlier."""
+    """Delete files that killed writers left a day ago or earlier."""
     before = time.time() - _ABANDONED_SECONDS
     for path in incoming.glob("*"):
         with contextlib.suppress(OSError):

@@ -1,1 +1,1 @@
-"""Webhooks to clients: planned deliveries, signatures, attempts, and their log."""
+"""Webhooks to clients: deliveries, signatures, attempts, and their log."""

@@ -1,4 +1,4 @@
-"""What clients do with webhook deliveries: look at them, and have one delivered again."""
+"""Lists and repeats webhook deliveries for clients."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class DeliveryLog:
 
 
 class DeliveryService:
-    """The clients' side of webhook deliveries. `wake_up` wakes when one is due."""
+    """Checks webhook URLs, and lists and repeats deliveries. `wake_up` wakes the sender."""
 
     def __init__(self, *, database: Database, writer: Writer, destinations: DestinationRules, wake_up: WakeUp) -> None:
         self._database = database
@@ -37,12 +37,12 @@ class DeliveryService:
         self._wake_up = wake_up
 
     def check_url(self, caller: Caller, url: str) -> None:
-        """Raise `InvalidRequest` for a URL that shows by itself that nothing can or may be delivered to it.
+        """Raise `InvalidRequest` for an invalid or forbidden URL, without a DNS lookup.
 
-        Raises `Forbidden` for a caller with a browser token: pages don't send us to servers.
+        Raises `Forbidden` for browser tokens: pages must not make us call servers.
         """
         if caller.token is not None:
-            raise Forbidden("A browser token can't be used with webhook_url.")
+            raise Forbidden("Browser tokens can't set webhook_url.")
         problem = problem_with(url, self._destinations)
         if problem is not None:
             raise InvalidRequest("Some fields of the body are invalid.", [{"field": "webhook_url", "message": problem}])
@@ -56,7 +56,7 @@ class DeliveryService:
         before_id: str | None,
         limit: int,
     ) -> tuple[list[DeliveryLog], str | None]:
-        """Read a page of deliveries, newest first, and the id after which the next page begins, if there is one."""
+        """Return a page of deliveries, newest first, and its last id if there is a next page."""
 
         def work(connection: Connection) -> tuple[list[DeliveryLog], str | None]:
             if task_id is not None and not caller.owns(task_store.get(connection, task_id)):
@@ -73,16 +73,15 @@ class DeliveryService:
         return await self._database.read(work)
 
     async def redeliver(self, caller: Caller, delivery_id: str) -> DeliveryLog:
-        """Begin a delivery anew, whatever came of it; raises `DeliveryNotFound` for one of somebody else."""
+        """Start a delivery over, whatever its state; raises `DeliveryNotFound`."""
 
         def work(unit: UnitOfWork) -> DeliveryLog:
             delivery = delivery_store.lock(unit.connection, delivery_id)
             if delivery is None or delivery.project != caller.project:
                 raise DeliveryNotFound(f"There is no webhook delivery {delivery_id[:64]}.")
-            again = rules.redeliver(delivery, unit.now)
-            delivery_store.save(unit.connection, [again])
-            attempts = delivery_store.attempts_of(unit.connection, [delivery_id])
-            return DeliveryLog(again, attempts[delivery_id])
+            delivery = rules.redeliver(delivery, unit.now)
+            delivery_store.save(unit.connection, [delivery])
+            return DeliveryLog(delivery, delivery_store.attempts_of(unit.connection, [delivery_id])[delivery_id])
 
         log = await self._writer.run(work)
         _log.info("webhook_redelivered", delivery_id=delivery_id, task_id=log.delivery.task_id)

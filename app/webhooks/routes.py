@@ -1,4 +1,4 @@
-"""Routes of webhooks to clients: the secret that signs them, and the log of deliveries."""
+"""Routes of webhooks: the signing secret and the log of deliveries."""
 
 import re
 from typing import Annotated
@@ -27,7 +27,7 @@ router = APIRouter(
 )
 
 outgoing = APIRouter(tags=["webhooks"])
-"""What this service sends, for the API's document."""
+"""The webhooks that this service sends, for the OpenAPI document."""
 
 
 class _ListQuery(BaseModel):
@@ -81,11 +81,11 @@ async def list_webhook_deliveries(
 
 @router.post("/webhook-deliveries/{delivery_id}/redeliver", status_code=202, responses=problems(404))
 async def redeliver_webhook(
-    delivery_id: Annotated[str, Path(description="Id of the delivery.")], caller: CurrentCaller, deliveries: Deliveries
+    delivery_id: Annotated[str, Path(description="ID of the delivery.")], caller: CurrentCaller, deliveries: Deliveries
 ) -> ShapeResponse[Delivery]:
     """Deliver an event again.
 
-    The first attempt is made at once and later ones by the schedule, whatever the delivery's state.
+    The first attempt is made at once, later ones by the schedule. Works in any state of the delivery.
     """
     if not _DELIVERY_ID.fullmatch(delivery_id):
         raise DeliveryNotFound("There is no webhook delivery with this id.")

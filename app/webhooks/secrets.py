@@ -1,4 +1,4 @@
-"""The secrets that webhooks are signed with: one for each project, made when it is first needed."""
+"""The secrets that sign webhooks: one per project, created when first needed."""
 
 import structlog
 
@@ -13,7 +13,7 @@ _log = structlog.get_logger(__name__)
 
 
 class WebhookSecrets:
-    """Hands out and rotates the projects' secrets."""
+    """Returns and rotates the secrets of projects."""
 
     def __init__(self, *, database: Database, writer: Writer, clock: Clock) -> None:
         self._database = database
@@ -25,13 +25,13 @@ class WebhookSecrets:
         return (await self._get(project)).secret
 
     async def signing(self, project: str) -> list[str]:
-        """Return all secrets that a project's messages are signed by now, the current one first."""
+        """Return all secrets that currently sign a project's messages, newest first."""
         return (await self._get(project)).signing(self._clock.now())
 
     async def rotate(self, project: str) -> str:
-        """Give a project a fresh secret and return it; the one until now goes on signing for a day.
+        """Replace a project's secret and return the new one; the old one also signs for a day.
 
-        Of several rotations at the same moment one counts, for all who asked.
+        Concurrent rotations share one result.
         """
         before = await self._get(project)
 
@@ -49,6 +49,6 @@ class WebhookSecrets:
             return found
 
         def work(unit: UnitOfWork) -> WebhookSecret:
-            return webhook_secret_store.put_first(unit.connection, new_secret(project, unit.now))
+            return webhook_secret_store.put_if_absent(unit.connection, new_secret(project, unit.now))
 
         return await self._writer.run(work)

@@ -1,8 +1,9 @@
-"""Sends webhooks: claim what is due, host by host, post each once, record the outcome."""
+"""Sends webhooks: claims due ones host by host, posts each once, records the outcome."""
 
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -28,52 +29,44 @@ from app.writing.writer import Writer
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class WebhookSender:
     """Claims and posts deliveries. `schedule` lists the pauses between attempts in milliseconds.
 
-    `wake_up` wakes when a delivery is due. Each is delivered at least once: if a process dies, another sends what it
-    had claimed after the lease, and nothing tells whether the last attempt arrived.
+    `wake_up` wakes when a delivery is due. Delivery is at least once: if a process dies, another one repeats its
+    attempts after the lease, as they may not have arrived.
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        writer: Writer,
-        client: WebhookClient,
-        signing_secrets: WebhookSecrets,
-        clock: Clock,
-        schedule: Sequence[int],
-        base_url: str,
-        wake_up: WakeUp,
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._client = client
-        self._signing_secrets = signing_secrets
-        self._clock = clock
-        self._schedule = tuple(schedule)
-        self._base_url = base_url
-        self._wake_up = wake_up
+    database: Database
+    writer: Writer
+    client: WebhookClient
+    signing_secrets: WebhookSecrets
+    clock: Clock
+    schedule: Sequence[int]
+    base_url: str
+    wake_up: WakeUp
+
+    def __post_init__(self) -> None:
+        self.schedule = tuple(self.schedule)
         self._random = random.Random()  # noqa: S311 -- spreads retries, guards nothing
-        self._hosts = HostTurns(database)
-        self._work: LeasedWork[Delivery] = LeasedWork("webhook", lambda d: (d.id, d.due_at or 0), clock=clock)
+        self._hosts = HostTurns(self.database)
+        self._work: LeasedWork[Delivery] = LeasedWork("webhook", lambda d: (d.id, d.due_at or 0), clock=self.clock)
 
     async def claim(self, limit: int) -> list[Delivery]:
-        """Claim up to `limit` deliveries that are due, in turn from all hosts with a free permit."""
-        permits = await self._hosts.permits(limit, self._work.items, self._clock.now())
+        """Claim up to `limit` due deliveries, taking turns among hosts with a free permit."""
+        permits = await self._hosts.permits(limit, self._work.items, self.clock.now())
         if not permits:
             return []
-        claimed = await self._work.claim(self._writer.run(lambda unit: self._claim(unit, permits)))
+        claimed = await self._work.claim(self.writer.run(lambda unit: self._claim(unit, permits)))
         self._hosts.note_served(permits)
         return claimed
 
     async def send(self, delivery: Delivery) -> None:
-        """Post a claimed delivery, once, and record the outcome. If cancelled, put it back."""
+        """Post a claimed delivery once and record the outcome. If canceled, put it back."""
         await self._work.run(delivery, self._send(delivery), put_back=partial(self._put_back, delivery.id))
 
     def _claim(self, unit: UnitOfWork, permits: Mapping[str, int]) -> list[Delivery]:
-        # One that is still in hand is past its lease because its outcome can't be recorded.
+        # A delivery in hand is past its lease if its outcome can't be recorded.
         in_hand = self._work.ids
         claimed: list[Delivery] = []
         for host, count in permits.items():
@@ -84,36 +77,36 @@ class WebhookSender:
         return claimed
 
     async def _send(self, delivery: Delivery) -> None:
-        task, images = await self._database.read(lambda connection: _read(connection, delivery.task_id))
+        task, images = await self.database.read(lambda connection: _read(connection, delivery.task_id))
         if task is None:
             return
-        signing = await self._signing_secrets.signing(delivery.project)
-        body = encode(webhook_message(delivery, task, images, self._base_url))
-        at, began = self._clock.now(), time.monotonic()
-        answer = await self._client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
+        signing = await self.signing_secrets.signing(delivery.project)
+        body = encode(webhook_message(delivery, task, images, self.base_url))
+        at, began = self.clock.now(), time.monotonic()
+        response = await self.client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
         latency = round((time.monotonic() - began) * 1000)
-        self._hosts.note_response(delivery.host, has_responded=answer.status is not None)
+        self._hosts.note_response(delivery.host, has_responded=response.status is not None)
         attempt = Attempt(
             delivery_id=delivery.id,
             at=at,
-            status=answer.status,
-            error=answer.error,
+            status=response.status,
+            error=response.error,
             latency_ms=latency,
-            response=answer.response,
+            response=response.response,
         )
         after = await self._work.record(
-            lambda: self._writer.run(lambda unit: self._settle(unit, attempt, answer)), until=at + rules.LEASE
+            lambda: self.writer.run(lambda unit: self._settle(unit, attempt, response)), until=at + rules.LEASE_MS
         )
         if after is not None and after.due_at is not None:
-            self._wake_up.wake_after(max(after.due_at - self._clock.now(), 0) / 1000)
+            self.wake_up.wake_after(max(after.due_at - self.clock.now(), 0) / 1000)
         _report(delivery, attempt, after)
 
-    def _settle(self, unit: UnitOfWork, attempt: Attempt, answer: DeliveryResponse) -> Delivery | None:
+    def _settle(self, unit: UnitOfWork, attempt: Attempt, response: DeliveryResponse) -> Delivery | None:
         delivery = delivery_store.lock(unit.connection, attempt.delivery_id)
         if delivery is None:
             return None
         owner, jitter = self._work.owner, self._random.random()
-        after = rules.settle(delivery, answer, by=owner, now=unit.now, schedule=self._schedule, jitter=jitter)
+        after = rules.settle(delivery, response, by=owner, now=unit.now, schedule=self.schedule, jitter=jitter)
         delivery_store.save(unit.connection, [after])
         delivery_store.add_attempt(unit.connection, attempt, number=after.attempts)
         return after
@@ -124,7 +117,7 @@ class WebhookSender:
             if delivery is not None:
                 delivery_store.save(unit.connection, [rules.release(delivery, self._work.owner, unit.now)])
 
-        await self._writer.run(release)
+        await self.writer.run(release)
 
 
 def _read(connection: Connection, task_id: str) -> tuple[Task | None, list[Image]]:

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.gateway import GatewayProcess
-from tests.support.postgres import PostgresServer
+from tests.support.databases.postgres import PostgresServer
+from tests.support.servers.gateway_process import GatewayProcess
 from tests.support.waiting import until
 
 _FAULTS: dict[str, Any] = {
@@ -82,7 +82,7 @@ def run(
     began = time.monotonic()
     draw = random.Random(seed)
     books = Books(orders)
-    sandbox = SandboxServer(behaviour=Behaviour.from_dict({"seed": seed, **_FAULTS}))
+    sandbox = SandboxServer(behavior=Behavior.from_dict({"seed": seed, **_FAULTS}))
     sandbox.start()
     environment = {**_SETTINGS, "DATABASE_URL": database_url, "NANOBANANA_BASE_URL": sandbox.url}
     running = [GatewayProcess(directory / str(n), environment) for n in range(replicas)]

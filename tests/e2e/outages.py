@@ -14,12 +14,12 @@ from pathlib import Path
 import httpx
 import psutil
 
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.gateway import GatewayProcess
-from tests.support.postgres import PostgresServer, stored_events
-from tests.support.streams import EventReader
+from tests.support.clients.event_reader import EventReader
+from tests.support.databases.postgres import PostgresServer, stored_events
+from tests.support.servers.gateway_process import GatewayProcess
 
 _SETTINGS = {
     "NANOBANANA_API_KEY": "outage-run",
@@ -50,7 +50,7 @@ class Outage:
 def run(directory: Path, server: PostgresServer, *, orders: int, seconds: float) -> Outage:
     """Order tasks, take the database away for a while in the middle, and wait for everything to end."""
     outcome = Outage(orders)
-    sandbox = SandboxServer(behaviour=Behaviour.from_dict({"delay_seconds": [0.05, 0.5]}))
+    sandbox = SandboxServer(behavior=Behavior.from_dict({"delay_seconds": [0.05, 0.5]}))
     sandbox.start()
     environment = {
         **_SETTINGS,

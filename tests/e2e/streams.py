@@ -16,12 +16,12 @@ from pathlib import Path
 import asyncpg
 import httpx
 
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.gateway import GatewayProcess
-from tests.support.postgres import PostgresServer, stored_events
-from tests.support.streams import EventReader
+from tests.support.clients.event_reader import EventReader
+from tests.support.databases.postgres import PostgresServer, stored_events
+from tests.support.servers.gateway_process import GatewayProcess
 
 _SETTINGS = {
     "NANOBANANA_API_KEY": "stream-run",
@@ -55,7 +55,7 @@ def run(directory: Path, database_url: str, *, orders: int) -> Account:
     """Run until every order has ended and all clients have been told."""
     began = time.monotonic()
     account = Account(orders)
-    sandbox = SandboxServer(behaviour=Behaviour.from_dict({"delay_seconds": [0.05, 0.5]}))
+    sandbox = SandboxServer(behavior=Behavior.from_dict({"delay_seconds": [0.05, 0.5]}))
     sandbox.start()
     environment = {**_SETTINGS, "DATABASE_URL": database_url, "NANOBANANA_BASE_URL": sandbox.url}
     try:

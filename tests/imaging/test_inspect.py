@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.imaging.executor import ImageExecutor
-from app.imaging.inspect import BadPicture, Picture, inspect
+from app.imaging.inspect import ImageInfo, inspect
+from app.imaging.layout import BadImage
 from app.imaging.strip import strip
-from tests.support.hostile import HOSTILE, Hostile
-from tests.support.pictures import encode, noise, telling
+from tests.support.images.hostile import HOSTILE, Hostile
+from tests.support.images.samples import encode, noise, telling
 
 GOOD = {
     "png": encode(noise(), "PNG"),
@@ -37,25 +38,25 @@ GOOD = {
 }
 
 
-def verdict(content: bytes, directory: Path) -> Picture | str:
+def verdict(content: bytes, directory: Path) -> ImageInfo | str:
     (directory / "file").write_bytes(content)
     try:
         return inspect(directory / "file")
-    except BadPicture as bad:
+    except BadImage as bad:
         return bad.reason
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_pictures_of_all_kinds_are_taken(name: str, tmp_path: Path) -> None:
     kind = name.partition("-")[0]
-    assert verdict(GOOD[name], tmp_path) == Picture(f"image/{kind}", 64, 48)
+    assert verdict(GOOD[name], tmp_path) == ImageInfo(f"image/{kind}", 64, 48)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_size_is_as_viewers_show_it(kind: str, orientation: int, tmp_path: Path) -> None:
     size = (48, 64) if orientation >= 5 else (64, 48)
-    assert verdict(telling(kind, orientation), tmp_path) == Picture(f"image/{kind.lower()}", *size)
+    assert verdict(telling(kind, orientation), tmp_path) == ImageInfo(f"image/{kind.lower()}", *size)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -71,12 +72,12 @@ def test_hostile_files(hostile: Hostile, tmp_path: Path) -> None:
     try:
         strip(tmp_path / "file", tmp_path / "clean")
         as_upload = verdict((tmp_path / "clean").read_bytes(), tmp_path)
-    except BadPicture as bad:
+    except BadImage as bad:
         as_upload = bad.reason
     refused_as_result = hostile.refused_as_result or hostile.refused
     for found, wanted in ((as_upload, hostile.refused), (as_result, refused_as_result)):
         if wanted is None:
-            assert isinstance(found, Picture)
+            assert isinstance(found, ImageInfo)
         else:
             assert isinstance(found, str)
             assert found.startswith(wanted)
@@ -116,7 +117,7 @@ def test_damage_is_refused_or_harmless(data: st.DataObject, tmp_path_factory: py
         at = data.draw(st.integers(0, 200) | st.integers(0, len(content) - 1)) % len(content)
         content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
     found = verdict(bytes(content), directory)
-    if isinstance(found, Picture):
+    if isinstance(found, ImageInfo):
         strip(directory / "file", directory / "clean")
         assert verdict((directory / "clean").read_bytes(), directory) == found
         strip(directory / "clean", directory / "cleaner")
@@ -136,11 +137,11 @@ def test_rubbish_behind_a_right_beginning(start: bytes, rest: bytes, tmp_path_fa
 
 async def test_the_executor_works_beside_the_event_loop_on_few_at_once(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "file").write_bytes(GOOD["jpeg"])
-    executor = ImageExecutor(at_once=2)
+    executor = ImageExecutor(max_threads=2)
     found = await asyncio.gather(*(executor.inspect(tmp_path / "file") for _ in range(20)))
-    assert found == [Picture("image/jpeg", 64, 48)] * 20
+    assert found == [ImageInfo("image/jpeg", 64, 48)] * 20
     assert len([thread for thread in threading.enumerate() if thread.name.startswith("pictures")]) <= 2
-    with pytest.raises(BadPicture):
+    with pytest.raises(BadImage):
         await ImageExecutor(max_pixels=100).inspect(tmp_path / "file")
     await executor.strip(tmp_path / "file", tmp_path / "clean")
     assert (await executor.thumbnail(tmp_path / "clean", 32))[8:12] == b"WEBP"
@@ -151,4 +152,4 @@ def test_frames_larger_than_their_canvas_are_counted(tmp_path: Path) -> None:
     """A decoder may grow the picture to its first frame, so that counts."""
     content = bytearray(GOOD["gif"])
     content[6:10] = struct.pack("<HH", 10, 10)
-    assert verdict(bytes(content), tmp_path) == Picture("image/gif", 64, 48)
+    assert verdict(bytes(content), tmp_path) == ImageInfo("image/gif", 64, 48)

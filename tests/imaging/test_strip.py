@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.imaging.inspect import Picture, inspect
-from app.imaging.layout import BadPicture, read_orientation
+from app.imaging.inspect import ImageInfo, inspect
+from app.imaging.layout import BadImage, read_orientation
 from app.imaging.strip import strip
-from tests.support.pictures import ICC, SECRET, encode, exif, jpeg_segment, noise, telling
+from tests.support.images.samples import ICC, SECRET, encode, exif, jpeg_segment, noise, telling
 
 KINDS = ["JPEG", "PNG", "WEBP", "GIF"]
 
@@ -132,14 +132,14 @@ def test_unknown_parts_inside_a_frame_go(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_incomplete_file_is_refused(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(BadPicture, match="not complete"):
+    with pytest.raises(BadImage, match="is incomplete"):
         stripped(encode(noise(), kind)[:-10], tmp_path)
 
 
 def test_the_second_picture_of_a_phone_goes(tmp_path: Path) -> None:
     both = encode(noise(), "MPO", save_all=True, append_images=[noise(seed=2)], exif=exif(6))
     clean = stripped(both, tmp_path)
-    assert inspect(tmp_path / "file") == inspect(tmp_path / "clean") == Picture("image/jpeg", 48, 64)
+    assert inspect(tmp_path / "file") == inspect(tmp_path / "clean") == ImageInfo("image/jpeg", 48, 64)
     assert b"MPF" not in clean
     assert frames(clean) == frames(both)[:1]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.imaging.inspect import BadPicture
+from app.imaging.layout import BadImage
 from app.imaging.thumbnail import thumbnail
-from tests.support.pictures import ICC, encode, exif, noise, telling
+from tests.support.images.samples import ICC, encode, exif, noise, telling
 
 
 def small(content: bytes, directory: Path, width: int = 32) -> Image.Image:
@@ -74,5 +74,5 @@ def test_transparency_stays(tmp_path: Path) -> None:
 
 def test_what_is_no_picture_has_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xff\xd8\xff\xd9")
-    with pytest.raises(BadPicture):
+    with pytest.raises(BadImage):
         thumbnail(tmp_path / "file", 32)

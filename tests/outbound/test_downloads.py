@@ -1,4 +1,4 @@
-"""Fetching pictures over real connections: what is taken, what is refused, what may be tried again."""
+"""Downloads over real connections: what is accepted, what is refused, what is retried."""
 
 import asyncio
 import gzip
@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.destination import DestinationRules
 from app.outbound.downloads import Download, DownloadFailed, Downloads
-from tests.support.source import Answer, Send, Source, reply
+from tests.support.servers.image_source import Answer, Send, Source, reply
 
 LOOPBACK = DestinationRules([ip_network("127.0.0.0/8")])
 CONTENT = random.Random(1).randbytes(3 * 1024 * 1024 + 5)
@@ -56,7 +56,7 @@ def test_a_file_arrives_whole_with_its_hash(source: Source, tmp_path: Path) -> N
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_a_browser_seems_to_ask(source: Source, tmp_path: Path) -> None:
+def test_requests_look_like_a_browser(source: Source, tmp_path: Path) -> None:
     fetch(source.on("/ask", reply(b"x")), tmp_path / "file")
     headers = source.asked[-1].headers
     assert headers["user-agent"].startswith("mozilla/5.0")
@@ -65,7 +65,7 @@ def test_a_browser_seems_to_ask(source: Source, tmp_path: Path) -> None:
     assert not {"cookie", "authorization", "referer"} & set(headers)
 
 
-def test_where_the_end_is_not_told_it_may_have_been_cut(source: Source, tmp_path: Path) -> None:
+def test_a_file_without_announced_end_may_be_truncated(source: Source, tmp_path: Path) -> None:
     got = fetch(source.on("/open", reply(b"half a pict", length=None)), tmp_path / "file")
     assert (got.bytes, got.is_whole) == (11, False)
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
@@ -95,7 +95,7 @@ def reset(send: Send) -> None:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
-REFUSED = "The address is not one that may be reached."
+REFUSED = "The address is neither public nor in ALLOW_NETWORKS."
 
 
 @pytest.mark.parametrize(
@@ -105,29 +105,29 @@ REFUSED = "The address is not one that may be reached."
         *((status, False) for status in (204, 206, 304, 400, 401, 410, 451)),
     ],
 )
-def test_which_statuses_may_pass(source: Source, tmp_path: Path, status: int, may_recover: bool) -> None:
+def test_which_statuses_are_temporary(source: Source, tmp_path: Path, status: int, may_recover: bool) -> None:
     with pytest.raises(DownloadFailed) as failed:
         fetch(source.on("/status", reply(b"", status=f"{status} X", Retry_After="7")), tmp_path / "file")
-    assert (failed.value.may_recover, failed.value.retry_after) == (may_recover, 7.0)
-    assert failed.value.reason == f"The server answered {status}."
+    assert (failed.value.may_recover, failed.value.retry_after) == (may_recover, 7000)
+    assert failed.value.reason == f"The server responded with {status}."
 
 
 @pytest.mark.parametrize(
     ("answer", "reason", "may_recover"),
     [
-        (reply(b"x" * (LIMIT + 1)), "It has more than 4,194,304 bytes.", False),
-        (reply(b"x", length=LIMIT + 1), "It has more than 4,194,304 bytes.", False),
-        (reply(b"x", length=10**30), "The transfer broke off", True),
-        (reply(gzip.compress(bytes(10**6)), Content_Encoding="gzip"), "The server sends it compressed", False),
-        (reset, "The transfer broke off: RemoteProtocolError", True),
-        (b"", "The transfer broke off: RemoteProtocolError", True),
-        (b"not http at all\r\n\r\n", "The transfer broke off: RemoteProtocolError", True),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", "The transfer broke off", True),
-        (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 200_000 + b"\r\n\r\n", "The transfer broke off", True),
-        (reply(b"x", length=None, Content_Length="5, 6"), "The transfer broke off", True),
-        (reply(b""), "The server sent nothing.", True),
-        (reply(b"", status="302 Found"), "The server redirects to nowhere.", False),
-        (reply(b"", status="302 Found", Location="/same"), "More than 3 redirects.", False),
+        (reply(b"x" * (LIMIT + 1)), "The file has more than 4,194,304 bytes.", False),
+        (reply(b"x", length=LIMIT + 1), "The file has more than 4,194,304 bytes.", False),
+        (reply(b"x", length=10**30), "The transfer was interrupted", True),
+        (reply(gzip.compress(bytes(10**6)), Content_Encoding="gzip"), "The server compressed the file", False),
+        (reset, "The transfer was interrupted: RemoteProtocolError", True),
+        (b"", "The transfer was interrupted: RemoteProtocolError", True),
+        (b"not http at all\r\n\r\n", "The transfer was interrupted: RemoteProtocolError", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", "The transfer was interrupted", True),
+        (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 200_000 + b"\r\n\r\n", "The transfer was interrupted", True),
+        (reply(b"x", length=None, Content_Length="5, 6"), "The transfer was interrupted", True),
+        (reply(b""), "The server sent an empty file.", True),
+        (reply(b"", status="302 Found"), "The server sent a redirect without a location.", False),
+        (reply(b"", status="302 Found", Location="/same"), "There were more than 3 redirects.", False),
         (reply(b"", status="302 Found", Location="http://169.254.169.254/latest/meta-data/"), REFUSED, False),
         (reply(b"", status="302 Found", Location="http://[::ffff:169.254.169.254]/"), REFUSED, False),
         (reply(b"", status="302 Found", Location="http://2852039166/"), REFUSED, False),
@@ -135,10 +135,14 @@ def test_which_statuses_may_pass(source: Source, tmp_path: Path, status: int, ma
         (reply(b"", status="302 Found", Location="file:///etc/passwd"), "The address is not http(s).", False),
         (reply(b"", status="302 Found", Location="data:image/png;base64,AAAA"), "The address is not http(s).", False),
         (reply(b"", status="302 Found", Location="ftp://127.0.0.1/x"), "The address is not http(s).", False),
-        (reply(b"", status="302 Found", Location="http://user:pass@127.0.0.1/"), "The address has a user name", False),
+        (
+            reply(b"", status="302 Found", Location="http://user:pass@127.0.0.1/"),
+            "The address contains a user name",
+            False,
+        ),
         (
             reply(b"", status="302 Found", Location="http://127.0.0.1:99999/"),
-            "The address has a port that is none.",
+            "The address has an invalid port.",
             False,
         ),
         (reply(b"", status="302 Found", Location="http://127.0.0.1/" + "x" * 9000), "The address is too long.", False),
@@ -166,16 +170,16 @@ def test_an_endless_body_is_cut_at_the_limit(source: Source, tmp_path: Path) -> 
     assert source.sent_bytes - before < LIMIT + 16 * 1024 * 1024
 
 
-def test_a_drip_ends_with_the_time_for_all(source: Source, tmp_path: Path) -> None:
+def test_a_slow_drip_ends_with_the_total_time(source: Source, tmp_path: Path) -> None:
     url = source.on("/drip", until_closed(source, HEAD, b"x", 0.01))
-    with pytest.raises(DownloadFailed, match=r"It took longer than 0\.3 s\.") as failed:
+    with pytest.raises(DownloadFailed, match=r"The download took longer than 0\.3 s\.") as failed:
         fetch(url, tmp_path / "file", total=0.3)
     assert failed.value.may_recover
 
 
-def test_a_server_that_falls_silent_is_left(source: Source, tmp_path: Path) -> None:
+def test_a_stalled_server_times_out(source: Source, tmp_path: Path) -> None:
     url = source.on("/silent", until_closed(source, HEAD + b"x", b"", 60))
-    with pytest.raises(DownloadFailed, match="did not answer or stopped sending") as failed:
+    with pytest.raises(DownloadFailed, match="did not respond, or stopped sending") as failed:
         fetch(url, tmp_path / "file", stall=0.2)
     assert failed.value.may_recover
 
@@ -202,16 +206,16 @@ def test_addresses_that_are_not_public_are_refused(source: Source, tmp_path: Pat
     assert len(source.asked) == before
 
 
-def test_names_are_judged_by_where_they_lead(source: Source, tmp_path: Path) -> None:
+def test_names_are_checked_by_their_addresses(source: Source, tmp_path: Path) -> None:
     source.on("/x", reply(b"picture"))
     port = source.origin.rsplit(":", 1)[1]
     assert fetch(f"http://name.example:{port}/x", tmp_path / "file", names={"name.example": "127.0.0.1"}).bytes == 7
 
 
-def test_nobody_there_may_pass(tmp_path: Path) -> None:
+def test_a_refused_connection_is_temporary(tmp_path: Path) -> None:
     with Source() as gone:
         url = gone.origin
-    with pytest.raises(DownloadFailed, match="No connection") as failed:
+    with pytest.raises(DownloadFailed, match="The connection failed") as failed:
         fetch(url, tmp_path / "file")
     assert failed.value.may_recover
 
@@ -244,7 +248,7 @@ def test_proxies_and_cookies_of_the_environment_are_not_used(
     assert "cookie" not in source.asked[-1].headers
 
 
-def test_what_can_not_be_written_may_pass(source: Source, tmp_path: Path) -> None:
-    with pytest.raises(DownloadFailed, match="can't be written down") as failed:
+def test_a_failed_write_is_temporary(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(DownloadFailed, match="can't be written") as failed:
         fetch(source.on("/x", reply(b"picture")), tmp_path / "no-such-directory" / "file")
     assert failed.value.may_recover

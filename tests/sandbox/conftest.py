@@ -18,7 +18,7 @@ def shared_sandbox() -> Iterator[SandboxServer]:
 
 @pytest.fixture
 def client(shared_sandbox: SandboxServer) -> Iterator[Client]:
-    """A client of a sandbox that knows nothing and is quick."""
+    """A client of an empty, fast sandbox."""
     with Client(shared_sandbox.url) as client:
         assert client.delete("/sandbox/state").status_code == 204
         client.behave()

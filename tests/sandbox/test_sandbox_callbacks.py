@@ -22,7 +22,7 @@ def test_failures(client: Client, receiver: Receiver, code: int, flag: int) -> N
     assert (body["code"], body["data"]["successFlag"], body["data"]["errorCode"]) == (200, flag, code)
 
 
-def test_a_verdict_is_tried_three_times(client: Client, receiver: Receiver) -> None:
+def test_a_result_is_sent_up_to_three_times(client: Client, receiver: Receiver) -> None:
     receiver.statuses = [500, 307, 204]
     task_id = client.accept(callBackUrl=receiver.url)
     bodies = [receiver.raw() for _ in range(3)]
@@ -34,7 +34,7 @@ def test_a_verdict_is_tried_three_times(client: Client, receiver: Receiver) -> N
     assert receiver.calls.empty()
 
 
-def test_a_200_ends_the_tries(client: Client, receiver: Receiver) -> None:
+def test_a_200_ends_the_attempts(client: Client, receiver: Receiver) -> None:
     receiver.statuses = [503]
     task = client.settled(client.accept(callBackUrl=receiver.url))
     assert [call["status"] for call in task["callbacks"]] == [503, 200]
@@ -43,18 +43,18 @@ def test_a_200_ends_the_tries(client: Client, receiver: Receiver) -> None:
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:1/x", "nonsense", "http://[", "ftp://x/", "http://\ud800/", "x" * 9000]
 )
-def test_an_address_that_cant_be_reached_fails_nothing(client: Client, url: str) -> None:
+def test_an_unreachable_address_does_not_fail_the_task(client: Client, url: str) -> None:
     task = client.settled(client.accept(callBackUrl=url))
     assert task["state"] == "succeeded"
     assert [call["status"] for call in task["callbacks"]] == [None] * 3
     assert all(call["error"] for call in task["callbacks"])
 
 
-def test_a_receiver_that_never_answers_is_given_up(client: Client, receiver: Receiver) -> None:
+def test_a_receiver_that_never_responds_is_given_up(client: Client, receiver: Receiver) -> None:
     receiver.statuses = [0]
     client.behave(callback_timeout_seconds=0.1, callback_tries=1)
     task = client.settled(client.accept(callBackUrl=receiver.url))
-    assert task["callbacks"][0]["error"] == "no answer within 0.1 s"
+    assert task["callbacks"][0]["error"] == "no response within 0.1 s"
 
 
 def test_drop(client: Client, receiver: Receiver) -> None:
@@ -109,11 +109,11 @@ def test_contradict(client: Client, receiver: Receiver, words: str, codes: list[
 
 
 @pytest.mark.parametrize(("word", "flags"), [("progress", [0, 1]), ("reorder", [1, 0])])
-def test_generating_notices(client: Client, receiver: Receiver, word: str, flags: list[int]) -> None:
+def test_generating_callbacks(client: Client, receiver: Receiver, word: str, flags: list[int]) -> None:
     client.accept(f"[sandbox: {word}]", "generate-2", callBackUrl=receiver.url)
     bodies = [receiver.next()["data"] for _ in range(2)]
     assert [body["successFlag"] for body in bodies] == flags
     assert bodies[flags.index(0)]["response"] is None
-    # Shape A has no such notice.
+    # Shape A has no such callback.
     task = client.settled(client.accept(f"[sandbox: {word}]", callBackUrl=receiver.url))
     assert len(task["callbacks"]) == 1

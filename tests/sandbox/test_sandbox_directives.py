@@ -1,6 +1,6 @@
 import pytest
 
-from app.sandbox.behaviour import Behaviour, BehaviourError
+from app.sandbox.behavior import Behavior, BehaviorError
 from app.sandbox.directives import KNOWN_WORDS, DirectiveError, parse
 
 from .client import Client
@@ -20,7 +20,7 @@ def test_outcomes_count_tasks(client: Client) -> None:
     assert states == ["failed", "succeeded"]
 
 
-def test_a_directive_beats_the_behaviour(client: Client) -> None:
+def test_a_directive_overrides_the_behavior(client: Client) -> None:
     client.behave(refuse_400=1, fail_500=1)
     assert client.submit("[sandbox: refuse_503*1]").status_code == 503
     assert client.submit("[sandbox: refuse_503*1]").status_code == 200
@@ -28,7 +28,7 @@ def test_a_directive_beats_the_behaviour(client: Client) -> None:
     assert client.settled(task_id)["state"] == "succeeded"
 
 
-def test_an_unknown_word_is_named_with_the_known_ones(client: Client) -> None:
+def test_an_unknown_word_lists_the_known_ones(client: Client) -> None:
     answer = client.submit("[sandbox: explode]")
     assert answer.status_code == 400
     assert "'explode'" in answer.json()["msg"]
@@ -51,16 +51,16 @@ def test_an_unknown_word_is_named_with_the_known_ones(client: Client) -> None:
         "[sandbox: drop early]",
     ],
 )
-def test_bad_directives_are_refused(directive: str) -> None:
+def test_bad_directives_are_rejected(directive: str) -> None:
     with pytest.raises(DirectiveError):
         parse(directive)
 
 
-def test_directives_leave_the_prompt() -> None:
-    told = parse("a  [Sandbox: DROP, delay = 1-2] lake [sandbox: proxy_504=accepted , hang_up_after * 2,]")
-    assert told.text == "a lake"
-    assert told.settings == {"callback_drop": 1, "delay_seconds": ("1", "2")}
-    assert [(step.fault, step.count, step.accepts) for step in told.script] == [
+def test_directives_are_removed_from_the_prompt() -> None:
+    parsed = parse("a  [Sandbox: DROP, delay = 1-2] lake [sandbox: proxy_504=accepted , hang_up_after * 2,]")
+    assert parsed.text == "a lake"
+    assert parsed.settings == {"callback_drop": 1, "delay_seconds": "1-2"}
+    assert [(step.fault, step.count, step.accepts) for step in parsed.script] == [
         ("proxy_504", None, True),
         ("hang_up_after", 2, None),
     ]
@@ -70,10 +70,10 @@ def test_directives_leave_the_prompt() -> None:
 def test_every_word_works(word: str) -> None:
     values = {"fail": "=400", "in_http_200": "=0.5", "proxy_accepts": "=1"}
     needs = word.endswith("_seconds") or word in {"delay", "late", "not_found", "retry_after", "repeat_count"}
-    parse(f"[sandbox: {word}{values.get(word, '=2' if needs else '')}]").apply(Behaviour())
+    parse(f"[sandbox: {word}{values.get(word, '=2' if needs else '')}]").apply(Behavior())
 
 
-def test_behaviour_over_http(client: Client) -> None:
+def test_behavior_over_http(client: Client) -> None:
     assert client.get("/sandbox/behaviour").json()["delay_seconds"] == [0, 0]
     answer = client.put("/sandbox/behaviour", json={"nope": 1, "never": 7})
     assert answer.status_code == 422
@@ -92,10 +92,10 @@ def test_behaviour_over_http(client: Client) -> None:
         ('{"refuse_400": -1}', "refuse_400: "),
     ],
 )
-def test_a_behaviour_that_cant_be_says_why(text: str, says: str) -> None:
-    with pytest.raises(BehaviourError, match=says):
-        Behaviour.from_json(text)
+def test_an_invalid_behavior_is_explained(text: str, says: str) -> None:
+    with pytest.raises(BehaviorError, match=says):
+        Behavior.from_json(text)
 
 
 def test_one_number_is_a_range() -> None:
-    assert Behaviour.from_json('{"delay_seconds": 3}').delay_seconds == (3, 3)
+    assert Behavior.from_json('{"delay_seconds": 3}').delay_seconds == (3, 3)

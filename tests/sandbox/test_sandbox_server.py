@@ -13,19 +13,19 @@ import httpx
 import pytest
 
 from app.domain.models import Model
-from app.sandbox.behaviour import Behaviour
+from app.sandbox.behavior import Behavior
 from app.sandbox.directives import parse
 from app.sandbox.orders import read_order
 from app.sandbox.plans import plan_task
 from app.sandbox.server import SandboxServer
-from app.sandbox.store import Store
-from app.sandbox.tasks import Task
+from app.sandbox.store import Store, Submit, Task
+from tests.support.paths import ROOT
 from tests.support.waiting import until
 
 from .client import QUICK, Client
 from .receiver import Receiver
 
-_BEHAVIOUR = Behaviour.from_dict(QUICK)
+_BEHAVIOR = Behavior.from_dict(QUICK)
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def test_start_and_stop_and_start() -> None:
 
 
 def test_stopping_is_prompt_whatever_goes_on(receiver: Receiver) -> None:
-    server = SandboxServer(behaviour=_BEHAVIOUR)
+    server = SandboxServer(behavior=_BEHAVIOR)
     server.start()
     receiver.statuses = [0]
     outcome: list[Exception] = []
@@ -85,7 +85,7 @@ def test_stopping_is_prompt_whatever_goes_on(receiver: Receiver) -> None:
 
 def test_a_state_outlives_a_restart(tmp_path: pathlib.Path, receiver: Receiver) -> None:
     state = tmp_path / "deep" / "sandbox.db"
-    with running(SandboxServer(state=state, behaviour=_BEHAVIOUR)) as client:
+    with running(SandboxServer(state=state, behavior=_BEHAVIOR)) as client:
         url = client.base_url
         done = client.accept("done")
         client.settled(done)
@@ -94,7 +94,7 @@ def test_a_state_outlives_a_restart(tmp_path: pathlib.Path, receiver: Receiver) 
         late = client.accept("late [sandbox: late=0.3, repeat=2]", callBackUrl=receiver.url)
         scripted = "[sandbox: refuse_429*2]"
         assert client.submit(scripted).status_code == 429
-    with running(SandboxServer(state=state, behaviour=_BEHAVIOUR)) as client:
+    with running(SandboxServer(state=state, behavior=_BEHAVIOR)) as client:
         assert client.base_url == url
         assert client.get(f"/images/{done}-1.png").content == picture
         assert {receiver.next()["data"]["taskId"] for _ in range(3)} == {asleep, late}
@@ -121,25 +121,20 @@ def test_a_file_that_is_no_state_is_an_error(tmp_path: pathlib.Path) -> None:
         SandboxServer(state=state).start()
 
 
-def test_pictures_are_linked_below_the_public_url(receiver: Receiver) -> None:
-    server = SandboxServer(behaviour=_BEHAVIOUR, public_url="https://pictures.example/")
-    with running(server) as client:
-        client.accept(callBackUrl=receiver.url)
-        assert receiver.next()["data"]["info"]["resultImageUrl"].startswith("https://pictures.example/images/")
-
-
-def test_old_tasks_and_submits_are_dropped_settled_ones_first() -> None:
-    store = Store(keep=10)
+def test_old_tasks_and_submits_are_dropped_settled_ones_first(tmp_path: pathlib.Path) -> None:
     order = read_order(Model.NANO_BANANA_PRO, b'{"prompt": "a lake"}')
-    plan = plan_task(_BEHAVIOUR, parse("a lake"), "luck", Model.NANO_BANANA_PRO, early=False)
+    plan = plan_task(_BEHAVIOR, parse("a lake"), "luck", Model.NANO_BANANA_PRO, is_early=False)
+    kept = ["0", "1", "2", "3", "4", "123", "124", "125", "126", "127"]
+    store = Store(tmp_path / "sandbox.db", keep=10)
     for n in range(128):
-        store.add_task(Task(id=f"{n:032x}", order=order, plan=plan, created_at=n))
-        if n >= 5:
-            store.progress(f"{n:032x}", notices_sent=1, settled=True)
-        store.add_submit(0.0, "/", {}, "")
-    assert len(store.submits()) == 11
-    assert [int(task.id, 16) for task in store.tasks()] == [0, 1, 2, 3, 4, 123, 124, 125, 126, 127]
+        store.add(Task(id=str(n), order=order, plan=plan, created_at=n, is_settled=n >= 5))
+        store.add(Submit(id=str(n), at=n, path="/", headers={}, body=""))
+    assert list(store.tasks) == kept
+    assert list(store.submits) == [str(n) for n in range(118, 128)]
     store.close()
+    again = Store(tmp_path / "sandbox.db")
+    assert (again.tasks, again.submits) == (store.tasks, store.submits)
+    again.close()
 
 
 @pytest.mark.parametrize(("host", "url"), [("::1", "http://[::1]:"), ("0.0.0.0", "http://127.0.0.1:")])
@@ -152,9 +147,8 @@ def test_hosts(host: str, url: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_foreground_ends_cleanly(number: signal.Signals) -> None:
-    code = "from app.sandbox.server import run; run(host='127.0.0.1', port=0, state=None, behaviour=None)"
-    root = pathlib.Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root) as process:
+    code = "from app.sandbox.server import Behavior, run; run(host='127.0.0.1', port=0, behavior=Behavior())"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         assert httpx.get(url, trust_env=False).status_code == 200

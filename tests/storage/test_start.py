@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from app.domain.blob import sha256_of
-from tests.support.buckets import Buckets
-from tests.support.gateway import run_app
-from tests.support.pictures import encode, noise
-from tests.support.served import serve
+from tests.support.images.samples import encode, noise
+from tests.support.servers.buckets import Buckets
+from tests.support.servers.gateway_process import run_app
+from tests.support.servers.served import serve
 
 
 def test_a_directory_that_can_not_be_used_stops_the_start(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_a_bucket_is_looked_for_with_the_variables_of_the_file(buckets: Buckets,
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in buckets.environment.items()))
     done = run_app(tmp_path, "serve", "--port", "0", STORAGE_URL="s3://nowhere/prefix")
     assert done.returncode != 0
-    assert "STORAGE_URL can't be used (there is no such bucket)" in done.stderr.splitlines()[-1]
+    assert "STORAGE_URL can't be used (the bucket does not exist)" in done.stderr.splitlines()[-1]
 
 
 def test_a_gateway_on_a_bucket(buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ from app.errors import ConfigurationError, StorageUnavailable
 from app.settings import Settings
 from app.storage.spool import Spool
 from app.storage.store import ImageStore, Missing, open_store
-from tests.support.buckets import Buckets, run_buckets
-from tests.support.nursery import ROOT
+from tests.support.paths import ROOT
+from tests.support.servers.buckets import Buckets, run_buckets
 
 CONTENT = random.Random(1).randbytes(12 * 1024 * 1024 + 17)
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -118,6 +118,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(CONTENT)
     store = open_store(str(tmp_path / "store"), tmp_path)
@@ -191,7 +192,7 @@ async def test_a_bucket_that_is_not_there_stops_the_start(
     for name, value in buckets.environment.items():
         monkeypatch.setenv(name, value)
     store = open_store("s3://nowhere", tmp_path)
-    with pytest.raises(ConfigurationError, match=r"STORAGE_URL can't be used .there is no such bucket") as refused:
+    with pytest.raises(ConfigurationError, match=r"STORAGE_URL can't be used .the bucket does not exist") as refused:
         await store.check()
     assert "\n" not in str(refused.value)
     # Later on it is trouble that may pass: what it looks like to lose a bucket is not what it is to lose a picture.
@@ -222,7 +223,7 @@ def test_the_spool_keeps_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     with spool.file() as path:
         path.write_bytes(b"x")
-        left = tmp_path / "spool" / "picture-left"
+        left = tmp_path / "spool" / "image-left"
         left.write_bytes(b"x")
         os.utime(left, (time.time() - 90_000, time.time() - 90_000))
         assert spool.clear() == 1

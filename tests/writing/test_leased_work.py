@@ -1,6 +1,7 @@
 """Leased work: what is in hand, what is lost, and outcomes that are written until they are written."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from app.errors import ServiceUnavailable
 from app.writing.leased_work import LeasedWork
-from tests.support.clocks import HandClock
+from tests.support.clock import HandClock
 from tests.support.turns import turns
 
 
@@ -39,7 +40,7 @@ async def committed(*jobs: Job) -> list[Job]:
     return list(jobs)
 
 
-async def test_what_is_claimed_is_in_hand_until_it_is_done(work: LeasedWork[Job]) -> None:
+async def test_claimed_items_are_held_until_done(work: LeasedWork[Job]) -> None:
     assert await work.claim(committed(FIRST, Job("b", 1))) == [FIRST, Job("b", 1)]
     assert (work.items, work.ids) == ([FIRST, Job("b", 1)], frozenset("ab"))
     ended = work.ended("a")
@@ -50,7 +51,7 @@ async def test_what_is_claimed_is_in_hand_until_it_is_done(work: LeasedWork[Job]
     assert (work.ended("a"), work.ids) == (None, frozenset("b"))
 
 
-async def test_the_late_end_of_an_attempt_leaves_the_next_in_hand(work: LeasedWork[Job], clock: HandClock) -> None:
+async def test_the_late_end_of_an_attempt_does_not_release_the_next(work: LeasedWork[Job], clock: HandClock) -> None:
     await work.claim(committed(FIRST))
     await work.claim(committed(SECOND))
     work.done(FIRST)
@@ -80,13 +81,28 @@ async def test_a_claim_is_lost_only_once_its_commit_is_no_longer_awaited(
     assert work.is_lost(("a", 1), claimed_at)
 
 
-async def test_a_claim_that_comes_in_hand_is_not_lost(work: LeasedWork[Job], clock: HandClock) -> None:
+async def test_a_claim_whose_commit_is_known_is_not_lost(work: LeasedWork[Job], clock: HandClock) -> None:
     await work.claim(committed(FIRST))
     assert not work.is_lost(("a", 1), clock.now())
     assert work.is_lost(("b", 1), clock.now())
 
 
-async def test_work_that_is_cancelled_is_put_back_before_it_leaves_the_hand(work: LeasedWork[Job]) -> None:
+async def test_a_thread_never_takes_a_claim_for_lost_while_it_comes_in_hand(clock: HandClock) -> None:
+    claimed_at, verdicts = clock.now(), list[bool]()
+
+    def key(job: Job) -> tuple[str, int]:
+        # Called while the claim comes in hand. On SQLite a transaction's thread may look at any moment.
+        verdicts.append(threads.submit(work.is_lost, ("a", 1), claimed_at).result())
+        return job.id, job.attempt
+
+    work: LeasedWork[Job] = LeasedWork("test", key, clock=clock)
+    with ThreadPoolExecutor(1) as threads:
+        await work.claim(committed(FIRST))
+    assert verdicts == [False]
+    assert not work.is_lost(("a", 1), claimed_at)
+
+
+async def test_cancelled_work_is_put_back_before_it_is_released(work: LeasedWork[Job]) -> None:
     put_back: list[frozenset[str]] = []
 
     async def put_back_now() -> None:
@@ -122,7 +138,7 @@ async def test_work_that_fails_is_left_to_its_lease(work: LeasedWork[Job], error
 
 
 @pytest.mark.parametrize("error", [ServiceUnavailable("away"), ValueError("a fault")])
-async def test_an_outcome_is_written_until_it_is_written(work: LeasedWork[Job], error: Exception) -> None:
+async def test_an_outcome_is_retried_until_it_is_written(work: LeasedWork[Job], error: Exception) -> None:
     attempts = 0
 
     async def write() -> int:

@@ -1,0 +1,72 @@
+"""What all requests to user-supplied URLs share: a guarded pool, and conversions for it.
+
+The pool is used directly, so that no proxy of the environment, redirect or cookie interferes.
+"""
+
+import email.utils
+import ssl
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+
+import httpcore
+import httpx
+
+from app.domain.destination import DestinationRules
+from app.outbound.connect import GuardedNetwork, Resolve
+
+_MAX_ERROR_CHARACTERS = 200
+_MAX_RETRY_AFTER_DIGITS = 9
+
+
+def open_pool(
+    rules: DestinationRules, *, resolve: Resolve | None = None, tls: ssl.SSLContext | None = None
+) -> httpcore.AsyncConnectionPool:
+    """Open a pool that only connects to permitted addresses; `tls` sets the trusted certificates."""
+    return httpcore.AsyncConnectionPool(
+        ssl_context=tls or httpx.create_ssl_context(),
+        max_connections=None,
+        # The other side may close an idle connection just as we send; a fresh one can't be in doubt.
+        max_keepalive_connections=0,
+        network_backend=GuardedNetwork(rules, resolve),
+    )
+
+
+def stream(
+    pool: httpcore.AsyncConnectionPool,
+    method: str,
+    url: httpx.URL,
+    headers: Mapping[str, str],
+    *,
+    content: bytes | None = None,
+    step_seconds: float | None = None,
+) -> AbstractAsyncContextManager[httpcore.Response]:
+    """Send a request and stream the response; `step_seconds` limits each step, such as one read."""
+    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    general = {"host": url.netloc.decode("ascii"), "connection": "close"}
+    encoded = [(name.encode("ascii"), value.encode("ascii")) for name, value in {**general, **headers}.items()]
+    timeout = dict.fromkeys(("connect", "read", "write", "pool"), step_seconds)
+    return pool.stream(method, target, headers=encoded, content=content, extensions={"timeout": timeout})
+
+
+def header(response: httpcore.Response, name: bytes) -> str | None:
+    """Return the first header of a lower-case name."""
+    return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), None)
+
+
+def retry_after_of(response: httpcore.Response) -> int | None:
+    """Return a response's `Retry-After`, seconds or a date, in milliseconds from now; None if it has none."""
+    text = (header(response, b"retry-after") or "").strip()
+    if text.isascii() and text.isdigit():
+        return int(text.lstrip("0")[:_MAX_RETRY_AFTER_DIGITS] or "0") * 1000
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except (TypeError, ValueError, OverflowError):  # the last for a year or zone with too many digits
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(round((aware - datetime.now(UTC)).total_seconds() * 1000), 0)
+
+
+def describe(error: Exception) -> str:
+    """Describe an error briefly, as it may quote untrusted text of any length."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")[:_MAX_ERROR_CHARACTERS]
