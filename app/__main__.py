@@ -2,8 +2,7 @@
 
 import signal
 
-# Who presses Ctrl-C while the imports run, which take a second or two, wants an end, not a traceback. The server takes
-# the signal over when it serves.
+# Ctrl-C during the imports, which take a second or two, must not print a traceback. The server installs its own handler.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from app.cli import main  # noqa: E402 -- see above

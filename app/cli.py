@@ -2,8 +2,9 @@
 
 import gc
 import sys
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,25 +13,23 @@ from app.clock import isoformat
 from app.domain.key import DEFAULT_PROJECT
 from app.errors import ConfigurationError, GatewayError
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-_WRONG = 2
-_MAX_NAME = 255
-_MAX_PROJECT = 64
+_MAX_NAME_CHARACTERS = 255
+_MAX_PROJECT_CHARACTERS = 64
 _MAX_BUDGET = 1_000_000_000
+_KEYS = "app.access.authenticator"
+_PROJECTS = "app.access.projects"
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 cli.add_typer(keys, name="keys")
-project_commands = typer.Typer(no_args_is_help=True, help="See what projects make, and bound it.")
+project_commands = typer.Typer(no_args_is_help=True, help="List projects and set their daily budgets.")
 cli.add_typer(project_commands, name="projects")
 
 
 @cli.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Where to listen, instead of HOST.")] = None,
-    port: Annotated[int | None, typer.Option(help="Where to listen, instead of PORT.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; overrides HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; overrides PORT.")] = None,
 ) -> None:
     """Migrate the database and serve."""
     settings = _load("app.settings").load_settings(host=host, port=port)
@@ -39,23 +38,27 @@ def serve(
 
 @cli.command()
 def migrate() -> None:
-    """Migrate the database and stop."""
-    _load("app.commands").migrate()
+    """Migrate the database and exit."""
+
+    async def do_nothing_more(*_: object) -> None:
+        return
+
+    _run(do_nothing_more)
     typer.echo("The database is up to date.")
 
 
 @cli.command()
 def sandbox(
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Where to listen; 0 for any free port.")] = 8001,
-    behaviour: Annotated[str, typer.Option(help="How to behave: a JSON object, see docs/reference/sandbox.md.")] = "{}",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.")] = 8001,
+    behaviour: Annotated[str, typer.Option(help="Behavior as a JSON object; see docs/reference/sandbox.md.")] = "{}",
 ) -> None:
-    """Run the imitation of the upstream alone."""
+    """Run only the sandbox, which imitates the upstream."""
     sandbox_server, logs = _load("app.sandbox.server"), _load("app.logging")
     try:
         parsed = sandbox_server.Behavior.from_json(behaviour)
     except ValueError as error:
-        raise ConfigurationError("--behaviour", f"is wrong ({error})", "see docs/reference/sandbox.md") from None
+        raise ConfigurationError("--behaviour", f"is invalid ({error})", "see docs/reference/sandbox.md") from None
     logs.configure_logs("console", "info", [])
     sandbox_server.run(host=host, port=port, behavior=parsed)
 
@@ -65,18 +68,18 @@ def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     project: Annotated[str, typer.Option(help="The project it belongs to.")] = DEFAULT_PROJECT,
 ) -> None:
-    """Create an API key and print it, once, on the last line."""
-    _check_name("NAME", name, _MAX_NAME)
-    _check_name("--project", project, _MAX_PROJECT)
-    key, secret = _load("app.commands").create_key(name, project)
-    typer.echo(f"{key.id} for project {key.project}. The key is shown only now:")
+    """Create an API key and print it, last. It can't be shown again."""
+    _check_name("NAME", name, _MAX_NAME_CHARACTERS)
+    _check_name("--project", project, _MAX_PROJECT_CHARACTERS)
+    key, secret = _run(lambda database, clock: _load(_KEYS).create_key(database, clock, name, project))
+    typer.echo(f"Created {key.id} for project {key.project}. The key can't be shown again:")
     typer.echo(secret)
 
 
 @keys.command("list")
 def list_keys() -> None:
-    """List all API keys, a line each, beginning with the id."""
-    for key in _load("app.commands").list_keys():
+    """List API keys with their last use, one per line."""
+    for key in _run(lambda database, _: _load(_KEYS).list_keys(database)):
         state = f"revoked {isoformat(key.revoked_at)}" if key.revoked_at is not None else "active"
         used = f"last used {isoformat(key.last_used_at)}" if key.last_used_at is not None else "never used"
         typer.echo("\t".join([key.id, key.project, key.name, f"created {isoformat(key.created_at)}", used, state]))
@@ -85,38 +88,38 @@ def list_keys() -> None:
 @keys.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, key_….")]) -> None:
     """Revoke an API key."""
-    if not _load("app.commands").revoke_key(key_id):
-        typer.echo(f"There is no key {key_id}.", err=True)
+    if not _run(lambda database, clock: _load(_KEYS).revoke_key(database, clock, key_id)):
+        typer.echo(f"No key has the id {key_id}.", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{key_id} is revoked.")
+    typer.echo(f"Revoked {key_id}.")
 
 
 @project_commands.command("budget")
 def set_budget(
     name: Annotated[str, typer.Argument(help="The project.")],
-    tasks: Annotated[str, typer.Argument(metavar="N|none", help="How many tasks a day (UTC), or none for no limit.")],
+    tasks: Annotated[str, typer.Argument(metavar="N|none", help="Tasks per day (UTC), or none for no limit.")],
 ) -> None:
-    """Bound how many tasks a project may make in a day."""
-    _check_name("NAME", name, _MAX_PROJECT)
+    """Limit how many tasks a project can create per day."""
+    _check_name("NAME", name, _MAX_PROJECT_CHARACTERS)
     is_number = tasks.isascii() and tasks.isdigit() and len(tasks) <= len(str(_MAX_BUDGET))
     if tasks != "none" and not (is_number and int(tasks) <= _MAX_BUDGET):
-        raise ConfigurationError("N", "is wrong", f"allowed: a whole number, 0 to {_MAX_BUDGET}, or none")
+        raise ConfigurationError("N", "is invalid", f"allowed: a whole number, 0 to {_MAX_BUDGET}, or none")
     budget = None if tasks == "none" else int(tasks)
-    _load("app.commands").set_budget(name, budget)
-    typer.echo(f"{name} may make {'any number of' if budget is None else budget} tasks a day.")
+    _run(lambda database, clock: _load(_PROJECTS).set_daily_budget(database, clock, name, budget))
+    typer.echo(f"{name} can create {'any number of' if budget is None else budget} tasks per day.")
 
 
 @project_commands.command("list")
 def list_projects() -> None:
-    """List the projects, a line each, with their budgets and what they have made today (UTC)."""
-    for use in _load("app.commands").list_projects():
+    """List projects with budget and today's tasks (UTC), one per line."""
+    for use in _run(lambda database, clock: _load(_PROJECTS).list_projects(database, clock)):
         budget = "none" if use.daily_tasks is None else str(use.daily_tasks)
-        typer.echo(f"{use.name}\tbudget {budget}\ttoday {use.made_today}")
+        typer.echo(f"{use.name}\tbudget {budget}\ttoday {use.created_today}")
 
 
 @cli.callback(invoke_without_command=True)
 def version(
-    *, version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False
 ) -> None:
     """Self-hosted gateway to the NanoBanana image API."""
     if version:
@@ -125,23 +128,28 @@ def version(
 
 
 def main() -> None:
-    """Run the command line; a wrong setting ends it with one line and exit code 2."""
+    """Run the command line; on errors, print one line and exit with code 2."""
     try:
         cli()
     except (ConfigurationError, GatewayError) as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(_WRONG)
+        sys.exit(2)
 
 
 def _check_name(what: str, value: str, limit: int) -> None:
     if not 0 < len(value.strip()) <= limit or not value.isprintable():
-        raise ConfigurationError(what, "is wrong", f"allowed: 1 to {limit} printable characters")
+        raise ConfigurationError(what, "is invalid", f"allowed: 1 to {limit} printable characters")
 
 
-def _load(name: str) -> "ModuleType":
-    """Import the module of a command when that command runs, so that `--help` and short commands start quickly.
+def _run(work: Callable[[Any, Any], Any]) -> Any:
+    """Run `work` with a migrated database and a clock."""
+    return _load("app.prepare").run_with_database(work)
 
-    Nearly everything that imports create stays to the end: looking for garbage meanwhile, or in it later, is in vain.
+
+def _load(name: str) -> Any:
+    """Import a module when needed, so that short commands start quickly.
+
+    Garbage collection is suspended, as nearly everything created by imports lives until the end.
     """
     gc.disable()
     try:

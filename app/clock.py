@@ -1,15 +1,14 @@
-"""Time, as the service sees it: whole milliseconds since the Unix epoch, UTC."""
+"""Times as whole milliseconds since the Unix epoch."""
 
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 
 
 class Clock(Protocol):
-    """Where services read the time, so that tests can turn the hands."""
+    """Where services read the time; tests pass one that they control."""
 
     def now(self) -> int:
         """Return milliseconds since the Unix epoch."""
@@ -17,7 +16,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The system clock."""
 
     def now(self) -> int:
         """Return milliseconds since the Unix epoch."""
@@ -25,14 +24,14 @@ class SystemClock:
 
 
 def isoformat(milliseconds: int) -> str:
-    """Format a time as clients see it: RFC 3339, UTC, milliseconds, `Z`."""
-    return (_NAIVE_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds") + "Z"
+    """Format a time as RFC 3339: UTC, with milliseconds and `Z`."""
+    return (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def from_datetime(moment: datetime) -> int:
-    """Turn a moment into milliseconds since the epoch, rounded up; one without a zone is taken as UTC.
+    """Convert to milliseconds since the epoch; no time zone means UTC.
 
-    Up, so that "at or after" and "before" such a moment hold for tasks, whose times are whole milliseconds.
+    Rounds up, so that comparing with whole milliseconds by "at or after" and "before" gives the exact result.
     """
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return -((_EPOCH - aware) // timedelta(milliseconds=1))

@@ -1,4 +1,4 @@
-"""Builds every part of the service from the settings, feature by feature, and starts and stops them in order."""
+"""Builds, starts and stops the parts of the service by feature."""
 
 import ssl
 from collections.abc import Sequence
@@ -49,12 +49,9 @@ from app.webhooks.sender import WebhookSender
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 
-_QUEUED = "task.queued"
-_SUCCEEDED = "task.succeeded"
-
 
 class WakeUps:
-    """What wakes each loop as soon as there is work for it."""
+    """The wake-ups of the loops."""
 
     def __init__(self) -> None:
         self.queue, self.poll, self.delivery, self.archive, self.collect = (WakeUp() for _ in range(5))
@@ -83,12 +80,9 @@ class Access:
     def __init__(self, kernel: Kernel) -> None:
         database, clock = kernel.database, kernel.clock
         self.keyring = Keyring(database=database, writer=kernel.writer, clock=clock)
+        tokens = BrowserTokens(kernel.secrets)
         self.authenticator = Authenticator(
-            database=database,
-            clock=clock,
-            settings=kernel.settings,
-            keyring=self.keyring,
-            tokens=BrowserTokens(kernel.secrets),
+            database=database, clock=clock, auth=kernel.settings.auth, keyring=self.keyring, tokens=tokens
         )
 
 
@@ -131,11 +125,6 @@ class Images:
             max_bytes=settings.max_image_bytes,
         )
 
-    async def aclose(self) -> None:
-        """Let nobody wait any longer, and close what was opened. The writer must still run."""
-        await self.service.aclose()
-        await self.files.aclose()
-
 
 class Events:
     """Events for streams and waiting requests."""
@@ -143,9 +132,7 @@ class Events:
     def __init__(self, kernel: Kernel, limits: StreamLimits) -> None:
         settings = kernel.settings
         self.broadcaster = EventBroadcaster(kernel.database, base_url=settings.base_url)
-        # On SQLite there is one process, which knows of all its commits.
-        url = database_url(settings)
-        self.notifier = Notifier(url, self.broadcaster.wake) if settings.is_postgresql else None
+        self.notifier = Notifier(kernel.database, self.broadcaster.wake)
         self.streams = Streams(database=kernel.database, broadcaster=self.broadcaster, limits=limits)
 
 
@@ -156,7 +143,11 @@ class Upstream:
         settings, wake_ups = kernel.settings, kernel.wake_ups
         tokens = CallbackTokens(kernel.secrets)
         callback_base = (settings.local_url if settings.is_sandbox else settings.base_url) + CALLBACK_PATH
-        self.rate_limit = make_rate_limit(settings, kernel.policy)
+        self.rate_limit: SharedRateLimit | None = None
+        if settings.upstream_rate_limit is not None:
+            count, seconds = settings.upstream_rate_limit
+            longest_call = kernel.policy.upstream_timeout
+            self.rate_limit = submit_rate_limit(count, window=round(seconds * 1000), longest_call=longest_call)
         self.client = UpstreamClient(
             base_url=kernel.upstream_url,
             api_key=kernel.upstream_key,
@@ -170,7 +161,7 @@ class Upstream:
             clock=kernel.clock,
             policy=kernel.policy,
             poll_due=wake_ups.poll,
-            # The sandbox's key is an ordinary word that its addresses may contain, and no secret.
+            # The sandbox's key is not secret, and an ordinary word that URLs may contain.
             scrubber=Scrubber("" if settings.is_sandbox else kernel.upstream_key),
         )
         self.dispatcher = Dispatcher(
@@ -185,11 +176,11 @@ class Upstream:
         )
         self.reconciler = Reconciler(writer=kernel.writer, client=self.client, clock=kernel.clock, policy=kernel.policy)
 
-    def prepare_rate_slots(self, connection: Connection, now: int) -> None:
-        """Create the slots that the rate limits need."""
-        POLL_RATE_LIMIT.prepare(connection, now)
-        if self.rate_limit is not None:
-            self.rate_limit.prepare(connection, now)
+    def prepare_rate_limits(self, connection: Connection, now: int) -> None:
+        """Create the slots of the shared rate limits."""
+        for limit in (POLL_RATE_LIMIT, self.rate_limit):
+            if limit is not None:
+                limit.prepare(connection, now)
 
 
 class Webhooks:
@@ -215,7 +206,7 @@ class Webhooks:
 
 
 class Tasks:
-    """What clients do with tasks, and what removes old ones."""
+    """The task lifecycle, from submit to deletion."""
 
     def __init__(self, kernel: Kernel, images: Images, events: Events, limits: StreamLimits) -> None:
         settings, database, writer, clock = kernel.settings, kernel.database, kernel.writer, kernel.clock
@@ -228,7 +219,7 @@ class Tasks:
             extend_expiry=images.uploads.extend_expiry,
             collect=kernel.wake_ups.collect,
         )
-        self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, most_waiting=limits.most_waits)
+        self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, max_waits=limits.max_waits)
         self.retention = Retention(database=database, writer=writer, clock=clock, days=settings.retention_days)
 
 
@@ -249,12 +240,12 @@ class Container:
         self.kernel = Kernel(
             settings=settings,
             clock=clock,
-            policy=make_policy(settings),
+            policy=_policy(settings),
             database=database,
             writer=Writer(database, clock, self._wake, keeps_images=settings.keep_images),
             wake_ups=wake_ups,
             destinations=DestinationRules(settings.allow_networks),
-            # Reading the list of authorities takes longer than everything else here: once is enough.
+            # Shared, as loading the CA certificates takes longer than everything else here.
             tls=httpx.create_ssl_context(),
             upstream_url=upstream_url,
             upstream_key=upstream_key,
@@ -268,60 +259,51 @@ class Container:
         self.tasks = Tasks(self.kernel, self.images, self.events, limits)
 
     async def start(self) -> None:
-        """Start the writer and create the slots that the rate limits need."""
+        """Start everything but the loops."""
         self.images.spool.clear()
         self.kernel.writer.start()
         if not self.kernel.settings.is_postgresql:
-            # Their claims were made by an earlier process, which is gone.
+            # The only process that can have claimed images has ended.
             await self.images.archiver.release_all()
         now = self.kernel.clock.now()
-        await self.kernel.database.write(lambda connection: self.upstream.prepare_rate_slots(connection, now))
-        if self.events.notifier is not None:
-            self.events.notifier.start()
+        await self.kernel.database.write(lambda connection: self.upstream.prepare_rate_limits(connection, now))
+        self.events.notifier.start()
 
     def stop_waiting(self) -> None:
-        """End waits and streams, so that open connections don't delay the end of the process."""
+        """End waits and streams. Open connections must not delay the end of the process."""
         self.events.broadcaster.stop()
         self.images.service.stop()
 
     async def aclose(self) -> None:
-        """Commit what waits and close all connections. The loops must have stopped."""
-        await self.images.aclose()
+        """Commit all waiting work and close all connections. The loops must have stopped."""
+        await self.images.service.aclose()
+        await self.images.files.aclose()
         await self.kernel.writer.aclose()
         await self.images.downloads.aclose()
         self.images.executor.close()
-        if self.events.notifier is not None:
-            await self.events.notifier.aclose()
+        await self.events.notifier.aclose()
         await self.upstream.client.aclose()
         await self.webhooks.client.aclose()
         await self.kernel.database.aclose()
 
     def _wake(self, events: Sequence[TaskEvent]) -> None:
-        wake_ups = self.kernel.wake_ups
+        wake_ups, types = self.kernel.wake_ups, {event.type for event in events}
         self.events.broadcaster.wake()
-        if any(event.type == _QUEUED for event in events):
+        if "task.queued" in types:
             wake_ups.queue.wake()
-        if self.kernel.settings.keep_images and any(event.type == _SUCCEEDED for event in events):
+        if "task.succeeded" in types and self.kernel.settings.keep_images:
             wake_ups.archive.wake()
         if any(event.is_for_webhook for event in events):
             wake_ups.delivery.wake()
 
 
-def make_policy(settings: Settings) -> Policy:
-    """Convert the operator's seconds to the milliseconds of the task's rules."""
+def _policy(settings: Settings) -> Policy:
+    """Convert the settings' seconds to milliseconds."""
     return Policy(
         queue_timeout=round(settings.queue_timeout_seconds * 1000),
         task_timeout=round(settings.task_timeout_seconds * 1000),
-        poll_after=round(settings.question_after_seconds * 1000),
+        poll_after=round(settings.effective_poll_after_seconds * 1000),
         submit_tries=settings.submit_retries,
         hold_retry=round(settings.hold_retry_seconds * 1000),
         upstream_timeout=round(settings.upstream_timeout_seconds * 1000),
     )
-
-
-def make_rate_limit(settings: Settings, policy: Policy) -> SharedRateLimit | None:
-    """Convert N/S to a limit on submits; None for none."""
-    if settings.upstream_rate_limit is None:
-        return None
-    count, seconds = settings.upstream_rate_limit
-    return submit_rate_limit(count, window=round(seconds * 1000), longest_call=policy.upstream_timeout)

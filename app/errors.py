@@ -1,28 +1,29 @@
-"""Every error that the service answers with or stops for: one tree, each with its stable code and HTTP status."""
+"""All errors of the service, each with its stable code and HTTP status."""
 
 import re
 from typing import ClassVar
 
 
 class ConfigurationError(Exception):
-    """A setting that stops the start: which variable, what is wrong with it, what is allowed."""
+    """An invalid setting prevents the start."""
 
     def __init__(self, variable: str, problem: str, allowed: str) -> None:
         super().__init__(f"{variable} {problem}; {allowed}")
 
 
 class GatewayError(Exception):
-    """Base of all errors that clients see (RFC 9457). `detail` is for people, `code` for programs.
+    """Base of all errors that clients see (RFC 9457).
 
-    A subclass with a status is an error of its own: `ImageNotFound` has the code `image_not_found` and the title "Image
-    not found" unless it states others. One without is a special case of its base.
+    `detail` is for people, `code` for programs. Code and title follow from the name of the class: `ImageNotFound` has
+    the code `image_not_found` and the title "Image not found", unless it sets others.
+    A subclass without a status is a special case of its base and shares its code.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     retry_after: int | None = None
-    """Seconds after which the caller may try again, if that makes sense."""
+    """Seconds after which to try again, if that can help."""
 
     def __init_subclass__(cls, *, status: int | None = None, code: str | None = None, title: str | None = None) -> None:
         super().__init_subclass__()
@@ -32,59 +33,59 @@ class GatewayError(Exception):
             cls.code = code or "_".join(words).lower()
             cls.title = title or " ".join(words).capitalize()
 
-    def __init__(self, detail: str = "", *, retry_after: int | None = None) -> None:
-        super().__init__(detail or self.title)
-        self.detail = detail or self.title
+    def __init__(self, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
         if retry_after is not None:
             self.retry_after = retry_after
 
 
 class MalformedRequest(GatewayError, status=400):
-    """The request can't be parsed at all."""
+    """The request can't be parsed."""
 
 
 class Unauthorized(GatewayError, status=401):
-    """No valid API key or browser token was given."""
+    """The request has no valid API key or browser token."""
 
 
 class HostNotAllowed(GatewayError, status=403):
-    """The `Host` header names a host that this service does not answer to."""
+    """The `Host` header is not in `ALLOWED_HOSTS`."""
 
 
 class OriginNotAllowed(GatewayError, status=403):
-    """A web page of another origin called an open service."""
+    """A web page of another origin is not allowed to call."""
 
 
 class Forbidden(GatewayError, status=403):
-    """A browser token was used for what only an API key may do."""
+    """The route requires an API key instead of a browser token."""
 
 
 class TaskNotFound(GatewayError, status=404):
-    """There is no such task, or not for this caller."""
+    """The task doesn't exist, or not for this caller."""
 
 
 class DeliveryNotFound(GatewayError, status=404, title="Webhook delivery not found"):
-    """There is no such webhook delivery, or not for this caller."""
+    """The webhook delivery doesn't exist, or not for this caller."""
 
 
 class ImageNotFound(GatewayError, status=404):
-    """There is no such image; it may have been deleted with its task."""
+    """The image doesn't exist; it may have been deleted with its task."""
 
 
 class ImageUnavailable(GatewayError, status=404):
-    """There is no copy of the image, and there will be none."""
+    """There is no copy of the image, and never will be."""
 
 
 class UploadNotFound(GatewayError, status=404):
-    """There is no such upload."""
+    """The upload doesn't exist."""
 
 
 class UnknownCallback(GatewayError, status=404):
-    """The callback's token is not one of ours, or its task is gone."""
+    """The callback's token is invalid, or its task was deleted."""
 
 
 class TaskMismatch(GatewayError, status=409):
-    """A callback named another upstream task than the one recorded."""
+    """A callback names another upstream task than the recorded one."""
 
 
 class NotCancelable(GatewayError, status=409):
@@ -96,7 +97,7 @@ class NotRetryable(GatewayError, status=409):
 
 
 class NotDeletable(GatewayError, status=409):
-    """A task that has not ended can't be deleted."""
+    """Only a finished task can be deleted."""
 
 
 class IdempotencyInProgress(GatewayError, status=409, title="First request still in progress"):
@@ -104,31 +105,31 @@ class IdempotencyInProgress(GatewayError, status=409, title="First request still
 
 
 class IdempotencyKeyReused(GatewayError, status=422, title="Idempotency-Key reused"):
-    """The Idempotency-Key was used with another body."""
+    """The Idempotency-Key was used with a different body."""
 
 
 class TaskGone(GatewayError, status=410, code="task_deleted", title="Task deleted"):
-    """The task that an Idempotency-Key stands for was deleted."""
+    """The task that the Idempotency-Key refers to was deleted."""
 
 
 class UploadExpired(GatewayError, status=410):
-    """The upload was there, but its time is over."""
+    """The upload has expired."""
 
 
 class RequestTimeout(GatewayError, status=408):
-    """The request arrived too slowly; what came of it was dropped."""
+    """The request arrived too slowly."""
 
 
 class UriTooLong(GatewayError, status=414, title="URI too long"):
-    """Path and query are longer than any that means something here."""
+    """Path and query are too long."""
 
 
 class HeadersTooLarge(GatewayError, status=431):
-    """There are more headers, or longer ones, than are read."""
+    """There are too many headers, or they are too long."""
 
 
 class BodyTooLarge(GatewayError, status=413):
-    """The body is over the limit of its route."""
+    """The body exceeds the limit of its route."""
 
 
 class UnsupportedMediaType(GatewayError, status=415):
@@ -136,7 +137,7 @@ class UnsupportedMediaType(GatewayError, status=415):
 
 
 class RangeNotSatisfiable(GatewayError, status=416):
-    """A part of a file was asked for that lies beyond its end; `size` is the file's, in bytes."""
+    """The requested range is beyond the end of the file; `size` is in bytes."""
 
     def __init__(self, detail: str, *, size: int) -> None:
         super().__init__(detail)
@@ -144,61 +145,64 @@ class RangeNotSatisfiable(GatewayError, status=416):
 
 
 class InvalidImage(GatewayError, status=422):
-    """What was uploaded is no picture that is accepted."""
+    """The upload is not an acceptable image."""
 
 
 class PublicUrlRequired(GatewayError, status=422, title="Public URL required"):
-    """The upstream could not fetch an upload, as this service has no public address."""
+    """Uploads need a public address, from which the upstream fetches them."""
 
 
 class UnreadableCallback(GatewayError, status=422):
-    """A callback states nothing that can be acted on; it is kept, and the upstream is asked."""
+    """A callback can't be understood; it is stored, and the task is polled."""
 
 
 class RateLimited(GatewayError, status=429):
-    """The API key has brought as many tasks as `KEY_RATE_LIMIT` allows."""
+    """The API key has reached `KEY_RATE_LIMIT`."""
 
 
 class TokenExhausted(GatewayError, status=429):
-    """The browser token has brought as many tasks as it may."""
+    """The browser token has used up its tasks or uploads."""
 
 
 class DailyBudgetExceeded(GatewayError, status=429):
-    """The project has made as many tasks as it may in a day."""
+    """The project has used up its tasks for the day."""
 
 
 class ServiceUnavailable(GatewayError, status=503):
-    """The database can't be reached or the service is stopping; nothing of this request was kept for sure."""
+    """The database is unreachable or the service is stopping.
+
+    The request may or may not have been carried out.
+    """
 
     retry_after = 2
 
 
 class StorageUnavailable(ServiceUnavailable, status=503):
-    """The store of image bytes can't be reached or refuses us; the same request may go through later."""
+    """Image storage is unreachable or rejects our requests."""
 
 
 class ImagePending(GatewayError, status=503):
-    """The image could not be fetched from its source yet; it is tried again."""
+    """The image could not be fetched yet; the fetch is retried."""
 
 
 class TooManyStreams(GatewayError, status=503):
-    """As many streams are open in this process as may be."""
+    """The process has reached its limit of open streams."""
 
     retry_after = 5
 
 
 class TooManyConnections(GatewayError, status=503):
-    """As many connections are open in this process as may be."""
+    """The process has reached its limit of open connections."""
 
     retry_after = 5
 
 
 class SlowReader(GatewayError, status=503):
-    """A stream was cut because its client took events more slowly than they came; only ever told inside a stream."""
+    """The client read events too slowly; occurs only inside a stream."""
 
 
 class InvalidRequest(GatewayError, status=422):
-    """Well-formed, but with fields that are wrong; `errors` names each with what is wrong."""
+    """Some fields or parameters are invalid; `errors` lists each with a message."""
 
     def __init__(self, detail: str, errors: list[dict[str, str]]) -> None:
         super().__init__(detail)

@@ -14,7 +14,7 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
-from app.redaction import RedactingRenderer, Redactor
+from app.redaction import RedactingRenderer
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _is_plain = re.compile(r"[\w.:/+@~-]+").fullmatch
@@ -23,7 +23,7 @@ _CHATTY = ("httpx", "httpcore", "sqlalchemy.engine", "alembic", "asyncio", "PIL"
 
 
 def configure_logs(log_format: Literal["console", "json"], level: str, secrets: list[str]) -> None:
-    """Send all logs, those of libraries included, to standard error without `secrets`."""
+    """Send all logs, including those of libraries, to standard error, without `secrets`."""
     output = Output(_reopened(sys.stderr))
     shared: list[Processor] = [
         _add_request_id,
@@ -31,7 +31,7 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    render = RedactingRenderer(make_renderer(log_format, is_terminal=output.is_terminal), Redactor(secrets))
+    render = RedactingRenderer(_renderer(log_format, is_terminal=output.is_terminal), secrets)
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -48,31 +48,26 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
     root.setLevel(level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Uvicorn installs its own handlers unless told not to; its lines go the same way as ours.
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [], True
-    # The service logs its own start and stop. Uvicorn's warnings and errors are kept.
+    # The service logs its own start and stop.
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, root.level))
-    logging.getLogger("uvicorn.access").disabled = True
 
 
 def bind_request_id(request_id: str) -> None:
-    """Add this request id to every line logged from here on in this context."""
+    """Add this request id to all lines logged in this context."""
     _request_id.set(request_id)
 
 
 def current_request_id() -> str:
-    """Return the id of the current request, "" outside of one."""
+    """Return the id of the current request, or "" outside of one."""
     return _request_id.get()
 
 
 class Output:
-    """Writes each line before the call returns; a failing write costs the log only.
+    """Writes each line before the call returns; failures lose only the line.
 
-    It takes the place of `structlog.WriteLogger`, which raises when the disk is full, and whose lock isn't reentrant:
-    objects that the garbage collector finalizes inside it may log. For the same reason the library handler shares the
-    lock: two locks could be taken in either order.
+    It replaces `structlog.WriteLogger`, which raises when the disk is full. Its lock is reentrant, because the garbage
+    collector may finalize an object that logs during a write. For the same reason the library handler shares the lock:
+    two locks could be taken in either order.
     """
 
     def __init__(self, file: TextIO | None) -> None:
@@ -82,37 +77,40 @@ class Output:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether somebody watches."""
+        """Whether the log goes to a terminal."""
         return self._file.isatty()
 
     def write(self, text: str) -> None:
         """Write text that ends with a newline."""
-        # Errors of the system, of a closed stream, and of a signal handler that interrupts a write to write itself.
+        # Raised by the system, by a closed stream, and for a write from a signal handler during a write.
         with self.lock, suppress(OSError, ValueError, RuntimeError):
             self._file.write(text)
             self._file.flush()
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Do nothing: `write` has flushed."""
 
     def msg(self, line: str) -> None:
-        """Write a line; structlog calls this by the name of the level."""
+        """Write a line; structlog calls it by the level's name."""
         self.write(line + "\n")
 
     debug = info = warning = error = critical = msg
 
 
 class _LibraryHandler(logging.StreamHandler[Output]):
-    """Writes what libraries log through the standard library."""
+    """Writes lines logged through the standard library."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the standard library's name
-        """Replace a line whose message can't be formatted; the default would print its arguments unredacted."""
+        """Log that a line failed; the default would print it unredacted."""
         failed = logging.LogRecord(record.name, record.levelno, "", 0, "line_failed", (), None)
         self.stream.write(self.format(failed) + self.terminator)
 
 
 def _reopened(file: TextIO | None) -> TextIO | None:
-    """Give standard error a buffer of our own; what Python's own can't write ends the process with status 120."""
+    """Return standard error with a separate buffer.
+
+    If Python can't flush its own buffer at exit, the process ends with status 120.
+    """
     standard = sys.__stderr__
     if standard is None or file is not standard:
         return file
@@ -125,8 +123,8 @@ def _add_request_id(_logger: object, _method: str, event: EventDict) -> EventDic
     return event
 
 
-def make_renderer(log_format: Literal["console", "json"], *, is_terminal: bool) -> Processor:
-    """Make the processor that turns an event into a line."""
+def _renderer(log_format: Literal["console", "json"], *, is_terminal: bool) -> Processor:
+    """Return the processor that turns an event into a line."""
     if log_format == "json":
         # `repr` keeps bytes readable, and secrets in them findable.
         return structlog.processors.JSONRenderer(default=repr, ensure_ascii=False)
@@ -142,7 +140,7 @@ def make_renderer(log_format: Literal["console", "json"], *, is_terminal: bool) 
 
 
 def _render_plain(_logger: object, _method: str, event: EventDict) -> str:
-    """Render a line as `ConsoleRenderer` does, without colors and at a third of its cost."""
+    """Render a line like `ConsoleRenderer`, without colors or control characters."""
     text = str(event.pop("event", ""))
     words = [
         str(event.pop("timestamp", "")),
@@ -156,7 +154,6 @@ def _render_plain(_logger: object, _method: str, event: EventDict) -> str:
 
 
 def _quote(value: object) -> str:
-    """Keep values apart, on one line, and free of control characters."""
+    """Quote a value that contains blanks or control characters."""
     text = value if isinstance(value, str) else repr(value)
-    # Most are a word or an id, recognized in a tenth of the time that the pattern takes.
-    return text if text.isalnum() or text.isidentifier() or _is_plain(text) else repr(text)
+    return text if _is_plain(text) else repr(text)

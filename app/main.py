@@ -1,4 +1,4 @@
-"""The application: routes around the services, middleware around the routes, and the background loops."""
+"""The application: services, routes, middleware and background loops."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,15 +25,14 @@ from app.upstream import routes as callback_routes
 from app.web import docs, openapi, problems
 from app.web.cors import Cors
 from app.web.direct_routes import DirectRoutes
-from app.web.guards import HostGuard, OriginGuard
+from app.web.guards import Guarded, HostGuard, OriginGuard, check_small_body
 from app.web.headers import ResponseHeaders
 from app.web.memory_budget import MemoryBudget
-from app.web.middleware import RequestContext, answer_fault
-from app.web.services import Services
-from app.web.small_bodies import SmallBodies
+from app.web.middleware import RequestContext, respond_internal_error
+from app.web.services import Services, by_type
 from app.webhooks import routes as webhook_routes
 
-# Pictures inside of JSON are in memory while they arrive. At least one of the largest fits.
+# Images inside JSON are in memory while they arrive. At least one of maximum size must fit.
 _LARGE_BODIES_BYTES = 256 * 1024 * 1024
 _log = structlog.get_logger(__name__)
 
@@ -70,14 +69,14 @@ def create_app(
         description=openapi.DESCRIPTION,
         contact={"name": "The operator of this service"},
         license_info={"name": "MIT", "identifier": "MIT"},
-        # Relative, so that it is right behind any proxy and under any name.
+        # Relative, so that it is correct behind any proxy and host name.
         servers=[{"url": "/", "description": "This service"}],
         openapi_tags=openapi.TAGS,
         webhooks=webhook_routes.outgoing,
         generate_unique_id_function=lambda route: route.name,
-        # A redirect would name whatever host and scheme the request seems to have come by.
+        # A redirect would contain the request's own host and scheme, which may be wrong behind a proxy.
         redirect_slashes=False,
-        # It looks for providers at each request.
+        # It would search for providers at each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lifespan,
         openapi_url=None,
@@ -87,7 +86,7 @@ def create_app(
     app.state.container = container
     problems.install(app)
     openapi.install(app)
-    # FastAPI completes a router when a request gets as far as that: probes must not wait for all the others.
+    # FastAPI builds a router's routes when a request first reaches it. Health probes must not wait for all routers.
     for routes in (
         operations_routes,
         task_routes,
@@ -104,7 +103,7 @@ def create_app(
 
 
 def _services(container: Container, background: Background) -> Services:
-    """Return what routes need."""
+    """Return the services that routes use."""
     kernel, images, webhooks = container.kernel, container.images, container.webhooks
     health_check = HealthCheck(
         database=kernel.database,
@@ -113,7 +112,7 @@ def _services(container: Container, background: Background) -> Services:
         is_storage_reachable=lambda: images.blobs.is_reachable,
         stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.is_stuck else [])],
     )
-    return Services(
+    return by_type(
         kernel.settings,
         container.tasks.service,
         container.tasks.waiter,
@@ -131,35 +130,34 @@ def _services(container: Container, background: Background) -> Services:
 
 
 def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
-    """Put around the application what every request passes through, outermost last."""
+    """Wrap the application in its middleware."""
     is_open = app.state.container.access.authenticator.is_open
     origins = [*settings.cors_origins, *settings.own_origins]
     direct = DirectRoutes(
-        SmallBodies(app),
+        app,
         routes=[*task_routes.router.routes, *callback_routes.router.routes],
         endpoints=[task_routes.submit_task, task_routes.get_task, callback_routes.receive_callback],
     )
-    guarded = HostGuard(
-        OriginGuard(direct, is_open=is_open, origins=origins), is_open=is_open, allowed_hosts=settings.allowed_hosts
-    )
-    return surround(settings, guarded)
+    host_guard = HostGuard(is_open=is_open, allowed_hosts=settings.allowed_hosts)
+    origin_guard = OriginGuard(is_open=is_open, origins=origins)
+    return surround(settings, Guarded(direct, [host_guard.check, origin_guard.check, check_small_body]))
 
 
 def _warm_up(app: FastAPI) -> None:
-    """Let FastAPI complete all routers, which else the first request would wait for."""
+    """Make FastAPI build all routers before requests need them."""
     for route in app.routes:
         route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
 
 
 def surround(settings: Settings, app: ASGIApp) -> ASGIApp:
-    """Put around an application what all answers have: request id, log line, security headers, CORS."""
-    fault: ASGIApp = answer_fault
+    """Wrap an application in what all responses need: request id, log line, security headers, CORS."""
+    on_error: ASGIApp = respond_internal_error
     if settings.cors_origins:
-        app, fault = Cors(app, settings.cors_origins), Cors(fault, settings.cors_origins)
+        app, on_error = Cors(app, settings.cors_origins), Cors(on_error, settings.cors_origins)
     is_https = (settings.public_base_url or "").startswith("https://")
     return RequestContext(
         app,
-        answer_headers=ResponseHeaders(is_https=is_https),
-        fault=fault,
+        response_headers=ResponseHeaders(is_https=is_https),
+        on_error=on_error,
         trusted_proxies=settings.trusted_proxies,
     )

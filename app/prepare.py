@@ -1,36 +1,41 @@
-"""What must be in place before anything runs: the data directory and a migrated database."""
+"""Prepares the data directory and the database for a start."""
 
 import asyncio
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.clock import Clock, SystemClock
 from app.db.engine import Database
 from app.db.migrate import migrate
 from app.errors import ConfigurationError, ServiceUnavailable
-from app.settings import Settings, database_url
+from app.logging import configure_logs
+from app.settings import Settings, database_url, load_settings
 
-_SERVER_PATIENCE_SECONDS = 30
-_FILE_PATIENCE_SECONDS = 5
+_SERVER_TIMEOUT_SECONDS = 30
+_FILE_TIMEOUT_SECONDS = 5
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
 async def prepare_database(settings: Settings) -> Database:
-    """Connect and migrate, waiting a while for a database that is not up yet; the caller closes it."""
+    """Connect and migrate, waiting for a database that is starting; the caller closes it."""
     if settings.database_url is None:
         prepare_data_dir(settings)
     try:
         database = Database(database_url(settings))
     except OSError as error:
         raise ConfigurationError(
-            "DATABASE_URL", f"names a file that can't be made ({error.strerror})", "choose a directory to write to"
+            "DATABASE_URL", f"names a file that can't be created ({error.strerror})", "choose a writable directory"
         ) from None
-    # A server may come up after us. A file is at most locked, by others that start at the same time.
-    deadline = time.monotonic() + (_SERVER_PATIENCE_SECONDS if database.is_postgresql else _FILE_PATIENCE_SECONDS)
+    # A server may still be starting. A file can only be locked by processes that start at the same time.
+    deadline = time.monotonic() + (_SERVER_TIMEOUT_SECONDS if database.is_postgresql else _FILE_TIMEOUT_SECONDS)
     while True:
         try:
             await migrate(database)
@@ -41,16 +46,16 @@ async def prepare_database(settings: Settings) -> Database:
                 raise ConfigurationError(
                     "DATABASE_URL",
                     f"names a database that can't be reached ({cause})",
-                    "check it, and that its server runs",
+                    "check it, and that its server is running",
                 ) from error
-            _log.warning("waiting_for_database", address=_address(settings), cause=repr(error.__cause__))
+            _log.warning("waiting_for_database", address=_address(settings), reason=repr(error.__cause__))
             await asyncio.sleep(1)
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             await database.aclose()
             raise ConfigurationError(
                 "DATABASE_URL",
                 f"names a database that can't be used ({_reason(error)})",
-                "check its name, user, password and rights, or that it is a database",
+                "check its name, user, password and permissions, or that the file is a database",
             ) from error
         except BaseException:
             await database.aclose()
@@ -59,8 +64,24 @@ async def prepare_database(settings: Settings) -> Database:
             return database
 
 
+def run_with_database(work: Callable[[Database, Clock], Awaitable[T]]) -> T:
+    """Migrate the database, then do `work` with it; for commands that need no server."""
+    settings = load_settings()
+    prepare_data_dir(settings)
+    configure_logs(settings.log_format, settings.log_level, [])
+
+    async def prepared() -> T:
+        database = await prepare_database(settings)
+        try:
+            return await work(database, SystemClock())
+        finally:
+            await database.aclose()
+
+    return asyncio.run(prepared())
+
+
 def _reason(error: Exception) -> str:
-    """Say in a line why a database can't be used; its server's words are safe to show, a driver's may hold the URL."""
+    """Summarize an error in a line. A server's message is safe to show, but a driver's may contain the URL."""
     origin = getattr(error, "orig", None) or error
     if getattr(origin, "sqlstate", None):
         return str(origin).partition("\n")[0].removeprefix(f"{type(origin)}: ")
@@ -73,12 +94,12 @@ def _address(settings: Settings) -> str:
 
 
 def prepare_data_dir(settings: Settings) -> None:
-    """Make `DATA_DIR`, for our eyes only, and see that files can be made in it; raises `ConfigurationError`."""
+    """Create `DATA_DIR` for this user alone, writable; raises `ConfigurationError`."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=settings.data_dir):
             pass
     except OSError as error:
         raise ConfigurationError(
-            "DATA_DIR", f"can't be used ({error.strerror}): {settings.data_dir}", "name a directory to write to"
+            "DATA_DIR", f"can't be used ({error.strerror}): {settings.data_dir}", "choose a writable directory"
         ) from None

@@ -1,9 +1,8 @@
-"""Running the service: prepare the database, open the port, serve until told to stop."""
+"""Runs the service: prepares the database, opens the port, and serves until stopped."""
 
 import asyncio
 import fcntl
 import gc
-import os
 import resource
 import signal
 import socket
@@ -12,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
+from dotenv import load_dotenv
 from fastapi import FastAPI
 
 from app.access.authenticator import check_start, ensure_bootstrap_key
@@ -27,35 +26,33 @@ from app.prepare import prepare_data_dir, prepare_database
 from app.server.limits import ConnectionLimits
 from app.server.server import Server
 from app.server.versions import untested_versions
-from app.settings import Settings, aws_variables, database_url
+from app.settings import Settings, database_url
 from app.storage.store import open_store
-from app.web.refusals import answer_overloaded, refuse
+from app.web.refusals import refuse, respond_overloaded
 
-if TYPE_CHECKING:
-    from app.sandbox.server import SandboxServer
-
-_FILE_PATIENCE_SECONDS = 5
+_LOCK_TIMEOUT_SECONDS = 5
 _LOCK_PAUSE_SECONDS = 0.1
-_SHORT_SECRET = 16
+_MIN_SECRET_CHARACTERS = 16
 _BACKLOG = 2048
-_GARBAGE_AFTER_ALLOCATIONS = 10_000
-_OPEN_FILES = 65_536
-_FILES_FOR_OURSELVES = 512
+_GC_THRESHOLD_ALLOCATIONS = 10_000
+_WANTED_FILES = 65_536
+_RESERVED_FILES = 512
 _log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; raises `ConfigurationError` if the settings don't let it start."""
-    check_versions()
+    """Serve until SIGTERM or SIGINT; raises `ConfigurationError` for settings that can't work."""
+    for package, (installed, tested) in untested_versions().items():
+        raise ConfigurationError(package, f"{installed} was not tested", f"install {tested}; see requirements.txt")
     prepare_data_dir(settings)
-    os.environ.update(aws_variables())
+    load_dotenv(".env")  # the storage client reads AWS_… from the environment only
     secrets = load_secrets(settings)
-    known = [settings.nanobanana_api_key, settings.bootstrap_api_key]
+    others = [settings.nanobanana_api_key, settings.bootstrap_api_key]
     configure_logs(
-        settings.log_format, settings.log_level, [*secrets, *(s.get_secret_value() for s in known if s is not None)]
+        settings.log_format, settings.log_level, [*secrets, *(s.get_secret_value() for s in others if s is not None)]
     )
     allow_many_connections()
-    with only_process(settings):
+    with _only_process(settings):
         _serve_alone(settings, secrets)
 
 
@@ -64,50 +61,41 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
     listener = listen(settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     if is_open:
-        where = "on this machine" if settings.is_loopback_only else "who reaches this address"
-        note = f"No API key is needed: anybody {where} can submit tasks. Only pages of other origins can't."
-        _log.warning("open", note=note, hosts=",".join(settings.allowed_hosts) or "loopback")
-    if any(len(secret) < _SHORT_SECRET for secret in secrets):
-        _log.warning("short_secret", note=f"SECRET_KEY has less than {_SHORT_SECRET} characters: it can be guessed.")
+        where = "on this machine" if settings.is_loopback_only else "who can reach this address"
+        reason = f"No API keys: anyone {where} can submit tasks. Pages on other origins are blocked."
+        hosts = ",".join(settings.allowed_hosts) or "loopback"
+        _log.warning("open", reason=reason, hosts=hosts, hint="Allow pages with CORS_ORIGINS.")
+    if any(len(secret) < _MIN_SECRET_CHARACTERS for secret in secrets):
+        reason = f"SECRET_KEY has fewer than {_MIN_SECRET_CHARACTERS} characters and can be guessed."
+        _log.warning("short_secret", reason=reason)
     if settings.nanobanana_api_key is not None:
         _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
-    sandbox = _load_sandbox()(state=settings.data_dir / "sandbox.db")
+    # Imported only here, as a service with an upstream key doesn't need it.
+    sandbox = import_module("app.sandbox.server").SandboxServer(state=settings.data_dir / "sandbox.db")
     sandbox.start()
-    note = "NANOBANANA_API_KEY is not set: this service draws the pictures itself."
-    _log.warning("sandbox", note=note, address=sandbox.url)
+    reason = "NANOBANANA_API_KEY is not set: using the built-in sandbox; images are fake and free."
+    _log.warning("sandbox", reason=reason, address=sandbox.url)
     try:
         _run(settings, listener, sandbox.url, "sandbox")
     finally:
         sandbox.stop()
 
 
-def _load_sandbox() -> "type[SandboxServer]":
-    """Import the sandbox, which only starts without an upstream key need."""
-    server: type[SandboxServer] = import_module("app.sandbox.server").SandboxServer
-    return server
-
-
-def check_versions() -> None:
-    """Refuse to serve with a version of uvicorn or httptools that was not tested; raises `ConfigurationError`."""
-    for package, (installed, tested) in untested_versions().items():
-        raise ConfigurationError(package, f"{installed} is installed", f"tested are {tested}: see requirements.txt")
-
-
 def allow_many_connections() -> None:
-    """Use as many open files as the system lets us: a shell's usual 1,024 are fewer than clients that wait and follow."""
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
-    if now != resource.RLIM_INFINITY and now < wanted:
+    """Raise the limit of open files: the usual 1,024 are too few for clients that wait and stream."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextmanager
-def only_process(settings: Settings) -> Iterator[None]:
-    """Keep a second process from serving the same SQLite file; raises `ConfigurationError` if one does.
+def _only_process(settings: Settings) -> Iterator[None]:
+    """Lock the SQLite file; raises `ConfigurationError` if another process serves it.
 
-    Waits a little for one that is just stopping. The lock is the operating system's and ends with the process.
+    Waits for a process that is stopping. The operating system releases the lock when the process ends.
     """
     if settings.is_postgresql:
         yield
@@ -118,10 +106,10 @@ def only_process(settings: Settings) -> Iterator[None]:
         file = path.open("w")
     except OSError as error:
         raise ConfigurationError(
-            "DATABASE_URL", f"names a file that can't be made ({error.strerror})", "choose a directory to write to"
+            "DATABASE_URL", f"names a file that can't be created ({error.strerror})", "choose a writable directory"
         ) from None
     with file:
-        deadline = time.monotonic() + _FILE_PATIENCE_SECONDS
+        deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,7 +118,7 @@ def only_process(settings: Settings) -> Iterator[None]:
                     raise ConfigurationError(
                         "DATABASE_URL",
                         f"names a SQLite file that another process serves ({path.with_suffix('')})",
-                        "stop that one, choose another DATA_DIR, or use PostgreSQL for several processes",
+                        "stop it, set another DATA_DIR, or use PostgreSQL for several processes",
                     ) from None
                 time.sleep(_LOCK_PAUSE_SECONDS)
             else:
@@ -139,70 +127,70 @@ def only_process(settings: Settings) -> Iterator[None]:
 
 
 async def prepare(settings: Settings, secrets: list[str]) -> bool:
-    """Bring the database up to date and check that we may run on it; returns whether we run open."""
+    """Migrate the database and check the settings; returns whether the service runs without keys."""
     database = await prepare_database(settings)
     try:
         await check_fingerprint(database, secrets)
         if settings.bootstrap_api_key is not None:
             await ensure_bootstrap_key(database, SystemClock(), settings.bootstrap_api_key.get_secret_value())
-        await check_storage(settings)
+        await _check_storage(settings)
         return await check_start(database, settings)
     finally:
         await database.aclose()
 
 
-async def check_storage(settings: Settings) -> None:
-    """See whether images can be stored; raises `ConfigurationError` for what waiting won't mend."""
+async def _check_storage(settings: Settings) -> None:
+    """Check whether images can be stored; raises `ConfigurationError` unless waiting may help."""
     try:
         await open_store(settings.storage_url, settings.data_dir).check()
     except StorageUnavailable:
-        # Tasks and callbacks don't need it, and pictures wait.
-        _log.warning("storage_away", note="Images can't be stored now; they are kept once that is possible again.")
+        # Tasks and callbacks don't need it, and images can be stored later.
+        _log.warning("storage_away", reason="Image storage is unavailable. Images are stored once it is back.")
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Open the port, so that a wrong or taken one is told before anything runs; raises `ConfigurationError`."""
+    """Open the port before anything else runs; raises `ConfigurationError`."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # With the protocol left at 0 the event loop would not turn off Nagle's algorithm: 40 ms on every answer.
+    # With protocol 0 the event loop would not disable Nagle's algorithm, which delays every response by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host.strip("[]"), settings.port))
         listener.listen(_BACKLOG)
-    except (OSError, UnicodeError) as error:  # the latter for a name that can't be one
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         listener.close()
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        problem = f"can't be listened on ({reason}): {settings.host}:{settings.port}"
-        raise ConfigurationError("HOST/PORT", problem, "choose an address of this machine and a free port") from None
+        problem = f"can't be used: listening on {settings.host}:{settings.port} failed ({reason})"
+        raise ConfigurationError("HOST/PORT", problem, "set PORT, or HOST to an address of this machine") from None
     return listener
 
 
 def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | None = None) -> Server:
-    """Put the application and its middleware into a server."""
+    """Create the server for the application and its middleware."""
     return Server(
         with_middleware(settings, app),
         limits=limits or ConnectionLimits(connections=_max_connections()),
         refuse=refuse,
-        overloaded=surround(settings, answer_overloaded),
+        overloaded=surround(settings, respond_overloaded),
         on_stop=app.state.container.stop_waiting,
     )
 
 
 def _max_connections() -> int:
-    """Leave file descriptors for the database, the upstream and webhooks: without any, nothing works."""
+    """Limit connections, to leave file descriptors for everything else."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = ConnectionLimits().connections
-    return most if files == resource.RLIM_INFINITY else min(most, max(files - _FILES_FOR_OURSELVES, files // 2))
+    limit = ConnectionLimits().connections
+    return limit if files == resource.RLIM_INFINITY else min(limit, max(files - _RESERVED_FILES, files // 2))
 
 
 def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:
     server = make_server(settings, create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key))
-    # What is there now stays to the end. Looking through all of it for garbage, again and again, takes a tenth of the
-    # time of a busy service and holds up every request meanwhile.
+    # What exists now lives until the end. Scanning it for garbage again and again would take a tenth of a busy
+    # service's time, and delay requests.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_GARBAGE_AFTER_ALLOCATIONS)
-    # Uvicorn passes the signal on once it has stopped; what is left to close must not die of it.
+    gc.set_threshold(_GC_THRESHOLD_ALLOCATIONS)
+    # Uvicorn raises the signal again once it has stopped, which must not interrupt the cleanup.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run(sockets=[listener])

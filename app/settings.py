@@ -4,35 +4,38 @@ docs/reference/settings.md explains each; a test compares the two.
 """
 
 import ipaddress
-import os
 import re
-from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.errors import ConfigurationError
 
-T = TypeVar("T")
 _MAX_RATE = 10_000
 _MAX_WINDOW_SECONDS = 86_400
 _MAX_PAUSES = 20
-# By which browser tokens are told from keys.
-_TOKEN_PREFIX = "nbt_"  # noqa: S105 -- a prefix
 _MAX_PAUSE_SECONDS = 7 * 86_400
+_TOKEN_PREFIX = "nbt_"  # noqa: S105 -- distinguishes browser tokens from keys
 
 
-def _split(value: str) -> list[str]:
-    return [part.strip() for part in value.split(",") if part.strip()]
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def _rate(value: object) -> object:
-    """Read `N/S`; `0` stands for no limit."""
+    """Parse `N/S`; `0` means no limit."""
     if not isinstance(value, str):
         return value
     if value.strip() == "0":
@@ -43,40 +46,15 @@ def _rate(value: object) -> object:
     return int(match[1]), float(match[2])
 
 
-def _each(parse: Callable[[str], T]) -> Callable[[object], object]:
-    """Return a function that parses comma-separated entries, and says which one is wrong."""
-
-    def parse_all(value: object) -> object:
-        found = []
-        for number, part in enumerate(_split(value) if isinstance(value, str) else (), start=1):
-            try:
-                found.append(parse(part))
-            except ValueError as error:
-                raise ValueError(f"entry {number} {error}") from None
-        return found if isinstance(value, str) else value
-
-    return parse_all
-
-
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """Parse a network; an address alone is a network of its own."""
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError(
-            "has bits set beyond its prefix" if "host bits" in str(error) else "is not a network"
-        ) from None
-
-
 def _host(text: str) -> str:
-    """Parse a host name or address without a port; `*.` before a name matches everything below it."""
+    """Parse a host name or address without a port; `*.` before a name matches all names below it."""
     name = text.lower().removesuffix(".")
     if re.fullmatch(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
         return name
     try:
         ipaddress.IPv6Address(name.strip("[]"))
     except ValueError:
-        raise ValueError("is no host name or address") from None
+        raise ValueError("not a host name or address") from None
     return name.strip("[]")
 
 
@@ -84,7 +62,7 @@ def _origin(text: str) -> str:
     """Parse an origin; returns it as browsers write it: in lower case, without the default port."""
     match = re.fullmatch(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?/?", text.lower())
     if match is None:
-        raise ValueError("would let every page in the world call" if text == "*" else "is no origin")
+        raise ValueError("would allow every page on the web" if text == "*" else "not an origin")
     scheme, host, port = match.groups()
     is_default = port is None or int(port) == {"http": 80, "https": 443}[scheme]
     return f"{scheme}://{host}" if is_default else f"{scheme}://{host}:{int(port)}"
@@ -94,22 +72,24 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-Hosts = Annotated[list[str], NoDecode, BeforeValidator(_each(_host))]
-Origins = Annotated[list[str], NoDecode, BeforeValidator(_each(_origin))]
-Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_each(str))]
-Networks = Annotated[list[ipaddress.IPv4Network | ipaddress.IPv6Network], NoDecode, BeforeValidator(_each(_network))]
+Hosts = Annotated[list[Annotated[str, AfterValidator(_host)]], NoDecode, BeforeValidator(_split)]
+Origins = Annotated[list[Annotated[str, AfterValidator(_origin)]], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[list[IPvAnyNetwork], NoDecode, BeforeValidator(_split)]
 Rate = Annotated[tuple[int, float] | None, NoDecode, BeforeValidator(_rate)]
 Seconds = Annotated[float, Field(gt=0, le=10 * 365 * 86_400, allow_inf_nan=False)]
 Schedule = Annotated[
     list[Annotated[float, Field(gt=0, le=_MAX_PAUSE_SECONDS, allow_inf_nan=False)]],
     Field(min_length=1, max_length=_MAX_PAUSES),
     NoDecode,
-    BeforeValidator(_each(str)),
+    BeforeValidator(_split),
 ]
+_RATE_ALLOWED = f"N/S (N from 1 to {_MAX_RATE}, S up to {_MAX_WINDOW_SECONDS} seconds) or 0"
+_NETWORKS_ALLOWED = "comma-separated networks, such as 10.0.0.0/8,fd00::/8; no bits set after the prefix"
 
 
 class Settings(BaseSettings):
-    """Typed settings. A field's description ends in what is allowed, for the message that refuses a wrong value."""
+    """Typed settings. Each field's description says what is allowed, for error messages and the docs."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", validate_default=True, hide_input_in_errors=True
@@ -124,20 +104,16 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, description="sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME")
     secret_key: Secrets = Field([], description="one or more comma-separated secrets")
     auth: Annotated[Literal["keys", "none"] | None, BeforeValidator(_lower)] = Field(
-        None, description="keys, none, or nothing"
+        None, description="keys, none, or unset"
     )
     bootstrap_api_key: SecretStr | None = Field(None, description="an API key of 8 to 200 visible ASCII characters")
-    key_rate_limit: Rate = Field(
-        (600, 60.0), description=f"N/S (N from 1 to {_MAX_RATE}, S up to {_MAX_WINDOW_SECONDS} seconds) or 0"
-    )
+    key_rate_limit: Rate = Field((600, 60.0), description=_RATE_ALLOWED)
     allowed_hosts: Hosts = Field(
         [], description="comma-separated host names or addresses, without ports, or *.example.com for all names below"
     )
     cors_origins: Origins = Field([], description="comma-separated origins, such as https://shop.example.com, not *")
-    trusted_proxies: Networks = Field([], description="comma-separated networks, such as 10.0.0.0/8,fd00::/8")
-    upstream_rate_limit: Rate = Field(
-        (20, 10.0), description=f"N/S (N from 1 to {_MAX_RATE}, S up to {_MAX_WINDOW_SECONDS} seconds) or 0"
-    )
+    trusted_proxies: Networks = Field([], description=_NETWORKS_ALLOWED)
+    upstream_rate_limit: Rate = Field((20, 10.0), description=_RATE_ALLOWED)
     upstream_concurrency: int = Field(16, ge=1, le=1024, description="a whole number, 1 to 1024")
     upstream_timeout_seconds: Seconds = Field(30, description="seconds, more than 0")
     submit_retries: int = Field(5, ge=1, le=100, description="a whole number, 1 to 100")
@@ -154,7 +130,7 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(26_214_400, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
     retention_days: float = Field(0, ge=0, le=36_500, allow_inf_nan=False, description="a number of days, or 0 to keep")
     upload_ttl_seconds: Seconds = Field(86_400, description="seconds, more than 0")
-    allow_networks: Networks = Field([], description="comma-separated networks, such as 10.0.0.0/8,fd00::/8")
+    allow_networks: Networks = Field([], description=_NETWORKS_ALLOWED)
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
         "console", description="console or json"
     )
@@ -171,65 +147,66 @@ class Settings(BaseSettings):
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("not an http(s) URL")
         if parts.username or parts.password:
-            raise ValueError("a URL with a user name or password in it")
-        _ = parts.port  # raises ValueError for a port that is none
+            raise ValueError("contains a user name or password")
+        _ = parts.port  # raises ValueError if it is invalid
         return value.rstrip("/")
 
     @field_validator("database_url")
     @classmethod
-    def _known_database(cls, value: str | None) -> str | None:
-        known = value is None or re.match(r"sqlite:///.+|postgres(ql)?://.+", value)
-        if not known:
-            raise ValueError("not a database URL of a kind known here")
-        if value is not None and ":memory:" in value:
-            raise ValueError("a database in memory, which every connection would have to itself")
-        if value is not None and value.startswith("postgres"):
+    def _supported_database(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not re.match(r"sqlite:///.+|postgres(ql)?://.+", value):
+            raise ValueError("not the URL of a supported database")
+        if ":memory:" in value:
+            raise ValueError("an in-memory database, which connections can't share")
+        if value.startswith("postgres"):
             try:
                 _ = urlsplit(value).port
             except ValueError:
-                raise ValueError("not a URL with a right host and port") from None
+                raise ValueError("the host or port is invalid") from None
         return value
 
     @field_validator("storage_url")
     @classmethod
-    def _known_storage(cls, value: str | None) -> str | None:
+    def _supported_storage(cls, value: str | None) -> str | None:
         if value is not None and "://" in value and not re.fullmatch(r"s3://[A-Za-z0-9._-]+(/[^?#\s]*)?", value):
-            raise ValueError("not a directory, and not s3:// with a bucket")
+            raise ValueError("neither a directory nor s3:// with a bucket")
         return value
 
     @field_validator("nanobanana_api_key")
     @classmethod
-    def _plain_key(cls, value: SecretStr | None) -> SecretStr | None:
+    def _stripped_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        # Files of secrets tend to end in a newline. Inside a header it would break every call, and its escaped form
-        # in the error would not be recognized as the key.
+        # Secret files tend to end in a newline. In a header it would break every call, and its escaped form in the
+        # error message would not be recognized as the key.
         plain = value.get_secret_value().strip()
         if not re.fullmatch(r"[\x21-\x7e]+", plain):
-            raise ValueError("not a key of visible characters")
+            raise ValueError("contains blanks or non-ASCII characters")
         return SecretStr(plain)
 
     @field_validator("bootstrap_api_key")
     @classmethod
-    def _long_key(cls, value: SecretStr | None) -> SecretStr | None:
+    def _usable_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.fullmatch(r"[\x21-\x7e]{8,200}", value.get_secret_value()):
-            raise ValueError("not a key of 8 to 200 visible characters")
+            raise ValueError("not 8 to 200 visible ASCII characters")
         if value is not None and value.get_secret_value().startswith(_TOKEN_PREFIX):
-            raise ValueError(f"begins with {_TOKEN_PREFIX}, as browser tokens do")
+            raise ValueError(f"begins with {_TOKEN_PREFIX}, like browser tokens")
         return value
 
     @model_validator(mode="after")
     def _secret_for_postgresql(self) -> Self:
         if self.is_postgresql and not self.secret_key:
-            # Replicas share the database but not a directory, so none of them may make up a secret.
+            # Replicas share the database but no directory, so none of them can generate the secret for all.
             raise ConfigurationError(
-                "SECRET_KEY", "is not set", "with PostgreSQL every replica needs the same secret (openssl rand -hex 32)"
+                "SECRET_KEY", "is not set", "set the same secret on all replicas (openssl rand -hex 32)"
             )
         return self
 
     @property
     def is_sandbox(self) -> bool:
-        """Whether the service runs against its own imitation of the upstream."""
+        """Whether the built-in sandbox replaces the upstream."""
         return self.nanobanana_api_key is None
 
     @property
@@ -239,7 +216,7 @@ class Settings(BaseSettings):
 
     @property
     def local_url(self) -> str:
-        """Where this process is reached from this machine."""
+        """The URL of this process on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.port}"
 
@@ -250,25 +227,24 @@ class Settings(BaseSettings):
 
     @property
     def own_origins(self) -> list[str]:
-        """The origins that pages of this very service may have besides that of the address they were asked at."""
+        """The public origin of this service, if set: its own pages may have it."""
         parts = urlsplit(self.public_base_url or "")
         return [f"{parts.scheme}://{parts.netloc}".lower()] if parts.netloc else []
 
     @property
-    def question_after_seconds(self) -> float:
-        """`POLL_AFTER_SECONDS` with its default applied: short where no callback can arrive."""
+    def effective_poll_after_seconds(self) -> float:
+        """`POLL_AFTER_SECONDS`, or its default, which is short if no callback can arrive."""
         if self.poll_after_seconds is not None:
             return self.poll_after_seconds
         return 60 if self.public_base_url else 3
 
     @property
     def is_loopback_only(self) -> bool:
-        """Whether nobody outside this machine is meant to reach the service."""
+        """Whether the service is meant for clients on this machine only."""
         public_host = urlsplit(self.public_base_url).hostname if self.public_base_url else None
         return is_loopback(self.host) and (public_host is None or is_loopback(public_host))
 
 
-@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address (without port) can only mean this machine."""
     name = host.strip("[]").lower().rstrip(".")
@@ -280,24 +256,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def aws_variables() -> dict[str, str]:
-    """Return the `AWS_…` variables of `.env` that the environment does not have.
-
-    They are the store's, not ours; whoever has all else in that file expects them to be read there, too.
-    """
-    found = dotenv_values(".env")
-    return {
-        name: value
-        for name, value in found.items()
-        if value is not None and name.startswith("AWS_") and name not in os.environ
-    }
-
-
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings; values given here win over the environment.
+    """Read the settings; `overrides` take precedence over the environment.
 
-    Raises `ConfigurationError` that names the variable, what is wrong and what is allowed, without the value: it
-    may be a secret.
+    Raises `ConfigurationError`, which doesn't contain the value, as that may be a secret.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
@@ -308,7 +270,9 @@ def load_settings(**overrides: Any) -> Settings:
         field = Settings.model_fields.get(name)
         allowed = field.description if field and field.description else ""
         problem = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(name.upper(), f"is wrong ({problem})", f"allowed: {allowed}") from None
+        if len(first["loc"]) > 1:
+            problem = f"entry {int(first['loc'][1]) + 1}: {problem}"
+        raise ConfigurationError(name.upper(), f"is invalid ({problem})", f"allowed: {allowed}") from None
     except SettingsError as error:
         raise ConfigurationError("settings", "can't be read", str(error)) from None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.processes import cpu_seconds_of_tree
-from tests.support.postgres import PostgresServer
+from tests.support.databases.postgres import PostgresServer
 
 SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
 KINDS = (SQLITE, POSTGRESQL)

@@ -91,7 +91,8 @@ async def plans(database: Database, statement: Statement) -> list[str]:
     executed: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, text: str, parameters: Any, _context: Any, is_many: bool) -> None:
-        executed.append((text, parameters[0] if is_many else parameters))
+        # Many rows in one INSERT are passed as one row of parameters.
+        executed.append((text, parameters[0] if is_many and isinstance(parameters, list) else parameters))
 
     def call(connection: Connection) -> None:
         event.listen(connection, "before_cursor_execute", note)

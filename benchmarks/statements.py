@@ -7,7 +7,7 @@ from typing import Any, cast
 from app.db import batch_store, event_store, idempotency_store, task_store
 from app.db.batch_store import Batch
 from app.db.engine import Connection, Database
-from app.domain.idempotency import LIFETIME, IdempotencyKey, Reservation
+from app.domain.idempotency import LIFETIME_MS, IdempotencyKey, Reservation
 from app.domain.models import Model, TaskType
 from app.domain.policy import Policy
 from app.domain.task import Status, TaskFilter
@@ -128,7 +128,7 @@ def _claims(history: History) -> list[Statement]:
     now = history.now
     keys = [IdempotencyKey("default", "", f"new-order-{number}") for number in range(100)]
     wanted = [Reservation(key, "0" * 64, "task_x") for key in keys]
-    expired = now - LIFETIME
+    expired = now - LIFETIME_MS
     return [
         Statement("queued_projects", task_store.queued_projects),
         Statement("claimable, 16", lambda c: task_store.claimable(c, "default", now=now, limit=16)),
@@ -137,7 +137,7 @@ def _claims(history: History) -> list[Statement]:
         Statement("overdue, 200", lambda c: task_store.overdue(c, now=now, limit=200)),
         Statement(
             "idempotency_store.reserve, 100 keys",
-            lambda c: idempotency_store.reserve(c, wanted, now=now, lifetime=LIFETIME),
+            lambda c: idempotency_store.reserve(c, wanted, now=now, lifetime=LIFETIME_MS),
         ),
         Statement("idempotency_store.sweep, 200", lambda c: idempotency_store.sweep(c, before=expired, limit=200)),
     ]
@@ -171,7 +171,7 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
         Statement("Dispatcher.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
         Statement("Reconciler.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
         Statement("Reconciler.expire", lambda c: _complete(reconcile(c).expire())),
-        Statement("Retention.remove_idempotency_keys", lambda c: _complete(retain(c).remove_idempotency_keys())),
+        Statement("Retention.remove_expired", lambda c: _complete(retain(c).remove_expired())),
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from app.main import create_app
 from app.sandbox.behavior import Behavior
 from app.settings import Settings
-from tests.support.hostile import HOSTILE
+from tests.support.images.hostile import HOSTILE
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 _FIRST_ERROR = 400

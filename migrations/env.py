@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: over the connection it is handed, or by the settings when run by hand."""
+"""Alembic's environment: runs on a given connection, or by the settings when started by hand."""
 
 import asyncio
 

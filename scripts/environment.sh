@@ -1,13 +1,14 @@
 #!/bin/sh
 # Bring .venv up to date: environment.sh runtime|development (PYTHON names the interpreter)
 #
-# A stamp in .venv names the lock file that is installed. It is written last: an environment without
-# a stamp was interrupted or failed, and is built again from nothing.
+# A stamp in .venv names the lock file that is installed. It is written last, and a marker is there until
+# then: what was interrupted or failed is built again from nothing.
 set -eu
 cd "$(dirname "$0")/.."
 
 venv=.venv
 log=$venv/install.log
+unfinished=$venv/.unfinished
 kind=$1
 python=${PYTHON:-python3}
 
@@ -27,7 +28,7 @@ stamp() {
 }
 
 is_stamped() {
-    [ "$(cat "$venv/.$1" 2>/dev/null)" = "$(stamp "$2")" ]
+    [ -f "$venv/.$1" ] && [ "$(cat "$venv/.$1")" = "$(stamp "$2")" ]
 }
 
 version_of() {
@@ -42,7 +43,8 @@ is_usable() {
 }
 
 check_python() {
-    command -v "$python" >/dev/null || fail "$python not found; Python 3.11 or newer is needed (make PYTHON=... names one)"
+    command -v "$python" >/dev/null ||
+        fail "$python not found; Python 3.11 or newer is needed (make PYTHON=... names one)"
     version=$(version_of "$python") || fail "$python does not run"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "$python is Python $version; 3.11 or newer is needed (make PYTHON=python3.12 ... names another)"
@@ -59,7 +61,8 @@ create() {
 install_lock() {
     echo "Installing the packages of $lock"
     # Bytecode is written when a module is first imported: most of them never are.
-    $venv/bin/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r "$lock" >$log 2>&1 || explain
+    $venv/bin/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r "$lock" \
+        >$log 2>&1 || explain
     # `app` is imported from here, and has its command in .venv/bin, as if it were installed.
     $venv/bin/python -c 'import pathlib, sys, sysconfig
 pathlib.Path(sysconfig.get_path("purelib"), "nanobanana_gateway.pth").write_text(sys.argv[1] + "\n")' "$(pwd)"
@@ -68,26 +71,24 @@ pathlib.Path(sysconfig.get_path("purelib"), "nanobanana_gateway.pth").write_text
 }
 
 explain() {
-    if grep -qE 'NewConnectionError|NameResolutionError|ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError' $log; then
+    if grep -qE '(Connection|NameResolution|Timeout|Proxy|SSL)Error|(Connect|Read)Timeout' $log; then
         fail "the package index cannot be reached; check the network, HTTPS_PROXY or PIP_INDEX_URL (see $log)"
     fi
     fail "installing failed: $(grep -m 1 '^ERROR: ' $log || tail -n 1 $log) (see $log)"
 }
 
-if is_usable; then
-    if is_stamped "$kind" "$lock"; then
-        exit 0
-    fi
-    # Development adds to an up-to-date runtime, which stays usable if that is interrupted.
-    is_stamped runtime requirements.txt || rm -f $venv/.runtime
-    rm -f $venv/.development
-else
+if is_usable && is_stamped "$kind" "$lock"; then
+    exit 0
+fi
+if ! is_usable || [ -e $unfinished ]; then
     create
 fi
+touch $unfinished
 install_lock
 # The development lock contains the runtime lock.
 stamp requirements.txt >$venv/.runtime
 if [ "$kind" = development ]; then
     stamp "$lock" >$venv/.development
 fi
+rm $unfinished
 echo "$venv is ready"

@@ -8,12 +8,13 @@ import trustme
 from hypothesis import HealthCheck, settings
 
 from app.logging import configure_logs
-from tests.support.databases import create_sqlite
-from tests.support.gateway import LiveGateway
-from tests.support.postgres import PostgresKeeper, PostgresServer, is_postgres_given
-from tests.support.receiver import Receiver
-from tests.support.vendor import Vendor
+from tests.support.databases.postgres import PostgresKeeper, PostgresServer, is_postgres_given
+from tests.support.databases.sqlite import create_sqlite
+from tests.support.servers.gateway import FREQUENT, LiveGateway
+from tests.support.servers.vendor import Vendor
+from tests.support.servers.webhook_receiver import Receiver
 
+pytest_plugins = ["tests.support.fixtures"]
 configure_logs("console", "error", [])
 # Machines are shared and slow at times; what takes long is not wrong for it.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -21,7 +22,7 @@ settings.load_profile("shared")
 
 
 # `make test` leaves out tests with these markers, `make test-all` runs them, first of all because they take longest.
-_FOLDERS = {"e2e": "e2e", "fuzz": "fuzz", "benchmarks": "benchmark", "simulation": "simulation"}
+_FOLDERS = {"e2e": "e2e", "fuzz": "fuzz", "benchmarks": "benchmark", "deploy": "slow", "simulation": "simulation"}
 _RUN = pytest.StashKey[str]()
 _KEEPER = pytest.StashKey[PostgresKeeper]()
 
@@ -121,6 +122,10 @@ def receiver() -> Iterator[Receiver]:
 def gateway(vendor: Vendor, database_url: str, tmp_path: Path) -> Iterator[LiveGateway]:
     """A gateway on each kind of database, in front of a scripted vendor."""
     with LiveGateway(
-        data_dir=tmp_path / "data", upstream_url=vendor.url, database_url=database_url, secret_key="test-secret"
+        data_dir=tmp_path / "data",
+        upstream_url=vendor.url,
+        database_url=database_url,
+        secret_key="test-secret",
+        loop_times=FREQUENT,
     ) as running:
         yield running

@@ -21,8 +21,8 @@ from app.domain.verdict import ErrorCode
 from app.errors import GatewayError
 from app.sandbox.directives import ALIASES
 from app.settings import Settings
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.gateway import GatewayProcess
+from tests.support.servers.gateway_process import GatewayProcess
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -42,7 +42,9 @@ def started(directory: Path, **environment: str) -> GatewayProcess:
 
 
 def program(language: str) -> list[str]:
-    found = {"sh": shutil.which("bash"), "python": sys.executable, "js": shutil.which("node")}[language]
+    found = {"sh": shutil.which("curl") and shutil.which("bash"), "python": sys.executable, "js": shutil.which("node")}[
+        language
+    ]
     if found is None:
         pytest.skip(f"nothing here runs {language}")
     return [found]

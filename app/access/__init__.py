@@ -1,1 +1,1 @@
-"""Who may call: API keys, browser tokens, projects, signing secrets."""
+"""Access: API keys, browser tokens, projects and secrets."""

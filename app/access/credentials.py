@@ -1,8 +1,9 @@
-"""What lets a caller in, and what becomes of those who follow something when it no longer does."""
+"""Credentials of callers. They can end while a request is open."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 from app.clock import Clock
 from app.domain.caller import OnEnd
@@ -11,62 +12,60 @@ from app.errors import Unauthorized
 
 
 class KeyCredential:
-    """An API key, until it is revoked. There is one for each key in use in this process, see `Keyring`."""
+    """An API key, until it is revoked. Each key in use has one in this process; see `Keyring`."""
 
     def __init__(self, key: ApiKey, digest: str) -> None:
         self.key = key
         self.digest = digest
         self.read_at = 0.0
-        """When the database last said so; like `asked_at` a monotonic time in seconds."""
-        self.asked_at = 0.0
+        """When the key was last read, and requested; monotonic seconds."""
+        self.requested_at = 0.0
         self.used_at = 0
-        """When the key itself was last used here (milliseconds)."""
-        self.noted_at = key.last_used_at or 0
-        """Of what is written in the database, or was written by us."""
+        """When the key itself was last used here, and the use recorded in the database; milliseconds."""
+        self.recorded_at = key.last_used_at or 0
         self.is_over = False
-        self._followers: set[OnEnd] = set()
+        self._on_end: set[OnEnd] = set()
 
     @property
     def is_followed(self) -> bool:
-        """Whether a request is open that has to end with the key."""
-        return bool(self._followers)
+        """Whether an open request has to end with the key."""
+        return bool(self._on_end)
 
     def end(self) -> None:
-        """Let nobody in any more, and tell those whose requests are open."""
-        if self.is_over:
-            return
-        self.is_over = True
-        for on_end in tuple(self._followers):
-            on_end(_revoked())
+        """End the credential and all requests that depend on it."""
+        if not self.is_over:
+            self.is_over = True
+            for on_end in tuple(self._on_end):
+                on_end(_revoked())
 
     @contextmanager
     def until_over(self, on_end: OnEnd) -> Iterator[None]:
-        """Have `on_end` told when the key is revoked."""
-        self._followers.add(on_end)
+        """Call `on_end` when the key is revoked; at once if it was."""
+        self._on_end.add(on_end)
         try:
             if self.is_over:
                 on_end(_revoked())
             yield
         finally:
-            self._followers.discard(on_end)
+            self._on_end.discard(on_end)
 
 
+@dataclass(frozen=True, slots=True)
 class TokenCredential:
-    """A browser token, until it expires or the key that made it, if any did, is revoked."""
+    """A browser token, until it expires or its key is revoked."""
 
-    def __init__(self, by_key: KeyCredential | None, expires_at: int, clock: Clock) -> None:
-        self._by_key = by_key
-        self._expires_at = expires_at
-        self._clock = clock
+    by_key: KeyCredential | None
+    expires_at: int
+    clock: Clock
 
     @contextmanager
     def until_over(self, on_end: OnEnd) -> Iterator[None]:
-        """Have `on_end` told when the token is good for nothing any more."""
-        seconds = max(0.0, (self._expires_at - self._clock.now()) / 1000)
+        """Call `on_end` when the token ends."""
+        seconds = max(0.0, (self.expires_at - self.clock.now()) / 1000)
         expired = Unauthorized("The browser token has expired; get a new one.")
         timer = asyncio.get_running_loop().call_later(seconds, on_end, expired)
         try:
-            with nullcontext() if self._by_key is None else self._by_key.until_over(on_end):
+            with nullcontext() if self.by_key is None else self.by_key.until_over(on_end):
                 yield
         finally:
             timer.cancel()

@@ -1,9 +1,10 @@
-"""API keys in use: read together a few times a second, and never trusted for longer than that."""
+"""API keys in use, refreshed several times per second."""
 
 import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from app.access.credentials import KeyCredential
 from app.clock import Clock
@@ -11,81 +12,76 @@ from app.db import key_store
 from app.db.engine import Database
 from app.domain.key import hash_secret
 from app.writing.batch_loader import BatchLoader
-from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
 
-# Together with the pause between two reads less than the second within which a revocation has to take effect.
+# A revocation must take effect within a second.
 _FRESH_SECONDS = 0.8
-LOOK_SECONDS = 0.4
+REFRESH_SECONDS = 0.4
 _KEPT_FRESH_SECONDS = 5.0
 _KEPT_SECONDS = 300.0
-UNKNOWN_REMEMBERED = 4_096
-_KEYS_PER_READ = 256
+MAX_UNKNOWN = 4_096
+_READ_BATCH = 256
 _USE_PAUSE_MS = 60_000
-_NOTING_SECONDS = 0.2
+_RECORDING_SECONDS = 0.2
 
 
+@dataclass(eq=False, kw_only=True)
 class Keyring:
     """Finds keys by secret or id.
 
-    `look` reads the keys in use again periodically; a request does so itself if that is late, because a key read more
-    than `_FRESH_SECONDS` ago admits no request. So a revocation takes effect within a second in every process, and ends
-    open requests. While no key is used, nothing is read. `monotonic` returns seconds.
+    `refresh` reads the keys in use again periodically. If it is late, requests read their key themselves, as none is
+    admitted by a key read more than `_FRESH_SECONDS` ago. So a revocation takes effect within a second in every
+    process, and ends open requests. Without keys in use, nothing is read. `monotonic` returns seconds.
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        writer: Writer,
-        clock: Clock,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self._monotonic = monotonic
-        self._grants: dict[str, KeyCredential] = {}
-        """Of recently used keys, each under its hash and its id."""
-        self._unknown: dict[str, float] = {}
-        """Hashes and ids that no key has, and when that was read, oldest first; limited, as anyone can add to it."""
+    database: Database
+    writer: Writer
+    clock: Clock
+    monotonic: Callable[[], float] = time.monotonic
+    _credentials: dict[str, KeyCredential] = field(default_factory=dict, init=False)
+    """Of recently used keys, each by hash and by id."""
+    _unknown: dict[str, float] = field(default_factory=dict, init=False)
+    """Hashes and ids without a key, and when they were read, oldest first. Limited, as anyone can add some."""
+    _recording: asyncio.Task[None] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
         self._loader = BatchLoader("keyring", self._read)
-        self._noting: asyncio.Task[None] | None = None
 
     async def by_secret(self, secret: str) -> KeyCredential | None:
-        """Find the key with this secret and note its use; None if there is none or it is revoked."""
+        """Find a key by its secret, and record its use; None if it is unknown or revoked."""
         credential = await self._find(hash_secret(secret))
         if credential is not None:
-            credential.used_at = self._clock.now()
+            credential.used_at = self.clock.now()
         return credential
 
     async def by_id(self, key_id: str) -> KeyCredential | None:
-        """Find a key by its id; None if there is none or it is revoked. Both raise `ServiceUnavailable`."""
+        """Find a key by its id; None if it is unknown or revoked. Both raise `ServiceUnavailable`."""
         return await self._find(key_id)
 
-    async def look(self) -> int:
-        """Read the keys in use again, drop the others, and write when keys were used; called by a loop."""
-        now = self._monotonic()
-        grants = {credential.key.id: credential for credential in self._grants.values()}
+    async def refresh(self) -> int:
+        """Read the keys in use again, and record uses; called by a loop."""
+        now = self.monotonic()
+        credentials = list({credential.key.id: credential for credential in self._credentials.values()}.values())
         in_use = [
-            key_id
-            for key_id, credential in grants.items()
-            if not credential.is_over and (credential.is_followed or now - credential.asked_at < _KEPT_FRESH_SECONDS)
+            credential.key.id
+            for credential in credentials
+            if not credential.is_over
+            and (credential.is_followed or now - credential.requested_at < _KEPT_FRESH_SECONDS)
         ]
-        for start in range(0, len(in_use), _KEYS_PER_READ):
-            await self._read(in_use[start : start + _KEYS_PER_READ])
-        await self._begin_to_note_uses(list(grants.values()))
-        for credential in grants.values():
-            if not credential.is_followed and now - credential.asked_at > _KEPT_SECONDS:
-                del self._grants[credential.key.id], self._grants[credential.digest]
+        for start in range(0, len(in_use), _READ_BATCH):
+            await self._read(in_use[start : start + _READ_BATCH])
+        await self._start_recording(credentials)
+        for credential in credentials:
+            if not credential.is_followed and now - credential.requested_at > _KEPT_SECONDS:
+                del self._credentials[credential.key.id], self._credentials[credential.digest]
         return 0
 
     async def _find(self, name: str) -> KeyCredential | None:
-        now = self._monotonic()
-        credential = self._grants.get(name)
+        now = self.monotonic()
+        credential = self._credentials.get(name)
         if credential is not None:
-            # Before anything is awaited: `look` drops unused keys.
-            credential.asked_at = now
+            # Set before anything is awaited, as `refresh` drops unused keys.
+            credential.requested_at = now
         if credential is None or now - credential.read_at > _FRESH_SECONDS:
             if now - self._unknown.get(name, -math.inf) < _FRESH_SECONDS:
                 return None
@@ -93,50 +89,45 @@ class Keyring:
         return None if credential is None or credential.is_over else credential
 
     async def _read(self, names: Sequence[str]) -> dict[str, KeyCredential]:
-        began = self._monotonic()
-        # A name is a hash or an id, and none is both.
-        found = await self._database.read(lambda connection: key_store.find(connection, hashes=names, ids=names))
+        began = self.monotonic()
+        # A name is either a hash or an id.
+        found = await self.database.read(lambda connection: key_store.find(connection, hashes=names, ids=names))
         known = set()
         for key, digest in found:
-            credential = self._grants.get(key.id)
+            credential = self._credentials.get(key.id)
             if credential is None:
-                credential = self._grants[key.id] = self._grants[digest] = KeyCredential(key, digest)
-                credential.asked_at = began
+                credential = self._credentials[key.id] = self._credentials[digest] = KeyCredential(key, digest)
+                credential.requested_at = began
             credential.read_at = began
             if key.revoked_at is not None:
                 credential.end()
             known |= {key.id, digest}
         for name in set(names) - known:
-            if name in self._grants:
-                # Its row was deleted by hand.
-                self._grants[name].read_at = began
-                self._grants[name].end()
+            if name in self._credentials:
+                # Its row was deleted manually.
+                self._credentials[name].read_at = began
+                self._credentials[name].end()
                 continue
             self._unknown.pop(name, None)
             self._unknown[name] = began
-            if len(self._unknown) > UNKNOWN_REMEMBERED:
+            if len(self._unknown) > MAX_UNKNOWN:
                 del self._unknown[next(iter(self._unknown))]
-        return {name: self._grants[name] for name in names if name in self._grants}
+        return {name: self._credentials[name] for name in names if name in self._credentials}
 
-    async def _begin_to_note_uses(self, grants: Sequence[KeyCredential]) -> None:
-        """Write uses without delaying reads: a writer that waits for a lock must not keep revoked keys valid."""
-        if self._noting is None:
-            self._noting = asyncio.create_task(self._note_uses(grants), name="key uses")
-        await asyncio.wait([self._noting], timeout=_NOTING_SECONDS)
-        if self._noting.done():
-            noting, self._noting = self._noting, None
-            await noting
+    async def _start_recording(self, credentials: Sequence[KeyCredential]) -> None:
+        """Record uses without delaying reads: a writer that waits for a lock must not keep revoked keys valid."""
+        if self._recording is None:
+            self._recording = asyncio.create_task(self._record_uses(credentials), name="key-uses")
+        await asyncio.wait([self._recording], timeout=_RECORDING_SECONDS)
+        if self._recording.done():
+            recording, self._recording = self._recording, None
+            await recording
 
-    async def _note_uses(self, grants: Sequence[KeyCredential]) -> None:
-        """Write when keys were last used, each at most once a minute."""
-        due = [credential for credential in grants if credential.used_at - credential.noted_at >= _USE_PAUSE_MS]
-        if not due:
-            return
-        uses = {credential.key.id: credential.used_at for credential in due}
-
-        def work(unit: UnitOfWork) -> None:
-            key_store.note_uses(unit.connection, uses, apart=_USE_PAUSE_MS)
-
-        await self._writer.run(work)
-        for credential in due:
-            credential.noted_at = uses[credential.key.id]
+    async def _record_uses(self, credentials: Sequence[KeyCredential]) -> None:
+        """Record when keys were last used, at most once a minute."""
+        due = [credential for credential in credentials if credential.used_at - credential.recorded_at >= _USE_PAUSE_MS]
+        if due:
+            uses = {credential.key.id: credential.used_at for credential in due}
+            await self.writer.run(lambda unit: key_store.note_uses(unit.connection, uses, apart=_USE_PAUSE_MS))
+            for credential in due:
+                credential.recorded_at = uses[credential.key.id]

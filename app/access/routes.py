@@ -1,4 +1,4 @@
-"""The route that creates tokens for web pages."""
+"""The route that creates browser tokens."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The secret that signs callback URLs: where it comes from, and that all replicas have the same."""
+"""The secrets that sign callback URLs and browser tokens."""
 
 import hashlib
 import os
@@ -10,12 +10,12 @@ from app.db.engine import Connection, Database
 from app.errors import ConfigurationError
 from app.settings import Settings
 
-_FACT = "secret_fingerprint"
+_FINGERPRINT = "secret_fingerprint"
 _FILE = "secret_key"
 
 
 def load_secrets(settings: Settings) -> list[str]:
-    """Return the secrets, the signing one first; makes one in `DATA_DIR` if none is set (SQLite only)."""
+    """Return the secrets, the signing one first; creates one in `DATA_DIR` if none is set (SQLite only)."""
     if settings.secret_key:
         return [secret.get_secret_value() for secret in settings.secret_key]
     path = settings.data_dir / _FILE
@@ -26,44 +26,44 @@ def load_secrets(settings: Settings) -> list[str]:
                 file.write(secrets.token_hex(32))
                 file.flush()
                 os.fsync(file.fileno())
-            # Linking fails if another process was first; whoever was, all then read the same whole file.
+            # Linking is atomic and fails if another process was first, so that all processes read the same file.
             os.link(draft, path)
     except FileExistsError:
         pass
     except OSError as error:
         raise ConfigurationError(
-            "SECRET_KEY", f"is not set and can't be made in {settings.data_dir} ({error.strerror})", "set it"
+            "SECRET_KEY", f"is not set and can't be created in {settings.data_dir} ({error.strerror})", "set it"
         ) from None
     finally:
         draft.unlink(missing_ok=True)
     secret = path.read_text().strip()
     if not secret:
-        raise ConfigurationError("SECRET_KEY", f"is not set and {path} is empty", "set it, or delete that file")
+        raise ConfigurationError("SECRET_KEY", f"is not set and {path} is empty", "set it, or delete the file")
     return [secret]
 
 
 async def check_fingerprint(database: Database, known: list[str]) -> None:
-    """Refuse to run with another secret than the database was used with; note the signing one as current.
+    """Check the secrets against the database, and record the signing one.
 
-    Raises `ConfigurationError`: callbacks signed by one replica would be refused by another.
+    Raises `ConfigurationError`, as replicas with different secrets would reject each other's callbacks.
     """
     fingerprints = [_fingerprint(secret) for secret in known]
 
     def work(connection: Connection) -> None:
-        recorded = cluster_state.put_first(connection, _FACT, fingerprints[0])
+        recorded = cluster_state.put_if_absent(connection, _FINGERPRINT, fingerprints[0])
         if recorded not in fingerprints:
             raise ConfigurationError(
                 "SECRET_KEY",
-                "is not the one that this database is used with",
-                "set the same on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
+                "is not the one that this database was used with",
+                "set the same value on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
             )
         if recorded != fingerprints[0]:
-            cluster_state.replace(connection, _FACT, recorded, fingerprints[0])
+            cluster_state.replace(connection, _FINGERPRINT, recorded, fingerprints[0])
 
     await database.write(work)
 
 
 @lru_cache(maxsize=16)
 def _fingerprint(secret: str) -> str:
-    # Slow on purpose: whoever reads the database must not be able to try out weak secrets quickly.
+    # Slow on purpose, so that weak secrets can't be guessed quickly from the database.
     return hashlib.pbkdf2_hmac("sha256", secret.encode(), b"nanobanana-gateway", 200_000).hex()[:32]

@@ -1,1 +1,1 @@
-"""Tables and statements. Nothing here decides anything or opens a transaction of its own."""
+"""Tables and statements. Nothing here decides anything or opens a transaction."""

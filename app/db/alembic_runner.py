@@ -1,4 +1,4 @@
-"""Alembic run on a connection of ours. Imported when there is something to migrate."""
+"""Runs Alembic on our own connection. Imported only when there is something to migrate."""
 
 from alembic import command
 from alembic.config import Config
@@ -12,7 +12,7 @@ _MIGRATION_LOCK = 0x6D696772
 
 
 def upgrade(connection: Connection, revision: str) -> None:
-    """Migrate up to `revision`; raises `ConfigurationError` for a database of a newer version."""
+    """Migrate up to `revision`; raises `ConfigurationError` if the database is newer."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
     try:
@@ -24,7 +24,7 @@ def upgrade(connection: Connection, revision: str) -> None:
 
 
 def downgrade(connection: Connection, revision: str) -> None:
-    """Take migrations back down to `revision`."""
+    """Revert migrations down to `revision`."""
     command.downgrade(_config(connection), revision)
 
 

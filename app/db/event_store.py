@@ -2,22 +2,17 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, String, bindparam, func, select
+from sqlalchemy import BigInteger, String, bindparam, func, select
 
 from app.db.engine import Connection
+from app.db.rows import LIMIT, read_all
 from app.db.schema import events
 from app.domain.event import StoredEvent
 
-_NEWEST = select(func.max(events.c.id))
-_AFTER = (
-    select(events)
-    .where(events.c.id > bindparam("after", type_=BigInteger))
-    .order_by(events.c.id)
-    .limit(bindparam("at_most", type_=Integer))
-)
-_OF_PROJECT = _AFTER.where(events.c.project == bindparam("in_project", type_=String))
-_OF_SUBJECT = _OF_PROJECT.where(events.c.subject == bindparam("of_subject", type_=String))
-_OF_TASK = _AFTER.where(events.c.task_id == bindparam("of_task", type_=String))
+_AFTER = select(events).where(events.c.id > bindparam("after", type_=BigInteger)).order_by(events.c.id).limit(LIMIT)
+_OF_PROJECT = _AFTER.where(events.c.project == bindparam("project", type_=String))
+_OF_SUBJECT = _OF_PROJECT.where(events.c.subject == bindparam("subject", type_=String))
+_OF_TASK = _AFTER.where(events.c.task_id == bindparam("task_id", type_=String))
 
 
 def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
@@ -27,29 +22,24 @@ def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
 
 
 def newest_id(connection: Connection) -> int:
-    """Read the highest id there is; 0 without events."""
-    return connection.execute(_NEWEST).scalar_one() or 0
+    """Read the highest id; 0 without events."""
+    return connection.execute(select(func.max(events.c.id))).scalar_one() or 0
 
 
 def after(connection: Connection, last: int, *, limit: int) -> list[StoredEvent]:
     """Read up to `limit` events with ids above `last`, in order."""
-    rows = connection.execute(_AFTER, {"after": last, "at_most": limit})
-    return [StoredEvent(**row) for row in rows.mappings()]
+    return read_all(connection, StoredEvent, _AFTER, {"after": last, "limit": limit})
 
 
 def of_project_after(
     connection: Connection, project: str, last: int, *, subject: str | None = None, limit: int
 ) -> list[StoredEvent]:
     """Read up to `limit` of a project's (and, if given, subject's) events with ids above `last`, in order."""
-    values = {"in_project": project, "after": last, "at_most": limit}
-    if subject is None:
-        rows = connection.execute(_OF_PROJECT, values)
-    else:
-        rows = connection.execute(_OF_SUBJECT, {**values, "of_subject": subject})
-    return [StoredEvent(**row) for row in rows.mappings()]
+    statement = _OF_PROJECT if subject is None else _OF_SUBJECT
+    values = {"project": project, "subject": subject, "after": last, "limit": limit}
+    return read_all(connection, StoredEvent, statement, values)
 
 
 def of_task_after(connection: Connection, task_id: str, last: int, *, limit: int) -> list[StoredEvent]:
     """Read up to `limit` of a task's events with ids above `last`, in order."""
-    rows = connection.execute(_OF_TASK, {"of_task": task_id, "after": last, "at_most": limit})
-    return [StoredEvent(**row) for row in rows.mappings()]
+    return read_all(connection, StoredEvent, _OF_TASK, {"task_id": task_id, "after": last, "limit": limit})

@@ -1,92 +1,66 @@
 """Statements on idempotency keys."""
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Delete, Select, and_, bindparam, delete, or_, select
+from sqlalchemy import and_, bindparam, case, delete, literal_column, select, tuple_
 
 from app.db.engine import Connection
-from app.db.inserts import insert
+from app.db.rows import insert
 from app.db.schema import idempotency_keys as keys
 from app.domain.idempotency import IdempotencyKey, Reservation
+
+_KEY = (keys.c.project, keys.c.subject, keys.c.key)
+_IS_KEY = and_(*(column == bindparam(f"of_{column.name}") for column in _KEY))
 
 
 def reserve(
     connection: Connection, wanted: Sequence[Reservation], *, now: int, lifetime: int
 ) -> dict[IdempotencyKey, Reservation]:
-    """Reserve each key for its task unless it is taken; returns for each key the reservation that holds.
+    """Reserve each key for its task unless it is taken; returns for each key the reservation in effect.
 
     A transaction that wants a key which another has inserted and not committed waits for the other's end.
     """
-    # In one order for everybody, so that transactions which want the same keys don't wait for each other in a ring.
-    ordered = sorted(wanted, key=lambda w: (w.key.project, w.key.subject, w.key.key))
-    count, these = len(ordered), _named([w.key for w in ordered])
-    connection.execute(_drop_expired(count), {**these, "before": now - lifetime})
+    new = insert(connection, keys)
+    is_expired = keys.c.created_at <= new.excluded.created_at - literal_column(str(lifetime))
+    kept_unless_expired = {
+        column.name: case((is_expired, new.excluded[column.name]), else_=column)
+        for column in (keys.c.fingerprint, keys.c.task_id, keys.c.created_at)
+    }
+    upsert = new.on_conflict_do_update(index_elements=_KEY, set_=kept_unless_expired).returning(keys)
+    # One key once, the first: a statement can't change a row twice. In one order everywhere, so that two transactions
+    # never deadlock.
+    first = {reservation.key: reservation for reservation in reversed(wanted)}
     rows = [
         {
-            "project": w.key.project,
-            "subject": w.key.subject,
-            "key": w.key.key,
-            "fingerprint": w.fingerprint,
-            "task_id": w.task_id,
+            "project": key.project,
+            "subject": key.subject,
+            "key": key.key,
+            "fingerprint": first[key].fingerprint,
+            "task_id": first[key].task_id,
             "created_at": now,
         }
-        for w in ordered
+        for key in sorted(first, key=lambda key: (key.project, key.subject, key.key))
     ]
-    connection.execute(insert(connection, keys).on_conflict_do_nothing(), rows)
-    held = connection.execute(_read(count), these).all()
-    found = [Reservation(IdempotencyKey(r.project, r.subject, r.key), r.fingerprint, r.task_id) for r in held]
-    return {reservation.key: reservation for reservation in found}
+    held = {IdempotencyKey(r.project, r.subject, r.key): r for r in connection.execute(upsert, rows)}
+    return {key: Reservation(key, row.fingerprint, row.task_id) for key, row in held.items()}
 
 
 def get(connection: Connection, key: IdempotencyKey) -> Reservation | None:
     """Read the reservation of a key, if there is one."""
-    row = connection.execute(_read(1), _named([key])).one_or_none()
+    row = connection.execute(select(keys).where(_IS_KEY), _values(key)).one_or_none()
     return Reservation(key, row.fingerprint, row.task_id) if row else None
 
 
 def release(connection: Connection, reserved: Sequence[IdempotencyKey]) -> None:
-    """Delete keys that were reserved for nothing."""
-    connection.execute(_drop(len(reserved)), _named(reserved))
+    """Delete keys whose tasks were not created."""
+    connection.execute(delete(keys).where(_IS_KEY), [_values(key) for key in reserved])
 
 
 def sweep(connection: Connection, *, before: int, limit: int) -> int:
-    """Delete up to `limit` keys created before then; returns how many."""
-    old = select(keys.c.project, keys.c.subject, keys.c.key).where(keys.c.created_at <= before).limit(limit)
-    found = [IdempotencyKey(row.project, row.subject, row.key) for row in connection.execute(old)]
-    if found:
-        connection.execute(_drop(len(found)), _named(found))
-    return len(found)
+    """Delete up to `limit` keys created before a time; returns how many."""
+    old = select(*_KEY).where(keys.c.created_at <= before).limit(limit)
+    return connection.execute(delete(keys).where(tuple_(*_KEY).in_(old))).rowcount
 
 
-# One statement for each number of keys, kept: building and compiling it takes far longer than running it.
-
-
-@cache
-def _drop_expired(count: int) -> Delete:
-    return delete(keys).where(_are(count), keys.c.created_at <= bindparam("before", type_=BigInteger))
-
-
-@cache
-def _drop(count: int) -> Delete:
-    return delete(keys).where(_are(count))
-
-
-@cache
-def _read(count: int) -> Select[Any]:
-    return select(keys).where(_are(count))
-
-
-def _are(count: int) -> ColumnElement[bool]:
-    """Match so many keys, one by one: for a list of tuples SQLite would read all keys."""
-    columns = (keys.c.project, keys.c.subject, keys.c.key)
-    return or_(*(and_(*(column == bindparam(f"{column.name}_{n}") for column in columns)) for n in range(count)))
-
-
-def _named(wanted: Sequence[IdempotencyKey]) -> dict[str, str]:
-    """Give the values for `_are`."""
-    values: dict[str, str] = {}
-    for n, key in enumerate(wanted):
-        values |= {f"project_{n}": key.project, f"subject_{n}": key.subject, f"key_{n}": key.key}
-    return values
+def _values(key: IdempotencyKey) -> dict[str, str]:
+    return {"of_project": key.project, "of_subject": key.subject, "of_key": key.key}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Integer, bindparam, delete, func, select, update
 
 from app.db.engine import Connection
-from app.db.inserts import insert
+from app.db.rows import insert
 from app.db.schema import project_budgets as budgets
 from app.db.schema import quota_counts as counts
 from app.db.schema import tasks
@@ -13,25 +13,20 @@ from app.domain.quota import Quota
 from app.domain.task import id_at
 
 _USED = select(counts.c.name, counts.c.used).where(counts.c.name.in_(bindparam("names", expanding=True)))
-# In one order for everybody, so that transactions which lock the same don't wait for each other in a ring.
+# In one order everywhere, so that two transactions never deadlock.
 _LOCK = _USED.order_by(counts.c.name).with_for_update()
 _SET = update(counts).where(counts.c.name == bindparam("of_name")).values(used=bindparam("now_used", type_=Integer))
-_MADE_SINCE = (
-    select(func.count())
-    .select_from(tasks)
-    .where(tasks.c.project == bindparam("of_project"), tasks.c.id >= bindparam("from_id"))
-)
 
 
 def lock(connection: Connection, quotas: Sequence[Quota]) -> dict[str, int]:
-    """Read how much of each quota is used, by its name, and lock that until the transaction ends."""
+    """Read how much of each quota is used, by its name, and lock the counts until the transaction ends."""
     names = sorted(quota.name for quota in quotas)
     found = _locked(connection, names)
     missing = [quota for quota in sorted(quotas, key=lambda quota: quota.name) if quota.name not in found]
     if not missing:
         return found
     rows = [
-        {"name": quota.name, "used": _made_before(connection, quota), "kept_until": quota.kept_until}
+        {"name": quota.name, "used": _already_used(connection, quota), "kept_until": quota.kept_until}
         for quota in missing
     ]
     connection.execute(insert(connection, counts).on_conflict_do_nothing(), rows)
@@ -44,44 +39,41 @@ def save(connection: Connection, counted: Mapping[str, int]) -> None:
 
 
 def used(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    """Read how much of these quotas is used; those of which nothing ever was are left out."""
+    """Read how much of these quotas is used; quotas without a count are left out."""
     return {row.name: row.used for row in connection.execute(_USED, {"names": list(names)})}
 
 
-def made_since(connection: Connection, project: str, since: int) -> int:
-    """Count the tasks that a project has made since then (milliseconds) and not deleted."""
-    values = {"of_project": project, "from_id": id_at(since)}
-    return int(connection.execute(_MADE_SINCE, values).scalar_one())
+def count_tasks_since(connection: Connection, project: str, since: int) -> int:
+    """Count a project's tasks created since a time (milliseconds), except deleted ones."""
+    created_since = (tasks.c.project == project) & (tasks.c.id >= id_at(since))
+    return int(connection.execute(select(func.count()).select_from(tasks).where(created_since)).scalar_one())
 
 
 def sweep(connection: Connection, *, before: int, limit: int) -> int:
-    """Delete up to `limit` counts that nobody needs since before then; returns how many."""
+    """Delete up to `limit` counts that were kept until before a time; returns how many."""
     old = select(counts.c.name).where(counts.c.kept_until <= before).limit(limit)
-    names = [row.name for row in connection.execute(old)]
-    if names:
-        connection.execute(delete(counts).where(counts.c.name.in_(names)))
-    return len(names)
+    return connection.execute(delete(counts).where(counts.c.name.in_(old))).rowcount
 
 
 def daily_budgets(connection: Connection) -> dict[str, int]:
-    """Read how many tasks a day those projects may make that have a budget."""
+    """Read the daily budgets (in tasks) by project."""
     return {row.project: row.daily_tasks for row in connection.execute(select(budgets))}
 
 
 def set_daily_budget(connection: Connection, project: str, daily_tasks: int) -> None:
-    """Give a project a budget."""
+    """Set a project's daily budget."""
     statement = insert(connection, budgets).values(project=project, daily_tasks=daily_tasks)
     changed = statement.on_conflict_do_update(index_elements=[budgets.c.project], set_={"daily_tasks": daily_tasks})
     connection.execute(changed)
 
 
 def drop_daily_budget(connection: Connection, project: str) -> None:
-    """Take a project's budget away."""
+    """Delete a project's daily budget."""
     connection.execute(delete(budgets).where(budgets.c.project == project))
 
 
-def forget(connection: Connection, name: str) -> None:
-    """Forget how much of a quota is used."""
+def remove(connection: Connection, name: str) -> None:
+    """Delete the count of a quota."""
     connection.execute(delete(counts).where(counts.c.name == name))
 
 
@@ -89,5 +81,5 @@ def _locked(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     return {row.name: row.used for row in connection.execute(_LOCK, {"names": list(names)})}
 
 
-def _made_before(connection: Connection, quota: Quota) -> int:
-    return 0 if quota.project is None else made_since(connection, quota.project, quota.counts_since)
+def _already_used(connection: Connection, quota: Quota) -> int:
+    return 0 if quota.project is None else count_tasks_since(connection, quota.project, quota.counts_since)

@@ -25,7 +25,7 @@ metadata = MetaData(
     }
 )
 
-# SQLite gives out growing row ids only to a column spelled INTEGER.
+# SQLite assigns growing row ids only to a column declared INTEGER.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -74,9 +74,9 @@ tasks = Table(
     # The queue: oldest first, of all and per project.
     _partial("ix_tasks_queued_id", "id", where="status = 'queued'"),
     _partial("ix_tasks_queue", "project", "id", where="status = 'queued'"),
-    # What each process has, or had, in hand.
+    # Tasks claimed by each process.
     _partial("ix_tasks_claimed_by", "claimed_by", where="status = 'submitting'"),
-    # Silent tasks by when to ask, waiting tasks by when to give up.
+    # Silent tasks by when to poll, unfinished tasks by when to give up.
     _partial("ix_tasks_ask_at", "ask_at", where="ask_at IS NOT NULL"),
     _partial("ix_tasks_deadline_at", "deadline_at", where="deadline_at IS NOT NULL"),
 )
@@ -93,10 +93,10 @@ images = Table(
     Column("bytes", BigInteger),
     Column("width", Integer),
     Column("height", Integer),
-    # Of the stored copy, which is named after it.
+    # Of the stored file, which is named by it.
     Column("hash", String(64)),
     Column("reason", Text),
-    # Defaults of the database's own: a replica of the version before knows nothing of copies.
+    # Database defaults: a replica of the previous version knows nothing of copies.
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("tried_at", BigInteger),
     Column("next_try_at", BigInteger, server_default="0"),
@@ -107,7 +107,7 @@ images = Table(
 )
 
 blobs = Table(
-    # The files in the store, each named after its content; whoever adds or takes away what refers to one locks its row.
+    # Stored files, each named by its hash. Code that adds or removes a reference locks the row.
     "blobs",
     metadata,
     Column("hash", String(64), primary_key=True),
@@ -116,9 +116,9 @@ blobs = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("created_at", BigInteger, nullable=False),
-    # When to look whether anything refers to it; null while something does.
+    # When to check for references; null while there are some.
     Column("check_at", BigInteger),
-    # Nothing does, and the file is being deleted; then `check_at` is the end of the deleter's lease.
+    # The file is being deleted; `check_at` is then the end of the deleting process's lease.
     Column("is_going", Boolean, nullable=False),
     _partial("ix_blobs_check_at", "check_at", where="check_at IS NOT NULL"),
 )
@@ -129,7 +129,7 @@ uploads = Table(
     Column("id", String(40), primary_key=True),
     Column("project", String(64), nullable=False),
     Column("subject", String(255)),
-    # Null once it expired.
+    # Null once expired.
     Column("hash", String(64)),
     Column("content_type", String(64), nullable=False),
     Column("bytes", BigInteger, nullable=False),
@@ -137,7 +137,7 @@ uploads = Table(
     Column("height", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    # Those to be emptied, and apart from them those only remembered: of these there are a week's.
+    # Uploads whose files are to be released, and those that are only remembered, for a week.
     _partial("ix_uploads_expires_at", "expires_at", where="hash IS NOT NULL"),
     _partial("ix_uploads_remembered", "expires_at", where="hash IS NULL"),
     _partial("ix_uploads_hash", "hash", where="hash IS NOT NULL"),
@@ -150,7 +150,7 @@ events = Table(
     Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
     Column("project", String(64), nullable=False),
     Column("type", String(32), nullable=False),
-    # What of the task varies, as it was at that moment; the rest stands in the task's row.
+    # The mutable part of the task at that moment; the rest is in the task's row.
     Column("snapshot", JSON, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("subject", String(255)),
@@ -178,7 +178,7 @@ webhook_secrets = Table(
     metadata,
     Column("project", String(64), primary_key=True),
     Column("secret", String(64), nullable=False),
-    # The one before, which signs as well for a while.
+    # The secret before, which also signs for a while.
     Column("previous", String(64)),
     Column("previous_until", BigInteger),
     Column("created_at", BigInteger, nullable=False),
@@ -192,7 +192,7 @@ webhook_deliveries = Table(
     Column("project", String(64), nullable=False),
     Column("event", String(32), nullable=False),
     Column("url", Text, nullable=False),
-    # Of the URL: hosts are served in turn.
+    # The host of the URL: hosts are served in turn.
     Column("host", String(255), nullable=False),
     Column("snapshot", JSON, nullable=False),
     Column("state", String(16), nullable=False),
@@ -205,7 +205,7 @@ webhook_deliveries = Table(
     Index("ix_webhook_deliveries_task_id", "task_id", "id"),
     Index("ix_webhook_deliveries_project_id", "project", "id"),
     Index("ix_webhook_deliveries_project_state_id", "project", "state", "id"),
-    # What is still to be delivered, of each host by when; a dead host's backlog is one step to whoever looks for others.
+    # Pending deliveries of each host by due time. A scan of hosts skips a dead host's backlog in one step.
     _partial("ix_webhook_deliveries_due", "host", "due_at", where="state = 'pending'"),
 )
 
@@ -218,7 +218,7 @@ webhook_attempts = Table(
     Column("status", Integer),
     Column("error", Text),
     Column("latency_ms", Integer, nullable=False),
-    # What was answered, up to 1 KiB of it, whatever it is.
+    # The start of the response body, up to 1 KiB.
     Column("response", LargeBinary),
     Index("ix_webhook_attempts_delivery_id", "delivery_id", "id"),
     sqlite_autoincrement=True,
@@ -249,7 +249,7 @@ api_keys = Table(
 )
 
 project_budgets = Table(
-    # How many tasks a project may make in a day; without a row as many as it likes.
+    # How many tasks a project may create per day; unlimited without a row.
     "project_budgets",
     metadata,
     Column("project", String(64), primary_key=True),
@@ -257,7 +257,7 @@ project_budgets = Table(
 )
 
 quota_counts = Table(
-    # How much of a quota is used: of a token's, or of a project's day.
+    # How much is used of a token's quota or of a project's daily one.
     "quota_counts",
     metadata,
     Column("name", String(128), primary_key=True),
@@ -267,7 +267,7 @@ quota_counts = Table(
 )
 
 account = Table(
-    # One row: whether the upstream account may be used now, shared by all replicas.
+    # One row, shared by all replicas: whether the upstream account may be used.
     "account",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
@@ -281,7 +281,7 @@ account = Table(
 )
 
 rate_slots = Table(
-    # A limit of N per window is N rows; whoever holds a row may make one call before it is free again.
+    # A limit of N per window is N rows, each taken by one call and free again after a time.
     "rate_slots",
     metadata,
     Column("scope", String(16), primary_key=True),
@@ -291,7 +291,7 @@ rate_slots = Table(
 )
 
 facts = Table(
-    # What all replicas sharing the database must agree on.
+    # Values on which all replicas must agree.
     "facts",
     metadata,
     Column("name", String(64), primary_key=True),

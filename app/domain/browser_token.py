@@ -1,4 +1,4 @@
-"""Browser tokens: what a page may hold instead of an API key, for minutes and for one subject only."""
+"""Browser tokens: short-lived credentials for web pages, each limited to one subject."""
 
 import base64
 import hmac
@@ -10,15 +10,18 @@ import uuid_utils
 
 from app.domain.signing import Signer, encode
 
-TOKEN_PREFIX = "nbt_"  # noqa: S105 -- by which tokens are told from keys, and found where they leaked
+TOKEN_PREFIX = "nbt_"  # noqa: S105 -- distinguishes tokens from keys, and lets scanners find leaked ones
 MAX_SUBJECT_CHARACTERS = 255
-# Enough for the longest subject in its longest form.
+# Long enough for the longest subject in its longest encoding.
 _TOKEN = re.compile(rf"{TOKEN_PREFIX}([A-Za-z0-9_-]{{1,4096}})\.([A-Za-z0-9_-]{{43}})")
 _PURPOSE = b"nanobanana-browser-token"
 
 
 class BrowserToken(msgspec.Struct, frozen=True, array_like=True):
-    """What a token says. `expires_at` is in milliseconds; `key_id` names the API key that made it, None without keys."""
+    """The content of a token.
+
+    `expires_at` is in milliseconds; `key_id` names the API key that created it, None without keys.
+    """
 
     id: str
     project: str
@@ -29,10 +32,10 @@ class BrowserToken(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BrowserTokens:
-    """Signs and checks tokens: their content and a code of it.
+    """Signs and verifies tokens.
 
-    The first of `secrets` signs, all verify, so that a secret can be rotated. The keys are derived, so that nothing
-    that these secrets sign elsewhere passes for a token.
+    The first of `secrets` signs, all verify, so that a secret can be rotated. The signing keys are derived, so that
+    nothing else signed under these secrets passes for a token.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
@@ -40,27 +43,27 @@ class BrowserTokens:
         self._decode = msgspec.json.Decoder(BrowserToken).decode
 
     def sign(self, token: BrowserToken) -> str:
-        """Write a token."""
+        """Return the token's text."""
         content = encode(msgspec.json.encode(token))
         return f"{TOKEN_PREFIX}{content}.{self._signer.sign(content.encode())}"
 
     def verify(self, text: str) -> BrowserToken | None:
-        """Read a token, expired or not; None for one that is not ours."""
+        """Read a token, expired or not; None if it is not ours."""
         match = _TOKEN.fullmatch(text)
         if match is None or not self._signer.verify(match[1].encode(), match[2]):
             return None
         try:
             return self._decode(base64.urlsafe_b64decode(match[1] + "=" * (-len(match[1]) % 4)))
         except (ValueError, msgspec.DecodeError):
-            # Signed by us, but by another version that says more.
+            # Signed by another version of this service, with other fields.
             return None
 
 
 def new_token_id() -> str:
-    """Make a fresh token id."""
+    """Make a new token id."""
     return f"tok_{uuid_utils.uuid7().hex}"
 
 
 def is_subject(text: str) -> bool:
-    """Whether a text can be a subject: 1 to 255 printable characters, not all of them blank."""
+    """Whether a text can be a subject: 1 to 255 printable characters, not all blank."""
     return len(text) <= MAX_SUBJECT_CHARACTERS and text.isprintable() and bool(text.strip())

@@ -1,4 +1,4 @@
-"""Callbacks of the upstream: the address it is given, and what is kept of what arrives there."""
+"""Callbacks of the upstream: their signed URLs and the record of what arrived."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from app.domain.signing import Signer
 _TOKEN_LENGTH = 32 + 1 + 27
 _MAC_BYTES = 20
 CALLBACK_PATH = "/callbacks/nanobanana"
-"""Below which each task has a URL of its own, that the upstream calls back."""
+"""The path below which each task has its own callback URL."""
 _PURPOSE = b"nanobanana-callback:"
 
 
 class ReceivedCallback(msgspec.Struct, frozen=True):
-    """One request that arrived at a task's callback address, with the HTTP status and word it was answered with."""
+    """One request to a task's callback URL, with the status and word of our response."""
 
     task_id: str
     received_at: int
@@ -25,7 +25,7 @@ class ReceivedCallback(msgspec.Struct, frozen=True):
 
 
 class CallbackTokens:
-    """Makes and checks the last segment of callback URLs: the task's id and a code of 160 bits.
+    """Signs and verifies the last segment of callback URLs: task id and 160-bit MAC.
 
     The first of `secrets` signs, all verify, so that a secret can be rotated.
     """
@@ -34,14 +34,14 @@ class CallbackTokens:
         self._signer = Signer([secret.encode() for secret in secrets], size=_MAC_BYTES)
 
     def sign(self, task_id: str) -> str:
-        """Make the token that names this task."""
+        """Return the token of a task."""
         bare = task_id.removeprefix("task_")
         return f"{bare}-{self._signer.sign(_PURPOSE + bare.encode())}"
 
     def verify(self, token: str) -> str | None:
-        """Return the id of the task that a token names; None for a token that is not one of ours."""
+        """Return the id of the task that a token names; None if it is not ours."""
         if len(token) != _TOKEN_LENGTH or not token.isascii():
             return None
-        # What comes before the code needs no check of its own: only ids of tasks are signed.
+        # The id needs no check: only ids of tasks are signed.
         bare, _, mac = token.partition("-")
         return f"task_{bare}" if self._signer.verify(_PURPOSE + bare.encode(), mac) else None

@@ -13,10 +13,10 @@ OnEnd = Callable[[GatewayError], None]
 
 
 class Credential(Protocol):
-    """What admitted a caller. It may end while a request of the caller's is still open."""
+    """What admitted a caller. It may end while a request is still open."""
 
     def until_over(self, on_end: OnEnd) -> AbstractContextManager[None]:
-        """Call `on_end` with the reason when it ends; at once if it has."""
+        """Call `on_end` with the reason when the credential ends; at once if it has."""
         ...
 
 
@@ -24,7 +24,7 @@ class Credential(Protocol):
 class Caller:
     """A project and, for browser tokens, one subject in it.
 
-    `key_id` names the API key that admitted the caller or created its token; None while no key is needed.
+    `key_id` names the API key that admitted the caller or created the token; None without keys.
     """
 
     project: str
@@ -38,5 +38,5 @@ class Caller:
         return nullcontext() if self.credential is None else self.credential.until_over(on_end)
 
     def owns(self, task: Task | None) -> bool:
-        """Whether a task belongs to the caller; the tasks of others are invisible."""
+        """Whether a task belongs to the caller; other tasks are invisible."""
         return task is not None and task.project == self.project and self.subject in {None, task.subject}

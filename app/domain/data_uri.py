@@ -1,34 +1,34 @@
-"""Pictures inside a request: `data:image/png;base64,…` (RFC 2397)."""
+"""Images within a request: `data:image/png;base64,…` (RFC 2397)."""
 
 import binascii
 import re
 from collections.abc import Iterator
 
 _HEAD = re.compile(r"data:(?:image/[a-z0-9.+-]{1,64})?(?:;[a-z0-9-]{1,32}=[^;,]{0,64}){0,4};base64,", re.IGNORECASE)
-_MAX_HEAD = 512
+_MAX_HEAD_CHARACTERS = 512
 _ENCODED = (("%2B", "+"), ("%2b", "+"), ("%2F", "/"), ("%2f", "/"), ("%3D", "="), ("%3d", "="))
-_CHARACTERS_AT_ONCE = 1024 * 1024  # a multiple of four, as base64 wants it
+_CHARACTERS_AT_ONCE = 1024 * 1024  # a multiple of four, as base64 requires
 
 
 class BadDataUri(ValueError):
-    """It can't be read; the message says why, in words for people."""
+    """An unreadable data URI; the message completes a sentence about the field."""
 
 
 def is_data_uri(url: str) -> bool:
-    """Whether an address carries its content in itself."""
+    """Whether a URL contains its content."""
     return url[:5].lower() == "data:"
 
 
 def decode(uri: str) -> Iterator[bytes]:
-    """Decode the content, part by part; raises `BadDataUri`, perhaps after some parts.
+    """Decode the content in parts; raises `BadDataUri`, perhaps after some parts.
 
-    The media type only has to be an image's, or none: what the content is, its bytes say.
+    The media type must be an image's or absent; the actual type is detected from the bytes.
     """
-    head = _HEAD.match(uri[:_MAX_HEAD])
+    head = _HEAD.match(uri[:_MAX_HEAD_CHARACTERS])
     if head is None:
         raise BadDataUri("must be an http(s) URL, or a data URI that begins like data:image/png;base64,")
     text = uri[head.end() :]
-    # Percent-encoding is allowed in any URI; of the characters of base64, these are the ones that get it.
+    # Percent-encoding is allowed in any URI; of base64's characters only these are ever encoded.
     if "%" in text:
         for written, meant in _ENCODED:
             text = text.replace(written, meant)
@@ -36,5 +36,5 @@ def decode(uri: str) -> Iterator[bytes]:
     try:
         for start in range(0, len(padded), _CHARACTERS_AT_ONCE):
             yield binascii.a2b_base64(padded[start : start + _CHARACTERS_AT_ONCE], strict_mode=True)
-    except ValueError:  # of binascii, and of characters beyond ASCII
+    except ValueError:  # from binascii, and for characters beyond ASCII
         raise BadDataUri("is a data URI whose base64 can't be decoded") from None

@@ -1,4 +1,4 @@
-"""The delivery of one event to one webhook: planned with the event, tried until it arrives or is given up."""
+"""Deliveries of events to webhooks: retried until they succeed or are given up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ from msgspec.structs import replace
 
 from app.domain.event import TaskEvent
 
-TRY_TIMEOUT = 15_000
-"""How long one try may take, in milliseconds, from looking the name up to the status of the answer."""
-LEASE = 30_000
-"""For how long, in milliseconds, a delivery is left to the process that has it in hand; then others try."""
+TRY_TIMEOUT_MS = 15_000
+"""The time limit of one attempt, from name resolution to the response's status."""
+LEASE_MS = 30_000
+"""How long a delivery belongs to the process that claimed it."""
 KEPT_RESPONSE_BYTES = 1024
 _JITTER = 0.2
-_MAX_RETRY_AFTER = 24 * 3_600_000
-_MAX_HOST = 255
+_MAX_RETRY_AFTER_MS = 24 * 3_600_000
+_MAX_HOST_CHARACTERS = 255
 
 
 class DeliveryState(StrEnum):
     """The states of a delivery."""
 
-    PENDING = "pending"  # in hand, or waiting for its next try
+    PENDING = "pending"  # claimed, or waiting for its next attempt
     DELIVERED = "delivered"
-    FAILED = "failed"  # gave up; its owner may have it delivered again
+    FAILED = "failed"  # given up; its owner may request redelivery
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One delivery. Times are milliseconds since the epoch, UTC; its id is the message's id, however often it is sent.
+    """One delivery. Its id is the message's id, however often it is sent.
 
-    `snapshot` is the event's. `tries` counts since it was planned or asked for again, `attempts` in all.
-    `next_attempt_at` is what its owner is told; from `due_at` on any process may take it, which while one has it in
-    hand (`claimed_by`) is the end of its lease.
+    Times are milliseconds since the epoch, UTC. `tries` counts since it was planned or redelivered, `attempts` in all.
+    `next_attempt_at` is shown to its owner. From `due_at` on any process may claim it; while it is claimed
+    (`claimed_by`) that is the end of the lease.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try: when it began, what was answered (at most 1 KiB of it) or why nothing was, how long it took in ms."""
+    """One attempt: when it began (`at`), and the first 1 KiB of the response or the error."""
 
     delivery_id: str
     at: int
@@ -69,7 +69,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResponse:
-    """What a receiver answered, or why there is no answer (`status` None); `retry_after` in milliseconds."""
+    """A receiver's response, or the error if there is none; `retry_after` in milliseconds."""
 
     status: int | None
     error: str | None = None
@@ -78,12 +78,12 @@ class DeliveryResponse:
 
     @property
     def is_success(self) -> bool:
-        """Whether the receiver took the message: any 2xx. A redirect is a failure."""
+        """Whether the receiver accepted the message: any 2xx. A redirect is a failure."""
         return self.status is not None and HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def plan(event: TaskEvent) -> Delivery | None:
-    """Plan the delivery of an event, due at once; None if nobody asked for it."""
+    """Plan the delivery of an event, due at once; None if the task has no webhook."""
     if event.webhook_url is None or not event.is_for_webhook:
         return None
     return Delivery(
@@ -92,7 +92,7 @@ def plan(event: TaskEvent) -> Delivery | None:
         project=event.project,
         event=event.type,
         url=event.webhook_url,
-        host=urlsplit(event.webhook_url).netloc.lower()[:_MAX_HOST],
+        host=urlsplit(event.webhook_url).netloc.lower()[:_MAX_HOST_CHARACTERS],
         snapshot=event.snapshot,
         next_attempt_at=event.created_at,
         due_at=event.created_at,
@@ -101,16 +101,17 @@ def plan(event: TaskEvent) -> Delivery | None:
 
 
 def claim(delivery: Delivery, by: str, now: int) -> Delivery:
-    """Take a due delivery in hand."""
-    return replace(delivery, claimed_by=by, due_at=now + LEASE)
+    """Claim a due delivery."""
+    return replace(delivery, claimed_by=by, due_at=now + LEASE_MS)
 
 
 def settle(
     delivery: Delivery, answer: DeliveryResponse, *, by: str, now: int, schedule: Sequence[int], jitter: float
 ) -> Delivery:
-    """Apply what came of a try. `schedule` has the pauses between tries in ms; `jitter` is a draw from 0 to 1.
+    """Apply the outcome of an attempt.
 
-    A process that has lost its lease can still tell that the message arrived, but no longer when to try again.
+    `schedule` lists the pauses between attempts in ms; `jitter` is random, 0 to 1. A process that lost its lease can
+    still report success, but no longer schedule a retry.
     """
     tried = replace(delivery, attempts=delivery.attempts + 1)
     if answer.is_success:
@@ -120,20 +121,20 @@ def settle(
     if answer.status == HTTPStatus.GONE or delivery.tries >= len(schedule):
         return _ended(tried, DeliveryState.FAILED)
     planned = schedule[delivery.tries] * (1 + _JITTER * (2 * jitter - 1))
-    pause = max(round(planned), min(answer.retry_after or 0, _MAX_RETRY_AFTER))
+    pause = max(round(planned), min(answer.retry_after or 0, _MAX_RETRY_AFTER_MS))
     again = now + pause
     return replace(tried, tries=delivery.tries + 1, next_attempt_at=again, due_at=again, claimed_by=None)
 
 
 def release(delivery: Delivery, by: str, now: int) -> Delivery:
-    """Put back a delivery whose try was broken off; others may try at once."""
+    """Return an interrupted delivery; any process may try at once."""
     if delivery.state is not DeliveryState.PENDING or delivery.claimed_by != by:
         return delivery
     return replace(delivery, due_at=now, claimed_by=None)
 
 
 def redeliver(delivery: Delivery, now: int) -> Delivery:
-    """Begin anew with the first try, at once unless a try is under way."""
+    """Restart the schedule, at once unless an attempt is in progress."""
     fresh = replace(delivery, state=DeliveryState.PENDING, tries=0)
     if delivery.claimed_by is not None:
         return fresh

@@ -1,4 +1,4 @@
-"""Where outgoing requests may go whose address somebody else chose: the public internet, and what the operator allows."""
+"""SSRF policy for user-supplied URLs: public addresses, and what the operator allows."""
 
 import ipaddress
 import re
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# From IANA's registries of special-purpose addresses: what is not on the public internet, or leads back into a network.
+# IANA's special-purpose addresses that are not public, or lead back into a private network.
 _FORBIDDEN_IPV4 = [
     ipaddress.IPv4Network(network)
     for network in (
         "0.0.0.0/8",  # this network
         "10.0.0.0/8",  # private
-        "100.64.0.0/10",  # carriers' address translation
+        "100.64.0.0/10",  # carrier-grade NAT
         "127.0.0.0/8",  # loopback
-        "168.63.129.16/32",  # metadata of a cloud, behind a public address
+        "168.63.129.16/32",  # a cloud's metadata service, although a public address
         "169.254.0.0/16",  # link-local, with most clouds' metadata
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocol assignments
@@ -30,8 +30,8 @@ _FORBIDDEN_IPV4 = [
         "240.0.0.0/4",  # reserved, broadcast
     )
 ]
-# All of IPv6 that is public is in here; so unspecified, loopback, link-local, unique local (fd00:ec2::254 is a cloud's
-# metadata), multicast and whatever will be invented are out without being named.
+# All public IPv6 addresses. This excludes unspecified, loopback, link-local, unique local (fd00:ec2::254 is a cloud's
+# metadata service), multicast and future ranges without listing them.
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _FORBIDDEN_IPV6 = [
     ipaddress.IPv6Network(network)
@@ -42,22 +42,22 @@ _FORBIDDEN_IPV6 = [
         "3fff::/20",  # documentation
     )
 ]
-# Addresses that stand for the IPv4 address in their last 32 bits: mapped ones, and those of address translation, by
-# which hosts that speak only IPv6 reach the public IPv4 internet.
+# Addresses that embed an IPv4 address in their last 32 bits: mapped ones, and those of NAT64, by which IPv6-only hosts
+# reach the IPv4 internet.
 _EMBEDDING = [ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96")]
 _LOOPBACKS = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
-# What inet_aton takes apart: decimal, octal or hexadecimal numbers, one to four of them.
+# What inet_aton accepts: one to four decimal, octal or hexadecimal numbers.
 _NUMERIC = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)(\.(0[xX][0-9a-fA-F]+|[0-9]+)){0,3}")
 
 
 class DestinationRules:
-    """Decides on addresses. `allowed` are networks that may be reached although they are not public."""
+    """Decides about addresses. `allowed` lists non-public networks that may be reached."""
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
         self._allowed = tuple(allowed)
 
     def permits(self, address: Address) -> bool:
-        """Whether a connection to this very address may be opened."""
+        """Whether a connection to an address may be opened."""
         if any(address in network for network in self._allowed):
             return True
         if isinstance(address, ipaddress.IPv4Address):
@@ -67,7 +67,7 @@ class DestinationRules:
         return address in _GLOBAL_UNICAST and not any(address in network for network in _FORBIDDEN_IPV6)
 
     def forbids_host(self, host: str) -> bool:
-        """Whether a URL's host shows by itself, without asking anybody, that it may not be reached."""
+        """Whether a URL's host is known to be forbidden without resolving it."""
         if _means_this_machine(host):
             return not any(self.permits(address) for address in _LOOPBACKS)
         address = literal_address(host)
@@ -75,7 +75,7 @@ class DestinationRules:
 
 
 def literal_address(host: str) -> Address | None:
-    """Read a host that is an address, in any spelling that resolvers take (`2130706433`, `0x7f.1`); None for a name."""
+    """Parse a host that is an address in any form (`2130706433`, `0x7f.1`); None for a name."""
     plain = host.strip("[]").rstrip(".").partition("%")[0]
     if _NUMERIC.fullmatch(plain):
         try:

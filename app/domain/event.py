@@ -1,4 +1,4 @@
-"""Events: what the world is told of a task's movements."""
+"""Events: what clients are notified of."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,20 +7,21 @@ import msgspec
 from msgspec.structs import replace
 
 from app.domain.image import Image
-from app.domain.task import TERMINAL, Status, Task
-from app.domain.task_state import TaskState
+from app.domain.task import TERMINAL, Status, Task, TaskState
 from app.domain.verdict import ErrorCode, TaskError
 
 IMAGES_SETTLED = "task.images_settled"
-"""The type of the event that follows a success once each image is stored or given up."""
+"""The type of the event after a success once no image is pending."""
 _IMAGES_FOLLOW = "images_follow"
+_COPIED = ("attempts", "upstream_task_id", "submitted_at", "completed_at", "updated_at")
 _ENDS = frozenset(f"task.{status.value}" for status in TERMINAL)
 
 
 class TaskEvent(msgspec.Struct, frozen=True):
-    """One event, as appended. `snapshot` holds what of the task varies, as it was right after the movement.
+    """One event to append. `snapshot` is the mutable part of the task right after its transition.
 
-    `webhook_url` is the task's, for whoever plans the event's delivery; it is not kept with the event.
+    `webhook_url` is the task's, for planning the delivery; it is not stored with the event. `subject` is the task's, so
+    that a subject's events are found by an index.
     """
 
     task_id: str
@@ -30,72 +31,61 @@ class TaskEvent(msgspec.Struct, frozen=True):
     created_at: int
     webhook_url: str | None = None
     subject: str | None = None
-    """The task's, so that a subject's events are found without looking at those of others."""
 
     @property
     def is_for_webhook(self) -> bool:
-        """Whether a webhook is told of it: the task has one, and has ended."""
+        """Whether a webhook is notified: the task has one, and has ended."""
         return self.webhook_url is not None and self.type in _ENDS
 
 
 class StoredEvent(TaskEvent, frozen=True, kw_only=True):
-    """One event as it stands in the table; ids grow in the order in which events became visible."""
+    """One event in the table; ids grow in the order in which events became visible."""
 
     id: int
 
 
 def event_of(task: Task, *, images_follow: bool = False) -> TaskEvent:
-    """Tell the state that a task has just entered; `images_follow` if its images are still to be settled."""
+    """Create the event of a task's transition; `images_follow` if images are pending."""
     return _event(f"task.{task.status.value}", task, images_follow=images_follow)
 
 
 def images_settled(task: Task, now: int) -> TaskEvent:
-    """Tell that each of a task's images is stored or given up."""
+    """Create the event that none of a task's images is pending."""
     return replace(_event(IMAGES_SETTLED, task), created_at=now)
 
 
 def _event(event_type: str, task: Task, *, images_follow: bool = False) -> TaskEvent:
     error = task.error
-    snapshot = {
-        "status": task.status.value,
-        "attempts": task.attempts,
-        "upstream_task_id": task.upstream_task_id,
-        "error": [error.code.value, error.message, error.upstream_code] if error else None,
-        "submitted_at": task.submitted_at,
-        "completed_at": task.completed_at,
-        "updated_at": task.updated_at,
-    }
+    snapshot: dict[str, Any] = {name: getattr(task, name) for name in _COPIED}
+    snapshot["status"] = task.status.value
+    snapshot["error"] = [error.code.value, error.message, error.upstream_code] if error else None
     if images_follow:
         snapshot[_IMAGES_FOLLOW] = True
     return TaskEvent(task.id, task.project, event_type, snapshot, task.updated_at, task.webhook_url, task.subject)
 
 
 def task_at(task: Task, snapshot: dict[str, Any]) -> Task:
-    """Tell how a task was when an event with this snapshot was made."""
+    """Return a task as it was at an event with this snapshot."""
     error = snapshot["error"]
     return replace(
         task,
         status=Status(snapshot["status"]),
-        attempts=snapshot["attempts"],
-        upstream_task_id=snapshot["upstream_task_id"],
         error=TaskError(ErrorCode(error[0]), error[1], error[2]) if error else None,
-        submitted_at=snapshot["submitted_at"],
-        completed_at=snapshot["completed_at"],
-        updated_at=snapshot["updated_at"],
+        **{name: snapshot[name] for name in _COPIED},
     )
 
 
 def state_at(task: Task, images: Sequence[Image], snapshot: dict[str, Any]) -> TaskState:
-    """Return a task as it was at an event, with its images as they are now if it had succeeded."""
+    """Return a task as it was at an event, with its present images if it had succeeded."""
     then = task_at(task, snapshot)
     return TaskState(then, images if then.status is Status.SUCCEEDED else [], None)
 
 
 def concludes(event: TaskEvent) -> bool:
-    """Whether a task has nothing more to tell those who follow it after this event.
+    """Whether this is a task's last event for streams and waiting requests.
 
-    A guess concludes as well, although a verdict may still replace it: nobody would hold a connection for a day. A
-    success does unless it says that the news of the images will follow; those of older versions never do.
+    A guess concludes, too, although a result may still replace it a day later. A success concludes unless it says that
+    an event about the images follows; successes of older versions never say so.
     """
     if event.type == IMAGES_SETTLED:
         return True
@@ -103,5 +93,5 @@ def concludes(event: TaskEvent) -> bool:
 
 
 def is_concluded(task: Task, images: Sequence[Image]) -> bool:
-    """Whether a task, as it stands with its images, has nothing more to tell those who follow it."""
+    """Whether streams and waiting requests need no further events of this task."""
     return task.is_terminal and not any(image.is_pending for image in images)

@@ -1,12 +1,12 @@
-"""Idempotency keys: one request, one task, however often it is sent."""
+"""Idempotency keys: one task, however often the request is sent."""
 
 import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
-LIFETIME = 24 * 3_600_000
-"""How long a key is kept, in milliseconds."""
+LIFETIME_MS = 24 * 3_600_000
+"""How long a key is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The task for which a key stands, and the fingerprint of the request that brought it."""
+    """The task of a key, and the fingerprint of the request that created it."""
 
     key: IdempotencyKey
     fingerprint: str
@@ -28,6 +28,6 @@ class Reservation:
 
 
 def fingerprint(request: dict[str, Any]) -> str:
-    """Digest a request's content (JSON values), so that the same key with another content is noticed."""
+    """Hash a request's content (JSON), to detect a key reused for another request."""
     canonical = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,38 +1,38 @@
-"""A result image of a task, and the rules by which a copy of it is made."""
+"""Result images of tasks, and the rules for copying them."""
 
 from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
 import uuid_utils
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-RETRY_PAUSES = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
-"""Pauses between tries to fetch an image, in milliseconds: sources recover within minutes, or never."""
-LEASE = 90_000
-"""For how long, in milliseconds, an image is left to the process that fetches it; then others try."""
-DEMAND_PAUSE = 10_000
-"""A picture that is asked for is fetched out of turn, but at most once in so many milliseconds."""
+RETRY_PAUSES_MS = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
+"""Pauses between attempts to fetch an image: sources recover within minutes, or never."""
+LEASE_MS = 90_000
+"""How long an image belongs to the process that claimed it."""
+DEMAND_PAUSE_MS = 10_000
+"""A requested image is fetched out of turn, but at most once in this time."""
 NOT_KEPT = "not_kept"
-"""The reason of an image of which no copy was wanted."""
-_MAX_RETRY_AFTER = 3_600_000
-_MAX_REASON = 300
+"""The reason of an image that is not copied because of the settings."""
+_MAX_RETRY_AFTER_MS = 3_600_000
+_MAX_REASON_CHARACTERS = 300
 _TIME_IN_ID = (1 << 32) - 1
 
 
 class ImageState(StrEnum):
     """Whether this service holds a copy of the image."""
 
-    PENDING = "pending"  # in hand, or waiting for its next try
+    PENDING = "pending"  # claimed, or waiting for its next attempt
     STORED = "stored"
-    UNAVAILABLE = "unavailable"  # given up, or not wanted; `reason` says why
+    UNAVAILABLE = "unavailable"  # given up, or not copied; `reason` says why
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """One image; size in bytes and pixels are known once it was fetched. Times are milliseconds since the epoch, UTC.
+    """One image; type and size are known once it is stored. Times are milliseconds since the epoch, UTC.
 
-    `hash` names the stored file. `tries` counts the tries of the schedule; from `next_try_at` on any process may
-    fetch it, which while one has it in hand (`claimed_by`) is the end of its lease. `tried_at` is when that began last.
+    `hash` names the stored file. `tries` counts scheduled attempts. From `next_try_at` on any process may claim it;
+    while it is claimed (`claimed_by`) that is the end of the lease. `tried_at` is when the last attempt began.
     """
 
     id: str
@@ -53,12 +53,12 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_pending(self) -> bool:
-        """Whether the copy is still to be made."""
+        """Whether the image may still be copied."""
         return self.state is ImageState.PENDING
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A picture that was fetched, checked and put into the store."""
+    """The outcome of an attempt: the file of an image, fetched, checked and stored."""
 
     hash: str
     content_type: str
@@ -68,7 +68,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class NotFetched(msgspec.Struct, frozen=True):
-    """No picture came, or a bad one: why, whether to try again, and when at the earliest (ms) if the source said."""
+    """The outcome of a failed attempt; `retry_after` (ms) is the source's own."""
 
     reason: str
     may_recover: bool = True
@@ -76,7 +76,7 @@ class NotFetched(msgspec.Struct, frozen=True):
 
 
 def new_images(task_id: str, urls: Sequence[str], *, is_kept: bool, now: int) -> list[Image]:
-    """Create the images of a task in the upstream's order, with ids that nobody can guess (96 random bits)."""
+    """Create the images of a task in the upstream's order, with unguessable ids (96 random bits)."""
     return [
         Image(
             id=_new_id(now),
@@ -92,62 +92,51 @@ def new_images(task_id: str, urls: Sequence[str], *, is_kept: bool, now: int) ->
 
 
 def _new_id(now: int) -> str:
-    """Make an id that begins with the time, modulo 50 days: what is made together stands together in the index."""
-    # Asking the system for bits would give the interpreter away, and a busy event loop gives it back late. Of a
-    # version 4 UUID the digits 12 to 19 are left out, among them the six bits that are not random.
+    """Make an id that starts with the time (modulo 50 days), so that new ids are neighbors in the index."""
+    # `secrets` releases the interpreter lock for a system call, and gets it back late while the event loop is busy. The
+    # digits 12 to 19 of a version 4 UUID are left out, as six of their bits are not random.
     digits = uuid_utils.uuid4().hex
     return f"img_{now & _TIME_IN_ID:08x}{digits[:12]}{digits[20:]}"
 
 
 def claim(image: Image, by: str, now: int) -> Image:
-    """Take a pending image in hand."""
-    return replace(image, claimed_by=by, tried_at=now, next_try_at=now + LEASE)
+    """Claim a pending image."""
+    return replace(image, claimed_by=by, tried_at=now, next_try_at=now + LEASE_MS)
 
 
 def may_demand(image: Image, now: int) -> bool:
-    """Whether an image that is asked for may be fetched now: it is due, or nobody has it and none tried just now."""
+    """Whether a requested image may be fetched now: due, or neither claimed nor just tried."""
     if not image.is_pending:
         return False
     if image.next_try_at is None or image.next_try_at <= now:
         return True
-    return image.claimed_by is None and (image.tried_at is None or image.tried_at + DEMAND_PAUSE <= now)
+    return image.claimed_by is None and (image.tried_at is None or image.tried_at + DEMAND_PAUSE_MS <= now)
 
 
 def store(image: Image, found: Stored) -> Image:
-    """Note that the copy is there."""
-    return replace(
-        image,
-        state=ImageState.STORED,
-        reason=None,
-        hash=found.hash,
-        content_type=found.content_type,
-        bytes=found.bytes,
-        width=found.width,
-        height=found.height,
-        next_try_at=None,
-        claimed_by=None,
-    )
+    """Record that the image is stored."""
+    return replace(image, **asdict(found), state=ImageState.STORED, reason=None, next_try_at=None, claimed_by=None)
 
 
 def fail(image: Image, failure: NotFetched, *, now: int, planned: int | None = None) -> Image:
-    """Apply a try that brought no picture: plan the next, or give up.
+    """Apply a failed attempt: schedule the next, or give up.
 
-    `planned` is when the schedule has the next try if this one was out of turn: it uses none up.
+    `planned` is the next scheduled time if this attempt was out of turn; such an attempt is not counted.
     """
-    reason = failure.reason[:_MAX_REASON]
-    if not failure.may_recover or (planned is None and image.tries >= len(RETRY_PAUSES)):
+    reason = failure.reason[:_MAX_REASON_CHARACTERS]
+    if not failure.may_recover or (planned is None and image.tries >= len(RETRY_PAUSES_MS)):
         return give_up(image, reason)
     if planned is not None:
         return replace(image, next_try_at=planned, claimed_by=None)
-    pause = max(RETRY_PAUSES[image.tries], min(failure.retry_after or 0, _MAX_RETRY_AFTER))
+    pause = max(RETRY_PAUSES_MS[image.tries], min(failure.retry_after or 0, _MAX_RETRY_AFTER_MS))
     return replace(image, tries=image.tries + 1, next_try_at=now + pause, claimed_by=None)
 
 
 def give_up(image: Image, reason: str) -> Image:
-    """Make no copy (any more)."""
+    """Give an image up."""
     return replace(image, state=ImageState.UNAVAILABLE, reason=reason, next_try_at=None, claimed_by=None)
 
 
 def put_back(image: Image, at: int) -> Image:
-    """Leave an image to whoever looks at that time; nothing is known of its source."""
+    """Return an image, to be claimed at a time; the attempt says nothing about its source."""
     return replace(image, next_try_at=at, claimed_by=None)

@@ -1,4 +1,4 @@
-"""API keys: what they look like and what is kept of them."""
+"""API keys: their format and what is stored of them."""
 
 import hashlib
 import secrets
@@ -19,19 +19,19 @@ class ApiKey:
     created_at: int
     revoked_at: int | None = None
     last_used_at: int | None = None
-    """To a minute."""
+    """Accurate to a minute."""
 
 
 def new_key_id() -> str:
-    """Make a fresh key id."""
+    """Make a new key id."""
     return f"key_{uuid_utils.uuid7().hex}"
 
 
 def new_secret() -> str:
-    """Make a fresh API key: 256 random bits behind a prefix that scanners of leaked secrets can look for."""
+    """Make a new API key: 256 random bits, with a prefix for secret scanners."""
     return f"nbg_{secrets.token_urlsafe(32)}"
 
 
 def hash_secret(secret: str) -> str:
-    """Digest an API key for storage. A plain SHA-256 is enough: there is nothing to guess in 256 random bits."""
+    """Hash an API key for storage. Plain SHA-256 is enough for 256 random bits."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The upstream's models and the parameters that each of them knows."""
+"""The upstream's models and their parameters."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,10 +25,9 @@ class TaskType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What one model accepts beside `prompt` and `image_urls`.
+    """What one model accepts besides `prompt` and `image_urls`.
 
-    `defaults` names every parameter the model knows, in the order in which answers show them, with the value
-    that stands for "not given"; `choices` lists the allowed values of those that have a closed set.
+    `defaults` has every parameter in the order of responses; `choices` the allowed values of those that are enumerated.
     """
 
     max_input_images: int
@@ -38,7 +37,7 @@ class ModelSpec:
 
 SPECS: dict[Model, ModelSpec] = {
     Model.NANO_BANANA: ModelSpec(
-        # The vendor states no limit; this is the largest that it states for any of its models.
+        # The vendor documents no limit; this is the highest of its other models.
         max_input_images=14,
         defaults={"num_images": 1, "aspect_ratio": None, "watermark": None},
         choices={"aspect_ratio": _TEN_RATIOS},
@@ -58,12 +57,12 @@ SPECS: dict[Model, ModelSpec] = {
         },
     ),
 }
-"""Every model with what it accepts (the vendor's documentation of generate, generate-pro and generate-2)."""
+"""What each model accepts (vendor documentation of generate, generate-pro and generate-2)."""
 
 OPTIONAL_PARAMETERS: tuple[str, ...] = tuple(dict.fromkeys(name for spec in SPECS.values() for name in spec.defaults))
-"""Every parameter that at least one model knows, each once."""
+"""The parameters of all models, each once."""
 
 
 def type_of(image_urls: list[str]) -> TaskType:
-    """The task type that follows from the input images."""
+    """Return the task type implied by the input images."""
     return TaskType.IMAGE_TO_IMAGE if image_urls else TaskType.TEXT_TO_IMAGE

@@ -1,23 +1,23 @@
-"""A rate limit in memory: at most so many in any window."""
+"""A rate limit in memory over a sliding window."""
 
 from collections import deque
 from contextlib import suppress
 
-_FORGET_AT_LEAST = 1_000
+_MIN_NAMES = 1_000
 
 
 class RateWindow:
-    """Lets each name through at most `count` times in any `seconds`; exact, whenever the window begins."""
+    """Admits each name at most `count` times in any `seconds`, exactly."""
 
     def __init__(self, count: int, seconds: float) -> None:
         self._count = count
         self._seconds = seconds
         self._times: dict[str, deque[float]] = {}
-        """When each name was let through, the last `count` times."""
-        self._forget_at = _FORGET_AT_LEAST
+        """The last `count` times at which each name was admitted."""
+        self._forget_at = _MIN_NAMES
 
     def take(self, name: str, now: float) -> float:
-        """Let a name through and return 0, or return after how many seconds it will be; `now` is in seconds."""
+        """Admit a name and return 0, or return after how many seconds to try again."""
         times = self._times.get(name)
         if times is None:
             if len(self._times) >= self._forget_at:
@@ -29,11 +29,11 @@ class RateWindow:
         return 0
 
     def give_back(self, name: str, then: float) -> None:
-        """Take back that a name was let through then: nothing came of it."""
-        with suppress(KeyError, ValueError):  # it lies so far back that it doesn't count any more
+        """Revoke an admission that was not used."""
+        with suppress(KeyError, ValueError):  # already outside the window
             self._times[name].remove(then)
 
     def _forget(self, now: float) -> None:
-        """Drop the names of which nothing lies within a window any more."""
+        """Drop names without an admission within the window."""
         self._times = {name: times for name, times in self._times.items() if times and times[-1] + self._seconds > now}
-        self._forget_at = max(_FORGET_AT_LEAST, 2 * len(self._times))
+        self._forget_at = max(_MIN_NAMES, 2 * len(self._times))

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 
 class Signer:
-    """Signs under the first of some keys and verifies under all. Codes are `size` bytes in URL-safe base64."""
+    """Signs with the first of some keys and verifies with all.
+
+    Codes are `size` bytes in URL-safe base64.
+    """
 
     def __init__(self, keys: Sequence[bytes], *, size: int = 32) -> None:
         self._keys = tuple(keys)
@@ -17,8 +20,8 @@ class Signer:
         return self._code(self._keys[0], message)
 
     def verify(self, message: bytes, code: str) -> bool:
-        """Whether this is the message's code under one of the keys; `code` must be ASCII."""
-        # No early exit: the time this takes must not show which key fits.
+        """Whether this is the message's code under any key; `code` must be ASCII."""
+        # No early exit: the time must not reveal which key matches.
         return any([hmac.compare_digest(self._code(key, message), code) for key in self._keys])  # noqa: C419
 
     def _code(self, key: bytes, message: bytes) -> str:

@@ -18,4 +18,4 @@ class Submission:
     subject: str | None = None
     """The subject of the retried task. Otherwise the task belongs to the caller's subject."""
     identity: list[str] | None = None
-    """Replaces `image_urls` when two requests are compared, if images came within the request."""
+    """Replaces `image_urls` in the fingerprint of a request that contains images."""

@@ -1,4 +1,4 @@
-"""What can come of one attempt to submit a task upstream. Money hangs on telling these apart."""
+"""The outcomes of submitting a task upstream. A wrong one may cost money."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,24 @@ from app.domain.verdict import TaskError
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The upstream took the task and named it."""
+    """The upstream accepted the task and returned its id."""
 
     upstream_task_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The upstream refused this request for good; sending it again would change nothing."""
+    """The upstream rejected this request; sending it again would change nothing."""
 
     error: TaskError
 
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """The task certainly was not taken, for a reason that passes.
+    """The task was certainly not accepted, for a temporary reason.
 
-    `retry_after` is the upstream's own wish in milliseconds. `pauses_account` says that the reason holds for
-    every task (a rate limit, no connection), so sending others meanwhile would only use up their tries.
+    `retry_after` is the upstream's, in milliseconds. `pauses_account` means that the reason applies to every task (a
+    rate limit, no connection), so sending others meanwhile would only use up their retries.
     """
 
     error: TaskError
@@ -34,14 +34,14 @@ class TryAgain:
 
 @dataclass(frozen=True, slots=True)
 class AccountRefused:
-    """The upstream refuses the account (key or credits), whatever the task."""
+    """The upstream refuses the account (key or credits)."""
 
     error: TaskError
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The request may have arrived, and may have been billed. Never sent again."""
+    """The task may have been accepted and billed, so it is never sent again."""
 
     reason: str
 

@@ -1,8 +1,9 @@
-"""What a task is: one row, its states, and what it tells the world.
+"""Tasks and their states.
 
 Its transitions are in `transitions.py`; docs/explanation/architecture.md has them as a table.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import uuid_utils
 
+from app.domain.image import Image
 from app.domain.models import Model, TaskType, type_of
 from app.domain.verdict import GUESSES, TaskError
 
@@ -17,28 +19,27 @@ from app.domain.verdict import GUESSES, TaskError
 class Status(StrEnum):
     """The states of a task."""
 
-    # Each comment names what moves the task on.
+    # Each comment says what ends the state.
     QUEUED = "queued"  # the dispatcher claims it; its owner may cancel it; the queue timeout ends it
     SUBMITTING = "submitting"  # the dispatcher holds it; a callback or the task timeout may come first
     PROCESSING = "processing"  # the upstream holds it; callback, poll or task timeout end it
     SUCCEEDED = "succeeded"
-    FAILED = "failed"  # final, unless the failure is our own guess (see `Task.is_final`)
+    FAILED = "failed"  # final, unless it is our own guess (see `Task.is_final`)
     CANCELED = "canceled"
 
 
 # A version 7 UUID begins with 48 bits of milliseconds.
-_MOST_OF_TIME = (1 << 48) - 1
+_MAX_TIME = (1 << 48) - 1
 TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One task. Times are milliseconds since the epoch, UTC.
 
-    `error` is why the task failed or, while it is not terminal, why its latest attempt did not go through.
-    `failures` counts the attempts that use up SUBMIT_RETRIES; `attempts` counts all.
-    `claimed_by` names the process that has or had the task in hand.
-    `not_before` holds a queued task back; `ask_at` is when the upstream is next asked about it, `asked_at` when it
-    was last asked and `asks` how often; `deadline_at` is when the task fails if nothing is heard.
+    `error` is why the task failed or, until it ends, why its latest attempt failed. `failures` counts the attempts that
+    use up SUBMIT_RETRIES, `attempts` all. `claimed_by` names the process that last claimed the task. A queued task is
+    not sent before `not_before`. `ask_at` is the time of the next poll, `asked_at` of the last, `asks` their number;
+    `deadline_at` is when the task fails without a result.
     """
 
     id: str
@@ -71,23 +72,32 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the task has ended, be it by our own guess."""
+        """Whether the task has ended, possibly by our own guess."""
         return self.status in TERMINAL
 
     @property
     def is_guess(self) -> bool:
-        """Whether the task failed only because we concluded so from silence."""
+        """Whether the task failed only because the upstream was silent."""
         return self.status is Status.FAILED and self.error is not None and self.error.code in GUESSES
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing the upstream may still say can change the task."""
+        """Whether no later report of the upstream can change the task."""
         return self.is_terminal and not self.is_guess
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """A task with its images and its position in the queue (from 1), None unless queued."""
+
+    task: Task
+    images: Sequence[Image]
+    queue_position: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:
-    """Which tasks a list shows; times in milliseconds, `created_before` itself excluded."""
+    """Which tasks a list includes; times in milliseconds, `created_before` exclusive."""
 
     status: Status | None = None
     model: Model | None = None
@@ -97,8 +107,8 @@ class TaskFilter:
 
 
 def id_at(milliseconds: int) -> str:
-    """Return the lowest id that a task made at this moment can have."""
-    return f"task_{max(milliseconds, 0) & _MOST_OF_TIME:012x}{'0' * 20}"
+    """Return the lowest id that a task created at a time can have."""
+    return f"task_{max(milliseconds, 0) & _MAX_TIME:012x}{'0' * 20}"
 
 
 def new_task(
@@ -113,7 +123,7 @@ def new_task(
     webhook_url: str | None = None,
     retry_of: str | None = None,
 ) -> Task:
-    """Create a queued task with a fresh, time-ordered id (RFC 9562 UUID version 7)."""
+    """Create a queued task with a new, time-ordered id (UUID version 7, RFC 9562)."""
     return Task(
         id=f"task_{uuid_utils.uuid7().hex}",
         project=project,

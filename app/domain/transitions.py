@@ -1,7 +1,6 @@
 """Every transition of a task, as a pure function from the task before to the task after.
 
-`None` means that the transition does not apply to the task in its current state; nothing changes then. No function here
-reads a clock, a setting or the database, so each can be tested by hand and by machine.
+`None` means that the transition does not apply to the task in its current state.
 """
 
 import msgspec
@@ -14,7 +13,7 @@ from app.domain.verdict import ErrorCode, Report, Succeeded, TaskError, Verdict
 
 
 class Transition(msgspec.Struct, frozen=True):
-    """One transition: the task afterwards, its new images, and whether an event reports it."""
+    """One transition: the task afterwards, its new images, and whether it has an event."""
 
     task: Task
     is_event: bool = True
@@ -22,7 +21,7 @@ class Transition(msgspec.Struct, frozen=True):
 
 
 def claim(task: Task, by: str, now: int, policy: Policy) -> Transition | None:
-    """Claim a queued task, right before it is sent. From here on it is never sent blindly again."""
+    """Claim a queued task, right before it is sent."""
     if task.status is not Status.QUEUED:
         return None
     return Transition(
@@ -39,7 +38,7 @@ def claim(task: Task, by: str, now: int, policy: Policy) -> Transition | None:
 
 
 def release(task: Task, now: int, policy: Policy) -> Transition | None:
-    """Queue a claimed task again that was certainly not sent."""
+    """Requeue a claimed task that was certainly not sent."""
     return _requeue(task, now, policy) if _awaits_reply(task) else None
 
 
@@ -48,9 +47,8 @@ def settle_submit(
 ) -> Transition | None:
     """Apply the outcome of the task's `attempt`-th submit.
 
-    Recording may be repeated after a commit whose outcome is unknown. By then the task may be on its next attempt,
-    about which an old outcome says nothing; only an acceptance stays true. `jitter` is a draw from 0 to 1 that spreads
-    the retries of many tasks.
+    Recording is repeated after a commit with unknown outcome. By then the task may be on its next attempt, to which an
+    old outcome does not apply; only an acceptance stays true. `jitter` (0 to 1) spreads the retries of many tasks.
     """
     match outcome:
         case Accepted(upstream_task_id):
@@ -70,14 +68,14 @@ def settle_submit(
             return _requeue(replace(tried, not_before=now + pause), now, policy)
         case Unknown(reason):
             error = TaskError(ErrorCode.SUBMISSION_UNKNOWN, reason)
-            # No longer claimed, so that no process takes it for a claim that it never sent.
+            # Not claimed any longer, so that it is not mistaken for a claim that was never sent.
             return Transition(replace(task, error=error, claimed_by=None, updated_at=now), is_event=False)
 
 
 def accept(task: Task, upstream_task_id: str, now: int, policy: Policy) -> Transition | None:
-    """Note that the upstream has the task, according to its reply or a callback."""
+    """Record that the upstream has the task, according to its reply or a callback."""
     if task.is_guess and task.upstream_task_id is None:
-        # We had given up by then. The id lets us poll, and a verdict may still replace the guess.
+        # The task has already failed by our guess. With the id we can poll for a result that replaces it.
         return Transition(replace(task, upstream_task_id=upstream_task_id, ask_at=now, updated_at=now), is_event=False)
     if task.status not in {Status.SUBMITTING, Status.QUEUED} or (task.status is Status.QUEUED and not task.attempts):
         return None
@@ -94,28 +92,19 @@ def accept(task: Task, upstream_task_id: str, now: int, policy: Policy) -> Trans
 
 
 def conclude(task: Task, verdict: Verdict, now: int) -> Transition | None:
-    """Apply the upstream's verdict. It is final, and replaces only our own guesses."""
+    """Apply the upstream's verdict: final, and it may replace our own guess."""
     if task.is_final:
         return None
     upstream_task_id = task.upstream_task_id or verdict.upstream_task_id
     if not isinstance(verdict, Succeeded):
         return _fail(replace(task, upstream_task_id=upstream_task_id), verdict.error, now)
-    succeeded = replace(
-        task,
-        status=Status.SUCCEEDED,
-        upstream_task_id=upstream_task_id,
-        error=None,
-        submitted_at=task.submitted_at or task.claimed_at,
-        completed_at=now,
-        ask_at=None,
-        deadline_at=None,
-        updated_at=now,
-    )
-    return Transition(succeeded, image_urls=verdict.image_urls)
+    submitted_at = task.submitted_at or task.claimed_at
+    succeeded = replace(task, upstream_task_id=upstream_task_id, submitted_at=submitted_at)
+    return Transition(_ended(succeeded, Status.SUCCEEDED, None, now), image_urls=verdict.image_urls)
 
 
 def note_poll(task: Task, now: int, policy: Policy) -> Transition | None:
-    """Note that a poll brought no verdict, and schedule the next one."""
+    """Record a poll without a verdict, and schedule the next one."""
     if task.ask_at is None:
         return None
     asked = replace(task, asked_at=now, asks=task.asks + 1)
@@ -123,39 +112,39 @@ def note_poll(task: Task, now: int, policy: Policy) -> Transition | None:
 
 
 def expedite_poll(task: Task, upstream_task_id: str | None, now: int, policy: Policy) -> Transition | None:
-    """Poll soon, because something unreadable arrived for the task; many such arrivals cause one poll."""
+    """Poll soon after an unreadable callback; many of them cause one poll."""
     if task.upstream_task_id is None and upstream_task_id is not None and task.status is not Status.SUBMITTING:
-        # A caller that knows the address and names an id has the task, whatever the submit seemed to bring.
+        # The sender knows the callback URL and an id, so it has the task, whatever the submit returned.
         accepted = accept(task, upstream_task_id, now, policy)
         return replace(accepted, task=replace(accepted.task, ask_at=now)) if accepted else None
-    # While our own submit is under way, its reply decides about the id.
+    # While our submit is in flight, its reply decides about the id.
     known = task.upstream_task_id or upstream_task_id
     if known is None or task.is_final:
         return None
     if task.deadline_at is not None and task.deadline_at <= now:
-        return None  # the last poll is due or under way
+        return None  # the last poll is due or in progress
     soonest = now if task.asked_at is None else max(now, task.asked_at + policy.expedite_pause)
     ask_at = soonest if task.ask_at is None else min(task.ask_at, soonest)
     return Transition(replace(task, upstream_task_id=known, ask_at=ask_at), is_event=False)
 
 
 def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None) -> Transition | None:
-    """End a task past its deadline. `account_error` is why the account is held, if it is.
+    """End a task past its deadline. `account_error` is why the account is held, if so.
 
-    If the upstream knows the task it is polled once more first: after an outage the result may be waiting.
+    If the upstream knows the task, it is polled once more first: after an outage the result may be available.
     """
     if task.deadline_at is None or task.deadline_at > now or task.is_terminal:
         return None
     if task.status is Status.QUEUED:
-        waited = TaskError(ErrorCode.TIMEOUT, "The task was still queued when QUEUE_TIMEOUT_SECONDS had passed.")
+        waited = TaskError(ErrorCode.TIMEOUT, "The task was still queued after QUEUE_TIMEOUT_SECONDS.")
         return _fail(task, account_error or task.error or waited, now)
     if task.upstream_task_id is None:
-        reason = task.error.message if task.error else "The service stopped between claiming the task and the reply."
-        message = f"Nobody knows whether the upstream took the task, and no callback came. {reason}"
+        reason = task.error.message if task.error else "The service stopped before it recorded the reply."
+        message = f"Whether the upstream accepted the task is unknown, and no callback arrived. {reason}"
         return _fail(task, TaskError(ErrorCode.SUBMISSION_UNKNOWN, message), now)
     if task.ask_at is not None and (task.asked_at is None or task.asked_at < task.deadline_at):
         return None
-    message = "The upstream gave no verdict before TASK_TIMEOUT_SECONDS had passed."
+    message = "The upstream reported no result within TASK_TIMEOUT_SECONDS."
     failed = _fail(task, TaskError(ErrorCode.TIMEOUT, message), now).task
     return Transition(replace(failed, ask_at=_next_poll(failed, now, policy)))
 
@@ -164,14 +153,11 @@ def cancel(task: Task, now: int) -> Transition | None:
     """Cancel a task that has not been claimed."""
     if task.status is not Status.QUEUED:
         return None
-    canceled = replace(
-        task, status=Status.CANCELED, error=None, completed_at=now, deadline_at=None, ask_at=None, updated_at=now
-    )
-    return Transition(canceled)
+    return Transition(_ended(task, Status.CANCELED, None, now))
 
 
 def names_another_task(task: Task, report: Report) -> bool:
-    """Whether a report is about another upstream task than the one recorded."""
+    """Whether a report is about a different upstream task."""
     named = report.upstream_task_id
     return named is not None and task.upstream_task_id is not None and named != task.upstream_task_id
 
@@ -193,10 +179,11 @@ def _requeue(task: Task, now: int, policy: Policy) -> Transition:
 
 
 def _fail(task: Task, error: TaskError, now: int) -> Transition:
-    failed = replace(
-        task, status=Status.FAILED, error=error, completed_at=now, deadline_at=None, ask_at=None, updated_at=now
-    )
-    return Transition(failed)
+    return Transition(_ended(task, Status.FAILED, error, now))
+
+
+def _ended(task: Task, status: Status, error: TaskError | None, now: int) -> Task:
+    return replace(task, status=status, error=error, completed_at=now, deadline_at=None, ask_at=None, updated_at=now)
 
 
 def _next_poll(task: Task, now: int, policy: Policy) -> int | None:

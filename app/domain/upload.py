@@ -1,4 +1,4 @@
-"""An input picture that a client handed over: public under an address that nobody can guess, for a while."""
+"""Uploaded input images: public for a while at an unguessable URL."""
 
 import re
 import secrets
@@ -8,12 +8,12 @@ import msgspec
 
 UPLOAD_PATH = "/v1/uploads"
 UPLOAD_ID = re.compile(r"upl_[0-9a-f]{32}")
-REMEMBERED = 7 * 86_400_000
-"""For how many milliseconds an upload that expired is told from one that never was."""
+REMEMBERED_MS = 7 * 86_400_000
+"""How long an expired upload is distinguished from one that never existed."""
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """One upload. Times are milliseconds since the epoch; `hash` is None once its bytes were given up."""
+    """One upload; times in milliseconds. `hash` is None once its file is released."""
 
     id: str
     project: str
@@ -33,12 +33,12 @@ def new_upload_id() -> str:
 
 
 def url_of(upload_id: str, base_url: str) -> str:
-    """Return where an upload is shown."""
+    """Return the URL of an upload."""
     return f"{base_url}{UPLOAD_PATH}/{upload_id}"
 
 
 def named_in(urls: Sequence[str], base_url: str) -> dict[int, str]:
-    """Find the addresses that are uploads of this service: the upload's id by the position."""
+    """Return the ids of those URLs that are our uploads, by position."""
     start = f"{base_url}{UPLOAD_PATH}/"
     found = {position: url.removeprefix(start) for position, url in enumerate(urls) if url.startswith(start)}
     return {position: upload_id for position, upload_id in found.items() if UPLOAD_ID.fullmatch(upload_id)}

@@ -1,4 +1,4 @@
-"""What the upstream says about a task: the words of the vendor, translated once."""
+"""What the upstream reports about a task, independent of its format."""
 
 from enum import StrEnum
 
@@ -19,11 +19,11 @@ class ErrorCode(StrEnum):
 
 
 GUESSES = frozenset({ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.TIMEOUT})
-"""Failures that are our own conclusion from silence, and so yield to a later verdict."""
+"""Failures that we inferred from silence; a later verdict replaces them."""
 
 
 class TaskError(msgspec.Struct, frozen=True):
-    """A failure: our code, the vendor's words, the vendor's own code."""
+    """A failure: our code, the message, the vendor's own code."""
 
     code: ErrorCode
     message: str
@@ -31,27 +31,27 @@ class TaskError(msgspec.Struct, frozen=True):
 
 
 class Succeeded(msgspec.Struct, frozen=True):
-    """The upstream made at least one image."""
+    """The upstream generated at least one image."""
 
     upstream_task_id: str
     image_urls: tuple[str, ...]
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The upstream gave up on the task. The id is not always repeated in the notice."""
+    """The task failed upstream. Not every message repeats the id."""
 
     upstream_task_id: str | None
     error: TaskError
 
 
 class Generating(msgspec.Struct, frozen=True):
-    """The upstream knows the task and has no verdict yet."""
+    """The upstream has the task and is still working on it."""
 
     upstream_task_id: str | None
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A message that states no verdict we can act on; `reason` says what is wrong with it."""
+    """A message without usable content; `reason` says why."""
 
     reason: str
     upstream_task_id: str | None = None
@@ -59,4 +59,4 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 Verdict = Succeeded | Failed
 Report = Succeeded | Failed | Generating | Unreadable
-"""What one message of the upstream about a task amounts to."""
+"""The content of one message of the upstream about a task."""

@@ -1,4 +1,4 @@
-"""Webhook secrets, and signatures by the Standard Webhooks specification."""
+"""Webhook secrets and signatures (Standard Webhooks specification)."""
 
 import base64
 import secrets
@@ -10,14 +10,14 @@ from standardwebhooks import Webhook
 
 from app.domain.delivery import Delivery
 
-ROTATION_OVERLAP = 24 * 3_600_000
-"""For how many milliseconds after a rotation messages are signed by the old secret as well."""
+ROTATION_OVERLAP_MS = 24 * 3_600_000
+"""How long after a rotation messages are also signed with the old secret."""
 _SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSecret:
-    """A project's signing secret, with the one before it as long as that signs too; times in milliseconds."""
+    """A project's signing secret, and the one before while it still signs; times in ms."""
 
     project: str
     secret: str
@@ -26,25 +26,25 @@ class WebhookSecret:
     created_at: int
 
     def signing(self, now: int) -> list[str]:
-        """List the secrets that sign at this time, the current one first."""
+        """List the secrets that sign now, the current one first."""
         if self.previous is None or self.previous_until is None or self.previous_until <= now:
             return [self.secret]
         return [self.secret, self.previous]
 
     def rotated(self, now: int) -> "WebhookSecret":
-        """Return it with a fresh secret; the one until now goes on signing for a day."""
+        """Return it with a new secret; the old one keeps signing for a day."""
         fresh = new_secret(self.project, now)
-        return replace(fresh, previous=self.secret, previous_until=now + ROTATION_OVERLAP)
+        return replace(fresh, previous=self.secret, previous_until=now + ROTATION_OVERLAP_MS)
 
 
 def new_secret(project: str, now: int) -> WebhookSecret:
-    """Make a project's first secret: 256 random bits, spelled as the specification says."""
+    """Make a secret: 256 random bits, in the specification's format."""
     encoded = base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
     return WebhookSecret(project=project, secret=f"whsec_{encoded}", created_at=now)
 
 
 def headers(delivery: Delivery, body: bytes, signing: Sequence[str], now: int) -> dict[str, str]:
-    """Return the headers by which a receiver knows the message again (its id) and knows that it is ours."""
+    """Return the headers that identify and authenticate a message."""
     at = datetime.fromtimestamp(now // 1000, UTC)
     text = body.decode()
     signatures = [Webhook(secret).sign(delivery.id, at, text) for secret in signing]

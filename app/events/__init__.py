@@ -1,1 +1,1 @@
-"""Events: one reader per process broadcasts them to streams and waiting requests."""
+"""Events: broadcast to streams and waiting requests."""

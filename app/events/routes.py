@@ -1,4 +1,4 @@
-"""Routes of event streams: of one task, or of all tasks of a project."""
+"""Routes of event streams: of a task, or of a project."""
 
 import re
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ router = APIRouter(
     prefix="/v1", tags=["events"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
 )
 
-_LARGEST_ID = 2**63 - 1
+_MAX_ID = 2**63 - 1
 _EXAMPLE = (
     'id: 17\nevent: task.succeeded\ndata: {"id":"task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d","status":"succeeded"}\n\n'
 )
@@ -38,7 +38,7 @@ def _event_id(text: str) -> int:
     if not re.fullmatch(r"[0-9]*", text):
         raise ValueError("must be an event id, a whole number")
     digits = text.lstrip("0") or "0"
-    return int(digits) if len(digits) < len(str(_LARGEST_ID)) else _LARGEST_ID
+    return int(digits) if len(digits) < len(str(_MAX_ID)) else _MAX_ID
 
 
 _EventId = Annotated[int, BeforeValidator(_event_id), WithJsonSchema({"type": "string", "pattern": "^[0-9]*$"})]
@@ -54,7 +54,7 @@ _QUERY: Parameter[int] = Parameter(
 
 
 async def get_last_event_id(request: Request) -> int | None:
-    """Return the id of the event to resume after, if any; raises `InvalidRequest`."""
+    """Return the event id to resume after, if any; raises `InvalidRequest`."""
     given = [parameter for parameter in (_HEADER, _QUERY) if parameter.text(request)]
     ids = [parameter.read(request) for parameter in given]
     return ids[0] if ids else None

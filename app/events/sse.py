@@ -1,4 +1,4 @@
-"""A response that is a stream of events (`text/event-stream`, HTML standard 9.2), as long as its client follows."""
+"""Server-sent events (`text/event-stream`, HTML standard 9.2)."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -17,31 +17,30 @@ from app.web.waiting import watch_disconnect
 
 _HEARTBEAT = b": heartbeat\n\n"
 _CHUNK_BYTES = 64 * 1024
-# After a restart not all clients are to come back in the same moment.
-_RETRY_MILLISECONDS = (1_000, 3_000)
+# Random, so that clients don't all reconnect at the same moment after a restart.
+_RETRY_MS = (1_000, 3_000)
 
 
 class EventStream(Response):
     """Sends the events of the stream that `opening` opens.
 
-    A stream that is over before it began is answered with 204, at which browsers stop coming back. One that is cut
-    ends in an event `stream.cut` that says why. A client that leaves unread what it was sent is dropped.
+    The response to an empty stream is 204, so that browsers don't reconnect. A stream that is cut ends with the event
+    `stream.cut`, which states the reason. A client that doesn't read is disconnected.
     """
 
     media_type = "text/event-stream"
 
     def __init__(self, opening: AbstractAsyncContextManager[Stream]) -> None:
-        # No copies, and no address passed on: a token may stand in it. Without the last nginx would collect events
-        # until a buffer is full.
+        # The URL may contain a token, so it must not be sent as a referrer. nginx would buffer events without the last.
         headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Accel-Buffering": "no"}
         super().__init__(headers=headers)
         del self.headers["content-length"]
         self._opening = opening
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the stream is over or the client has left."""
-        async with self._opening as stream, watch_disconnect(receive) as leaving:
-            leaving.add_done_callback(lambda _: stream.leave())
+        """Send until the stream is over or the client disconnects."""
+        async with self._opening as stream, watch_disconnect(receive) as disconnected:
+            disconnected.add_done_callback(lambda _: stream.close())
             events = await stream.next(0)
             if stream.is_over and not events:
                 if stream.cut is not None:
@@ -51,13 +50,10 @@ class EventStream(Response):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             sender = ChunkSender(scope, send, stall_seconds=stream.limits.stall_seconds)
             stream.on_stop(lambda: sender.drop_after(stream.limits.stop_seconds))
-            retry = random.randint(*_RETRY_MILLISECONDS)  # noqa: S311 -- spreads, guards nothing
-            try:
-                await sender.send(b"retry: %d\n\n" % retry)
-                await self._follow(stream, events, sender)
-                await send({"type": "http.response.body", "body": b""})
-            finally:
-                sender.close()
+            retry = random.randint(*_RETRY_MS)  # noqa: S311 -- not for security
+            await sender.send(b"retry: %d\n\n" % retry)
+            await self._follow(stream, events, sender)
+            await send({"type": "http.response.body", "body": b""})
 
     @staticmethod
     async def _follow(stream: Stream, events: list[BroadcastEvent], sender: ChunkSender) -> None:
@@ -78,7 +74,7 @@ class EventStream(Response):
 
 
 def _chunks(events: Sequence[BroadcastEvent]) -> Iterator[bytes]:
-    """Put events together to chunks of a moderate size; an event is never split."""
+    """Join whole events into chunks of moderate size."""
     chunk: list[bytes] = []
     size = 0
     for event in events:
@@ -93,5 +89,5 @@ def _chunks(events: Sequence[BroadcastEvent]) -> Iterator[bytes]:
 
 
 def _cut(error: GatewayError) -> bytes:
-    """Return the event that says why a stream ends; without an id, so that clients resume after the last event."""
+    """Return the event that ends a cut stream. It has no id, so that clients resume after the last event."""
     return b"event: stream.cut\ndata: %b\n\n" % encode(problem_shape(error))

@@ -1,48 +1,49 @@
-"""One who listens to the feed: a bounded buffer of what it has been told and has not taken yet."""
+"""Subscriptions: bounded buffers of broadcast events."""
 
 import asyncio
 from collections.abc import Callable
 
 from app.domain.caller import Caller
+from app.domain.task import TERMINAL
 from app.errors import GatewayError
 from app.shapes.event import BroadcastEvent
 from app.writing.wake_up import WakeUp
 
+_ENDINGS = frozenset(f"task.{status.value}" for status in TERMINAL)
+
 
 class Subscription:
-    """Listens to one task or, without `task_id`, to all that its caller owns; `endings_only` for who just waits.
+    """Receives the events of a task or, without one, of a caller.
 
-    When more waits than the buffer may hold, the listener counts as too slow and hears nothing more until `clear`.
+    With `endings_only` it receives only the end of a task. Beyond `max_waiting` events it counts as too slow: the
+    buffer is emptied and receives nothing until `clear`.
     """
 
     def __init__(
-        self,
-        caller: Caller,
-        task_id: str | None = None,
-        *,
-        endings_only: bool = False,
-        most_waiting: int = 1,
+        self, caller: Caller, task_id: str | None = None, *, endings_only: bool = False, max_waiting: int = 1
     ) -> None:
-        self.project = caller.project
-        self.subject = caller.subject
-        self.owns = caller.owns
-        self.until_over = caller.until_over
+        self.caller = caller
         self.task_id = task_id
-        self.endings_only = endings_only
         self.is_too_slow = False
         self.is_closed = False
         self.ended_by: GatewayError | None = None
-        """Why the caller is not let in any more."""
+        """Why the caller's credential ended."""
         self.on_close: Callable[[], None] | None = None
-        self._most_waiting = most_waiting
+        self._endings_only = endings_only
+        self._max_waiting = max_waiting
         self._waiting: list[BroadcastEvent] = []
         self._wake_up = WakeUp()
 
+    def wants(self, event_type: str) -> bool:
+        """Whether it receives events of this type."""
+        return not self._endings_only or event_type in _ENDINGS
+
     def push(self, event: BroadcastEvent) -> None:
-        """Be told of an event."""
-        if self.is_too_slow or self.ended_by is not None:
+        """Add an event if it is wanted and the caller's own."""
+        is_for_us = self.wants(event.type) and self.caller.owns(event.state.task)
+        if not is_for_us or self.is_too_slow or self.ended_by is not None:
             return
-        if len(self._waiting) >= self._most_waiting:
+        if len(self._waiting) >= self._max_waiting:
             self.is_too_slow = True
             self._waiting = []
         else:
@@ -50,25 +51,25 @@ class Subscription:
         self._wake_up.wake()
 
     def close(self) -> None:
-        """Hear nothing more: the process stops or the task is gone."""
+        """Wake the reader for the last time: the process stops, the task is gone, or the client is."""
         self.is_closed = True
         self._wake_up.wake()
         if self.on_close is not None:
             self.on_close()
 
-    def end(self, why: GatewayError) -> None:
-        """Hear nothing more, and forget what waits: the caller is not let in any more."""
-        self.ended_by = why
+    def end(self, reason: GatewayError) -> None:
+        """Close and drop all waiting events: the caller's credential has ended."""
+        self.ended_by = reason
         self._waiting = []
         self.close()
 
     def clear(self) -> None:
-        """Forget what waits; it is read from the table instead."""
+        """Drop all waiting events. They are read from the table instead."""
         self._waiting = []
         self.is_too_slow = False
 
     async def take(self, seconds: float) -> list[BroadcastEvent]:
-        """Take what waits, or wait that long for something; empty too if the listener is too slow or closed."""
+        """Return the waiting events, or wait for some; empty at the timeout and if too slow or closed."""
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         # The wake-up may be for an event that was already taken.

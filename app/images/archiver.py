@@ -102,7 +102,7 @@ class Archiver:
     async def _fetch(self, image: Image, planned: int | None) -> None:
         began = time.monotonic()
         outcome = await self._fetcher.fetch(image)
-        until = self._clock.now() + rules.LEASE
+        until = self._clock.now() + rules.LEASE_MS
         after = await self._work.record(lambda: self._settle(image, outcome, planned), until=until)
         if after is not None and after.next_try_at is not None:
             self._wake_up.wake_after(max(after.next_try_at - self._clock.now(), 0) / 1000)

@@ -78,7 +78,7 @@ class Blobs:
         until = now + _LEASE_MS
 
         def take(unit: UnitOfWork) -> tuple[int, list[str]]:
-            return blob_store.take_unreferenced(unit.connection, now=unit.now, until=until, limit=_BATCH_SIZE)
+            return blob_store.claim_unreferenced(unit.connection, now=unit.now, until=until, limit=_BATCH_SIZE)
 
         checked, going = await self._writer.run(take)
         if going:

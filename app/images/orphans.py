@@ -64,7 +64,7 @@ class OrphanFinder:
         """Compare the mark in the store with ours; add ours if there is none."""
 
         def write(connection: Connection) -> str:
-            return cluster_state.put_first(connection, _OWNER_NAME, secrets.token_hex(16))
+            return cluster_state.put_if_absent(connection, _OWNER_NAME, secrets.token_hex(16))
 
         ours = (await self._database.write(write)).encode()
         try:
@@ -85,7 +85,7 @@ class OrphanFinder:
         old = {hash_: file for file in batch if file.modified < before and (hash_ := sha256_of(file.key)) is not None}
         if not old:
             return 0
-        unknown = await self._database.read(lambda connection: blob_store.unknown(connection, old))
+        unknown = await self._database.read(lambda connection: blob_store.missing(connection, old))
         orphans = [
             Blob(hash=hash_, content_type=None, bytes=old[hash_].bytes, width=None, height=None)
             for hash_ in sorted(unknown)

@@ -87,15 +87,12 @@ class _Streamed(Response):
         """Send the image."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         sender = ChunkSender(scope, send)
-        try:
-            async with watch_disconnect(receive) as disconnected:
-                async for chunk in self._chunks:
-                    if disconnected.done():
-                        return
-                    await sender.send(chunk)
-            await send({"type": "http.response.body", "body": b""})
-        finally:
-            sender.close()
+        async with watch_disconnect(receive) as disconnected:
+            async for chunk in self._chunks:
+                if disconnected.done():
+                    return
+                await sender.send(chunk)
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _is_known(given: list[str], tag: str) -> bool:

@@ -81,7 +81,7 @@ class ImageService:
     def _wait_of(self, image: Image) -> int:
         """Return after how many seconds to try again."""
         now = self._clock.now()
-        again = (image.tried_at or now) + rules.DEMAND_PAUSE
+        again = (image.tried_at or now) + rules.DEMAND_PAUSE_MS
         if image.next_try_at is not None and image.claimed_by is None:
             again = min(again, image.next_try_at)
         return max(round((again - now) / 1000), 1)

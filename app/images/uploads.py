@@ -20,7 +20,7 @@ from app.domain.caller import Caller
 from app.domain.data_uri import BadDataUri, decode, is_data_uri
 from app.domain.policy import Policy
 from app.domain.quota import of_uploads
-from app.domain.upload import REMEMBERED, Upload, named_in, new_upload_id, url_of
+from app.domain.upload import REMEMBERED_MS, Upload, named_in, new_upload_id, url_of
 from app.errors import (
     BodyTooLarge,
     InvalidImage,
@@ -214,9 +214,9 @@ class UploadService:
         """Expire one batch of uploads; returns how many there were."""
 
         def work(unit: UnitOfWork) -> int:
-            expired = upload_store.give_up_expired(unit.connection, now=unit.now, limit=_SWEEP_BATCH_SIZE)
-            before = unit.now - REMEMBERED
-            return expired + upload_store.forget(unit.connection, before=before, limit=_SWEEP_BATCH_SIZE)
+            expired = upload_store.release_expired(unit.connection, now=unit.now, limit=_SWEEP_BATCH_SIZE)
+            before = unit.now - REMEMBERED_MS
+            return expired + upload_store.remove_expired(unit.connection, before=before, limit=_SWEEP_BATCH_SIZE)
 
         return await self._writer.run(work)
 

@@ -1,1 +1,1 @@
-"""When things are done, never what: each loop calls a service, again and again."""
+"""Loops: when services are called, never what they do."""

@@ -1,35 +1,62 @@
-"""Claims due work on a wake-up, as workers become free, and at least every second."""
+"""Claims due work and does it in bounded background tasks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from app.loops.worker_pool import WorkerPool
+import structlog
+
+from app.writing.wake_up import WakeUp
 
 T = TypeVar("T")
+_log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class ClaimLoop(Generic[T]):
-    """Keeps a pool busy: with tasks to send or poll about, webhooks to post, or images to fetch.
+    """Works on up to `size` items at once, claiming no more.
 
-    Claims only what it can start right away. With `gather_seconds` it waits that long for more workers to become free
-    while others are busy.
+    Wakes `wake_up` when one ends. With `gather_seconds` it waits that long for others to end before it claims again.
     """
 
     claim: Callable[[int], Awaitable[Sequence[T]]]
     work: Callable[[T], Coroutine[Any, Any, None]]
-    pool: WorkerPool
+    size: int
+    wake_up: WakeUp
     gather_seconds: float = 0.0
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+
+    @property
+    def busy(self) -> int:
+        """How many items are being worked on."""
+        return len(self._tasks)
 
     async def run_once(self) -> int:
-        """Claim and start what is due now; returns how many."""
-        if self.pool.free <= 0:
+        """Claim and start due work; returns the number of items."""
+        if self.busy >= self.size:
             return 0
-        if self.gather_seconds and self.pool.busy:
+        if self.gather_seconds and self.busy:
             await asyncio.sleep(self.gather_seconds)
-        claimed = await self.claim(self.pool.free)
+        claimed = await self.claim(self.size - self.busy)
         for item in claimed:
-            self.pool.start(self.work(item))
+            task = asyncio.create_task(self.work(item))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
         return len(claimed)
+
+    async def finish(self, seconds: float) -> int:
+        """Wait up to `seconds`, then cancel what still runs; returns how many."""
+        if not self._tasks:
+            return 0
+        _, late = await asyncio.wait(self._tasks, timeout=seconds)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        return len(late)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background_work_failed", exc_info=error)
+        self.wake_up.wake()

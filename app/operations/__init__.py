@@ -1,1 +1,1 @@
-"""What operators look at: liveness and readiness."""
+"""Operations: liveness and readiness."""

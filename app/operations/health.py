@@ -1,4 +1,4 @@
-"""Whether this process can do its work."""
+"""Readiness of this process."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(kw_only=True)
 class HealthCheck:
-    """Checks the database, the loops and the account. `stuck_loops` names the loops that don't move."""
+    """Checks the database, the loops, image storage and the account."""
 
     database: Database
     writer: Writer
@@ -32,12 +32,12 @@ class HealthCheck:
     revision: str | None = field(default_factory=head_revision)
 
     async def check(self) -> Readiness:
-        """Check now; never raises and takes at most a few seconds."""
+        """Check now. Never raises, and takes at most a few seconds."""
         upstream = UpstreamReadiness("sandbox" if self.is_sandbox else "live")
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
                 revision, account = await self.database.read(_revision_and_account)
-                is_writable = await self.writer.is_able()
+                is_writable = await self.writer.can_write()
             database = "ok" if is_writable else "unwritable"
             if revision != self.revision:
                 database = f"at revision {revision}, not {self.revision}"
@@ -56,7 +56,7 @@ class HealthCheck:
         if database != "ok" or stuck:
             status = "unavailable"
         elif upstream.state != "ok" or not is_reachable:
-            # Neither is this replica's fault, and tasks go on.
+            # Other replicas are affected as well, and tasks are still accepted.
             status = "degraded"
         loops = f"stuck: {', '.join(stuck)}" if stuck else "ok"
         return Readiness(status, database, loops, "ok" if is_reachable else "unreachable", upstream)

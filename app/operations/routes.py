@@ -21,10 +21,7 @@ async def get_health() -> ShapeResponse[Health]:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get(
-    "/readyz",
-    responses={503: {"model": Readiness, "description": "This replica can't do its work."}},
-)
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "This replica can't do its work."}})
 async def get_readiness(check: Annotated[HealthCheck, provide(HealthCheck)]) -> ShapeResponse[Readiness]:
     """Check whether this replica can do its work."""
     readiness = await check.check()

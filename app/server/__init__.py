@@ -1,1 +1,1 @@
-"""The HTTP server: uvicorn, with limits on what a client may send. It knows ASGI and nothing of the application."""
+"""The HTTP server: uvicorn with limits. It knows ASGI, not the application."""

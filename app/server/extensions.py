@@ -7,10 +7,11 @@ from starlette.types import Scope
 ABORT = "nanobanana.abort"
 
 
-def abort_of(scope: Scope) -> Callable[[], None] | None:
-    """Return what drops a connection together with its unsent data.
+def abort_of(scope: Scope) -> Callable[[], None]:
+    """Return the function that drops the connection with its unsent data.
 
-    ASGI can only close a connection, which waits until the client has read everything. None with other servers.
+    ASGI can only close a connection, which waits until the client has read everything. Other servers lack this
+    extension; with them the function does nothing.
     """
-    abort: Callable[[], None] | None = scope.get("extensions", {}).get(ABORT, {}).get("abort")
-    return abort
+    extension: dict[str, Callable[[], None]] = scope.get("extensions", {}).get(ABORT, {"abort": lambda: None})
+    return extension["abort"]

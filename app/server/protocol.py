@@ -12,27 +12,27 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.server.extensions import ABORT
-from app.server.head import Refused, head_bytes, host_and_path, write_head
+from app.server.head import RequestRefused, head_bytes, host_and_path, write_head
 from app.server.limits import ConnectionLimits
-from app.server.transport import LingeringTransport
+from app.server.transport import ResponseTransport
 
 Refuse = Callable[[int, str, tuple[str, int] | None], Response]
-"""Makes the answer to a refused request, from status, detail and the client's address."""
+"""Makes the response to a refused request from status, detail and client address."""
 
 _TCP_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
 class _Pipelined(Exception):
-    """A request began before the last one was answered."""
+    """A request began before the response to the previous one."""
 
 
 @final
 class LimitedProtocol(HttpToolsProtocol):
-    """One client's connection. Sealed: it relies on internals of the versions in `app.server.versions`.
+    """One client's connection. It relies on internals of the versions in `app.server.versions`.
 
-    Requests are not pipelined. One that begins before the last one is answered is dropped, and the connection closes
-    after that answer, so the client sends it again (RFC 9112, section 9.3.2). Reading goes on meanwhile, so that a
-    client that leaves is noticed.
+    Pipelining is not supported: a request that begins before the previous response is complete is dropped, and the
+    connection closes after that response, so the client sends it again (RFC 9112, section 9.3.2). Reading continues
+    meanwhile, to detect a disconnect.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refusal = refuse
         self._overloaded = overloaded
         self._extensions: dict[str, dict[str, Any]] = {}
-        self._is_receiving = False  # a request has begun that has not ended
+        self._is_receiving = False  # a request has begun and not ended
         self._is_in_head = True
-        self._is_discarding = False  # nothing is parsed any longer
+        self._is_discarding = False  # input is no longer parsed
         self._held = b""
-        self._unparsed_bytes = 0  # since the parser last reported something; it buffers them, whatever they are
+        self._unparsed_bytes = 0  # since the parser last made a callback; it buffers them
         self._body_bytes = 0
         self.discarded_bytes = 0
         self._waiting_since = 0.0
@@ -56,7 +56,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
-        super().connection_made(cast("asyncio.Transport", LingeringTransport(transport, self._lingers)))
+        self._responses = ResponseTransport(transport, self.loop, self._lingers)
+        super().connection_made(cast("asyncio.Transport", self._responses))
         excess = len(self.connections) - self._limits.connections
         if excess > self._limits.spare_connections:
             transport.abort()
@@ -70,7 +71,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Report to the application that the client has left."""
+        """Notify the application that the client has disconnected."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._stop_timer()
@@ -90,13 +91,17 @@ class LimitedProtocol(HttpToolsProtocol):
             self._parse(data)
             if self._unparsed_bytes > self._limits.head_bytes:
                 raise self._too_large()
-        except (httptools.HttpParserError, Refused) as error:
+        except (httptools.HttpParserError, RequestRefused) as error:
             self._is_discarding = True
             if self._is_answering and not self._is_receiving:
                 self.cycle.keep_alive = False
             else:
-                cause = error if isinstance(error, Refused) else error.__context__
-                self._refuse(cause if isinstance(cause, Refused) else Refused(400, "This is not valid HTTP/1.1."))
+                cause = error if isinstance(error, RequestRefused) else error.__context__
+                self._refuse(
+                    cause
+                    if isinstance(cause, RequestRefused)
+                    else RequestRefused(400, "The request is not valid HTTP/1.1.")
+                )
         else:
             if self._timer is None and (self._is_receiving or not self._is_answering):
                 self._start_timer()
@@ -104,8 +109,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         """Feed the parser, ignoring offers to switch to another protocol.
 
-        llhttp takes a request with such an offer as having no body and stops after its head; its body would become the
-        next request. So a new parser gets the same request without its header `Upgrade`.
+        llhttp treats a request with an `Upgrade` header as having no body and stops after its head. The body would
+        become the next request (request smuggling), so a new parser gets the request again without the header.
         """
         while True:
             try:
@@ -120,10 +125,10 @@ class LimitedProtocol(HttpToolsProtocol):
             else:
                 return
 
-    # --- called by the parser; what these raise becomes the context of its HttpParserError
+    # --- called by the parser, whose HttpParserError has what they raise as its context
 
     def on_message_begin(self) -> None:
-        """Begin a request, if the last one is answered."""
+        """Begin a request, unless the previous response is incomplete."""
         if self._is_answering or self.transport.is_closing():
             raise _Pipelined
         super().on_message_begin()
@@ -136,28 +141,28 @@ class LimitedProtocol(HttpToolsProtocol):
         parser, limits = self.parser, self._limits
         if parser.should_upgrade():
             if parser.get_method() == b"CONNECT":
-                raise Refused(400, "The target of a request is a path.")
+                raise RequestRefused(400, "The request target must be a path.")
             return  # `_parse` parses it again
         if len(self.url) > limits.url_bytes or len(self.headers) > limits.headers:
             raise self._too_large()
-        # Counted only if it may be too large, as head and body may have arrived together.
+        # `_unparsed_bytes` may include part of the body, so count exactly.
         if self._unparsed_bytes > limits.head_bytes and head_bytes(self.url, self.headers) > limits.head_bytes:
             raise self._too_large()
         hosts = [name for name, _ in self.headers].count(b"host")
         if hosts != 1 and (hosts or parser.get_http_version() != "1.0"):
-            raise Refused(400, "A request has exactly one Host header.")
+            raise RequestRefused(400, "The request must have exactly one Host header.")
         if not self.url.startswith(b"/"):
             # The host in an absolute target overrides the header (RFC 9112, section 3.2.2).
             host, self.url = host_and_path(self.url)
             self.headers[:] = [*((name, value) for name, value in self.headers if name != b"host"), (b"host", host)]
         super().on_headers_complete()
-        # The parser reports trailers as headers. They must not get among those just checked.
+        # The parser reports trailers as headers; keep them apart from those just checked.
         self.headers = []
         self._is_in_head = False
         self._unparsed_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """Give a part of the body to the application; after the answer, discard it."""
+        """Pass part of the body to the application, or discard it after the response."""
         self._unparsed_bytes = 0
         self._body_bytes += len(body)
         if self._is_answering:
@@ -166,7 +171,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._discard(len(body))
 
     def on_message_complete(self) -> None:
-        """End a request; its answer may still be under way."""
+        """End a request; its response may be incomplete."""
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
@@ -180,7 +185,8 @@ class LimitedProtocol(HttpToolsProtocol):
     # --- called by uvicorn's cycle
 
     def on_response_complete(self) -> None:
-        """Drop what the application left of the body, and go on to the next request."""
+        """Send the rest of the response, drop the unread body, process the next request."""
+        self._responses.flush()
         self.cycle.body.clear()
         super().on_response_complete()
         held, self._held = self._held, b""
@@ -195,18 +201,21 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def _is_sent(self) -> bool:
-        """Whether the client has the whole answer, although the application has not finished: it may ask again."""
+        """Whether the client has the whole response although the application is still running.
+
+        It may then send the next request, which is not pipelining.
+        """
         cycle = self.cycle
         return cycle.response_started and cycle.chunked_encoding is False and cycle.expected_content_length == 0
 
-    def _too_large(self) -> Refused:
+    def _too_large(self) -> RequestRefused:
         limits = self._limits
         if self._is_in_head and len(self.url) > limits.url_bytes:
-            return Refused(414, f"Path and query may have at most {limits.url_bytes} bytes.")
-        return Refused(431, f"There may be at most {limits.headers} headers, of {limits.head_bytes} bytes together.")
+            return RequestRefused(414, f"Path and query are limited to {limits.url_bytes} bytes.")
+        return RequestRefused(431, f"Headers are limited to {limits.headers}, with {limits.head_bytes} bytes in total.")
 
-    def _refuse(self, refused: Refused) -> None:
-        """Answer in place of the application, and close."""
+    def _refuse(self, refused: RequestRefused) -> None:
+        """Respond in place of the application and close the connection."""
         self._is_discarding = True
         is_answered = self.transport.is_closing()
         if not self._is_in_head:
@@ -215,7 +224,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.cycle.body.clear()
             self.cycle.message_event.set()
         if not is_answered:
-            # In a new context, as uvloop has one for all connections.
+            # In a new context: uvloop has one for all connections.
             response = Context().run(self._refusal, refused.status, refused.detail, self.client)
             headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
             lines = b"".join(b"%b: %b\r\n" % header for header in headers)
@@ -228,7 +237,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _lingers(self) -> bool:
-        """Whether the client may still be sending, when the connection is to be closed."""
+        """Whether the client may still be sending when the connection is closed."""
         self.flow.resume_reading()
         if self._is_discarding:
             self._start_timer()
@@ -242,7 +251,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._schedule()
 
     def _schedule(self) -> None:
-        # In a new context: what is logged then does not belong to the request that is current now.
+        # In a new context, so that log lines don't get the id of the current request.
         self._timer = self.loop.call_later(self._limits.tick_seconds, self._check_time, context=Context())
 
     def _stop_timer(self) -> None:
@@ -251,10 +260,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _check_time(self) -> None:
-        """End the connection if the client takes too long."""
+        """End the connection if the client is too slow."""
         limits = self._limits
         if self.flow.read_paused:
-            self._waiting_since += limits.tick_seconds  # the delay is ours
+            self._waiting_since += limits.tick_seconds  # we caused the delay
         if self._is_discarding:
             seconds = limits.linger_seconds
         elif self._is_in_head:
@@ -266,6 +275,6 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self.transport.is_closing():
             self.transport.abort()
         elif self._is_receiving:
-            self._refuse(Refused(408, "The request did not arrive in time."))
+            self._refuse(RequestRefused(408, "The request arrived too slowly."))
         else:
             self.transport.close()

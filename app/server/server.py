@@ -11,16 +11,16 @@ from starlette.types import ASGIApp
 from app.server.limits import ConnectionLimits
 from app.server.protocol import LimitedProtocol, Refuse
 
-# Longer than proxies and clients keep idle connections: otherwise a POST may be sent into a connection just closed.
+# Longer than proxies and clients keep idle connections; otherwise they may send a POST just as we close one.
 _KEEP_ALIVE_SECONDS = 75
 _GRACEFUL_SECONDS = 10
 
 
 class Server(uvicorn.Server):
-    """Serves an application; logs and sockets are the caller's business.
+    """Serves an application. The caller sets up logging and sockets.
 
-    `refuse` answers requests that don't reach the application, `overloaded` those on connections over the limit.
-    `on_stop` is called before uvicorn waits for open connections: streams would otherwise never end.
+    `refuse` makes responses to requests that don't reach the application; `overloaded` serves connections over the
+    limit. `on_stop` is called before uvicorn waits for open connections, to end streams.
     """
 
     def __init__(
@@ -50,6 +50,6 @@ class Server(uvicorn.Server):
         self._on_stop = on_stop
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish the requests in flight, then stop."""
+        """Finish requests in flight, then stop."""
         self._on_stop()
         await super().shutdown(sockets)

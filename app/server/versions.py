@@ -1,13 +1,13 @@
-"""The versions that `LimitedProtocol` was tested with, as it relies on their internals."""
+"""Versions of packages on whose internals `LimitedProtocol` relies."""
 
 from importlib.metadata import version
 
 TESTED = {"uvicorn": ((0, 53), (0, 54)), "httptools": ((0, 7), (0, 9))}
-"""The first and last minor version of each package, as in pyproject.toml."""
+"""First and last tested minor version of each package, as in pyproject.toml."""
 
 
 def untested_versions() -> dict[str, tuple[str, str]]:
-    """Return the packages whose installed version was not tested, each with that version and the tested ones."""
+    """Return each untested package with its installed and tested versions."""
     found = {}
     for package, (first, last) in TESTED.items():
         installed = version(package)

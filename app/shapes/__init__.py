@@ -1,1 +1,1 @@
-"""What clients receive: each shape is one class that is both sent and documented."""
+"""JSON shapes that clients receive: each is one class, both sent and documented."""

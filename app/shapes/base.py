@@ -1,6 +1,6 @@
-"""How shapes are written: standard dataclasses, encoded by msgspec, documented by Pydantic.
+"""Types that msgspec, which encodes shapes, and Pydantic, which documents them, share.
 
-docs/explanation/decisions/0008-api-shapes-and-document.md says why. Types here are the ones that both libraries must agree on.
+docs/explanation/decisions/0008-api-shapes-and-document.md says why.
 """
 
 from typing import Annotated
@@ -14,12 +14,12 @@ Time = Annotated[str, Field(examples=["2026-11-22T09:17:00.123Z"], json_schema_e
 """A time as `isoformat` writes it."""
 
 Omitted = SkipJsonSchema[InstanceOf[UnsetType]]
-"""In a union: the field may be missing from the JSON object. Declare it with `field(default_factory=unset)`."""
+"""In a union: the field may be missing. Declare it with `field(default_factory=unset)`."""
 
 encode = msgspec.json.Encoder().encode
-"""Encodes a shape as compact UTF-8 JSON, its fields in the order of the class."""
+"""Encodes a shape as compact JSON (UTF-8), with its fields in the order of the class."""
 
 
 def unset() -> UnsetType:
-    """Return the marker of a missing field; a factory, so that the document shows no default."""
+    """Return the marker of a missing field; as a factory, it adds no default to the document."""
     return UNSET

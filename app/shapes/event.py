@@ -11,8 +11,7 @@ from app.clock import isoformat
 from app.domain.delivery import Delivery
 from app.domain.event import StoredEvent, concludes, state_at
 from app.domain.image import Image
-from app.domain.task import Task
-from app.domain.task_state import TaskState
+from app.domain.task import Task, TaskState
 from app.shapes import task as shapes
 from app.shapes.base import Time, encode
 
@@ -28,29 +27,29 @@ class WebhookMessage:
 
 @dataclass(frozen=True)
 class BroadcastEvent:
-    """One event with the task as it was then. All subscribers share one `frame`."""
+    """An event with the task as it was then; subscribers share one `frame`."""
 
     id: int
     type: str
     state: TaskState
     is_conclusion: bool
-    """Whether no event of the task follows this one."""
+    """Whether it is the last event of the task."""
     base_url: str
 
     @cached_property
     def frame(self) -> bytes:
-        """The event as `text/event-stream` has it (HTML standard, 9.2)."""
+        """The event in `text/event-stream` format (HTML standard, 9.2)."""
         # The encoder escapes line breaks, so the data is always one line.
         data = encode(shapes.task_shape(self.state, self.base_url))
         return b"id: %d\nevent: %b\ndata: %b\n\n" % (self.id, self.type.encode(), data)
 
 
 def broadcast_event(event: StoredEvent, task: Task, images: Sequence[Image], base_url: str) -> BroadcastEvent:
-    """Return an event with the task as it was then. Past queue positions are not known."""
+    """Return an event with the task as it was then, without its queue position."""
     return BroadcastEvent(event.id, event.type, state_at(task, images, event.snapshot), concludes(event), base_url)
 
 
 def webhook_message(delivery: Delivery, task: Task, images: Sequence[Image], base_url: str) -> WebhookMessage:
-    """Return the message of a delivery: the task as it was at the event, its images as they are now."""
+    """Return the message of a delivery."""
     data = shapes.task_shape(state_at(task, images, delivery.snapshot), base_url)
     return WebhookMessage(delivery.event, isoformat(delivery.created_at), data)

@@ -1,4 +1,4 @@
-"""The service's health as operators and orchestrators see it."""
+"""Health of the service, for operators and orchestrators."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -21,7 +21,9 @@ class UpstreamReadiness:
 
     mode: Literal["live", "sandbox"]
     state: Annotated[str, Field(description="`ok`, or `held` while the upstream refuses the account.")] = "ok"
-    reason: Annotated[str | Omitted, Field(description="Why the account is refused.")] = field(default_factory=unset)
+    reason: Annotated[str | Omitted, Field(description="Why the upstream refuses the account.")] = field(
+        default_factory=unset
+    )
 
 
 @dataclass(slots=True)
@@ -29,7 +31,7 @@ class Readiness:
     """Whether this replica can do its work."""
 
     status: Literal["ready", "degraded", "unavailable"]
-    database: Annotated[str, Field(description="`ok`, or what is wrong.")]
+    database: Annotated[str, Field(description="`ok`, or the problem.")]
     loops: Annotated[str, Field(description="`ok`, or the background loops that are stuck.")]
     storage: Annotated[Literal["ok", "unreachable"], Field(description="Whether image storage is reachable.")]
     upstream: UpstreamReadiness

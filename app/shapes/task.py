@@ -1,4 +1,4 @@
-"""Tasks as clients see them, wherever they see them: in responses, event streams and webhooks."""
+"""Tasks as clients see them in responses, event streams and webhooks."""
 
 from dataclasses import dataclass
 from typing import Annotated, NotRequired, cast
@@ -10,8 +10,7 @@ from app.clock import isoformat
 from app.domain.callback import ReceivedCallback
 from app.domain.image import ImageState
 from app.domain.models import Model, TaskType
-from app.domain.task import Status
-from app.domain.task_state import TaskState
+from app.domain.task import Status, TaskState
 from app.domain.verdict import ErrorCode
 from app.shapes.base import Time
 
@@ -23,7 +22,7 @@ NextCursor = Annotated[
 
 
 class TaskInput(TypedDict):
-    """What the task was submitted with, including the defaults of the model's parameters."""
+    """The task's parameters, including the model's defaults."""
 
     prompt: str
     image_urls: list[str]
@@ -40,10 +39,10 @@ class Image:
     """A result image."""
 
     id: Annotated[str, Field(examples=["img_0a1b2c3d4e5f60718293a4b5c6d7e8f9"])]
-    url: Annotated[str, Field(description="Where to get the image: this service, or the source if no copy is kept.")]
-    source_url: Annotated[str, Field(description="Where the upstream serves the image. It expires.")]
+    url: Annotated[str, Field(description="URL on this service, or `source_url` if `state` is `unavailable`.")]
+    source_url: Annotated[str, Field(description="URL of the original on the upstream. It expires.")]
     state: ImageState
-    reason: Annotated[str | None, Field(description="Why there is no copy; null unless `state` is `unavailable`.")]
+    reason: Annotated[str | None, Field(description="Why there is no copy. Null unless `state` is `unavailable`.")]
     content_type: str | None
     bytes: int | None
     width: int | None
@@ -71,15 +70,15 @@ class Task:
     images: Annotated[list[Image], Field(description="The results, in the upstream's order.")]
     error: Annotated[TaskError | None, Field(description="Null unless `status` is `failed`.")]
     upstream_task_id: str | None
-    queue_position: Annotated[int | None, Field(description="Position in the queue, 1 is next; null once sent.")]
-    attempts: Annotated[int, Field(description="How often the task was sent to the upstream.")]
-    retry_of: Annotated[str | None, Field(description="Id of the task that this one repeats.")]
+    queue_position: Annotated[int | None, Field(description="Position in the queue; 1 is next. Null once sent.")]
+    attempts: Annotated[int, Field(description="How many times the task was sent to the upstream.")]
+    retry_of: Annotated[str | None, Field(description="ID of the task that this task retries.")]
     subject: Annotated[str | None, Field(description="Subject of the browser token that submitted the task.")]
     metadata: dict[str, str]
     webhook_url: str | None
     created_at: Time
     submitted_at: Annotated[Time | None, Field(description="When the upstream accepted the task.")]
-    completed_at: Annotated[Time | None, Field(description="When the task reached its result.")]
+    completed_at: Annotated[Time | None, Field(description="When the task finished.")]
     updated_at: Time
 
 
@@ -109,7 +108,7 @@ class CallbackList:
 
 
 def task_shape(state: TaskState, base_url: str) -> Task:
-    """Return the shape of a task; this service's own URLs begin with `base_url`."""
+    """Return the shape of a task; `base_url` begins the URLs of this service."""
     task = state.task
     error = task.error if task.status is Status.FAILED else None
     return Task(
@@ -154,5 +153,5 @@ def callback_shape(callback: ReceivedCallback) -> Callback:
 
 
 def time_or_null(milliseconds: int | None) -> str | None:
-    """Return a time as clients see it, or None."""
+    """Format a time, if there is one."""
     return None if milliseconds is None else isoformat(milliseconds)

@@ -1,1 +1,1 @@
-"""What clients do with tasks: routes, rules of admission, the service, and what removes old tasks."""
+"""Tasks: routes, admission, lifecycle and retention."""

@@ -1,4 +1,4 @@
-"""Whether one more task is let in: by the rate of its key, and by the quotas that are counted where it is committed."""
+"""Admission of new tasks: rate limits of API keys, and quotas of tokens and projects."""
 
 import math
 import time
@@ -9,7 +9,7 @@ from app.clock import Clock
 from app.db import quota_store
 from app.db.engine import Database
 from app.domain import quota
-from app.domain.browser_token import BrowserToken
+from app.domain.caller import Caller
 from app.domain.quota import Quota
 from app.domain.rate import RateWindow
 from app.errors import RateLimited
@@ -17,59 +17,59 @@ from app.writing.single_flight import Refresh
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What a submit that was let in has taken of its key's rate, and the quotas that its task has to fit into."""
+class Admitted:
+    """An admitted submit: the quotas its task must fit into, and when it counted toward its key's rate."""
 
     quotas: tuple[Quota, ...]
     key_id: str | None
-    taken_at: float
+    counted_at: float
 
 
+@dataclass(eq=False, kw_only=True)
 class Admission:
-    """Judges submits. `rate` is N and S of `KEY_RATE_LIMIT`, for this process alone; `monotonic` tells seconds."""
+    """Checks submits against limits.
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        clock: Clock,
-        rate: tuple[int, float] | None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._monotonic = monotonic
-        self._rate = rate
-        self._window = RateWindow(*rate) if rate is not None else None
+    `rate` is the count and the seconds of `KEY_RATE_LIMIT`, which applies to this process alone. `monotonic` returns
+    seconds.
+    """
+
+    database: Database
+    clock: Clock
+    rate: tuple[int, float] | None
+    monotonic: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._window = RateWindow(*self.rate) if self.rate is not None else None
         self._budgets: dict[str, int] = {}
-        self._budgets_read = Refresh(self._read_budgets, monotonic)
+        self._budgets_read = Refresh(self._read_budgets, self.monotonic)
 
-    async def admit(self, *, project: str, key_id: str | None, token: BrowserToken | None) -> Place:
-        """Let a submit in: it counts for its key, unless what was taken is given back.
+    async def admit(self, caller: Caller) -> Admitted:
+        """Admit a submit. It counts toward the key's rate until refunded.
 
-        Raises `RateLimited`, and `ServiceUnavailable` if the budgets can't be read.
+        Quotas are charged later, in the transaction that creates the task. Raises `RateLimited`, and
+        `ServiceUnavailable` if the budgets can't be read.
         """
         await self._budgets_read.refresh()
-        quotas: tuple[Quota, ...] = () if token is None else (quota.of_token(token),)
-        budget = self._budgets.get(project)
+        quotas: tuple[Quota, ...] = () if caller.token is None else (quota.of_token(caller.token),)
+        budget = self._budgets.get(caller.project)
         if budget is not None:
-            quotas = (*quotas, quota.of_day(project, budget, self._clock.now()))
-        now = self._monotonic()
-        if self._window is not None and self._rate is not None and key_id is not None:
-            wait = self._window.take(key_id, now)
+            quotas = (*quotas, quota.of_day(caller.project, budget, self.clock.now()))
+        now = self.monotonic()
+        if self._window is not None and self.rate is not None and caller.key_id is not None:
+            wait = self._window.take(caller.key_id, now)
             if wait > 0:
-                count, seconds = self._rate
-                message = f"This API key may bring {count} tasks in any {seconds:g} seconds."
+                count, seconds = self.rate
+                message = f"This API key is limited to {count} tasks per {seconds:g} seconds."
                 raise RateLimited(message, retry_after=math.ceil(wait))
-        return Place(quotas, key_id, now)
+        return Admitted(quotas, caller.key_id, now)
 
-    def give_back(self, place: Place) -> None:
-        """Take back what a submit has taken of its key's rate: it brought no task.
+    def refund(self, admitted: Admitted) -> None:
+        """Stop counting a submit that created no task.
 
-        Otherwise a page whose token is used up could use up the rate of all that share the key.
+        Otherwise a page whose token is used up could exhaust the rate of everyone who shares its key.
         """
-        if self._window is not None and place.key_id is not None:
-            self._window.give_back(place.key_id, place.taken_at)
+        if self._window is not None and admitted.key_id is not None:
+            self._window.give_back(admitted.key_id, admitted.counted_at)
 
     async def _read_budgets(self) -> None:
-        self._budgets = await self._database.read(quota_store.daily_budgets)
+        self._budgets = await self.database.read(quota_store.daily_budgets)

@@ -1,6 +1,6 @@
-"""Reads single tasks for many callers, a batch at a time."""
+"""Reads single tasks for many callers, in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from app.db import task_store
 from app.db.engine import Connection, Database
@@ -11,22 +11,22 @@ from app.writing.batch_loader import BatchLoader
 TaskWithImages = tuple[Task, list[Image]]
 
 
-class TaskLoader:
-    """Loads tasks by id, each as it is at some moment after the call."""
+class TaskLoader(BatchLoader[str, TaskWithImages]):
+    """Loads tasks and their images by id. Each is read after it was requested."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__("task-loader", self._read_all)
         self._database = database
-        self._loader = BatchLoader("task-loader", self._read)
 
-    async def load(self, task_id: str) -> TaskWithImages | None:
-        """Return a task and its images; None if it doesn't exist. Raises `ServiceUnavailable`."""
-        return await self._loader.load(task_id)
+    async def _read_all(self, task_ids: Sequence[str]) -> dict[str, TaskWithImages]:
+        def work(connection: Connection) -> dict[str, TaskWithImages]:
+            tasks = task_store.get_all(connection, task_ids)
+            images = images_of(connection, tasks.values())
+            return {task.id: (task, images.get(task.id, [])) for task in tasks.values()}
 
-    async def _read(self, task_ids: Sequence[str]) -> dict[str, TaskWithImages]:
-        return await self._database.read(lambda connection: _read(connection, task_ids))
+        return await self._database.read(work)
 
 
-def _read(connection: Connection, task_ids: Sequence[str]) -> dict[str, TaskWithImages]:
-    tasks = task_store.get_all(connection, task_ids)
-    images = task_store.images_of(connection, [t.id for t in tasks.values() if t.status is Status.SUCCEEDED])
-    return {task.id: (task, images.get(task.id, [])) for task in tasks.values()}
+def images_of(connection: Connection, tasks: Iterable[Task]) -> dict[str, list[Image]]:
+    """Read the images of the tasks that succeeded; others have none."""
+    return task_store.images_of(connection, [task.id for task in tasks if task.status is Status.SUCCEEDED])

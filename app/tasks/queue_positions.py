@@ -1,8 +1,7 @@
-"""Positions in the queue, from a snapshot that is shared and renewed when needed.
+"""Positions in the queue, from a shared snapshot.
 
-Counting the queue for every response would read all of it every time. The deeper the queue, the longer a snapshot
-takes, so a snapshot of a deep queue is kept for a multiple of that time. Positions are exact while the queue is short
-and cheap when it is deep.
+Counting the queue for every response would read all of it every time. So a snapshot of a deep queue is kept for a
+multiple of the time it took. Positions are exact while the queue is short and approximate when it is deep.
 """
 
 import time
@@ -14,7 +13,7 @@ from app.db import task_store
 from app.db.engine import Database
 from app.writing.batch_loader import BatchLoader
 
-_SHORT_QUEUE = 200
+_MAX_SHORT_QUEUE = 200
 _LIFETIME_PER_COST = 50
 _MAX_MARKS = 500
 
@@ -23,7 +22,7 @@ _MAX_MARKS = 500
 class _Snapshot:
     """Queued task ids in order with their positions: all of them, or every n-th once the queue is deep."""
 
-    good_until: float = 0.0
+    fresh_until: float = 0.0
     ids: Sequence[str] = ()
     positions: Sequence[int] = ()
 
@@ -36,7 +35,7 @@ class _Snapshot:
 
 
 class QueuePositions:
-    """Returns positions, 1 for the next task. They are approximate once the queue is some hundreds deep."""
+    """Returns positions in the queue, 1 for the next task."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,19 +46,19 @@ class QueuePositions:
         """Return the positions of queued tasks; raises `ServiceUnavailable`."""
         if not task_ids:
             return {}
-        # There is one snapshot for all, so its loader has one key.
-        snapshot = self._recent() or await self._loader.load("queue") or _Snapshot()
+        # There is a single snapshot, so its loader has a single key.
+        snapshot = self._snapshot if self._is_fresh() else await self._loader.load("queue") or _Snapshot()
         return {task_id: snapshot.position(task_id) for task_id in task_ids}
 
-    def _recent(self) -> _Snapshot | None:
-        return self._snapshot if time.monotonic() < self._snapshot.good_until else None
+    def _is_fresh(self) -> bool:
+        return time.monotonic() < self._snapshot.fresh_until
 
     async def _take(self, keys: Sequence[str]) -> Mapping[str, _Snapshot]:
-        """Take a snapshot, unless the batch before left one that is still good."""
-        if self._recent() is None:
+        """Take a snapshot, unless the last one is still fresh."""
+        if not self._is_fresh():
             began = time.monotonic()
             marks = await self._database.read(lambda connection: task_store.queue_marks(connection, _MAX_MARKS))
             ended = time.monotonic()
-            lifetime = _LIFETIME_PER_COST * (ended - began) if len(marks) > _SHORT_QUEUE else 0.0
+            lifetime = _LIFETIME_PER_COST * (ended - began) if len(marks) > _MAX_SHORT_QUEUE else 0.0
             self._snapshot = _Snapshot(ended + lifetime, [mark[0] for mark in marks], [mark[1] for mark in marks])
         return dict.fromkeys(keys, self._snapshot)

@@ -14,7 +14,7 @@ from app.web.body import WHOLE
 MAX_PROMPT_CHARACTERS = 20_000
 _MAX_URL_CHARACTERS = 4096
 _MAX_METADATA_PAIRS = 16
-_FEW = 100
+_MAX_LISTED_URLS = 100
 
 
 def _no_nul(text: str) -> str:
@@ -41,44 +41,39 @@ def _http_url(text: str) -> str:
     return text
 
 
-# The same checks, for the API's document.
+# The same checks for the OpenAPI document.
 _NO_NUL: dict[str, Any] = {"pattern": r"^[^\x00]*$"}
 _NOT_BLANK: dict[str, Any] = {"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
 _HTTP_URL: dict[str, Any] = {"format": "uri"}
 
 
 def _describe_keys(schema: dict[str, Any]) -> None:
-    """Say that other keys are refused; Pydantic would say that their values can be anything."""
+    """State that other keys are invalid; Pydantic would allow any value for them."""
     pairs = schema["anyOf"][0]
     pairs["additionalProperties"] = next(iter(pairs.pop("patternProperties").values()))
     pairs["propertyNames"] = {"minLength": 1, "maxLength": 128, **_NO_NUL}
 
 
-Url = Annotated[
-    str,
-    Field(max_length=_MAX_URL_CHARACTERS, json_schema_extra=_HTTP_URL),
-    AfterValidator(_no_nul),
-    AfterValidator(_http_url),
-]
+Url = Annotated[str, Field(max_length=_MAX_URL_CHARACTERS, json_schema_extra=_HTTP_URL), AfterValidator(_http_url)]
 
 
 def _image_url(text: str) -> str:
     if is_data_uri(text):
-        return text  # checked when it is decoded
+        return text  # validated when decoded
     if len(text) > _MAX_URL_CHARACTERS:
         raise ValueError(f"must have at most {_MAX_URL_CHARACTERS} characters")
-    return _http_url(_no_nul(text))
+    return _http_url(text)
 
 
-def _few(value: object) -> object:
-    if isinstance(value, list) and len(value) > _FEW:
-        raise ValueError(f"must have at most {_FEW} entries")
+def _limited(value: object) -> object:
+    if isinstance(value, list) and len(value) > _MAX_LISTED_URLS:
+        raise ValueError(f"must have at most {_MAX_LISTED_URLS} entries")
     return value
 
 
 ImageUrl = Annotated[str, Field(json_schema_extra=_HTTP_URL), AfterValidator(_image_url)]
-# Checked before the entries: listing what is wrong with 100,000 of them would take seconds.
-ImageUrls = Annotated[list[ImageUrl], BeforeValidator(_few)]
+# Checked before the entries, as listing the errors of 100,000 entries would take seconds.
+ImageUrls = Annotated[list[ImageUrl], BeforeValidator(_limited)]
 Prompt = Annotated[
     str,
     Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, json_schema_extra=_NOT_BLANK),
@@ -91,7 +86,7 @@ MetadataValue = Annotated[str, Field(max_length=2048, json_schema_extra=_NO_NUL)
 
 
 class TaskRequest(BaseModel):
-    """A task to submit. Parameters that the model lacks are refused; `null` is the same as omitting the field."""
+    """A task to submit. Parameters that the model lacks are errors; `null` is the same as omitting the field."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -152,17 +147,15 @@ class TaskRequest(BaseModel):
         return any(is_data_uri(url) for url in self.image_urls or ())
 
     def submission(self) -> Submission:
-        """Return what to submit, including the defaults of the model's parameters."""
+        """Return what to submit, including the model's defaults."""
         chosen = Model(self.model or Model.NANO_BANANA)
-        task_input: dict[str, Any] = {"prompt": self.prompt, "image_urls": self.image_urls or []}
-        for name, default in SPECS[chosen].defaults.items():
-            given = getattr(self, name)
-            task_input[name] = default if given is None else given
+        given = self.model_dump(include={*SPECS[chosen].defaults}, exclude_none=True)
+        task_input = {"prompt": self.prompt, "image_urls": self.image_urls or [], **SPECS[chosen].defaults, **given}
         return Submission(model=chosen, input=task_input, metadata=self.metadata or {}, webhook_url=self.webhook_url)
 
 
 def _wrong_fields(wrong: list[tuple[str, str]]) -> ValidationError:
-    """Report fields that are invalid only in combination, each under its own name."""
+    """Report fields that are invalid in combination, under their names."""
     details = [
         InitErrorDetails(type=PydanticCustomError("wrong_for_model", "{why}", {"why": why}), loc=(name,), input=None)
         for name, why in wrong

@@ -1,78 +1,73 @@
-"""Deletes what is past its time, in small batches."""
+"""Deletes old tasks and expired records, in small batches."""
+
+from dataclasses import dataclass, field
 
 import structlog
 
 from app.clock import Clock
 from app.db import idempotency_store, quota_store, task_store
 from app.db.engine import Database
-from app.domain.idempotency import LIFETIME
-from app.writing.removal import remove_tasks
+from app.domain.idempotency import LIFETIME_MS
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
 
-_DAY = 86_400_000
-_LOOKED_AT_ONCE = 500
-# Few enough that no other writer waits noticeably: everything that belongs to them goes in the same transaction.
-_REMOVED_AT_ONCE = 50
-_SWEPT_AT_ONCE = 200
+_DAY_MS = 86_400_000
+_SCAN_BATCH = 500
+# Small, so that other writers don't wait noticeably: everything that belongs to a task is deleted with it.
+_DELETE_BATCH = 50
+_SWEEP_BATCH = 200
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class Retention:
-    """Deletes tasks that ended more than `days` days ago (0 keeps all), and expired idempotency keys and quota counts.
+    """Deletes tasks that finished more than `days` days ago. 0 keeps all.
 
-    A task that may still change or has something to report stays longer: a guess that is still polled about, a webhook
-    that is still to be delivered, an image that is still to be fetched.
+    Expired idempotency keys and quota counts are deleted as well. A task that may still change or has a pending webhook or image is kept longer.
     """
 
-    def __init__(self, *, database: Database, writer: Writer, clock: Clock, days: float) -> None:
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self._age = round(days * _DAY)
-        self._position = ""
-        """The task looked at last; "" at the beginning."""
+    database: Database
+    writer: Writer
+    clock: Clock
+    days: float
+    _position: str = field(default="", init=False)
+    """The last task scanned; "" at the beginning."""
 
     async def remove_old(self) -> int:
-        """Look through one batch of tasks and delete those past their time; returns 0 when all have been looked at.
+        """Scan one batch of tasks and delete the old ones; returns 0 at the end of the table.
 
-        Tasks are looked at in the order of their ids, which is that of their creation, so no index is kept for this.
+        Tasks are scanned by id, which is the order of their creation, so this needs no index.
         """
-        if not self._age:
+        if not self.days:
             return 0
-        before = self._clock.now() - self._age
-        looked_at = await self._database.read(
-            lambda connection: task_store.made_before(connection, before, after=self._position, limit=_LOOKED_AT_ONCE)
+        before = self.clock.now() - round(self.days * _DAY_MS)
+        scanned = await self.database.read(
+            lambda connection: task_store.created_before(connection, before, after=self._position, limit=_SCAN_BATCH)
         )
-        old = [row.id for row in looked_at if row.is_over and row.completed_at <= before]
+        old = [row.id for row in scanned if row.is_over and row.completed_at <= before]
         removed = 0
-        for start in range(0, len(old), _REMOVED_AT_ONCE):
-            removed += await self._remove(old[start : start + _REMOVED_AT_ONCE], before)
+        for start in range(0, len(old), _DELETE_BATCH):
+            removed += await self._remove(old[start : start + _DELETE_BATCH], before)
         if removed:
             _log.info("old_tasks_deleted", tasks=removed)
-        is_all = len(looked_at) < _LOOKED_AT_ONCE
-        self._position = "" if is_all else looked_at[-1].id
-        return 0 if is_all else len(looked_at)
+        is_all = len(scanned) < _SCAN_BATCH
+        self._position = "" if is_all else scanned[-1].id
+        return 0 if is_all else len(scanned)
 
-    async def remove_idempotency_keys(self) -> int:
-        """Delete one batch of keys past their lifetime; returns how many."""
-        before = self._clock.now() - LIFETIME
-        return await self._writer.run(
-            lambda unit: idempotency_store.sweep(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
-        )
+    async def remove_expired(self) -> int:
+        """Delete a batch of expired idempotency keys and quota counts; returns how many."""
+        now = self.clock.now()
 
-    async def remove_quota_counts(self) -> int:
-        """Delete one batch of counts for quotas that are over; returns how many."""
-        before = self._clock.now()
-        return await self._writer.run(
-            lambda unit: quota_store.sweep(unit.connection, before=before, limit=_SWEPT_AT_ONCE)
-        )
+        def work(unit: UnitOfWork) -> int:
+            keys = idempotency_store.sweep(unit.connection, before=now - LIFETIME_MS, limit=_SWEEP_BATCH)
+            return keys + quota_store.sweep(unit.connection, before=now, limit=_SWEEP_BATCH)
+
+        return await self.writer.run(work)
 
     async def _remove(self, task_ids: list[str], before: int) -> int:
         def work(unit: UnitOfWork) -> int:
-            ended = task_store.lock_removable(unit.connection, task_ids, before=before)
-            if ended:
-                remove_tasks(unit, ended)
-            return len(ended)
+            removable = task_store.lock_removable(unit.connection, task_ids, before=before)
+            unit.remove_tasks(removable)
+            return len(removable)
 
-        return await self._writer.run(work)
+        return await self.writer.run(work)

@@ -1,7 +1,6 @@
 """Routes of tasks: submit, get, list, cancel, retry, delete."""
 
 import re
-import time
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
@@ -13,9 +12,7 @@ from starlette.responses import Response
 from app.clock import from_datetime
 from app.domain.caller import Caller
 from app.domain.models import Model, TaskType
-from app.domain.submission import Submission
-from app.domain.task import Status, TaskFilter
-from app.domain.task_state import TaskState
+from app.domain.task import Status, TaskFilter, TaskState
 from app.images.uploads import UploadService
 from app.settings import Settings
 from app.shapes.task import CallbackList, Task, TaskPage, callback_shape, task_shape
@@ -30,11 +27,10 @@ from app.web.dependencies import (
     CurrentSettings,
     TaskId,
     TaskIdInPath,
-    authenticate_again,
     bearer,
     get_caller,
-    known_form,
     memory_permit,
+    valid_task_id,
 )
 from app.web.openapi import headers, json_body, problems
 from app.web.pagination import CURSOR, DEFAULT_LIMIT, EmptyIsUnset, Limit, decode_cursor, encode_cursor
@@ -45,9 +41,9 @@ from app.web.waiting import PREFER, WAIT, applied, preferred_wait, requested_wai
 from app.webhooks.deliveries import DeliveryService
 
 Tasks = Annotated[TaskService, provide(TaskService)]
-# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON. Images in the body itself come on top.
+# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON. Images in the body have a limit of their own.
 _MAX_BODY_BYTES = 1024 * 1024
-_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}|$")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}|$")
 
 router = APIRouter(
     prefix="/v1/tasks", tags=["tasks"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
@@ -68,8 +64,8 @@ _FINISHED: dict[str, Any] = {
 
 
 def _date_only(value: object) -> object:
-    """Refuse a bare number, which Pydantic would take for seconds since 1970."""
-    if isinstance(value, str) and not _MOMENT.match(value):
+    """Reject bare numbers. Pydantic would read them as seconds since 1970."""
+    if isinstance(value, str) and not _DATE.match(value):
         raise ValueError("must be a date, or a date and time, such as 2026-11-22T09:17:00Z")
     return value
 
@@ -113,10 +109,10 @@ class _ListQuery(BaseModel):
 async def submit_task(request: Request) -> ShapeResponse[Task]:
     """Submit a task.
 
-    Once this answers 202 the task is durable and will reach a result. With `Prefer: wait=N` the response comes when
-    the task has finished (200), or after N seconds (202).
+    A task accepted with 202 is durable and will reach a result. With `Prefer: wait=N` the response is sent when the
+    task has finished (200), or after N seconds (202).
     """
-    caller, asked_at = await get_caller(request), time.monotonic()
+    caller = await get_caller(request)
     idempotency_key = _IDEMPOTENCY_KEY.read(request)
     with memory_permit(request) as permit:
         body = await read_model(request, TaskRequest, _MAX_BODY_BYTES, permit)
@@ -124,8 +120,12 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
             service(request, DeliveryService).check_url(caller, body.webhook_url)
         submission = body.submission()
         if body.has_data_uris:
-            submission = await _with_uploads(service(request, UploadService), caller, submission)
-    caller = await authenticate_again(request, caller, asked_at)
+            uploads = service(request, UploadService)
+            with uploads.permit(caller):
+                images = await uploads.upload_data_uris(caller, submission.input["image_urls"])
+            task_input = {**submission.input, "image_urls": images.urls}
+            submission = replace(submission, input=task_input, identity=images.identity)
+    caller = await get_caller(request)  # the body may have taken minutes
     state, is_replay = await service(request, TaskService).submit(caller, submission, idempotency_key)
     return await _accepted(request, caller, state, is_replay=is_replay)
 
@@ -148,16 +148,15 @@ async def list_tasks(
 )
 async def get_task(request: Request, task_id: TaskIdInPath) -> ShapeResponse[Task]:
     """Get a task, optionally waiting until it finishes."""
-    caller = await get_caller(request)
-    base_url = service(request, Settings).base_url
-    waiter = service(request, TaskWaiter)
-    seconds = requested_wait(request)
-    if seconds is None or not waiter.has_room:
-        state = await service(request, TaskService).get(caller, known_form(task_id))
-        return ShapeResponse(task_shape(state, base_url))
-    async with watch_disconnect(request.receive) as leaving:
-        state = await waiter.until_ended(caller, known_form(task_id), seconds, leaving)
-    return ShapeResponse(task_shape(state, base_url), headers=applied(seconds))
+    caller, task_id = await get_caller(request), valid_task_id(task_id)
+    waiter, seconds, fields = service(request, TaskWaiter), requested_wait(request), {}
+    if seconds is None or waiter.is_full:
+        state = await service(request, TaskService).get(caller, task_id)
+    else:
+        async with watch_disconnect(request.receive) as disconnected:
+            state = await waiter.until_ended(caller, task_id, seconds, disconnected)
+        fields = applied(seconds)
+    return ShapeResponse(task_shape(state, service(request, Settings).base_url), headers=fields)
 
 
 @router.post("/{task_id}/cancel", responses=problems(404, 409))
@@ -175,7 +174,7 @@ async def cancel_task(
     openapi_extra=documented(_IDEMPOTENCY_KEY, PREFER),
 )
 async def retry_task(request: Request, task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> ShapeResponse[Task]:
-    """Submit a failed or canceled task's input again, as a new task."""
+    """Submit a failed or canceled task again, as a new task."""
     state, is_replay = await tasks.retry(caller, task_id, _IDEMPOTENCY_KEY.read(request))
     return await _accepted(request, caller, state, is_replay=is_replay)
 
@@ -193,28 +192,19 @@ async def delete_task(task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> R
 @router.get("/{task_id}/callbacks", responses=problems(404))
 async def list_task_callbacks(task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> ShapeResponse[CallbackList]:
     """List the callbacks received for a task, newest first."""
-    kept = await tasks.callbacks(caller, task_id)
-    return ShapeResponse(CallbackList([callback_shape(callback) for callback in kept]))
-
-
-async def _with_uploads(uploads: UploadService, caller: Caller, submission: Submission) -> Submission:
-    """Replace the images in a request by the URLs of uploads."""
-    with uploads.permit(caller):
-        images = await uploads.upload_data_uris(caller, submission.input["image_urls"])
-    return replace(submission, input={**submission.input, "image_urls": images.urls}, identity=images.identity)
+    callbacks = await tasks.callbacks(caller, task_id)
+    return ShapeResponse(CallbackList([callback_shape(callback) for callback in callbacks]))
 
 
 async def _accepted(request: Request, caller: Caller, state: TaskState, *, is_replay: bool) -> ShapeResponse[Task]:
-    """Answer with an accepted task: at once, or when it has finished if the client prefers."""
+    """Respond with an accepted task, or wait for its end if preferred."""
     fields = {"Location": f"/v1/tasks/{state.task.id}"}
     if is_replay:
         fields["Idempotent-Replayed"] = "true"
-    base_url = service(request, Settings).base_url
-    waiter = service(request, TaskWaiter)
-    seconds = preferred_wait(request)
-    if seconds is None or not waiter.has_room:
-        return ShapeResponse(task_shape(state, base_url), 202, fields)
-    async with watch_disconnect(request.receive) as leaving:
-        state = await waiter.after_submit(caller, state, seconds, leaving)
-    fields |= applied(seconds)
-    return ShapeResponse(task_shape(state, base_url), 200 if state.task.is_terminal else 202, fields)
+    waiter, seconds, status = service(request, TaskWaiter), preferred_wait(request), 202
+    if seconds is not None and not waiter.is_full:
+        async with watch_disconnect(request.receive) as disconnected:
+            state = await waiter.after_submit(caller, state, seconds, disconnected)
+        fields |= applied(seconds)
+        status = 200 if state.task.is_terminal else 202
+    return ShapeResponse(task_shape(state, service(request, Settings).base_url), status, fields)

@@ -1,6 +1,7 @@
-"""What clients do with tasks: submit, look, list, cancel, retry, delete."""
+"""The task service: submit, get, list, cancel, retry, delete."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,12 +13,10 @@ from app.domain import transitions
 from app.domain.callback import ReceivedCallback
 from app.domain.caller import Caller
 from app.domain.idempotency import IdempotencyKey, Reservation, fingerprint
-from app.domain.image import Image
 from app.domain.policy import Policy
 from app.domain.quota import Quota
 from app.domain.submission import Submission
-from app.domain.task import Status, Task, TaskFilter, new_task
-from app.domain.task_state import TaskState
+from app.domain.task import Status, Task, TaskFilter, TaskState, new_task
 from app.errors import (
     GatewayError,
     IdempotencyInProgress,
@@ -30,64 +29,54 @@ from app.errors import (
     TaskNotFound,
 )
 from app.tasks.admission import Admission
-from app.tasks.loader import TaskLoader
+from app.tasks.loader import TaskLoader, TaskWithImages, images_of
 from app.tasks.queue_positions import QueuePositions
 from app.writing.unit_of_work import Decision
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 
 _log = structlog.get_logger(__name__)
-
-
 ExtendExpiry = Callable[[Sequence[str]], Awaitable[None]]
-"""Sees that what input images are at these addresses lives long enough; raises `InvalidRequest` if it can't."""
+"""Extends the expiry of uploads among these URLs; raises `InvalidRequest` if one has expired or doesn't exist."""
 
 
+@dataclass(eq=False, kw_only=True)
 class TaskService:
-    """The clients' side of the task lifecycle. Every method raises `TaskNotFound` for a task of somebody else.
+    """What clients can do with tasks.
 
-    Without `admission` as many tasks are accepted as come.
+    Every method raises `TaskNotFound` for another caller's task. Without `admission`, submits are not limited.
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        writer: Writer,
-        clock: Clock,
-        policy: Policy,
-        admission: Admission | None = None,
-        extend_expiry: ExtendExpiry | None = None,
-        collect: WakeUp | None = None,
-    ) -> None:
-        self._extend_expiry = extend_expiry
-        self._collect = collect
-        self._database = database
-        self._writer = writer
-        self._clock = clock
-        self._policy = policy
-        self._admission = admission
-        self._positions = QueuePositions(database)
-        self._loader = TaskLoader(database)
+    database: Database
+    writer: Writer
+    clock: Clock
+    policy: Policy
+    admission: Admission | None = None
+    extend_expiry: ExtendExpiry | None = None
+    collect: WakeUp | None = None
+
+    def __post_init__(self) -> None:
+        self._positions = QueuePositions(self.database)
+        self._loader = TaskLoader(self.database)
 
     async def submit(
         self, caller: Caller, submission: Submission, idempotency_key: str | None = None
     ) -> tuple[TaskState, bool]:
-        """Accept a task: once this returns it is durable. The flag says that the key had brought it before.
+        """Accept a task, which is durable once this returns. The flag tells a replay from a new task.
 
-        Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, or `TaskGone` if the key's task was deleted; and
-        `RateLimited`, `TokenExhausted` or `DailyBudgetExceeded`.
+        Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, `TaskGone` if the key's task was deleted, `RateLimited`,
+        `TokenExhausted` or `DailyBudgetExceeded`.
         """
-        if self._admission is None:
+        if self.admission is None:
             return await self._submit(caller, submission, idempotency_key, ())
-        place = await self._admission.admit(project=caller.project, key_id=caller.key_id, token=caller.token)
+        admitted = await self.admission.admit(caller)
         try:
-            state, is_replay = await self._submit(caller, submission, idempotency_key, place.quotas)
+            state, is_replay = await self._submit(caller, submission, idempotency_key, admitted.quotas)
         except GatewayError:
-            self._admission.give_back(place)
+            self.admission.refund(admitted)
             raise
         if is_replay:
-            self._admission.give_back(place)
+            self.admission.refund(admitted)
         return state, is_replay
 
     async def _submit(
@@ -101,46 +90,40 @@ class TaskService:
             metadata=submission.metadata,
             webhook_url=submission.webhook_url,
             retry_of=submission.retry_of,
-            now=self._clock.now(),
-            queue_timeout=self._policy.queue_timeout,
+            now=self.clock.now(),
+            queue_timeout=self.policy.queue_timeout,
         )
         reservation = None
         if idempotency_key is not None:
             key = _key(caller, idempotency_key)
-            if self._writer.is_reserving(key):
+            if self.writer.is_reserving(key):
                 raise IdempotencyInProgress("The first request with this Idempotency-Key is still being committed.")
             reservation = Reservation(key, _fingerprint(submission), task.id)
-        if self._extend_expiry is not None and submission.input["image_urls"]:
-            await self._extend_uploads(self._extend_expiry, submission.input["image_urls"], reservation)
-        task_id = await self._writer.create(task, reservation, quotas)
+        if self.extend_expiry is not None and submission.input["image_urls"]:
+            try:
+                await self.extend_expiry(submission.input["image_urls"])
+            except InvalidRequest:
+                # A replay returns its task even if an upload has expired since.
+                if reservation is None or await self._reserved(reservation.key) is None:
+                    raise
+        task_id = await self.writer.create(task, reservation, quotas)
         if task_id == task.id:
             _log.info("task_accepted", task_id=task.id, model=task.model.value, project=task.project)
             return await self._accepted(task), False
         state = await self._state(task_id)
         if state is None:
-            raise TaskGone("The task that this Idempotency-Key stands for was deleted.")
+            raise TaskGone("The task created with this Idempotency-Key was deleted.")
         return state, True
 
-    async def _extend_uploads(
-        self, extend_expiry: ExtendExpiry, urls: list[str], reservation: Reservation | None
-    ) -> None:
-        try:
-            await extend_expiry(urls)
-        except InvalidRequest:
-            # A repeated request is answered with its task, whatever has expired since.
-            if reservation is None:
-                raise
-            held = await self._database.read(lambda connection: idempotency_store.get(connection, reservation.key))
-            if held is None:
-                raise
-
     async def _accepted(self, task: Task) -> TaskState:
-        """Answer from the task in hand: nothing that fails now may make a durable task look refused."""
+        """Return a new task's state. An error now would make a durable task look refused."""
         try:
-            position = (await self._positions.of([task.id]))[task.id]
+            return (await self._states([(task, [])]))[0]
         except (ServiceUnavailable, SQLAlchemyError):
-            position = None
-        return TaskState(task, [], position)
+            return TaskState(task, [], None)
+
+    async def _reserved(self, key: IdempotencyKey) -> Reservation | None:
+        return await self.database.read(lambda connection: idempotency_store.get(connection, key))
 
     async def get(self, caller: Caller, task_id: str) -> TaskState:
         """Read a task."""
@@ -152,17 +135,18 @@ class TaskService:
     async def page(
         self, caller: Caller, wanted: TaskFilter, *, before_id: str | None, limit: int
     ) -> tuple[list[TaskState], str | None]:
-        """Read a page of tasks, newest first, and the id after which the next page begins, if there is one."""
+        """Read a page of tasks, newest first, and the next page's `before_id`."""
 
-        def work(connection: Connection) -> tuple[list[Task], dict[str, list[Image]]]:
+        def work(connection: Connection) -> list[TaskWithImages]:
             found = task_store.page(
                 connection, caller.project, caller.subject, wanted, before_id=before_id, limit=limit + 1
             )
-            return found, _images_of(connection, found[:limit])
+            images = images_of(connection, found)
+            return [(task, images.get(task.id, [])) for task in found]
 
-        found, images = await self._database.read(work)
-        shown = found[:limit]
-        return await self._states(shown, images), shown[-1].id if len(found) > limit else None
+        found = await self.database.read(work)
+        states = await self._states(found[:limit])
+        return states, states[-1].task.id if len(found) > limit else None
 
     async def cancel(self, caller: Caller, task_id: str) -> TaskState:
         """Cancel a queued task; raises `NotCancelable` once it is claimed."""
@@ -170,17 +154,17 @@ class TaskService:
         def decide(task: Task | None) -> Decision[Task]:
             if task is None or not caller.owns(task):
                 raise _not_found(task_id)
-            transition = transitions.cancel(task, self._clock.now())
+            transition = transitions.cancel(task, self.clock.now())
             if transition is None:
                 raise NotCancelable(f"The task is {task.status.value}; only a queued task can be canceled.")
             return Decision(transition.task, transition)
 
-        canceled = await self._writer.move(task_id, decide)
+        canceled = await self.writer.move(task_id, decide)
         _log.info("task_canceled", task_id=task_id)
         return TaskState(canceled, [], None)
 
     async def retry(self, caller: Caller, task_id: str, idempotency_key: str | None = None) -> tuple[TaskState, bool]:
-        """Submit a failed or canceled task's input again, as a new task; raises `NotRetryable` for any other."""
+        """Submit a failed or canceled task again; raises `NotRetryable` for others."""
         if idempotency_key is not None and (replay := await self._replay_of_retry(caller, task_id, idempotency_key)):
             return replay, True
         old = (await self.get(caller, task_id)).task
@@ -197,58 +181,46 @@ class TaskService:
         return await self.submit(caller, again, idempotency_key)
 
     async def _replay_of_retry(self, caller: Caller, task_id: str, idempotency_key: str) -> TaskState | None:
-        """Find what an earlier retry with this key made, whatever has become of the old task since."""
-
-        def work(connection: Connection) -> tuple[Task, dict[str, list[Image]]] | None:
-            held = idempotency_store.get(connection, _key(caller, idempotency_key))
-            made = task_store.get(connection, held.task_id) if held else None
-            if made is None or made.retry_of != task_id or not caller.owns(made):
-                return None
-            return made, _images_of(connection, [made])
-
-        found = await self._database.read(work)
-        return None if found is None else (await self._states([found[0]], found[1]))[0]
+        """Find the task of an earlier retry with this key."""
+        held = await self._reserved(_key(caller, idempotency_key))
+        state = await self._state(held.task_id) if held else None
+        if state is None or state.task.retry_of != task_id or not caller.owns(state.task):
+            return None
+        return state
 
     async def delete(self, caller: Caller, task_id: str) -> None:
-        """Delete a task that has ended, with all that hangs on it; raises `NotDeletable` while it has not."""
+        """Delete a finished task with everything that belongs to it; raises `NotDeletable` for any other."""
 
         def decide(task: Task | None) -> Decision[None]:
             if task is None or not caller.owns(task):
                 raise _not_found(task_id)
             if not task.is_terminal:
-                raise NotDeletable(f"The task is {task.status.value}; it can be deleted when it has ended.")
+                raise NotDeletable(f"The task is {task.status.value}; only a finished task can be deleted.")
             return Decision(None, remove=True)
 
-        await self._writer.move(task_id, decide)
+        await self.writer.move(task_id, decide)
         _log.info("task_deleted", task_id=task_id)
-        if self._collect is not None:
-            self._collect.wake()
+        if self.collect is not None:
+            self.collect.wake()
 
     async def callbacks(self, caller: Caller, task_id: str) -> list[ReceivedCallback]:
-        """Read what arrived at the task's callback address, newest first."""
+        """Read the callbacks received for a task, newest first."""
 
         def work(connection: Connection) -> list[ReceivedCallback]:
             if not caller.owns(task_store.get(connection, task_id)):
                 raise _not_found(task_id)
             return callback_store.of_task(connection, task_id)
 
-        return await self._database.read(work)
+        return await self.database.read(work)
 
     async def _state(self, task_id: str) -> TaskState | None:
         found = await self._loader.load(task_id)
-        if found is None:
-            return None
-        task, images = found
-        return (await self._states([task], {task.id: images}))[0]
+        return (await self._states([found]))[0] if found else None
 
-    async def _states(self, tasks: list[Task], images: dict[str, list[Image]]) -> list[TaskState]:
-        """Add positions; to be called without a connection in hand, as it may wait for one of its own."""
-        positions = await self._positions.of([task.id for task in tasks if task.status is Status.QUEUED])
-        return [TaskState(task, images.get(task.id, []), positions.get(task.id)) for task in tasks]
-
-
-def _images_of(connection: Connection, tasks: list[Task]) -> dict[str, list[Image]]:
-    return task_store.images_of(connection, [task.id for task in tasks if task.status is Status.SUCCEEDED])
+    async def _states(self, found: Sequence[TaskWithImages]) -> list[TaskState]:
+        """Add queue positions. Must run outside a transaction, as it may read from the database."""
+        positions = await self._positions.of([task.id for task, _ in found if task.status is Status.QUEUED])
+        return [TaskState(task, images, positions.get(task.id)) for task, images in found]
 
 
 def _key(caller: Caller, key: str) -> IdempotencyKey:
@@ -256,12 +228,11 @@ def _key(caller: Caller, key: str) -> IdempotencyKey:
 
 
 def _fingerprint(submission: Submission) -> str:
+    images = {} if submission.identity is None else {"image_urls": submission.identity}
     return fingerprint(
         {
             "model": submission.model.value,
-            "input": submission.input
-            if submission.identity is None
-            else {**submission.input, "image_urls": submission.identity},
+            "input": submission.input | images,
             "metadata": submission.metadata,
             "webhook_url": submission.webhook_url,
             "retry_of": submission.retry_of,

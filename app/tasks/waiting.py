@@ -1,67 +1,66 @@
-"""Waiting for a task to end without asking the database again and again: the feed tells."""
+"""Waiting for a task to finish, without polling the database."""
 
 import asyncio
+from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.caller import Caller
-from app.domain.task_state import TaskState
+from app.domain.task import TaskState
 from app.errors import ServiceUnavailable, Unauthorized
 from app.events.broadcaster import EventBroadcaster
 from app.events.subscription import Subscription
 from app.tasks.service import TaskService
 
 
+@dataclass(eq=False, kw_only=True)
 class TaskWaiter:
-    """Lets requests wait for their tasks, `most_waiting` at once."""
+    """Lets up to `max_waits` requests wait for their tasks; `count` wait now."""
 
-    def __init__(self, *, broadcaster: EventBroadcaster, tasks: TaskService, most_waiting: int) -> None:
-        self._broadcaster = broadcaster
-        self._tasks = tasks
-        self._most_waiting = most_waiting
-        self.count = 0
-        """How many wait now."""
+    broadcaster: EventBroadcaster
+    tasks: TaskService
+    max_waits: int
+    count: int = field(default=0, init=False)
 
     @property
-    def has_room(self) -> bool:
-        """Whether one more request may wait; if not, it is to be answered with what is so."""
-        return self.count < self._most_waiting
+    def is_full(self) -> bool:
+        """Whether no more requests may wait; they get the task's current state instead."""
+        return self.count >= self.max_waits
 
     async def after_submit(
-        self, caller: Caller, accepted: TaskState, seconds: float, leaving: "asyncio.Future[None]"
+        self, caller: Caller, accepted: TaskState, seconds: float, disconnected: "asyncio.Future[None]"
     ) -> TaskState:
-        """Like `until_ended`, for a task just accepted: whatever fails now must not make it look refused."""
+        """Wait for a task just accepted; errors don't propagate, as they would make it look refused."""
         if accepted.task.is_terminal:
             return accepted
         try:
-            return await self.until_ended(caller, accepted.task.id, seconds, leaving)
+            return await self.until_ended(caller, accepted.task.id, seconds, disconnected)
         except (ServiceUnavailable, Unauthorized, SQLAlchemyError):
             return accepted
 
     async def until_ended(
-        self, caller: Caller, task_id: str, seconds: float, leaving: "asyncio.Future[None]"
+        self, caller: Caller, task_id: str, seconds: float, disconnected: "asyncio.Future[None]"
     ) -> TaskState:
-        """Return a task as soon as it has ended, or after that time, or when the process stops, as it is then.
+        """Return a task when it finishes, at the timeout, or when the process stops.
 
-        `leaving` is done when the client does not wait any more. Raises `TaskNotFound`, also if the task is deleted
-        meanwhile, `Unauthorized` when the caller is not let in any more, and `ServiceUnavailable`.
+        `disconnected` is done when the client disconnects. Raises `TaskNotFound`, also if the task is deleted while
+        waiting, `Unauthorized` when the caller's credential ends, and `ServiceUnavailable`.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         subscription = Subscription(caller, task_id, endings_only=True)
-        leaving.add_done_callback(lambda _: subscription.close())
+        disconnected.add_done_callback(lambda _: subscription.close())
         self.count += 1
         try:
-            with self._broadcaster.subscribed(subscription):
-                await self._broadcaster.begin()
-                # After it began to listen: an end that is not told is seen here.
-                state = await self._tasks.get(caller, task_id)
+            async with self.broadcaster.subscribed(subscription):
+                # Read after subscribing, so that no ending is missed in between.
+                state = await self.tasks.get(caller, task_id)
                 if state.task.is_terminal:
                     return state
-                told = await subscription.take(deadline - asyncio.get_running_loop().time())
+                events = await subscription.take(deadline - asyncio.get_running_loop().time())
                 if subscription.ended_by is not None:
                     raise subscription.ended_by
-                if told:
-                    return told[-1].state
+                if events:
+                    return events[-1].state
         finally:
             self.count -= 1
-        return await self._tasks.get(caller, task_id)
+        return await self.tasks.get(caller, task_id)

@@ -1,1 +1,1 @@
-"""The vendor: its protocol, and the client that speaks it."""
+"""The vendor: its protocol, its client, and the tasks sent to it."""

@@ -1,4 +1,4 @@
-"""Whether the upstream account lets tasks be sent, and when to check again."""
+"""Whether the upstream account allows sending, and when to check again."""
 
 from functools import partial
 
@@ -12,14 +12,14 @@ from app.domain.submit_outcome import SubmitOutcome
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.wake_up import WakeUp
 
-CHECK_AGAIN = 1_000
+CHECK_AGAIN_MS = 1_000
 _log = structlog.get_logger(__name__)
 
 
 class AccountGate:
-    """Opens and closes sending. `wake_up` wakes when sending may go on.
+    """Opens and closes sending. `wake_up` wakes when sending may continue.
 
-    While it is closed no transaction is spent on finding out: a burst of submits must not become a burst of claims.
+    While it is closed, no transaction checks the account: a burst of submits must not become a burst of claims.
     """
 
     def __init__(self, *, clock: Clock, policy: Policy, wake_up: WakeUp) -> None:
@@ -30,17 +30,17 @@ class AccountGate:
 
     @property
     def is_closed(self) -> bool:
-        """Whether claiming is known to be in vain."""
+        """Whether claiming is known to be pointless."""
         return self._clock.now() < self._closed_until
 
     def close(self, milliseconds: int) -> None:
-        """Close for a while, but check again soon: other replicas may reopen it earlier."""
-        pause = min(max(milliseconds, 1), CHECK_AGAIN)
+        """Close for a while, but check again soon: other replicas may reopen the account."""
+        pause = min(max(milliseconds, 1), CHECK_AGAIN_MS)
         self._closed_until = self._clock.now() + pause
         self._wake_up.wake_after(pause / 1000)
 
     def allowance(self, unit: UnitOfWork, limit: int) -> tuple[Account, int]:
-        """Return the account, locked unless it is open, and how many tasks may be sent now."""
+        """Return the account, locked unless open, and how many tasks may be sent now."""
         account = account_store.get(unit.connection)
         if not account.is_open:
             account = account_store.get(unit.connection, lock=True)
@@ -50,11 +50,11 @@ class AccountGate:
         return account, allowed
 
     def begin_probe(self, unit: UnitOfWork, account: Account) -> None:
-        """Note that a task is sent to probe an account that is not open."""
+        """Record that a task is sent to probe an account that is not open."""
         account_store.save(unit.connection, account.with_probe(unit.now, self._policy))
 
     def settle(self, unit: UnitOfWork, outcome: SubmitOutcome) -> None:
-        """Note what the outcome of a submit means for the account."""
+        """Apply the outcome of a submit to the account."""
         before = account_store.get(unit.connection)
         if before.after(outcome, unit.now, self._policy) == before:
             return

@@ -1,4 +1,4 @@
-"""Receiving the upstream's callbacks: check the address, read the body, move the task, keep what arrived."""
+"""Callbacks of the upstream: check the URL, apply the report, store the body."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 
 class CallbackOutcome(StrEnum):
-    """What the upstream is told of its callback."""
+    """The outcome of a callback, as reported to the upstream."""
 
     RECEIVED = "received"
     DUPLICATE = "duplicate"
@@ -39,7 +39,7 @@ _REFUSALS: dict[CallbackOutcome, Callable[[str], GatewayError]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackService:
-    """Applies callbacks to tasks. `poll_due` wakes when one can't be understood."""
+    """Applies callbacks to tasks. `poll_due` wakes after an unreadable one."""
 
     writer: Writer
     tokens: CallbackTokens
@@ -48,21 +48,17 @@ class CallbackService:
     poll_due: WakeUp
     scrubber: Scrubber
 
-    def task_of(self, token: str) -> str | None:
-        """Return the id of the task that a callback URL names, None for a token that is not one of ours."""
-        return self.tokens.verify(token)
-
     def check_token(self, token: str) -> str:
-        """Return the id of the task that a callback URL names; raises `UnknownCallback` without asking the database."""
-        task_id = self.task_of(token)
+        """Return the task id of a callback URL; raises `UnknownCallback` for a foreign token."""
+        task_id = self.tokens.verify(token)
         if task_id is None:
-            raise UnknownCallback("This callback address is not one of ours.")
+            raise UnknownCallback("This callback URL is not one of ours.")
         return task_id
 
     async def receive(self, task_id: str, body: bytes) -> CallbackOutcome:
         """Apply a callback and commit; returns `RECEIVED` or `DUPLICATE`.
 
-        Raises `UnknownCallback` if the task is gone, `TaskMismatch` or `UnreadableCallback` after the body was kept.
+        Raises `UnknownCallback` if the task was deleted; `TaskMismatch` or `UnreadableCallback` once the body is stored.
         """
         report = self.scrubber.report(read_callback(body))
         kept = self.scrubber.raw(body)
@@ -70,7 +66,7 @@ class CallbackService:
 
         def decide(task: Task | None) -> Decision[tuple[CallbackOutcome, bool]]:
             if task is None:
-                raise UnknownCallback("The task of this callback address is gone.")
+                raise UnknownCallback("The task of this callback URL was deleted.")
             answer, transition = self._judge(task, report, now)
             refusal = _REFUSALS.get(answer)
             status = refusal("").status if refusal else 200
@@ -83,10 +79,10 @@ class CallbackService:
         if answer is CallbackOutcome.UNREADABLE:
             self.poll_due.wake()
             reason = report.reason if isinstance(report, Unreadable) else ""
-            asked = " and the upstream is asked about the task" if has_moved else ""
-            raise UnreadableCallback(f"{reason} The body was kept{asked}.")
+            polled = " and the upstream is polled" if has_moved else ""
+            raise UnreadableCallback(f"{reason} The body was stored{polled}.")
         if answer is CallbackOutcome.MISMATCH:
-            raise TaskMismatch("This address belongs to another upstream task than the one the body names.")
+            raise TaskMismatch("The body names a different upstream task than the one of this callback URL.")
         return answer
 
     def _judge(self, task: Task, report: Report, now: int) -> tuple[CallbackOutcome, transitions.Transition | None]:
@@ -99,7 +95,7 @@ class CallbackService:
         if transitions.names_another_task(task, report):
             return CallbackOutcome.MISMATCH, None
         if isinstance(report, Generating):
-            # No verdict, but proof that the upstream has the task: worth much if our submit's reply was lost.
+            # Proof that the upstream has the task, in case our submit's reply was lost.
             upstream_id = report.upstream_task_id
             return CallbackOutcome.RECEIVED, transitions.accept(
                 task, upstream_id, now, self.policy

@@ -1,4 +1,4 @@
-"""The client that speaks to the upstream. It reports; it decides nothing and keeps nothing."""
+"""The client of the vendor's API."""
 
 import asyncio
 import ssl
@@ -17,19 +17,19 @@ from app.upstream.outcome import read_submit_reply
 from app.upstream.reports import parse_object, read_record_info
 from app.upstream.scrub import Scrubber
 
-# A server that closes an idle connection while we send on it leaves an outcome nobody knows. Let ours go first.
+# If the server closes an idle connection while we send, the outcome is unknown. We close it earlier.
 _IDLE_CONNECTION_SECONDS = 2.0
 _MAX_REPLY_BYTES = 1024 * 1024
-# At every request a pool goes through all of its connections and polls the idle ones. Small pools cost 550 instead of
-# 730 µs of CPU per submit with 16 at a time, 480 instead of 3,470 with 64 (2026-11).
+# For every request a pool checks all of its connections. Small pools cost 550 instead of 730 µs of CPU per submit with
+# 16 in flight, 480 instead of 3,470 with 64 (2026-11).
 _CALLS_PER_POOL = 4
 
 
 class UpstreamClient:
-    """Calls of the vendor's API, one account.
+    """Calls the vendor's API with one account's key.
 
-    `timeout` bounds one call from connect to the last byte, in seconds. Environment proxies are honoured unless
-    the upstream is on this machine. `tls` says whom to trust.
+    `timeout` limits one call from connect to the last byte, in seconds. Environment proxies are used unless the
+    upstream is on this machine. `tls` replaces the default trust store.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class UpstreamClient:
     ) -> None:
         self._scrub = Scrubber(api_key)
         self._timeout = timeout
-        # Polls share the pools with submits; neither may wait for the other's connections.
+        # Unlimited, so that polls and submits never wait for each other's connections.
         limits = httpx.Limits(
             max_connections=None,
             max_keepalive_connections=2 * _CALLS_PER_POOL,
@@ -56,10 +56,10 @@ class UpstreamClient:
             )
             for _ in range(-(-concurrency // _CALLS_PER_POOL))
         ]
-        self._under_way = [0] * len(self._pools)
+        self._in_flight = [0] * len(self._pools)
 
     async def submit(self, model: Model, task_input: dict[str, Any], callback_url: str) -> SubmitOutcome:
-        """Submit a task once and tell what came of it. Never raises for anything the network or vendor does."""
+        """Submit a task once and return the outcome; never raises for network or vendor errors."""
         progress = _Progress()
         request = self._pools[0].build_request(
             "POST",
@@ -73,22 +73,24 @@ class UpstreamClient:
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError, TimeoutError) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             if progress.sending:
-                return Unknown(self._scrub.text(f"The submit broke off after it may have left: {reason}"))
-            message = self._scrub.text(f"The upstream could not be reached: {reason}")
+                return Unknown(
+                    self._scrub.text(f"The connection failed after the request may have been sent: {reason}")
+                )
+            message = self._scrub.text(f"The upstream can't be reached: {reason}")
             return TryAgain(TaskError(ErrorCode.UPSTREAM_ERROR, message), pauses_account=True)
         return self._scrubbed(read_submit_reply(response))
 
     async def record_info(self, upstream_task_id: str) -> Report:
-        """Ask what became of a task. `Unreadable` also stands for an upstream that gives no answer at all."""
+        """Poll the state of a task; `Unreadable` if there is no usable response."""
         request = self._pools[0].build_request("GET", wire.RECORD_INFO_PATH, params={"taskId": upstream_task_id})
         try:
             async with asyncio.timeout(self._timeout):
                 response = await self._send(request)
         except (httpx.HTTPError, ssl.SSLError, OSError, TimeoutError) as error:
-            return Unreadable(self._scrub.text(f"record-info could not be asked: {type(error).__name__}: {error}"))
+            return Unreadable(self._scrub.text(f"record-info can't be reached: {type(error).__name__}: {error}"))
         body = parse_object(response.content)
         if body is None:
-            return Unreadable(f"record-info answered HTTP {response.status_code} without a JSON object.")
+            return Unreadable(f"record-info responded with HTTP {response.status_code} and no JSON object.")
         return self._scrub.report(read_record_info(body))
 
     async def aclose(self) -> None:
@@ -97,13 +99,13 @@ class UpstreamClient:
             await pool.aclose()
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
-        """Send by the pool that has least to do: the first while there is little, so that its connections last."""
-        chosen = self._under_way.index(min(self._under_way))
-        self._under_way[chosen] += 1
+        """Send by the least busy pool, the first of them, so that its connections are reused."""
+        chosen = self._in_flight.index(min(self._in_flight))
+        self._in_flight[chosen] += 1
         try:
             return await _exchange(self._pools[chosen], request)
         finally:
-            self._under_way[chosen] -= 1
+            self._in_flight[chosen] -= 1
 
     def _scrubbed(self, outcome: SubmitOutcome) -> SubmitOutcome:
         match outcome:
@@ -116,14 +118,14 @@ class UpstreamClient:
 
 
 async def _exchange(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-    """Send, and read the reply up to a bound: a stranger decides how long it is."""
+    """Send, and read the response up to the size limit."""
     response = await http.send(request, stream=True)
     try:
         content = bytearray()
         async for chunk in response.aiter_bytes():
             content += chunk
             if len(content) > _MAX_REPLY_BYTES:
-                raise httpx.ReadError("The reply is longer than any reply of the upstream.", request=request)
+                raise httpx.ReadError("The response is too long.", request=request)
     finally:
         await response.aclose()
     headers = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
@@ -131,13 +133,12 @@ async def _exchange(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Re
 
 
 class _Progress:
-    """Watches one request and remembers whether any byte of it may have left."""
+    """Records whether any byte of a request may have been sent."""
 
     def __init__(self) -> None:
         self.sending = False
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
-        # The first byte of our request goes out after this event, never before. A proxy is first asked for a tunnel,
-        # which raises the event as well but carries nothing of ours.
+        # No byte of our request is sent before this event. A CONNECT to a proxy also raises it, but carries no task.
         if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
             self.sending = True

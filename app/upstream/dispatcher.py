@@ -15,7 +15,7 @@ from app.domain import transitions
 from app.domain.policy import Policy
 from app.domain.submit_outcome import Accepted, Refused, SubmitOutcome
 from app.domain.task import Status, Task
-from app.upstream.account_gate import CHECK_AGAIN, AccountGate
+from app.upstream.account_gate import CHECK_AGAIN_MS, AccountGate
 from app.upstream.fair_queue import due_in_turn
 from app.upstream.interface import Upstream
 from app.upstream.rate_limit import SharedRateLimit, Slot
@@ -25,13 +25,13 @@ from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 
 # Longer than any claim takes to commit.
-_LOST_AFTER = 60_000
+_LOST_AFTER_MS = 60_000
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A claimed task, its rate slot (None without a limit), and whether it probes an account that is not open."""
+    """A claimed task, its rate slot (None without a limit), and whether it is a probe."""
 
     task: Task
     slot: Slot | None
@@ -41,8 +41,8 @@ class Claimed:
 class Dispatcher:
     """Claims and sends tasks.
 
-    `callback_url` returns the address that the upstream calls back for a task. `wake_up` wakes when sending may go on.
-    A claim has no lease: only the process that made it knows whether the task was sent.
+    `callback_url` returns a task's callback URL. `wake_up` wakes when sending may continue. A claim has no lease: only
+    the process that made it knows whether the task was sent.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Dispatcher:
         self._served_last = ""
 
     async def claim(self, limit: int) -> list[Claimed]:
-        """Claim up to `limit` tasks that may be sent now: due, within the rate limit, the account willing."""
+        """Claim up to `limit` due tasks that rate limit and account allow to be sent now."""
         if self._gate.is_closed:
             return []
         claimed = await self._work.claim(self._writer.run(lambda unit: self._claim(unit, limit)))
@@ -81,27 +81,27 @@ class Dispatcher:
         return claimed
 
     async def send(self, claimed: Claimed) -> None:
-        """Send a claimed task, once, and record the outcome, however long the database takes to come back."""
+        """Send a claimed task once, and record the outcome, however long the database is down."""
         task = claimed.task
         outcome = await self._client.submit(task.model, task.input, self._callback_url(task.id))
         _log.info("submitted", task_id=task.id, attempt=task.attempts, outcome=type(outcome).__name__)
-        # Recorded separately, so that repeating one doesn't repeat the other.
+        # Recorded separately, so that a retry of one doesn't repeat the other.
         records = [self._work.record(lambda: self._settle_task(claimed, outcome))]
         if claimed.slot is not None or claimed.is_probe or not isinstance(outcome, Accepted | Refused):
             settle_account = partial(self._settle_account, slot=claimed.slot, outcome=outcome)
-            # Before the task, which may be queued again: its next claim must find the account as the outcome left it.
+            # Before the task, which may be requeued: its next claim must find the account updated.
             records.insert(0, self._work.record(lambda: self._writer.run(settle_account)))
         await asyncio.gather(*records)
-        # Only now: a task whose outcome is not recorded must never look like one that was not sent.
+        # Only now: a task whose outcome is not recorded must never be mistaken for one that was not sent.
         self._work.done(claimed)
 
     async def release_lost(self) -> int:
-        """Queue tasks again whose claim was committed without this process learning of it; returns how many.
+        """Requeue tasks whose claim was committed without a confirmation; returns how many.
 
-        That happens when the connection breaks before the database confirms the commit. Nobody else can tell such a
-        claim from one that was sent.
+        That happens when the connection breaks during the commit. Only this process can distinguish such a claim from
+        one that was sent.
         """
-        before = self._clock.now() - _LOST_AFTER
+        before = self._clock.now() - _LOST_AFTER_MS
         task_ids = await self._database.read(
             lambda connection: task_store.claimed_by(connection, self._work.owner, before=before)
         )
@@ -126,7 +126,7 @@ class Dispatcher:
         return [Claimed(claim.task, slot, not account.is_open) for claim, slot in zip(applied, slots, strict=True)]
 
     def _free_slots(self, unit: UnitOfWork, wanted: int) -> Sequence[Slot | None]:
-        """Find a rate slot for each task that may be sent now, or None for each if there is no limit."""
+        """Find a rate slot for each task that may be sent now; None for each without a limit."""
         if self._rate_limit is None:
             return [None] * wanted
         slots = self._rate_limit.find_free(unit.connection, wanted, unit.now)
@@ -135,7 +135,7 @@ class Dispatcher:
             if pause is not None:
                 unit.after.append(partial(self._wake_up.wake_after, pause / 1000))
             if not slots:
-                unit.after.append(partial(self._gate.close, CHECK_AGAIN if pause is None else pause))
+                unit.after.append(partial(self._gate.close, CHECK_AGAIN_MS if pause is None else pause))
         return slots
 
     async def _settle_task(self, claimed: Claimed, outcome: SubmitOutcome) -> None:
@@ -154,8 +154,7 @@ class Dispatcher:
         if isinstance(outcome, Accepted | Refused):
             transition = await self._writer.move(task_id, decide)
         else:
-            # A move is done before other work in the same batch: a claim would find the task queued before the account
-            # is settled.
+            # Unlike `move`, in the order of the batch: the account must be settled before a claim finds the task queued.
             transition = await self._writer.run(in_turn, locking=task_id)
         if transition is not None and transition.task.status is Status.QUEUED:
             self._wake_up.wake_after(max(transition.task.not_before - self._clock.now(), 0) / 1000)

@@ -1,4 +1,4 @@
-"""What the services need of the upstream: two calls, and the replies that the rules understand."""
+"""The calls of the upstream that the dispatcher and the reconciler need."""
 
 from typing import Any, Protocol
 
@@ -8,7 +8,7 @@ from app.domain.verdict import Report
 
 
 class Upstream(Protocol):
-    """An upstream that can be given tasks. Neither call raises for anything the network or the vendor does."""
+    """An upstream; neither call raises for network or vendor errors."""
 
     async def submit(self, model: Model, task_input: dict[str, Any], callback_url: str) -> SubmitOutcome:
         """Submit a task once and return the outcome."""

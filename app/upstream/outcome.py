@@ -1,4 +1,4 @@
-"""Reading the reply to a submit: was the task taken, refused, or is nobody to know?"""
+"""Reads the reply to a submit: accepted, rejected or unknown."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,8 +12,8 @@ from app.upstream.reports import names_task, number, object_in, parse_object, ta
 _UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY = 401, 402, 408, 429
 _BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
 _CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)
-# After these a task would be sent again (or is unknown anyway), so with a task id they don't count as refusals.
-_PASSING_CODES = {_UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY}
+# Not rejections of the task: with a task id in the reply, it was accepted.
+_TEMPORARY_CODES = {_UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY}
 _MAX_RETRY_AFTER_SECONDS = 3600
 _ACCOUNT_CODES = {
     _UNAUTHORIZED: ErrorCode.UPSTREAM_UNAUTHORIZED,
@@ -22,10 +22,10 @@ _ACCOUNT_CODES = {
 
 
 def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
-    """Judge a reply by its body's `code` first, by the HTTP status where there is no such code.
+    """Judge a reply by its body's `code`, or by the HTTP status without one.
 
-    The vendor's own envelope without a task id means that the vendor itself declined. An answer of something in
-    between (a 502 or 504, an unreadable 200, a redirect) tells nothing of the task: that is `Unknown`.
+    The vendor's own envelope without a task id means that the vendor rejected the task. A response of an intermediary
+    (a 502 or 504, an unreadable 200, a redirect) says nothing about the task: that is `Unknown`.
     """
     status = response.status_code
     body = parse_object(response.content)
@@ -33,18 +33,18 @@ def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
     upstream_id = task_id(*holders)
     envelope_code = number(body.get("code")) if body else None
     code = envelope_code if envelope_code is not None else status
-    if upstream_id and not (code in _CLIENT_ERRORS and code not in _PASSING_CODES):
-        # Whatever else the reply says, a task with this id exists: asking about it will tell.
+    if upstream_id and not (code in _CLIENT_ERRORS and code not in _TEMPORARY_CODES):
+        # Whatever else the reply says, a task with this id exists and can be polled.
         return Accepted(upstream_id)
-    if (code in _PASSING_CODES or code in _SERVER_ERRORS) and names_task(*holders):
-        return Unknown(f"The upstream answered {code} and named a task in a form unknown here.")
+    if (code in _TEMPORARY_CODES or code in _SERVER_ERRORS) and names_task(*holders):
+        return Unknown(f"The upstream responded with {code} and a task id of unknown format.")
 
     text = words(body.get("msg"), body.get("message")) if body else ""
-    message = text or f"The upstream answered {code} without a reason."
+    message = text or f"The upstream responded with {code} and no reason."
     if code in _ACCOUNT_CODES:
         return AccountRefused(TaskError(_ACCOUNT_CODES[code], message, str(code)))
     if status in {_BAD_GATEWAY, _GATEWAY_TIMEOUT} or code in {_BAD_GATEWAY, _GATEWAY_TIMEOUT, _REQUEST_TIMEOUT}:
-        return Unknown(f"A gateway in between answered {code}: {message}")
+        return Unknown(f"An intermediary gateway responded with {code}: {message}")
     if code == _TOO_MANY:
         error = TaskError(ErrorCode.UPSTREAM_ERROR, message, str(code))
         return TryAgain(error, _retry_after(response), pauses_account=True)
@@ -52,17 +52,17 @@ def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
         return TryAgain(TaskError(ErrorCode.UPSTREAM_ERROR, message, str(code)), _retry_after(response))
     if code in _CLIENT_ERRORS:
         return Refused(TaskError(ErrorCode.INVALID_REQUEST, message, str(code)))
-    return Unknown(f"The upstream answered HTTP {status} with a body that names neither a task nor a refusal.")
+    return Unknown(f"The upstream responded with HTTP {status} and neither a task id nor an error.")
 
 
 def _retry_after(response: httpx.Response) -> int | None:
-    """Read `Retry-After` (seconds or a date) in milliseconds, within reason; None if absent or odd."""
+    """Read `Retry-After` (seconds or a date) in milliseconds, capped; None if absent or invalid."""
     value = response.headers.get("Retry-After", "").strip()
     seconds: float | None = number(value)
     if seconds is None and value:
         try:
             moment = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):  # the latter for a zone that is days away
+        except (ValueError, OverflowError):  # the latter for an offset of days
             return None
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = (aware - datetime.now(UTC)).total_seconds()

@@ -1,4 +1,4 @@
-"""Rate limits over all replicas: slots in the database, each free or taken until a time."""
+"""Rate limits shared by all replicas: slots in the database, free or taken until a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from app.db import cluster_state, rate_slot_store
 from app.db.engine import Connection
 
-# The upstream's clock and ours tick alike but round differently.
-_WINDOW_MARGIN = 50
+# The upstream's clock and ours run alike but round differently.
+_WINDOW_MARGIN_MS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A taken slot, free again at `held_until` unless it is released before."""
+    """A taken slot, free again at `held_until` unless released earlier."""
 
     number: int
     held_until: int
@@ -31,7 +31,7 @@ class SharedRateLimit:
     freed_after: int = 0
 
     def prepare(self, connection: Connection, now: int) -> None:
-        """Create missing slots, and free those taken for longer than this limit ever takes one."""
+        """Create missing slots, and cap the times of those taken under other settings."""
         rate_slot_store.ensure(connection, self.scope, self.count)
         rate_slot_store.cap(connection, self.scope, cluster_state.shared_now(connection, now) + self.held_for)
 
@@ -61,9 +61,9 @@ class SharedRateLimit:
 def submit_rate_limit(count: int, *, window: int, longest_call: int) -> SharedRateLimit:
     """Return the limit on submits: at most `count` arrive upstream in any window.
 
-    A slot stays taken until a full window after the upstream's reply, so two calls that use the same slot arrive at
+    A slot stays taken until a full window after the upstream's reply, so two calls with the same slot arrive at
     least a window apart, however long each takes. Until the reply is recorded, or after a crash, the longest possible
     call is assumed.
     """
-    window += _WINDOW_MARGIN
+    window += _WINDOW_MARGIN_MS
     return SharedRateLimit(scope="submit", count=count, held_for=longest_call + window, freed_after=window)

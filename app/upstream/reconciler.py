@@ -1,4 +1,4 @@
-"""Takes care of tasks without a callback: poll the upstream, give up in the end."""
+"""Polls the upstream about tasks without a callback, and ends overdue tasks."""
 
 import structlog
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Polls the upstream about silent tasks and ends those past their deadline."""
+    """Polls about tasks without a callback and ends those past their deadline."""
 
     def __init__(
         self, *, writer: Writer, client: Upstream, clock: Clock, policy: Policy, record_pause: float = 0.5
@@ -37,11 +37,11 @@ class Reconciler:
         )
 
     async def claim(self, limit: int) -> list[Task]:
-        """Claim up to `limit` tasks to poll about; other replicas leave them alone meanwhile."""
+        """Claim up to `limit` tasks to poll about."""
         return await self._work.claim(self._writer.run(lambda unit: self._claim(unit, limit)))
 
     async def poll(self, task: Task) -> None:
-        """Poll the upstream about a claimed task and apply its report. If cancelled, the task is left to its lease."""
+        """Poll about a claimed task and apply the report. If cancelled, the lease runs out."""
         await self._work.run(task, self._poll(task))
 
     async def expire(self) -> int:

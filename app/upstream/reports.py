@@ -1,7 +1,7 @@
-"""Reading what the upstream reports about a task: callbacks (shapes A and B) and record-info.
+"""Reads the upstream's reports about tasks: callbacks (shapes A and B) and record-info.
 
-Strangers write these bodies, so nothing about them is taken for granted: numbers may be strings, fields may move,
-and whatever makes no sense becomes `Unreadable`, never an exception.
+The bodies are untrusted: numbers may be strings, fields may move, and anything else becomes `Unreadable`, never an
+exception.
 """
 
 import json
@@ -12,40 +12,40 @@ from typing import Any
 from app.domain.verdict import ErrorCode, Failed, Generating, Report, Succeeded, TaskError, Unreadable
 from app.upstream import wire
 
-# Where results have been seen or may be expected; nobody outside knows the shape for several images.
+# Keys of results, observed or likely; the vendor does not document the shape for several images.
 _RESULT_KEYS = ("resultImageUrl", "resultImageUrls", "result_urls", "resultUrls")
-# Seen for results too, but also the names of inputs, which some replies repeat: for want of anything better.
+# Also observed for results, but some replies use them for inputs: only if there is nothing else.
 _LAST_RESORT_KEYS = ("imageUrl", "imageUrls")
 _POLICY_WORDS = re.compile(
     r"polic(y|ies)|prohibit|sensitive|safety|nsfw|moderation|violat|flagged|inappropriate",
     re.IGNORECASE,
 )
 _TASK_ID_KEYS = ("taskId", "task_id")
-# A task id of theirs is 32 hex digits; other schemes are let in as long as they are plain tokens.
+# The vendor's task ids have 32 hex digits; other plain tokens are accepted, too.
 _TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# No white space, control characters or surrogates, nor what no URL may hold.
-_NEVER = r"\s\"<>\\\x00-\x20\x7f-\x9f\ud800-\udfff"
+# White space, control characters, surrogates, and characters invalid in URLs.
+_INVALID = r"\s\"<>\\\x00-\x20\x7f-\x9f\ud800-\udfff"
 _URL = re.compile(
-    rf"https?://([^{_NEVER}/?#]*@)?(\[[0-9a-f:.]+\]|[^{_NEVER}/?#@:\[\]]+)(:\d{{0,5}})?([/?#][^{_NEVER}]*)?",
+    rf"https?://([^{_INVALID}/?#]*@)?(\[[0-9a-f:.]+\]|[^{_INVALID}/?#@:\[\]]+)(:\d{{0,5}})?([/?#][^{_INVALID}]*)?",
     re.IGNORECASE,
 )
-_MAX_URL_LENGTH = 4096
+_MAX_URL_CHARACTERS = 4096
 _MAX_IMAGES = 16
-# Room to blot out secrets before words are cut to their final length, see `scrub.py`.
-_MAX_MESSAGE_LENGTH = 4000
+# Longer than the final length: secrets are removed before the text is cut, see `scrub.py`.
+_MAX_MESSAGE_CHARACTERS = 4000
 _NUMBER_BOUND = 10**9
 _CONTENT_REFUSED, _GENERATION_FAILED, _OK = 400, 501, 200
 _CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)
 
 
 def parse_object(raw: bytes | str) -> dict[str, Any] | None:
-    """Parse a JSON object; None for anything else, hostile nesting and endless numbers included."""
+    """Parse a JSON object; None for anything else, including extreme nesting and numbers."""
     parsed = _parse(raw)
     return parsed if isinstance(parsed, dict) else None
 
 
 def _parse(raw: bytes | str) -> Any:
-    """Parse JSON in any of its encodings, lone surrogates included; None for anything else."""
+    """Parse JSON in any encoding, including lone surrogates; None for anything else."""
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
@@ -53,7 +53,7 @@ def _parse(raw: bytes | str) -> Any:
 
 
 def number(value: object) -> int | None:
-    """Read an integer that may come as a string; None if it is neither, or longer than any code or flag."""
+    """Read an integer, possibly given as a string; None if it is neither, or too long."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -64,15 +64,15 @@ def number(value: object) -> int | None:
 
 
 def words(*candidates: object) -> str:
-    """Return the first non-empty text among what the vendor may call its message, bounded and printable."""
+    """Return the first non-empty text, truncated and printable."""
     for candidate in candidates:
         if isinstance(candidate, str) and candidate.strip():
-            return clean(candidate.strip()[: 2 * _MAX_MESSAGE_LENGTH])[:_MAX_MESSAGE_LENGTH]
+            return clean(candidate.strip()[: 2 * _MAX_MESSAGE_CHARACTERS])[:_MAX_MESSAGE_CHARACTERS]
     return ""
 
 
 def clean(text: str) -> str:
-    """Drop what databases and terminals can't hold: NUL, other control characters, lone surrogates."""
+    """Remove control characters and lone surrogates, which databases and terminals reject."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
 
 
@@ -87,12 +87,12 @@ def task_id(*holders: dict[str, Any]) -> str | None:
 
 
 def names_task(*holders: dict[str, Any]) -> bool:
-    """Whether a task is named at all, be it in a form that `task_id` does not take."""
+    """Whether there is a task id, even one that `task_id` rejects."""
     return any(holder.get(key) for holder in holders for key in _TASK_ID_KEYS)
 
 
 def image_urls(*holders: object) -> tuple[str, ...]:
-    """Collect http(s) result URLs from everywhere the vendor may put them, in order, each once."""
+    """Collect http(s) result URLs from all known places, in order, each once."""
     for keys in (_RESULT_KEYS, _LAST_RESORT_KEYS):
         given = [holder[key] for holder in holders if isinstance(holder, dict) for key in keys if holder.get(key)]
         found = dict.fromkeys(url for value in given for url in _urls_in(value))
@@ -118,13 +118,13 @@ def _urls_in(value: object) -> list[str]:
 def _split(text: str) -> list[str]:
     if "," not in text:
         return [text] if _is_http_url(text) else []
-    # A comma parts two URLs only where the next one begins: commas are legal inside a URL.
+    # A comma separates two URLs only where the next begins: URLs may contain commas.
     parts = (part.strip(" ,") for part in re.split(r",\s*(?=https?://|$)", text, flags=re.IGNORECASE))
     return [part for part in parts if _is_http_url(part)]
 
 
 def _is_http_url(text: str) -> bool:
-    return len(text) <= _MAX_URL_LENGTH and _URL.fullmatch(text) is not None
+    return len(text) <= _MAX_URL_CHARACTERS and _URL.fullmatch(text) is not None
 
 
 def read_callback(raw: bytes) -> Report:
@@ -139,11 +139,13 @@ def read_callback(raw: bytes) -> Report:
 
 
 def read_record_info(body: dict[str, Any]) -> Report:
-    """Read a record-info reply. Anything but a stated flag is no answer: a new task may answer 404 for seconds."""
+    """Read a record-info reply. Without a flag it says nothing: new tasks return 404 at first."""
     data = object_in(body.get("data"))
     if data.get("successFlag", body.get("successFlag")) is not None:
         return _read_record(body, data)
-    return Unreadable(f"record-info gave no verdict: {body.get('code')} {words(body.get('msg'), body.get('message'))}")
+    return Unreadable(
+        f"record-info reported no result: {body.get('code')} {words(body.get('msg'), body.get('message'))}"
+    )
 
 
 def _read_shape_a(body: dict[str, Any], data: dict[str, Any]) -> Report:
@@ -153,7 +155,7 @@ def _read_shape_a(body: dict[str, Any], data: dict[str, Any]) -> Report:
         info = object_in(data.get("info"))
         return _success(upstream_id, image_urls(info, data, object_in(data.get("response")), body))
     if code is None or not (code in _CLIENT_ERRORS or code in _SERVER_ERRORS):
-        return Unreadable("There is neither a known code nor a successFlag.", upstream_id)
+        return Unreadable("The body has neither a known code nor a successFlag.", upstream_id)
     message = words(body.get("msg"), body.get("message"), data.get("errorMessage"))
     if code == _CONTENT_REFUSED or _POLICY_WORDS.search(message):
         our_code = ErrorCode.CONTENT_POLICY
@@ -165,7 +167,7 @@ def _read_shape_a(body: dict[str, Any], data: dict[str, Any]) -> Report:
 
 
 def _read_record(body: dict[str, Any], data: dict[str, Any]) -> Report:
-    """Judge by `successFlag`: the envelope's code only tells that the question was understood."""
+    """Judge by `successFlag`: the envelope's code is only about the request."""
     record = data if "successFlag" in data else body
     flag = number(record.get("successFlag"))
     upstream_id = task_id(record, data, body)
@@ -186,7 +188,7 @@ def _read_record(body: dict[str, Any], data: dict[str, Any]) -> Report:
 
 def _success(upstream_id: str | None, urls: tuple[str, ...]) -> Report:
     if upstream_id is None:
-        return Unreadable("The success names no taskId.")
+        return Unreadable("The success has no taskId.")
     if not urls:
         return Unreadable("The success has no http(s) image URL.", upstream_id)
     return Succeeded(upstream_id, urls)
@@ -198,7 +200,7 @@ def _failure(upstream_id: str | None, code: ErrorCode, message: str, vendor_code
 
 
 def object_in(value: object) -> dict[str, Any]:
-    """Read an object that may come as a JSON string; empty if it is neither."""
+    """Read an object, possibly given as a JSON string; empty if it is neither."""
     if isinstance(value, str):
         return parse_object(value) or {}
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""The route that the upstream calls back."""
+"""The route for the upstream's callbacks."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -37,7 +37,7 @@ router = APIRouter(prefix=CALLBACK_PATH, tags=["callbacks"])
     openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
 )
 async def receive_callback(
-    request: Request, token: Annotated[str, Path(description="Names the task and proves that the URL is ours.")]
+    request: Request, token: Annotated[str, Path(description="The task's id with a signature, from the callback URL.")]
 ) -> ShapeResponse[CallbackReceipt]:
     """Receive the upstream's callback about a task.
 

@@ -1,37 +1,37 @@
-"""Keeping our own key out of what the upstream says: vendors have been seen to repeat it in their messages."""
+"""Removes our own key from the upstream's messages, as vendors may echo it."""
 
 from msgspec.structs import replace
 
 from app.domain.verdict import Failed, Report, TaskError, Unreadable
 
-_BLOT = "***"
-# A shorter one is a stand-in, such as the sandbox's "sandbox", and part of words that people are to read.
-_LONG = 8
-MAX_TEXT = 2000
-"""How much of the vendor's words is kept; cut after blotting out, so that no half of a secret remains."""
+_MASK = "***"
+# A shorter key is a placeholder, such as "sandbox", which may occur in ordinary text.
+_MIN_SECRET_CHARACTERS = 8
+# Cut after masking, so that no part of a secret remains.
+_MAX_TEXT_CHARACTERS = 2000
 
 
 class Scrubber:
-    """Blots out one secret; one of less than 8 characters stands for nothing to hide."""
+    """Masks one secret of at least 8 characters."""
 
     def __init__(self, secret: str) -> None:
-        self._secret = secret if len(secret) >= _LONG else ""
+        self._secret = secret if len(secret) >= _MIN_SECRET_CHARACTERS else ""
         self._encoded = self._secret.encode()
 
     def text(self, text: str) -> str:
-        """Blot it out of a text, and cut that to a bound."""
-        return (text.replace(self._secret, _BLOT) if self._secret else text)[:MAX_TEXT]
+        """Mask the secret in a text, and truncate it."""
+        return (text.replace(self._secret, _MASK) if self._secret else text)[:_MAX_TEXT_CHARACTERS]
 
     def raw(self, body: bytes) -> bytes:
-        """Blot it out of a body as it arrived."""
-        return body.replace(self._encoded, _BLOT.encode()) if self._encoded else body
+        """Mask the secret in a raw body."""
+        return body.replace(self._encoded, _MASK.encode()) if self._encoded else body
 
     def error(self, error: TaskError) -> TaskError:
-        """Blot it out of the vendor's words."""
+        """Mask the secret in an error's message."""
         return replace(error, message=self.text(error.message))
 
     def report(self, report: Report) -> Report:
-        """Blot it out of the words of a report."""
+        """Mask the secret in a report."""
         match report:
             case Failed():
                 return replace(report, error=self.error(report.error))

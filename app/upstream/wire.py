@@ -15,7 +15,7 @@ SUBMIT_PATHS: dict[Model, str] = {
     Model.NANO_BANANA_2: "/api/v1/nanobanana/generate-2",
 }
 
-# The vendor's spelling; a corrected one is refused.
+# The vendor's spelling; the correct one is rejected.
 WIRE_TYPES: dict[TaskType, str] = {
     TaskType.TEXT_TO_IMAGE: "TEXTTOIAMGE",
     TaskType.IMAGE_TO_IMAGE: "IMAGETOIAMGE",
@@ -41,7 +41,7 @@ FLAG_GENERATING, FLAG_SUCCESS, FLAG_CREATE_FAILED, FLAG_GENERATE_FAILED = 0, 1, 
 
 
 def submit_body(model: Model, task_input: dict[str, Any], callback_url: str) -> dict[str, Any]:
-    """Build the JSON body of a submit from a task's own parameters; those not given are left to the vendor."""
+    """Build the JSON body of a submit; parameters not given are omitted."""
     image_urls: list[str] = task_input["image_urls"]
     body: dict[str, Any] = {"prompt": task_input["prompt"], "callBackUrl": callback_url}
     if model is Model.NANO_BANANA:

@@ -1,1 +1,1 @@
-"""What all routes share: middleware, bodies, headers, problems, pagination, the OpenAPI document."""
+"""Shared by all routes: middleware, bodies, headers, errors, pagination, the OpenAPI document."""

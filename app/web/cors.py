@@ -1,6 +1,7 @@
-"""Cross-origin requests (CORS) of the pages that the operator named."""
+"""Cross-origin requests (CORS) from the origins in `CORS_ORIGINS`."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -11,7 +12,7 @@ from app.domain.callback import CALLBACK_PATH
 from app.errors import OriginNotAllowed
 from app.web.problems import from_error
 
-# What a page may read of an answer besides its body. `Content-Type` and a few more it may read anyway.
+# Response headers that pages may read, besides those that are always readable, such as `Content-Type`.
 _EXPOSED = [
     "Accept-Ranges",
     "Content-Range",
@@ -28,9 +29,10 @@ _PREFLIGHT_SECONDS = 600
 
 
 class Cors(CORSMiddleware):
-    """Lets pages of named origins call and read. There are no cookies, so no credentials are let in.
+    """Lets pages of the named origins call the API and read responses.
 
-    A page of another origin gets its answer without the headers by which a browser would let it be read.
+    Responses to other origins lack the CORS headers, so browsers don't let pages read them. There are no cookies, so
+    credentials are not allowed.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
@@ -38,27 +40,27 @@ class Cors(CORSMiddleware):
             app,
             allow_origins=origins,
             allow_methods=_METHODS,
-            # Those who trace requests add headers of their own, which do nothing here.
+            # Tracing libraries add their own headers.
             allow_headers=["*"],
             allow_credentials=False,
-            # The origins are named by the operator, wherever they and this service are.
+            # The operator trusts these origins, even if this service is in a private network.
             allow_private_network=True,
             expose_headers=_EXPOSED,
             max_age=_PREFLIGHT_SECONDS,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request. No page sends callbacks, nor reads what they are answered, whichever way they take."""
+        """Serve one request, without CORS for callbacks, which are not for pages."""
         if scope["type"] == "http" and scope["path"].startswith(CALLBACK_PATH):
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer a browser that asks whether a page may send a request."""
-        answer = super().preflight_response(request_headers)
-        if answer.status_code == 200:  # noqa: PLR2004 -- HTTP
-            return answer
-        refusal = from_error(OriginNotAllowed("CORS_ORIGINS or the method doesn't let this page send this request."))
-        refusal.headers.update({k: v for k, v in answer.headers.items() if k == "vary" or k.startswith("access-")})
+        """Respond to a preflight request."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == HTTPStatus.OK:
+            return response
+        refusal = from_error(OriginNotAllowed("This origin or method is not allowed. Add the origin to CORS_ORIGINS."))
+        refusal.headers.update({k: v for k, v in response.headers.items() if k == "vary" or k.startswith("access-")})
         return refusal

@@ -1,7 +1,6 @@
-"""What route functions are handed: the services, and who calls."""
+"""Dependencies of routes: services, the caller, parameters."""
 
 import re
-import time
 from contextlib import AbstractContextManager
 from typing import Annotated, Protocol
 
@@ -17,79 +16,72 @@ from app.web.memory_budget import MemoryBudget, MemoryPermit
 from app.web.permissions import ACCESS_TOKEN, QUERY_TOKEN_ROUTES, check_token_route, route_of
 from app.web.services import provide, service
 
-_A_MOMENT_SECONDS = 0.3
 TASK_ID = re.compile(r"task_[0-9a-f]{32}")
-# For the API's document only; `Access` checks the header, as it knows whether a key is needed.
+# For the OpenAPI document only; the authenticator checks the header.
 bearer = HTTPBearer(scheme_name="bearerAuth", auto_error=False, description="An API key or a browser token.")
-TaskIdInPath = Annotated[str, Path(description="Id of the task.", examples=["task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d"])]
+TaskIdInPath = Annotated[str, Path(description="ID of the task.", examples=["task_0199f6a0c0de7a3b8c9d0e1f2a3b4c5d"])]
 
 
-class Authenticates(Protocol):
-    """Tells who makes a request; both methods raise `Unauthorized`."""
+class CallerAuthenticator(Protocol):
+    """Identifies the caller of a request; raises `Unauthorized`."""
 
     async def authenticate(self, authorization: str | None) -> Caller:
-        """Return the caller by the `Authorization` header."""
+        """Return the caller named by the `Authorization` header."""
         ...
 
     async def by_token(self, text: str) -> Caller:
-        """Return the caller by a browser token."""
+        """Return the caller named by a browser token."""
         ...
 
     async def is_open(self) -> bool:
-        """Whether no key is needed."""
+        """Whether the service runs without keys."""
         ...
 
 
-def authenticator_of(request: Request) -> Authenticates:
+def authenticator_of(request: Request) -> CallerAuthenticator:
     """Return the process's authenticator."""
-    authenticator: Authenticates = request.scope["state"]["authenticator"]
+    authenticator: CallerAuthenticator = request.scope["state"]["authenticator"]
     return authenticator
 
 
 async def get_caller(request: Request) -> Caller:
-    """Tell who calls; raises `Unauthorized`, and `Forbidden` for what a browser token can't be used for."""
+    """Return the caller; raises `Unauthorized`, or `Forbidden` if the route requires an API key."""
     authenticator = authenticator_of(request)
     authorization = header(request.scope, b"authorization")
-    token = _token_in_query(request) if authorization is None and request.scope["query_string"] else ""
+    token = _token_in_query(request) if authorization is None else ""
     caller = await (authenticator.by_token(token) if token else authenticator.authenticate(authorization))
     check_token_route(caller, request.scope)
     return caller
-
-
-async def authenticate_again(request: Request, caller: Caller, asked_at: float) -> Caller:
-    """Tell who calls once a body has arrived, which may have taken minutes; `asked_at` by `time.monotonic()`.
-
-    Meanwhile a key may be revoked and a token expire; what was so a moment ago holds, as it does for everybody.
-    """
-    return caller if time.monotonic() - asked_at < _A_MOMENT_SECONDS else await get_caller(request)
 
 
 CurrentCaller = Annotated[Caller, Depends(get_caller)]
 
 
 def _token_in_query(request: Request) -> str:
-    """Return the token in the query of a route where it may stand, "" without one."""
+    """Return the token in the query, or "" if there is none or the route ignores it."""
     if route_of(request.scope) not in QUERY_TOKEN_ROUTES:
         return ""
     token = ACCESS_TOKEN.text(request) or ""
     if token and not token.startswith(TOKEN_PREFIX):
-        # It may be in a log by now. API keys must not work here.
-        raise Unauthorized(f"{ACCESS_TOKEN.name} takes a browser token; send API keys in the Authorization header.")
+        # API keys must not work here: URLs end up in logs.
+        raise Unauthorized(f"{ACCESS_TOKEN.name} must be a browser token; send API keys in the Authorization header.")
     return token
 
 
 async def get_task_id(task_id: TaskIdInPath, _caller: CurrentCaller) -> str:
-    """Return the id in the path; raises `TaskNotFound` for what can't be one (PostgreSQL chokes on a NUL in it)."""
-    return known_form(task_id)
+    """Return the id in the path; raises `TaskNotFound` if it is malformed."""
+    return valid_task_id(task_id)
 
 
 def memory_permit(request: Request) -> AbstractContextManager[MemoryPermit]:
-    """Return what a body with pictures in it may take; base64 is a third longer, JSON's escapes a little more."""
-    return service(request, MemoryBudget).room(service(request, Settings).max_image_bytes * 3 // 2)
+    """Return the permit for a body that contains images."""
+    # Base64 adds a third, JSON escapes a little more.
+    return service(request, MemoryBudget).permit(service(request, Settings).max_image_bytes * 3 // 2)
 
 
-def known_form(task_id: str) -> str:
-    """Return a task's id; raises `TaskNotFound` for what can't be one."""
+def valid_task_id(task_id: str) -> str:
+    """Return the id; raises `TaskNotFound` if it is malformed."""
+    # PostgreSQL would fail on a NUL character.
     if not TASK_ID.fullmatch(task_id):
         raise TaskNotFound("There is no task with this id.")
     return task_id

@@ -1,4 +1,4 @@
-"""Direct routes: the busiest endpoints, called without the framework in between."""
+"""Direct routes: the busiest endpoints, called without FastAPI's overhead."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from re import Pattern
@@ -18,8 +18,8 @@ Endpoint = Callable[..., Awaitable[Response]]
 class DirectRoutes:
     """Calls some endpoints directly; `app` serves all other requests.
 
-    FastAPI's matching, dependencies and exit stacks take longer than these endpoints do. They stay ordinary routes of
-    `app`, which documents them and could serve them too: they take only the request and parameters of the path.
+    FastAPI's matching, dependencies and exit stacks take longer than these endpoints. They remain routes of `app`,
+    which documents them and could serve them too: they take only the request and path parameters.
     """
 
     def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], endpoints: Iterable[Endpoint]) -> None:
@@ -36,12 +36,12 @@ class DirectRoutes:
         if scope["type"] == "http":
             for pattern, route in self._routes.get(scope["method"], ()):
                 if match := pattern.match(scope["path"]):
-                    # Permissions of browser tokens are named by route.
+                    # Permissions of browser tokens depend on the route.
                     scope["route"] = route
                     try:
-                        answer = await route.endpoint(Request(scope, receive), **match.groupdict())
+                        response = await route.endpoint(Request(scope, receive), **match.groupdict())
                     except GatewayError as error:
-                        answer = from_error(error)
-                    await answer(scope, receive, send)
+                        response = from_error(error)
+                    await response(scope, receive, send)
                     return
         await self._app(scope, receive, send)

@@ -1,13 +1,13 @@
-"""Guards against requests for other hosts and from foreign web pages."""
+"""Checks before every request: its host, its origin, the size of its body."""
 
 import re
-from collections.abc import Awaitable, Callable, Collection
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import HostNotAllowed, OriginNotAllowed
+from app.errors import GatewayError, HostNotAllowed, OriginNotAllowed
 from app.settings import is_loopback
+from app.web.body import SMALL_BODY_BYTES, check_declared_length
 from app.web.headers import header
 from app.web.problems import from_error
 
@@ -17,32 +17,51 @@ _IMAGES = "/v1/images/"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:/?#@\\]+)(:[0-9]{0,5})?")
 
 IsOpen = Callable[[], Awaitable[bool]]
-"""Whether the service runs without keys."""
+"""Whether the service runs without keys; raises `ServiceUnavailable`."""
+Check = Callable[[Scope], Awaitable[None]]
+"""Raises a `GatewayError` to reject a request."""
+
+# These routes read bodies, each with its own limit.
+_READ_AT = ("/v1/tasks", "/v1/uploads", "/v1/tokens")
+_READ_BELOW = ("/callbacks/", "/api/v1/")
+
+
+class Guarded:
+    """Runs checks before an application, and responds in its place if one raises."""
+
+    def __init__(self, app: ASGIApp, checks: Sequence[Check]) -> None:
+        self._app = app
+        self._checks = checks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve or reject one request."""
+        if scope["type"] == "http":
+            try:
+                for check in self._checks:
+                    await check(scope)
+            except GatewayError as error:
+                await from_error(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class HostGuard:
-    """Refuses requests whose `Host` is not allowed.
+    """Rejects requests whose `Host` is not allowed.
 
-    Without `allowed_hosts` any host is, except that an open service answers only to loopback: every page in a browser
-    on this machine could reach it by a name made to resolve to loopback (DNS rebinding).
+    Without `allowed_hosts` all hosts are allowed, or only loopback while the service runs without keys: otherwise any
+    web page could reach it by a name that resolves to loopback (DNS rebinding).
     """
 
-    def __init__(self, app: ASGIApp, *, is_open: IsOpen, allowed_hosts: Collection[str]) -> None:
-        self._app = app
+    def __init__(self, *, is_open: IsOpen, allowed_hosts: Collection[str]) -> None:
         self._is_open = is_open
         self._hosts = frozenset(host for host in allowed_hosts if not host.startswith("*."))
-        # With the dot: *.example.com means only names below it.
+        # With the dot: *.example.com doesn't include example.com.
         self._domains = tuple(host[1:] for host in allowed_hosts if host.startswith("*."))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve or refuse a request."""
+    async def check(self, scope: Scope) -> None:
+        """Raise `HostNotAllowed` unless the host is allowed."""
         if _is_guarded(scope) and not await self._is_allowed(_host_of(header(scope, b"host") or "")):
-            error = HostNotAllowed(
-                "This service does not answer to the host that the request names; ALLOWED_HOSTS says to which it does."
-            )
-            await from_error(error)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            raise HostNotAllowed("The host in the request is not allowed; add it to ALLOWED_HOSTS.")
 
     async def _is_allowed(self, host: str) -> bool:
         if self._hosts or self._domains:
@@ -51,23 +70,21 @@ class HostGuard:
 
 
 class OriginGuard:
-    """Refuses requests from pages of other origins while the service is open.
+    """Rejects requests from pages of other origins while the service runs without keys.
 
-    `origins` are those allowed beside the service's own. Other ports of this machine are other origins.
+    `origins` are allowed in addition to the service's own. Another port of this machine is another origin.
     """
 
-    def __init__(self, app: ASGIApp, *, is_open: IsOpen, origins: Collection[str]) -> None:
-        self._app = app
+    def __init__(self, *, is_open: IsOpen, origins: Collection[str]) -> None:
         self._is_open = is_open
         self._origins = frozenset(origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve or refuse a request."""
+    async def check(self, scope: Scope) -> None:
+        """Raise `OriginNotAllowed` if the origin is not allowed."""
         if _is_guarded(scope) and self._is_foreign(scope) and await self._is_open():
-            error = OriginNotAllowed("This service runs without keys and does not answer to pages of other origins.")
-            await from_error(error)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            raise OriginNotAllowed(
+                "Pages of this origin are not allowed while the service runs without keys; add it to CORS_ORIGINS."
+            )
 
     def _is_foreign(self, scope: Scope) -> bool:
         origin = header(scope, b"origin")
@@ -76,19 +93,33 @@ class OriginGuard:
             own = (header(scope, b"host") or "").lower()
             is_own = scheme in {"http", "https"} and separator and netloc == own
             return not is_own and origin not in self._origins
-        # Browsers send no origin for plain loads. Images may be shown on any page, and links may lead here.
+        # Browsers send no `Origin` for links, images and the like. Links and result images are allowed from any page.
         if header(scope, b"sec-fetch-site") not in {"cross-site", "same-site"}:
             return False
         is_link = header(scope, b"sec-fetch-mode") == "navigate" and scope["method"] == "GET"
         return not is_link and not scope["path"].startswith(_IMAGES)
 
 
+async def check_small_body(scope: Scope) -> None:
+    """Raise `BodyTooLarge` if a large body is declared where none is read.
+
+    Of an undeclared one, the server buffers about 64 KiB before the response.
+    """
+    if not reads_body(scope):
+        check_declared_length(header(scope, b"content-length"), SMALL_BODY_BYTES)
+
+
+def reads_body(scope: Scope) -> bool:
+    """Whether the route of a request reads its body."""
+    path = scope["path"]
+    return scope["method"] == "POST" and (path in _READ_AT or path.startswith(_READ_BELOW))
+
+
 def _is_guarded(scope: Scope) -> bool:
-    return scope["type"] == "http" and not scope["path"].startswith(_UNGUARDED)
+    return not scope["path"].startswith(_UNGUARDED)
 
 
-@lru_cache(maxsize=256)
 def _host_of(netloc: str) -> str:
-    """Return the name or address in a `Host` header, "" if it is malformed."""
+    """Return the name or address in a `Host` header, or "" if it is malformed."""
     match = _HOST.fullmatch(netloc.lower())
     return match[1].strip("[]").rstrip(".") if match else ""

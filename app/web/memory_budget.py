@@ -1,24 +1,24 @@
-"""Room in memory for bodies that contain images."""
+"""Memory for request bodies that contain images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.errors import ServiceUnavailable
 
-# The body as it came, its text, and what is decoded of it.
+# The body as received, its text, and what is decoded from it.
 _COPIES = 3
 
 
 class MemoryBudget:
-    """Limits what the large bodies of all requests take together; `most` in bytes."""
+    """Limits the memory used by large bodies of all requests together."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self.taken = 0
 
     @contextmanager
-    def room(self, limit: int) -> Iterator["MemoryPermit"]:
-        """Allow one request a body of up to `limit` bytes, as far as there is room when it arrives."""
+    def permit(self, limit: int) -> Iterator["MemoryPermit"]:
+        """Permit one request a body of up to `limit` bytes, if memory is left when it arrives."""
         permit = MemoryPermit(self, limit)
         try:
             yield permit
@@ -27,16 +27,16 @@ class MemoryBudget:
 
 
 class MemoryPermit:
-    """What one request takes."""
+    """The memory that one request uses."""
 
-    def __init__(self, bodies: MemoryBudget, limit: int) -> None:
+    def __init__(self, budget: MemoryBudget, limit: int) -> None:
         self.limit = limit
         self.taken = 0
-        self._bodies = bodies
+        self._budget = budget
 
     def take(self, count: int) -> None:
-        """Take room for `count` more bytes of the body; raises `ServiceUnavailable` if there is none."""
-        if self._bodies.taken + count * _COPIES > self._bodies.most:
-            raise ServiceUnavailable("Many large requests are arriving right now.")
+        """Take memory for `count` more bytes of the body; raises `ServiceUnavailable`."""
+        if self._budget.taken + count * _COPIES > self._budget.max_bytes:
+            raise ServiceUnavailable("Too many large requests are arriving right now; try again.")
         self.taken += count * _COPIES
-        self._bodies.taken += count * _COPIES
+        self._budget.taken += count * _COPIES

@@ -1,6 +1,5 @@
-"""What surrounds every request: its id, its log line, its headers, and the last net for errors."""
+"""Middleware around every request: request id, log line, headers, uncaught errors."""
 
-import logging
 import re
 import time
 from collections.abc import Awaitable
@@ -15,21 +14,24 @@ from app.logging import bind_request_id
 from app.web.headers import NO_SNIFF, Networks, ResponseHeaders, client_address, header
 from app.web.problems import internal_error
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _QUIET_PATHS = frozenset({"/healthz", "/readyz"})
 _CALLBACKS = "/callbacks/"
 _log = structlog.get_logger("app.request")
 
 
 class RequestContext:
-    """Gives each request an id (the caller's, if sane), logs it, and turns an uncaught exception into a plain 500."""
+    """Gives each request an id (the client's, if valid), logs it, and responds to uncaught errors.
+
+    `on_error` is the application that responds to them.
+    """
 
     def __init__(
-        self, app: ASGIApp, *, answer_headers: ResponseHeaders, fault: ASGIApp, trusted_proxies: Networks
+        self, app: ASGIApp, *, response_headers: ResponseHeaders, on_error: ASGIApp, trusted_proxies: Networks
     ) -> None:
         self._app = app
-        self._complete = answer_headers.complete
-        self._fault = fault
+        self._complete = response_headers.complete
+        self._on_error = on_error
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,7 +41,7 @@ class RequestContext:
             return
         began = time.perf_counter()
         given = header(scope, b"x-request-id")
-        request_id = given if given and _SANE_ID.fullmatch(given) else uuid_utils.uuid4().hex
+        request_id = given if given and _VALID_ID.fullmatch(given) else uuid_utils.uuid4().hex
         bind_request_id(request_id)
         status = 0
 
@@ -48,7 +50,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = int(message["status"])
                 headers = message["headers"]
-                # Browsers never see the answers to callbacks, which are many.
+                # Browsers don't see responses to callbacks, and there are many.
                 is_callback = scope["path"].startswith(_CALLBACKS)
                 message["headers"] = [*headers, NO_SNIFF] if is_callback else self._complete(headers)
                 message["headers"].append((b"x-request-id", request_id.encode()))
@@ -58,30 +60,23 @@ class RequestContext:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             _log.debug("client_left", method=scope["method"], path=scope["path"])
-        except Exception:  # noqa: BLE001 -- the last net: logged here, and nothing of it reaches the caller
+        except Exception:  # noqa: BLE001 -- logged here; clients must not see details
             _log.exception("request_failed", method=scope["method"], path=scope["path"])
             if status == 0:
-                await self._fault(scope, receive, send_with_id)
+                await self._on_error(scope, receive, send_with_id)
         finally:
-            self._log_request(scope, status, began)
-
-    def _log_request(self, scope: Scope, status: int, began: float) -> None:
-        """Log a request that failed. What succeeded is logged by the service that changed something."""
-        is_worth_a_line = status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS
-        if is_worth_a_line or _log.is_enabled_for(logging.DEBUG):
-            log = _log.info if is_worth_a_line else _log.debug
-            elapsed = round((time.perf_counter() - began) * 1000, 1)
-            client = client_address(scope, self._trusted_proxies)
-            log(
+            # Services log what succeeded and changed something.
+            is_failure = status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS
+            (_log.info if is_failure else _log.debug)(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                milliseconds=elapsed,
-                client=client,
+                milliseconds=round((time.perf_counter() - began) * 1000, 1),
+                client=client_address(scope, self._trusted_proxies),
             )
 
 
-async def answer_fault(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer for an uncaught exception."""
+async def respond_internal_error(scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond to a request that raised an uncaught error."""
     await internal_error()(scope, receive, send)

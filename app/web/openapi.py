@@ -1,4 +1,4 @@
-"""The API's document (OpenAPI 3.1): what FastAPI writes, plus what all operations have in common."""
+"""The OpenAPI document: FastAPI's, completed by what all operations share."""
 
 from copy import deepcopy
 from inspect import cleandoc
@@ -11,11 +11,11 @@ from app.shapes.problem import PROBLEM_MEDIA_TYPE, Problem
 
 REF = "#/components/schemas/{model}"
 DESCRIPTION = (
-    "Submit a task with `POST /v1/tasks`, then wait for its result, follow its events, poll it or receive a webhook. "
+    "Submit a task with `POST /v1/tasks`, then wait for the result, stream events, poll or receive a webhook. "
     "Errors are problem details (RFC 9457). Every response has an `X-Request-ID`. An empty query parameter counts as unset."
 )
 TAGS = [
-    {"name": "tasks", "description": "Submit image tasks and follow them to their result."},
+    {"name": "tasks", "description": "Submit image tasks and get their results."},
     {"name": "events", "description": "Server-sent events of one task, or of all tasks of a project."},
     {"name": "images", "description": "Result images. The id in the URL is the only credential."},
     {"name": "uploads", "description": "Input images for tasks. The id in the URL is the only credential."},
@@ -24,53 +24,48 @@ TAGS = [
     {"name": "callbacks", "description": "Called by the upstream, not by clients."},
     {"name": "operations", "description": "Health of the service."},
 ]
+
+
+def _header(description: str, *, required: bool = False, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "required": required, "schema": {"type": "string", **schema}}
+
+
 _HEADERS: dict[str, dict[str, Any]] = {
-    "X-Request-ID": {"schema": {"type": "string"}, "description": "The request's own `X-Request-ID`, or a new id."},
-    "Retry-After": {
-        "required": True,
-        "schema": {"type": "integer", "minimum": 0},
-        "description": "Seconds to wait before trying again.",
-    },
-    "WWW-Authenticate": {
-        "required": True,
-        "schema": {"type": "string"},
-        "description": "The authentication scheme, `Bearer`.",
-    },
-    "Location": {"schema": {"type": "string"}, "description": "Path of the new resource."},
-    "Idempotent-Replayed": {
-        "schema": {"type": "string", "enum": ["true"]},
-        "description": "Present if an earlier request with the same key created the task.",
-    },
-    "Preference-Applied": {"schema": {"type": "string"}, "description": "`wait=N`, if the request asked to wait."},
-    "Content-Range": {"schema": {"type": "string"}, "description": "The range sent, or the size of the whole."},
+    "X-Request-ID": _header("The `X-Request-ID` of the request, or a new ID."),
+    "Retry-After": _header("Seconds to wait before trying again.", required=True, type="integer", minimum=0),
+    "WWW-Authenticate": _header("The authentication scheme, `Bearer`.", required=True),
+    "Location": _header("Path of the created resource."),
+    "Idempotent-Replayed": _header("Present if an earlier request with the same key created the task.", enum=["true"]),
+    "Preference-Applied": _header("`wait=N`, if the request asked to wait."),
+    "Content-Range": _header("The range sent, or the total size."),
 }
-# Component and description of each error; the first eight can precede any route.
+# Any route can respond with these.
 _EVERYWHERE = (400, 403, 408, 413, 414, 431, 500, 503)
+# Component and description of each error.
 _PROBLEMS = {
     400: ("MalformedRequest", "The request is malformed."),
-    403: ("Forbidden", "The host, the origin or the caller is not allowed."),
+    403: ("Forbidden", "The host, origin or caller is not allowed."),
     408: ("RequestTimeout", "The request arrived too slowly."),
     413: ("BodyTooLarge", "The body is too large."),
     414: ("UrlTooLong", "The URL is too long."),
     431: ("HeadersTooLarge", "The headers are too large."),
-    500: ("InternalError", "The service failed."),
-    503: ("ServiceUnavailable", "The service can't do this now; try again."),
+    500: ("InternalError", "The service failed; its log has the details."),
+    503: ("ServiceUnavailable", "The service can't do this right now; try again."),
     401: ("Unauthorized", "No valid API key or browser token was sent."),
-    404: ("NotFound", "There is no such resource, or not for this caller."),
+    404: ("NotFound", "The resource doesn't exist, or not for this caller."),
     409: ("Conflict", "The current state does not allow this."),
-    410: ("Gone", "The resource existed and is gone."),
+    410: ("Gone", "The resource was deleted or has expired."),
     415: ("UnsupportedMediaType", "The body's `Content-Type` is not supported."),
-    416: ("RangeNotSatisfiable", "The requested range lies outside of the image."),
-    422: ("InvalidRequest", "Fields or parameters are invalid; `errors` names them."),
+    416: ("RangeNotSatisfiable", "The requested range is beyond the end of the image."),
+    422: ("InvalidRequest", "Fields or parameters are invalid; `errors` lists them."),
     429: ("TooManyRequests", "A limit is reached; try again later."),
 }
 _ERROR_HEADERS = {401: ("WWW-Authenticate",), 416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _FIRST_ERROR = 400
-_METHODS = frozenset({"get", "head", "post", "put", "patch", "delete"})
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Document error responses of a route; `complete` fills them in."""
+    """Declare error responses of a route; `complete` fills them in."""
     return {status: {} for status in statuses}
 
 
@@ -82,7 +77,7 @@ def headers(*names: str) -> dict[str, Any]:
 def json_body(
     model: type[BaseModel], *, examples: dict[str, Any], schema: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Document the JSON body that a route reads with `read_model`; for `openapi_extra`."""
+    """Document a JSON body read with `read_model`; for `openapi_extra`."""
     content = {
         "schema": schema or model.model_json_schema(ref_template=REF),
         "examples": {name: {"value": value} for name, value in examples.items()},
@@ -91,12 +86,12 @@ def json_body(
 
 
 def install(app: FastAPI) -> None:
-    """Make the application describe itself completely."""
-    written = app.openapi
+    """Make the application complete its OpenAPI document."""
+    generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = complete(written())
+            app.openapi_schema = complete(generate())
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
@@ -113,15 +108,14 @@ def for_open_service(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Add what FastAPI does not know: errors and headers of all operations, and names for request bodies."""
+    """Add what FastAPI lacks: common errors and headers, components for request bodies."""
     components = document["components"]
     _add_schema(components, TypeAdapter(Problem).json_schema(ref_template=REF))
     components["headers"] = _HEADERS
     components["responses"] = {name: _problem(status, text) for status, (name, text) in _PROBLEMS.items()}
     for path in [*document["paths"].values(), *document.get("webhooks", {}).values()]:
-        for method, operation in path.items():
-            if method in _METHODS:
-                _complete_operation(operation, components)
+        for operation in path.values():
+            _complete_operation(operation, components)
     for path in document["paths"].values():
         for operation in path.values():
             _complete_responses(operation["responses"])
@@ -141,7 +135,7 @@ def _error_headers(status: int) -> dict[str, Any]:
 
 
 def _complete_operation(operation: dict[str, Any], components: dict[str, Any]) -> None:
-    # The docstring: its first line is the summary, the rest the description.
+    # From the docstring: the first line is the summary, the rest the description.
     summary, _, rest = cleandoc(operation["description"]).partition("\n")
     operation["summary"] = summary.rstrip(".")
     operation["description"] = " ".join(rest.split()) or summary
@@ -164,7 +158,7 @@ def _complete_responses(responses: dict[str, Any]) -> None:
 
 
 def _add_schema(components: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Make a schema with a title a component of that name, and return a reference to it."""
+    """Make a schema with a title a component; returns a reference to it."""
     if "title" not in schema:
         return schema
     schemas = components.setdefault("schemas", {})
@@ -174,7 +168,7 @@ def _add_schema(components: dict[str, Any], schema: dict[str, Any]) -> dict[str,
 
 
 def _parameter_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a parameter's schema without null, which only a JSON value can be, and without its description."""
+    """Return a parameter's schema without null, title and description."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     rest = {name: value for name, value in schema.items() if name not in {"anyOf", "title", "description"}}
     if not kinds:

@@ -1,7 +1,6 @@
-"""Lists by pages: limits, and cursors that wrap the last id of a page."""
+"""Pagination: limits, and cursors that contain the last id of a page."""
 
 import base64
-import binascii
 import re
 from typing import Annotated
 
@@ -16,24 +15,24 @@ EmptyIsUnset = BeforeValidator(lambda value: None if value == "" else value)
 """For query parameters: an empty value counts as unset."""
 Limit = Annotated[
     int,
-    Field(ge=1, le=MAX_LIMIT, description="The largest number of items to return."),
+    Field(ge=1, le=MAX_LIMIT, description="Maximum number of items to return."),
     BeforeValidator(lambda value: DEFAULT_LIMIT if value == "" else value),
 ]
 CURSOR = "`next_cursor` of the previous page."
 
 
 def encode_cursor(last_id: str | None) -> str | None:
-    """Wrap the last id of a page; None, on the last page, stays None."""
+    """Return a cursor for the page after this id; None if there is none."""
     return None if last_id is None else base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str | None, ids: re.Pattern[str]) -> str | None:
-    """Unwrap an id; raises `InvalidRequest` unless the cursor is of a list of such ids."""
+    """Return the id in a cursor; raises `InvalidRequest` if it doesn't match `ids`."""
     if cursor is None:
         return None
     try:
         last_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (ValueError, binascii.Error):
+    except ValueError:
         last_id = ""
     if not ids.fullmatch(last_id):
         raise InvalidRequest(

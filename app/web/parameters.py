@@ -1,4 +1,4 @@
-"""Parameters that routes read themselves, each declared once for reading and for the API's document."""
+"""Parameters that routes read themselves, declared once for code and OpenAPI."""
 
 from typing import Any, Generic, Literal, TypeVar
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 class Parameter(Generic[T]):
     """A header or query parameter of a Pydantic type.
 
-    Routes that the dispatcher calls directly have no dependencies; this is what they use instead.
+    Direct routes use it instead of FastAPI's dependencies.
     """
 
     def __init__(
@@ -35,14 +35,13 @@ class Parameter(Generic[T]):
             self.document["example"] = example
 
     def text(self, request: Request) -> str | None:
-        """Return the value as sent; None if there is none, or an empty one in the query."""
+        """Return the value as sent, or None; in the query, an empty value counts as unset."""
         if self._is_header:
             return header(request.scope, self._raw_name)
-        # Checked first: most requests have no query, and parsing one takes time.
-        return (request.query_params.get(self.name) or None) if request.scope["query_string"] else None
+        return request.query_params.get(self.name) or None
 
     def read(self, request: Request) -> T | None:
-        """Return the parsed value, None if there is none; raises `InvalidRequest`."""
+        """Return the parsed value, or None; raises `InvalidRequest`."""
         text = self.text(request)
         return None if text is None else self.parse(text)
 
@@ -56,5 +55,5 @@ class Parameter(Generic[T]):
 
 
 def documented(*parameters: Parameter[Any]) -> dict[str, Any]:
-    """Document the parameters that a route reads itself; for `openapi_extra`."""
+    """Document parameters that a route reads itself; for `openapi_extra`."""
     return {"parameters": [parameter.document for parameter in parameters]}

@@ -20,26 +20,26 @@ TOKEN_ROUTES = frozenset(
         ("POST", "/v1/uploads"),
     }
 )
-"""Method and path of each route, as the API's document has them."""
+"""Method and path of each route, as in the OpenAPI document."""
 
 QUERY_TOKEN_ROUTES = frozenset({("GET", "/v1/tasks/{task_id}/events"), ("GET", "/v1/events")})
-"""Where a token may stand in the query: a browser's `EventSource` can't send headers."""
+"""Routes that accept a token in the query: `EventSource` can't send headers."""
 
 ACCESS_TOKEN: Parameter[str] = Parameter(
     "access_token",
     "query",
     str,
-    "A browser token, for clients that can't send headers; the `Authorization` header takes precedence. API keys are "
-    "refused here, as URLs end up in logs and browser histories.",
+    "A browser token, for clients that can't set headers; the `Authorization` header takes precedence. API keys are "
+    "rejected here, because URLs end up in logs and browser histories.",
 )
 
 
 def route_of(scope: Scope) -> tuple[str, str]:
-    """Return method and path, as in `TOKEN_ROUTES`, of the route that serves a request."""
+    """Return method and path of a request's route, as in `TOKEN_ROUTES`."""
     return scope["method"], scope["route"].path
 
 
 def check_token_route(caller: Caller, scope: Scope) -> None:
-    """Raise `Forbidden` for a caller with a token on a route that is not named here."""
+    """Raise `Forbidden` for a browser token on a route not in `TOKEN_ROUTES`."""
     if caller.token is not None and route_of(scope) not in TOKEN_ROUTES:
-        raise Forbidden("A browser token can't be used for this; it takes an API key.")
+        raise Forbidden("Browser tokens can't be used for this; send an API key.")

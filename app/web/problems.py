@@ -1,6 +1,7 @@
-"""Errors as `application/problem+json` (RFC 9457), the same everywhere."""
+"""Error responses: `application/problem+json` (RFC 9457)."""
 
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,12 +21,12 @@ _MAX_FIELD_NAME = 200
 
 
 def internal_error() -> Response:
-    """Answer for a fault of ours; what it was is in the log alone."""
-    return from_error(GatewayError("Something went wrong on our side."))
+    """Return the response to an uncaught error; details are only in the log."""
+    return from_error(GatewayError("The service failed. Its log has the details under this request_id."))
 
 
 def from_error(error: GatewayError) -> Response:
-    """Answer with one of our own errors."""
+    """Return the response to an error."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -37,9 +38,9 @@ def from_error(error: GatewayError) -> Response:
 
 
 def field_errors(error: ValidationError | RequestValidationError, *, skip: int = 0) -> list[dict[str, str]]:
-    """Name each invalid field by its path, without the first `skip` parts, and say what is wrong.
+    """List invalid fields by path, without its first `skip` parts, with messages.
 
-    The number of fields and the length of names are limited: both are the client's to choose.
+    Their number and the length of names are limited, because clients choose both.
     """
     return [
         {
@@ -51,35 +52,33 @@ def field_errors(error: ValidationError | RequestValidationError, *, skip: int =
 
 
 def install(app: FastAPI) -> None:
-    """Make the application answer every error as a problem."""
+    """Make the application respond to every error with a problem."""
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
 
 
-async def _gateway_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, GatewayError)  # noqa: S101 -- for the type checker; registered for this class only
+# Handlers take `Any`, as Starlette's type for them allows no subclass of `Exception`.
+async def _gateway_error(_request: Request, error: Any) -> Response:
     return from_error(error)
 
 
-async def _validation_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 -- as above
-    # The first part of a location says whether it is a query parameter, a header or the path.
+async def _validation_error(_request: Request, error: Any) -> Response:
+    # Locations begin with "query", "header" or "path".
     return from_error(InvalidRequest("Some parameters are invalid.", field_errors(error, skip=1)))
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 -- as above
+async def _http_error(request: Request, error: Any) -> Response:
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
     detail = str(error.detail)
     if status is HTTPStatus.NOT_FOUND:
-        detail = "There is nothing at this path; see /docs for the API."
+        detail = "This path does not exist. See /docs for the API."
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = _methods_at(request)
         headers["Allow"] = ", ".join(allowed)
-        detail = f"This path allows {', '.join(allowed)}."
+        detail = f"This path only allows {', '.join(allowed)}."
     problem = Problem("about:blank", status.phrase, status, detail, status.name.lower(), current_request_id())
     return _respond(problem, headers)
 
@@ -93,7 +92,7 @@ async def _internal_error(_request: Request, _error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """List the methods of all routes at a path; the framework names only those of the first."""
+    """List the methods of all routes at a path; Starlette lists only those of one."""
     found: set[str] = set()
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         scope = {**request.scope, "method": method}

@@ -1,4 +1,4 @@
-"""Answers to requests that the HTTP server refuses before they reach the application."""
+"""Responses to requests that don't reach the application."""
 
 from http import HTTPStatus
 
@@ -29,19 +29,19 @@ _log = structlog.get_logger("app.request")
 
 
 def refuse(status: int, detail: str, client: tuple[str, int] | None) -> Response:
-    """Log a request that is malformed or breaks a limit, and make its answer; called in a context of its own."""
+    """Log a refused request and return its response; called in a separate context."""
     error = _ERRORS[status](detail)
     request_id = uuid_utils.uuid4().hex
     bind_request_id(request_id)
     address = f"{client[0]}:{client[1]}" if client else None
     _log.info("request_refused", status=status, code=error.code, client=address)
-    answer = from_error(error)
-    answer.raw_headers += [NO_SNIFF, NO_STORE, (b"x-request-id", request_id.encode())]
-    return answer
+    response = from_error(error)
+    response.raw_headers += [NO_SNIFF, NO_STORE, (b"x-request-id", request_id.encode())]
+    return response
 
 
-async def answer_overloaded(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer on a connection over the limit."""
-    answer = from_error(TooManyConnections("This process serves as many connections as it can; try again."))
-    answer.headers["Connection"] = "close"
-    await answer(scope, receive, send)
+async def respond_overloaded(scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond on a connection over the limit."""
+    response = from_error(TooManyConnections("Too many connections are open; try again."))
+    response.headers["Connection"] = "close"
+    await response(scope, receive, send)

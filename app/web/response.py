@@ -1,4 +1,4 @@
-"""Responses that carry a shape as JSON."""
+"""JSON responses."""
 
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, get_args
@@ -13,7 +13,7 @@ S = TypeVar("S")
 
 
 class ShapeResponse(Response, Generic[S]):
-    """Sends a shape. As a route's return annotation it documents that shape, too."""
+    """Sends a shape; as a return annotation, documents it."""
 
     media_type = "application/json"
 
@@ -32,5 +32,5 @@ class ShapeResponse(Response, Generic[S]):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Describe `ShapeResponse[S]` as S, so that FastAPI documents what is sent."""
+        """Return the schema of S for `ShapeResponse[S]`, so that FastAPI documents it."""
         return handler.generate_schema(get_args(source)[0])

@@ -1,35 +1,28 @@
-"""The services of the process, which routes find by their type."""
+"""Services of the process, looked up by type."""
 
-from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from fastapi import Depends, Request
 
 S = TypeVar("S")
+Services = dict[type, object]
 
 
-class Services:
-    """Services by type, at most one of each."""
-
-    def __init__(self, *services: object) -> None:
-        self._by_type = {type(service): service for service in services}
-
-    def __getitem__(self, kind: type[S]) -> S:
-        return cast("S", self._by_type[kind])
+def by_type(*services: object) -> Services:
+    """Return the services by their type; there is one of each."""
+    return {type(service): service for service in services}
 
 
 def service(request: Request, kind: type[S]) -> S:
     """Return the process's service of this type."""
-    services: Services = request.scope["state"]["services"]
-    return services[kind]
+    return cast("S", request.scope["state"]["services"][kind])
 
 
 def provide(kind: type[S]) -> Any:
-    """Return a dependency that gives a route the service of this type."""
+    """Return a dependency on the service of this type."""
 
-    # Not a plain function: FastAPI would call that in a thread.
+    # FastAPI would call a plain function in a thread.
     async def get(request: Request) -> S:
         return service(request, kind)
 
-    dependency: Callable[..., Any] = get
-    return Depends(dependency)
+    return Depends(get)

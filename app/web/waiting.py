@@ -1,4 +1,4 @@
-"""Requests that wait (`Prefer: wait=N`, RFC 7240, or `?wait=N`), and clients that leave meanwhile."""
+"""Requests that wait: `Prefer: wait=N` (RFC 7240) or `?wait=N`."""
 
 import asyncio
 import re
@@ -14,8 +14,8 @@ from app.web.body import SMALL_BODY_BYTES
 from app.web.parameters import Parameter
 
 MAX_SECONDS = 60
-_LONGEST_HEADER = 1_000
-# Commas and semicolons inside quoted strings separate nothing.
+_MAX_HEADER_CHARACTERS = 1_000
+# Commas and semicolons inside quoted strings don't separate anything.
 _PREFERENCE = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
 _BEFORE_PARAMETERS = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^;])*')
 
@@ -28,15 +28,11 @@ def _whole_number(text: str) -> str:
 
 def _wait_of(preferences: str) -> int | None:
     for preference in _PREFERENCE.findall(preferences):
-        # Without its own parameters.
         name, _, value = _BEFORE_PARAMETERS.findall(preference)[0].partition("=")
         if name.strip().lower() == "wait":
-            # If a preference is stated twice, the first counts.
-            digits = re.fullmatch(r'"0*([0-9]+)"|0*([0-9]+)', value.strip())
-            if digits is None:
-                return None
-            number = digits[1] or digits[2]
-            return int(number) if len(number) <= len(str(MAX_SECONDS)) and int(number) < MAX_SECONDS else MAX_SECONDS
+            # If there are several, the first counts.
+            match = re.fullmatch(r'("?)([0-9]+)\1', value.strip())
+            return min(int(match[2]), MAX_SECONDS) if match else None
     return None
 
 
@@ -57,38 +53,35 @@ WAIT: Parameter[int] = Parameter(
 
 
 def preferred_wait(request: Request) -> int | None:
-    """Return the seconds to wait by the `Prefer` header, at most 60; None without a valid preference."""
-    # Checked first: few requests have it.
-    if PREFER.text(request) is None:
-        return None
+    """Return the seconds to wait from the `Prefer` header, at most 60, or None."""
     preferences = ",".join(request.headers.getlist(PREFER.name))
-    return PREFER.parse(preferences) if len(preferences) <= _LONGEST_HEADER else None
+    return PREFER.parse(preferences) if len(preferences) <= _MAX_HEADER_CHARACTERS else None
 
 
 def requested_wait(request: Request) -> int | None:
-    """Return the seconds to wait by `?wait=` or, without it, `Prefer`; raises `InvalidRequest`."""
+    """Return the seconds to wait from `?wait=` or else `Prefer`; raises `InvalidRequest`."""
     seconds = WAIT.read(request)
     return preferred_wait(request) if seconds is None else seconds
 
 
 def applied(seconds: int) -> dict[str, str]:
-    """Return the header that confirms how long the service would wait."""
+    """Return the header that confirms the preference."""
     return {"Preference-Applied": f"wait={seconds}"}
 
 
 @asynccontextmanager
 async def watch_disconnect(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
-    """Watch whether the client leaves: the task that this gives is done when it has."""
-    leaving = asyncio.create_task(_until_disconnected(receive))
+    """Provide a task that ends when the client disconnects."""
+    disconnected = asyncio.create_task(_until_disconnected(receive))
     try:
-        yield leaving
+        yield disconnected
     finally:
-        leaving.cancel()
-        await asyncio.gather(leaving, return_exceptions=True)
+        disconnected.cancel()
+        await asyncio.gather(disconnected, return_exceptions=True)
 
 
 async def _until_disconnected(receive: Receive) -> None:
-    """Wait for the client to leave; one that sends a large body here, where none is asked for, counts as gone."""
+    """Wait until the client disconnects, or sends a large body that nothing reads."""
     unread = 0
     while (message := await receive())["type"] != "http.disconnect":
         unread += len(message.get("body", b""))

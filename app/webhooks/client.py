@@ -9,7 +9,7 @@ import httpcore
 import httpx
 
 from app import __version__
-from app.domain.delivery import KEPT_RESPONSE_BYTES, TRY_TIMEOUT, DeliveryResponse
+from app.domain.delivery import KEPT_RESPONSE_BYTES, TRY_TIMEOUT_MS, DeliveryResponse
 from app.domain.destination import DestinationRules
 from app.outbound.connect import Resolve
 from app.outbound.requests import describe, open_pool, retry_after_of, stream
@@ -23,7 +23,7 @@ class WebhookClient:
         rules: DestinationRules,
         *,
         resolve: Resolve | None = None,
-        timeout: float = TRY_TIMEOUT / 1000,
+        timeout: float = TRY_TIMEOUT_MS / 1000,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._timeout = timeout

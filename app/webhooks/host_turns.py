@@ -51,7 +51,7 @@ class HostTurns:
         for start in dict.fromkeys((self._served_last, "")):
             after: str | None = start
             while after is not None and len(due) < limit:
-                hosts = delivery_store.hosts(connection, after=after, at_most=_HOSTS_PER_READ)
+                hosts = delivery_store.hosts(connection, after=after, limit=_HOSTS_PER_READ)
                 new = [(host, due_at) for host, due_at in hosts if host not in seen]
                 seen.update(host for host, _ in new)
                 due.extend(host for host, at in new if at <= now and busy[host] < self._limit_of(host))

@@ -49,6 +49,6 @@ class WebhookSecrets:
             return found
 
         def work(unit: UnitOfWork) -> WebhookSecret:
-            return webhook_secret_store.put_first(unit.connection, new_secret(project, unit.now))
+            return webhook_secret_store.put_if_absent(unit.connection, new_secret(project, unit.now))
 
         return await self._writer.run(work)

@@ -102,7 +102,7 @@ class WebhookSender:
             response=response.response,
         )
         after = await self._work.record(
-            lambda: self._writer.run(lambda unit: self._settle(unit, attempt, response)), until=at + rules.LEASE
+            lambda: self._writer.run(lambda unit: self._settle(unit, attempt, response)), until=at + rules.LEASE_MS
         )
         if after is not None and after.due_at is not None:
             self._wake_up.wake_after(max(after.due_at - self._clock.now(), 0) / 1000)

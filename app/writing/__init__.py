@@ -1,1 +1,1 @@
-"""How concurrent work reaches the database and the store: batched, shared and leased."""
+"""How concurrent work reaches the database: batched, shared and leased."""

@@ -14,8 +14,8 @@ _MAX_BATCH = 256
 class BatchLoader(Generic[K, V]):
     """Loads values by key with one `read` at a time; `name` names its asyncio task.
 
-    Every value is read after it was requested. If a batch fails, its keys are read one by one, so that a key that can't
-    be read fails alone; but not if the database is unavailable.
+    Every value is read after it was requested. If a batch fails, its keys are read one by one, so that only the keys at
+    fault fail; but not if the database is unavailable.
     """
 
     def __init__(self, name: str, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
@@ -46,13 +46,24 @@ class BatchLoader(Generic[K, V]):
             found = await self._read(list(batch))
         except Exception as error:  # noqa: BLE001 -- passed on to the callers
             if len(batch) > 1 and not isinstance(error, ServiceUnavailable):
-                for key, future in batch.items():
-                    await self._load({key: future})
-                return
-            for future in batch.values():
-                future.set_exception(error)
-                # Mark as retrieved, so asyncio doesn't warn if all callers have left.
-                future.exception()
+                await self._load_one_by_one(batch)
+            else:
+                _fail(batch, error)
         else:
             for key, future in batch.items():
                 future.set_result(found.get(key))
+
+    async def _load_one_by_one(self, batch: "dict[K, asyncio.Future[V | None]]") -> None:
+        for key in list(batch):
+            future = batch.pop(key)
+            await self._load({key: future})
+            if isinstance(error := future.exception(), ServiceUnavailable):
+                _fail(batch, error)
+                return
+
+
+def _fail(batch: "dict[K, asyncio.Future[V | None]]", error: Exception) -> None:
+    for future in batch.values():
+        future.set_exception(error)
+        # Mark as retrieved, so asyncio doesn't warn if all callers have left.
+        future.exception()

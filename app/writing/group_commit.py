@@ -1,8 +1,8 @@
-"""Group commit: work that arrives while a transaction is under way shares the next one."""
+"""Group commit: work that arrives during a transaction shares the next one."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -11,36 +11,40 @@ from app.errors import ServiceUnavailable
 
 W = TypeVar("W")
 _MAX_BATCH = 256
-# While the database is unreachable, work waits in memory; beyond this number it is refused.
+# While the database is unreachable, work waits in memory; beyond this limit it is refused.
 _MAX_WAITING = 5_000
 _STUCK_AFTER_SECONDS = 90.0
 _log = structlog.get_logger(__name__)
 
 
-class GroupCommit(Generic[W]):
-    """Commits the work of many callers in few transactions: each one waits for the disk.
+class GroupCommit(ABC, Generic[W]):
+    """Commits the work of many callers in few transactions. Each waits for the disk."""
 
-    `commit` runs a batch in one transaction and returns the outcome of each work: a result, or an exception for its
-    caller. If it raises `ServiceUnavailable`, the batch and whatever waits fail with it. If it raises anything else,
-    the works are committed one by one, so that only the one at fault fails; work may therefore run more than once.
-    """
-
-    def __init__(self, commit: Callable[[list[W]], Awaitable[list[Any]]]) -> None:
-        self._commit = commit
+    def __init__(self) -> None:
         self._waiting: list[tuple[W, asyncio.Future[Any]]] = []
+        self._one_by_one = 0
+        """How many of these, from the first, are committed one by one: they failed together."""
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._closing = False
         self._began: float | None = None
         self.has_failed = False
-        """Whether the database was unreachable at the last commit that failed; whoever recovers from it resets this."""
+        """Whether the database was unreachable for a commit. Reset once it works again."""
+
+    @abstractmethod
+    async def commit(self, works: list[W]) -> list[Any]:
+        """Commit a batch in one transaction; returns each outcome: a result, or an exception for the caller.
+
+        If this raises `ServiceUnavailable`, all waiting work fails, too. If it raises anything else, the batch is
+        committed one by one, so that only the work at fault fails. Work may therefore run more than once.
+        """
 
     def start(self) -> None:
         """Start committing."""
         self._worker = asyncio.create_task(self._run(), name="group-commit")
 
     async def aclose(self) -> None:
-        """Commit what waits, then stop."""
+        """Commit all waiting work, then stop."""
         self._closing = True
         self._wake.set()
         if self._worker is not None:
@@ -55,13 +59,13 @@ class GroupCommit(Generic[W]):
         return self._worker.done() or (began is not None and time.monotonic() - began > _STUCK_AFTER_SECONDS)
 
     def submit(self, work: W) -> asyncio.Future[Any]:
-        """Have work committed; the future resolves to its result afterwards. Raises `ServiceUnavailable`."""
+        """Queue work; the future resolves to its result after the commit. Raises `ServiceUnavailable`."""
         if self._worker is None or self._worker.done() or len(self._waiting) >= _MAX_WAITING:
-            raise ServiceUnavailable("The service can't take in more changes right now.")
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, done))
+            raise ServiceUnavailable("The service can't accept more changes right now.")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
         self._wake.set()
-        return done
+        return future
 
     async def _run(self) -> None:
         while True:
@@ -71,36 +75,34 @@ class GroupCommit(Generic[W]):
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
+            size = 1 if self._one_by_one else _MAX_BATCH
+            self._one_by_one = max(self._one_by_one - 1, 0)
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
             self._began = time.monotonic()
             await self._commit_batch(batch)
             self._began = None
 
     async def _commit_batch(self, batch: list[tuple[W, asyncio.Future[Any]]]) -> None:
         try:
-            outcomes = await self._commit([work for work, _ in batch])
+            outcomes = await self.commit([work for work, _ in batch])
         except ServiceUnavailable as error:
-            # Trying the others would take them as long for the same answer.
-            batch, self._waiting = batch + self._waiting, []
+            # Trying the rest would take as long and fail as well.
+            batch, self._waiting, self._one_by_one = batch + self._waiting, [], 0
             self.has_failed = True
-            _log.warning("commit_failed", changes=len(batch), cause=repr(error.__cause__))
+            _log.warning("commit_failed", changes=len(batch), reason=repr(error.__cause__))
             outcomes = [ServiceUnavailable(error.detail) for _ in batch]
-        except Exception as error:  # noqa: BLE001 -- passed on to the caller whose work provokes it
+        except Exception as error:  # noqa: BLE001 -- passed on to the caller whose work causes it
             if len(batch) > 1:
-                for one in batch:
-                    await self._commit_batch([one])
+                # Into the queue, so that an outage meanwhile fails them all at once.
+                self._waiting, self._one_by_one = batch + self._waiting, len(batch)
                 return
             outcomes = [error]
-        for (_, done), outcome in zip(batch, outcomes, strict=True):
-            _settle(done, outcome)
-
-
-def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
-    if done.done():
-        return
-    if isinstance(outcome, BaseException):
-        done.set_exception(outcome)
-        # Mark as retrieved, so that asyncio doesn't warn if the caller has left.
-        done.exception()
-    else:
-        done.set_result(outcome)
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+                # Mark as retrieved, so that asyncio doesn't warn if the caller has left.
+                future.exception()
+            else:
+                future.set_result(outcome)

@@ -1,4 +1,4 @@
-"""Leased work: what this process has claimed in the database, from the claim to the recorded outcome."""
+"""Leased work: items claimed by this process, until their outcome is recorded."""
 
 import asyncio
 import secrets
@@ -15,84 +15,75 @@ from app.errors import ServiceUnavailable
 T = TypeVar("T")
 R = TypeVar("R")
 Key = tuple[str, int]
-"""An item's id and a number that differs between its claims, such as the attempt."""
+"""An item's id, and a number that differs between its claims, such as the attempt."""
 _FIRST_PAUSE_SECONDS = 0.5
 _MAX_OUTAGE_PAUSE_SECONDS = 2.0
-# A write that fails while the database works fails the batch it is in, too, so it is repeated less often.
+# A write that fails although the database works makes its batch fail, too, so it is retried less often.
 _MAX_FAULT_PAUSE_SECONDS = 10.0
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _InHand(Generic[T]):
-    item: T
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-
+@dataclass(eq=False)
 class LeasedWork(Generic[T]):
-    """Claims of one `kind` by this process, which is called `owner` in the database.
+    """Claims of one `kind` by this process, named `owner` in the database.
 
-    An item is in hand from its claim until its work is done. Items are told apart by `key`, so that the late end of
-    one attempt never frees the next attempt on the same row. `pause_seconds` is the first pause before an outcome that
-    could not be recorded is written again.
+    An item is held from its claim until its work is done. Items are distinguished by `key`, so that the late end of one
+    attempt never releases the next attempt on the same row. `pause_seconds` is the first pause before an outcome is
+    written again after an error.
     """
 
-    def __init__(
-        self, kind: str, key: Callable[[T], Key], *, clock: Clock, pause_seconds: float = _FIRST_PAUSE_SECONDS
-    ) -> None:
-        self.owner = secrets.token_hex(8)
-        self._kind = kind
-        self._key = key
-        self._clock = clock
-        self._pause_seconds = pause_seconds
-        self._in_hand: dict[Key, _InHand[T]] = {}
-        self._claims_since: list[int] = []
-        """When the claims that are not committed yet, as far as this process knows, began."""
+    kind: str
+    key: Callable[[T], Key]
+    clock: Clock
+    pause_seconds: float = _FIRST_PAUSE_SECONDS
+    owner: str = field(default_factory=lambda: secrets.token_hex(8), init=False)
+    _held: dict[Key, tuple[T, asyncio.Event]] = field(default_factory=dict, init=False)
+    _claims_since: list[int] = field(default_factory=list, init=False)
+    """When the claims began whose commit this process still awaits."""
 
     async def claim(self, transaction: Awaitable[Sequence[T]]) -> list[T]:
-        """Run a transaction that claims items and take them in hand."""
-        began = self._clock.now()
+        """Run a transaction that claims items, and hold them."""
+        began = self.clock.now()
         self._claims_since.append(began)
         try:
             claimed = list(await transaction)
         finally:
             self._claims_since.remove(began)
-        self._in_hand.update((self._key(item), _InHand(item)) for item in claimed)
+        self._held.update((self.key(item), (item, asyncio.Event())) for item in claimed)
         return claimed
 
     @property
     def items(self) -> list[T]:
-        """The items in hand."""
-        return [held.item for held in self._in_hand.values()]
+        """The held items."""
+        return [item for item, _ in self._held.values()]
 
     @property
     def ids(self) -> frozenset[str]:
-        """The ids of the items in hand; safe to read from a transaction's thread."""
-        return frozenset(item_id for item_id, _ in tuple(self._in_hand))
+        """The ids of the held items; safe to read from a transaction's thread."""
+        return frozenset(item_id for item_id, _ in tuple(self._held))
 
     def ended(self, item_id: str) -> asyncio.Event | None:
-        """Return the event that is set when the work on this item is done; None if it is not in hand."""
-        return next((held.ended for (held_id, _), held in self._in_hand.items() if held_id == item_id), None)
+        """Return the event set when work on this item ends; None if it is not held."""
+        return next((ended for (held_id, _), (_, ended) in self._held.items() if held_id == item_id), None)
 
     def is_lost(self, key: Key, claimed_at: int) -> bool:
-        """Whether a claim by this process was committed without the process learning of it.
+        """Whether a claim was committed without this process learning of it. No work has begun.
 
-        So work on it has not begun. A claim whose commit is still awaited is not lost. Safe to call from a
-        transaction's thread.
+        Safe to call from a transaction's thread.
         """
-        return key not in self._in_hand and all(since > claimed_at for since in tuple(self._claims_since))
+        return key not in self._held and all(since > claimed_at for since in tuple(self._claims_since))
 
     async def run(
         self, item: T, work: Awaitable[None], put_back: Callable[[], Awaitable[object]] | None = None
     ) -> None:
-        """Do the work on an item that has a lease; if cancelled, put the item back.
+        """Do the work on an item; if cancelled, put the item back.
 
-        If the database stays away, the item is left to whichever process claims it after its lease.
+        While the database is unavailable, the item is left to the process that claims it once the lease has expired.
         """
         try:
             await work
         except ServiceUnavailable as error:
-            _log.warning("work_left_to_lease", kind=self._kind, id=self._key(item)[0], reason=error.detail)
+            _log.warning("work_left_to_lease", kind=self.kind, id=self.key(item)[0], reason=error.detail)
         except asyncio.CancelledError:
             if put_back is not None:
                 with suppress(ServiceUnavailable):
@@ -102,24 +93,21 @@ class LeasedWork(Generic[T]):
             self.done(item)
 
     def done(self, item: T) -> None:
-        """Take an item out of hand."""
-        self._in_hand.pop(self._key(item)).ended.set()
+        """Stop holding an item."""
+        self._held.pop(self.key(item))[1].set()
 
     async def record(self, write: Callable[[], Awaitable[R]], *, until: int | None = None) -> R:
-        """Write an outcome, again and again while that fails.
-
-        With `until` (milliseconds), the first failure after that time is raised.
-        """
-        pause = self._pause_seconds
+        """Write an outcome, retrying on any error; errors after `until` (milliseconds) are raised."""
+        pause = self.pause_seconds
         while True:
             try:
                 return await write()
             except Exception as error:
-                if until is not None and self._clock.now() >= until:
+                if until is not None and self.clock.now() >= until:
                     raise
-                longest = _MAX_OUTAGE_PAUSE_SECONDS
+                max_pause = _MAX_OUTAGE_PAUSE_SECONDS
                 if not isinstance(error, ServiceUnavailable):
-                    longest = _MAX_FAULT_PAUSE_SECONDS
-                    _log.exception("outcome_not_recorded", kind=self._kind)
-            await asyncio.sleep(min(pause, longest))
+                    max_pause = _MAX_FAULT_PAUSE_SECONDS
+                    _log.exception("outcome_not_recorded", kind=self.kind)
+            await asyncio.sleep(min(pause, max_pause))
             pause *= 2

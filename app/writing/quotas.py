@@ -1,4 +1,4 @@
-"""Counting tasks against quotas, in the transaction that creates them: so no race exceeds one."""
+"""Charges tasks to quotas in the transaction that creates them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +9,9 @@ from app.writing.unit_of_work import UnitOfWork
 
 
 def charge(unit: UnitOfWork, wanted: Mapping[str, Sequence[Quota]]) -> dict[str, GatewayError]:
-    """Count tasks (by id, in the order of arrival) against their quotas; returns why those that don't fit are refused.
+    """Charge tasks, given by id in order of arrival; returns the refusals of those that exceed a quota.
 
-    A task counts against all of its quotas or against none.
+    A task is charged to all of its quotas or to none.
     """
     quotas = {quota.name: quota for of_task in wanted.values() for quota in of_task}
     before = quota_store.lock(unit.connection, list(quotas.values()))

@@ -16,8 +16,7 @@ _STALE_SECONDS = 0.9
 class SingleFlight(Generic[K, T]):
     """Runs at most one call per key; `name` names its asyncio tasks.
 
-    The call runs in a task of its own: a caller that is cancelled leaves it running for the others. Its result or
-    exception reaches every caller.
+    Every caller gets the call's result or exception. A cancelled caller leaves it running for the others.
     """
 
     def __init__(self, name: str) -> None:
@@ -33,7 +32,7 @@ class SingleFlight(Generic[K, T]):
         return len(self._calls)
 
     async def run(self, key: K, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the result of the running call for `key`, starting one if there is none.
+        """Return the result of the call for `key`, starting one if needed.
 
         Raises whatever the call raises, and `ServiceUnavailable` if it is cancelled by `cancel`.
         """
@@ -45,7 +44,7 @@ class SingleFlight(Generic[K, T]):
         return task.result()
 
     def join(self, key: K, call: Callable[[], Coroutine[Any, Any, T]]) -> "asyncio.Task[T]":
-        """Return the running task for `key`, starting one if there is none. Wait with `asyncio.wait` only."""
+        """Return the task for `key`, starting one if needed. Wait with `asyncio.wait` only."""
         task = self._calls.get(key)
         if task is None:
             task = self._calls[key] = asyncio.create_task(call(), name=self._name)
@@ -58,7 +57,7 @@ class SingleFlight(Generic[K, T]):
             task.cancel()
 
     async def aclose(self) -> None:
-        """Cancel all running calls and wait until they have ended."""
+        """Cancel all running calls and wait for them to end."""
         self.cancel()
         await asyncio.gather(*self._calls.values(), return_exceptions=True)
 
@@ -72,8 +71,7 @@ class SingleFlight(Generic[K, T]):
 class Refresh:
     """Keeps what `read` reads less than a second old; `now` returns seconds.
 
-    When it is no longer fresh, one caller waits for the next read. The others go on with the recent value until that
-    is stale too.
+    Once it is no longer fresh, one caller waits for the next read. Others use the current value until it is stale.
     """
 
     def __init__(self, read: Callable[[], Coroutine[Any, Any, None]], now: Callable[[], float]) -> None:

@@ -1,12 +1,12 @@
-"""The unit of work: one transaction, and what is written at its end."""
+"""The unit of work: one transaction and its pending changes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import msgspec
 
-from app.db import batch_store, callback_store
+from app.db import batch_store, blob_store, callback_store, image_store, task_store
 from app.db.batch_store import Batch
 from app.db.engine import Connection
 from app.domain.callback import ReceivedCallback
@@ -20,10 +20,9 @@ T = TypeVar("T")
 
 
 class Decision(msgspec.Struct, Generic[T], frozen=True):
-    """What is decided about a task.
+    """A decision about a task: the caller's result, and what to write.
 
-    The result for the caller, the transition to write, a callback to keep, or that the task is to be deleted with
-    everything that belongs to it.
+    That is a transition, a callback to keep, or the removal of the task with everything that belongs to it.
     """
 
     result: T
@@ -33,15 +32,15 @@ class Decision(msgspec.Struct, Generic[T], frozen=True):
 
 
 Decider = Callable[[Task | None], Decision[T]]
-"""A pure function from the current task (None: there is none) to a decision. It may be called more than once; a
+"""A pure function from the current task (None if it doesn't exist) to a decision. It may be called more than once. A
 `GatewayError` that it raises goes to the caller and changes nothing."""
 
 
 @dataclass(slots=True)
 class UnitOfWork:
-    """One transaction: its connection, its time, and what is written when it is flushed.
+    """One transaction: its connection, its time, and its pending changes.
 
-    On SQLite it runs in a thread of its own: what concerns the event loop is done `after` the commit.
+    On SQLite it runs outside the event loop's thread: functions that need the loop are called `after` the commit.
     """
 
     connection: Connection
@@ -53,34 +52,39 @@ class UnitOfWork:
     images: list[Image] = field(default_factory=list)
     callbacks: list[ReceivedCallback] = field(default_factory=list)
     overfull: list[str] = field(default_factory=list)
-    """Tasks whose oldest callbacks are dropped."""
+    """Tasks whose oldest callbacks are to be deleted."""
     after: list[Callable[[], None]] = field(default_factory=list)
 
-    def note(self, transition: Transition) -> None:
+    def record(self, transition: Transition) -> None:
         """Add the event and the images of a transition."""
-        has_images_to_keep = self.keeps_images and bool(transition.image_urls)
+        task, urls = transition.task, transition.image_urls
+        is_kept = self.keeps_images and bool(urls)
         if transition.is_event:
-            self.events.append(event_of(transition.task, images_follow=has_images_to_keep))
-        if transition.image_urls:
-            self.images.extend(
-                new_images(transition.task.id, transition.image_urls, is_kept=has_images_to_keep, now=self.now)
-            )
+            self.events.append(event_of(task, images_follow=is_kept))
+        self.images += new_images(task.id, urls, is_kept=is_kept, now=self.now)
 
     def write(self, applied: Sequence[Transition]) -> None:
-        """Write transitions of tasks that this transaction has locked, at most one for each."""
-        if applied:
-            batch_store.write(self.connection, Batch(changed=[transition.task for transition in applied]))
-            for transition in applied:
-                self.note(transition)
+        """Write transitions of locked tasks, at most one per task."""
+        self.changed += [transition.task for transition in applied]
+        self.flush_tasks()
+        for transition in applied:
+            self.record(transition)
+
+    def remove_tasks(self, task_ids: Collection[str]) -> None:
+        """Delete locked tasks with everything that belongs to them; files without a reference are collected later."""
+        if task_ids:
+            hashes = image_store.hashes_of(self.connection, task_ids)
+            blob_store.release(self.connection, hashes, now=self.now)
+            task_store.remove(self.connection, task_ids)
 
     def flush_tasks(self) -> None:
-        """Write the tasks added so far, so that later work of this transaction finds them."""
+        """Write pending tasks. Later work in this transaction may read them."""
         if self.created or self.changed:
             batch_store.write(self.connection, Batch(created=self.created, changed=self.changed))
             self.created, self.changed = [], []
 
     def flush(self) -> None:
-        """Write everything added; to be called last, as events hold a lock until the commit."""
+        """Write all pending changes. Must come last, as events hold a lock until the commit."""
         batch = Batch(
             created=self.created,
             changed=self.changed,

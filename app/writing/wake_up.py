@@ -1,10 +1,11 @@
-"""Wake-ups: a commit wakes loops in this process. Loops also check on their own; a wake-up only saves time."""
+"""Wake-ups: signals to loops of this process, which otherwise check periodically."""
 
 import asyncio
+from contextlib import suppress
 
 
 class WakeUp:
-    """A signal to wait for. A signal before the wait is not lost; several count as one."""
+    """A signal to wait for. One sent before the wait is not lost; several count as one."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -16,7 +17,7 @@ class WakeUp:
         self._event.set()
 
     def wake_after(self, seconds: float) -> None:
-        """Wake after a delay, unless an earlier wake-up is scheduled: its waiter sees what is still due later."""
+        """Schedule a wake-up, unless an earlier one is scheduled: its waiter then checks what is due later."""
         loop = asyncio.get_running_loop()
         due = loop.time() + seconds
         if self._timer is not None:
@@ -31,10 +32,7 @@ class WakeUp:
 
     async def wait(self, seconds: float) -> None:
         """Wait for a wake-up, at most `seconds`."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._event.wait()
-        except TimeoutError:
-            pass
-        else:
-            self._event.clear()
+                self._event.clear()

@@ -1,11 +1,7 @@
-"""The writer: the one way by which this process changes tasks and all that belongs to them.
-
-A service calls `create`, `move` or `run` like any other await; when it returns, the change is durable.
-"""
+"""The writer: the only way to change tasks and what belongs to them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -26,10 +22,11 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-class Writer:
-    """Writes changes in group commits. `on_commit` receives the events of each committed transaction.
+class Writer(GroupCommit[Work]):
+    """Writes changes in group commits. A change is durable once `create`, `move` or `run` returns.
 
-    With `keeps_images`, copies of the images of tasks that succeed are made later.
+    `on_commit` receives the events of each committed transaction. With `keeps_images`, the images of tasks that succeed
+    are recorded to be copied.
     """
 
     def __init__(
@@ -40,86 +37,68 @@ class Writer:
         *,
         keeps_images: bool = False,
     ) -> None:
+        super().__init__()
         self._database = database
         self._clock = clock
         self._on_commit = on_commit
         self._keeps_images = keeps_images
-        self._commits: GroupCommit[Work] = GroupCommit(self._commit)
         self._reserving: set[IdempotencyKey] = set()
 
-    def start(self) -> None:
-        """Start committing."""
-        self._commits.start()
-
-    async def aclose(self) -> None:
-        """Commit what waits, then stop."""
-        await self._commits.aclose()
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether nothing can be written any more."""
-        return self._commits.is_stuck
-
-    async def is_able(self) -> bool:
-        """Whether changes can be committed. After a failed commit it tries: a full disk can still be read."""
-        if not self._commits.has_failed:
+    async def can_write(self) -> bool:
+        """Whether changes can be committed. After a failed commit, this tries one: a full disk is still readable."""
+        if not self.has_failed:
             return True
         try:
-            await self.run(_write_something)
+            await self.run(lambda unit: cluster_state.put(unit.connection, "written_at", str(unit.now)))
         except ServiceUnavailable:
             return False
-        self._commits.has_failed = False
+        self.has_failed = False
         return True
 
     def is_reserving(self, key: IdempotencyKey) -> bool:
-        """Whether a request with this key is being committed in this process."""
+        """Whether this process is committing a request with this key."""
         return key in self._reserving
 
     async def create(self, task: Task, reservation: Reservation | None = None, quotas: Sequence[Quota] = ()) -> str:
-        """Insert a new task with its event; with a reservation, only if its key is free.
+        """Insert a task, or find the one that holds its key; returns the id.
 
-        Returns the id of the task that serves the request. Raises `IdempotencyKeyReused` if the key belongs to a
-        request with different content, and the refusal of a quota that the task would exceed.
+        The task's event is inserted as well. Raises `IdempotencyKeyReused` if the key belongs to a request with different content, and the refusal of a quota
+        that the task would exceed.
         """
-        created = self._commits.submit(Creation(task, reservation, quotas))
+        created = self.submit(Creation(task, reservation, quotas))
         if reservation is not None:
             self._reserving.add(reservation.key)
-            # The key is reserved until the commit, whether or not the caller still waits.
+            # The key is reserved until the commit, even if the caller has left.
             created.add_done_callback(lambda _: self._reserving.discard(reservation.key))
         return str(await asyncio.shield(created))
 
     async def move(self, task_id: str, decide: Decider[T]) -> T:
-        """Lock a task, let `decide` choose its transition, and commit that."""
-        result: T = await self._commits.submit(Change(task_id, decide))
+        """Lock a task, let `decide` choose its transition, and commit."""
+        result: T = await self.submit(Change(task_id, decide))
         return result
 
     async def run(self, work: Callable[[UnitOfWork], T], *, locking: str | None = None, blob: str = "") -> T:
-        """Do `work` in the next transaction. A `GatewayError` must be raised before anything is written.
+        """Run `work` in the next transaction. A `GatewayError` must be raised before anything is written.
 
-        With a task's id as `locking` its row is locked before, together with those of all other changes, so that none
-        deadlock. For the same reason work that locks a `blob` gives its hash: such works run in the order of hashes.
+        Two parameters prevent deadlocks: the task `locking` is locked beforehand, together with all others of the
+        batch; and work that locks a `blob` states its hash, as such work runs in the order of hashes.
         """
-        result: T = await self._commits.submit(Run(work, locking, blob))
+        result: T = await self.submit(Run(work, locking, blob))
         return result
 
-    async def _commit(self, works: list[Work]) -> list[Any]:
-        outcomes, unit = await self._database.write(partial(self._apply, works))
-        self._notify(unit)
-        return outcomes
+    async def commit(self, works: list[Work]) -> list[Any]:
+        """Apply a batch in one transaction, then call listeners."""
 
-    def _apply(self, works: list[Work], connection: Connection) -> tuple[list[Any], UnitOfWork]:
-        unit = UnitOfWork(connection, self._clock.now(), self._keeps_images)
-        return TaskBatch(unit, works).apply(), unit
+        def apply(connection: Connection) -> tuple[list[Any], UnitOfWork]:
+            unit = UnitOfWork(connection, self._clock.now(), self._keeps_images)
+            return TaskBatch(unit, works).apply(), unit
 
-    def _notify(self, unit: UnitOfWork) -> None:
+        outcomes, unit = await self._database.write(apply)
         try:
             for act in unit.after:
                 act()
             if unit.events:
                 self._on_commit(unit.events)
-        except Exception:  # noqa: BLE001 -- logged; a listener's fault must not stop all writing
+        except Exception:  # noqa: BLE001 -- logged: a faulty listener must not stop all writing
             _log.exception("commit_listener_failed")
-
-
-def _write_something(unit: UnitOfWork) -> None:
-    cluster_state.put(unit.connection, "written_at", str(unit.now))
+        return outcomes

@@ -1,4 +1,4 @@
-"""Access: when a key was last used, daily budgets, counts of what quotas allow, and whose subject's an event is.
+"""Access: last use of keys, daily budgets, counts of quotas, and the subjects of events.
 
 Revision: 0004, after 0003. Created 2026-11-22.
 """
@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_quota_counts"),
     )
     op.create_index("ix_quota_counts_kept_until", "quota_counts", ["kept_until"])
-    # Tasks of before have no subject.
+    # Existing tasks have no subject.
     op.add_column("events", sa.Column("subject", sa.String(length=255), nullable=True))
     has_subject = sa.text("subject IS NOT NULL")
     op.create_index(

@@ -1,4 +1,4 @@
-"""Copies of images: what was fetched, when to try again, and the files that are kept.
+"""Copies of images: fetched files, and when to try again.
 
 Revision: 0005, after 0004. Created 2026-11-22.
 """
@@ -13,7 +13,7 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-# Images of before get one try each: the sources of most are gone. So many of them a second, beside those of today.
+# Existing images get one try each, as most sources are gone, and a limited number of them per second.
 _LAST_TRY = 7
 _MILLISECONDS_EACH = 50
 

@@ -1,4 +1,4 @@
-"""Uploads: input pictures that clients hand over.
+"""Uploads: input images from clients.
 
 Revision: 0006, after 0005. Created 2026-11-22.
 """

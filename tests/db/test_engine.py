@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app.db.engine import Connection, Database
 from app.errors import ServiceUnavailable
-from tests.support.postgres import PostgresServer
+from tests.support.databases.postgres import PostgresServer
 
 CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

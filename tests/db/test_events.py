@@ -5,7 +5,7 @@ from pathlib import Path
 from app.db import event_store
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
-from tests.support.plans import plans_of
+from tests.support.databases.query_plans import plans_of
 
 
 async def test_a_subjects_events_are_found_without_looking_at_those_of_others(tmp_path: Path) -> None:

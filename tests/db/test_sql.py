@@ -1,4 +1,4 @@
-"""The statements that stand in files: each is described, used, and right for the schema of its database."""
+"""Statements in files: each is described, used, and valid for its database's schema."""
 
 import asyncio
 import re
@@ -11,8 +11,8 @@ import pytest
 
 from app.db import sql
 from app.db.schema import metadata
-from tests.support.databases import create_sqlite
-from tests.support.postgres import PostgresServer
+from tests.support.databases.postgres import PostgresServer
+from tests.support.databases.sqlite import create_sqlite
 
 FOLDER = Path(sql.__file__).parent
 FILES = sorted(file.name for file in FOLDER.glob("*.sql"))
@@ -32,7 +32,7 @@ def test_a_statement_is_used(name: str) -> None:
     assert re.search(rf'sql[.](load|RowWriter)[(]"{name.partition(".")[0]}"[)]', SOURCE)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if ".sqlite." in name])
+@pytest.mark.parametrize("name", [name for name in FILES if ".postgresql." not in name])
 def test_a_statement_fits_the_schema_of_sqlite(name: str, tmp_path: Path) -> None:
     text = (FOLDER / name).read_text()
     path = create_sqlite(tmp_path / "test.db").removeprefix("sqlite:///")
@@ -43,7 +43,7 @@ def test_a_statement_fits_the_schema_of_sqlite(name: str, tmp_path: Path) -> Non
 async def test_statements_fit_the_schema_of_postgresql(postgres: PostgresServer) -> None:
     connection = await asyncpg.connect(await asyncio.to_thread(postgres.create_database))
     try:
-        for name in (name for name in FILES if ".postgresql." in name):
+        for name in (name for name in FILES if ".sqlite." not in name):
             numbers: dict[str, str] = {}
             text = PARAMETER.sub(
                 lambda found: numbers.setdefault(found[1], f"${len(numbers) + 1}::text"),  # noqa: B023

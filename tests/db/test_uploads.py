@@ -5,7 +5,7 @@ from pathlib import Path
 from app.db import upload_store
 from app.db.engine import Connection, Database
 from app.db.migrate import migrate
-from tests.support.plans import plans_of
+from tests.support.databases.query_plans import plans_of
 
 
 async def test_sweeping_reads_neither_what_was_emptied_before_nor_what_is_still_shown(tmp_path: Path) -> None:
@@ -14,13 +14,15 @@ async def test_sweeping_reads_neither_what_was_emptied_before_nor_what_is_still_
 
     def work(connection: Connection) -> list[str]:
         plans = plans_of(connection)
-        upload_store.give_up_expired(connection, now=1, limit=1)
-        upload_store.forget(connection, before=1, limit=1)
+        upload_store.release_expired(connection, now=1, limit=1)
+        upload_store.remove_expired(connection, before=1, limit=1)
         return plans
 
     plans = await database.write(work)
     await database.aclose()
     assert plans == [
         "SEARCH uploads USING INDEX ix_uploads_expires_at (expires_at<?)",
+        "SEARCH uploads USING INDEX sqlite_autoindex_uploads_1 (id=?)",
+        "LIST SUBQUERY 1",
         "SEARCH uploads USING INDEX ix_uploads_remembered (expires_at<?)",
     ]

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -49,6 +50,27 @@ class Checkout:
             check=False,
             timeout=120,
         )
+
+    def interrupt(self, kind: str, lock_name: str) -> None:
+        """Kill an installation: a named pipe in place of the lock file stops it halfway."""
+        lock = self.path / lock_name
+        content = lock.read_text()
+        lock.unlink()
+        os.mkfifo(lock)
+        process = subprocess.Popen(
+            ["sh", "scripts/environment.sh", kind],
+            cwd=self.path,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        assert any(line.startswith("Installing") for line in process.stdout)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        lock.unlink()
+        lock.write_text(content)
 
     def environment(self, **environment: str) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON", "MAKE"))}
@@ -105,31 +127,20 @@ def test_a_changed_lock_is_installed(checkout: Checkout) -> None:
     assert says(checkout.make("setup")) == ["Installing the packages of requirements-dev.txt", ".venv is ready"]
 
 
-def test_an_environment_that_was_left_unfinished_is_built_again(checkout: Checkout) -> None:
-    # A named pipe in place of the lock file stops the installation halfway, where it is killed.
-    lock = checkout.path / "requirements.txt"
-    content = lock.read_text()
-    lock.unlink()
-    os.mkfifo(lock)
-    program = ["sh", "scripts/environment.sh", "runtime"]
-    process = subprocess.Popen(
-        program,
-        cwd=checkout.path,
-        env=checkout.environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    assert any(line.startswith("Installing") for line in process.stdout)
-    os.killpg(process.pid, 9)
-    process.communicate(timeout=60)
-    lock.unlink()
-    lock.write_text(content)
-    (checkout.path / ".venv" / "left-over").touch()
+def test_an_interrupted_environment_is_built_again(checkout: Checkout) -> None:
+    checkout.interrupt("runtime", "requirements.txt")
+    (checkout.path / ".venv" / "leftover").touch()
     assert says(checkout.make("runtime"))[0].startswith("Creating .venv")
-    assert not (checkout.path / ".venv" / "left-over").exists()
+    assert not (checkout.path / ".venv" / "leftover").exists()
     assert checkout.import_of("runtime_package") == "1"
+
+
+def test_an_interrupted_addition_leaves_the_runtime_usable(checkout: Checkout) -> None:
+    says(checkout.make("runtime"))
+    checkout.interrupt("development", "requirements-dev.txt")
+    assert says(checkout.make("runtime")) == []
+    assert says(checkout.make("setup"))[0].startswith("Creating .venv")
+    assert checkout.import_of("development_package") == "1"
 
 
 def test_a_moved_environment_is_built_again(checkout: Checkout, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ class ServingContainer:
         lines = []
         for line in self._process.stdout:
             lines.append(line)
-            if '"event": "started"' in line:
+            if re.search(r'"event": ?"started"', line):
                 break
         else:
             pytest.fail("the service did not start:\n" + "".join(lines))

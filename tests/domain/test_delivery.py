@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from app.domain.delivery import (
-    LEASE,
+    LEASE_MS,
     Delivery,
     DeliveryResponse,
     DeliveryState,
@@ -88,7 +88,7 @@ def test_retry_after_can_only_lengthen_a_pause_and_by_a_day_at_most(asked: int |
 
 def test_a_claim_is_a_lease() -> None:
     held = claim(planned(), "me", NOW)
-    assert (held.claimed_by, held.due_at, held.next_attempt_at) == ("me", NOW + LEASE, planned().next_attempt_at)
+    assert (held.claimed_by, held.due_at, held.next_attempt_at) == ("me", NOW + LEASE_MS, planned().next_attempt_at)
     assert release(held, "other", NOW) == held
     back = release(held, "me", NOW + 5)
     assert (back.claimed_by, back.due_at, back.tries) == (None, NOW + 5, 0)

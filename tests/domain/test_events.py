@@ -4,8 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from app.domain.event import event_of, task_at
-from app.domain.task import Status
-from app.domain.task_state import TaskState
+from app.domain.task import Status, TaskState
 from app.shapes.task import task_shape
 from tests.support.tasks import STATES, make_task
 

@@ -4,9 +4,9 @@ from msgspec.structs import replace
 
 from app.domain import image as rules
 from app.domain.image import (
-    DEMAND_PAUSE,
-    LEASE,
-    RETRY_PAUSES,
+    DEMAND_PAUSE_MS,
+    LEASE_MS,
+    RETRY_PAUSES_MS,
     Image,
     ImageState,
     NotFetched,
@@ -35,7 +35,7 @@ def test_a_source_is_tried_by_the_schedule_and_then_given_up() -> None:
         now = image.next_try_at
         image = rules.fail(rules.claim(image, "p", now), NotFetched("HTTP 404"), now=now)
         pauses.append((image.next_try_at or now) - now)
-    assert pauses == [*RETRY_PAUSES, 0]
+    assert pauses == [*RETRY_PAUSES_MS, 0]
     assert (image.state, image.reason, image.claimed_by) == (ImageState.UNAVAILABLE, "HTTP 404", None)
     assert now - NOW < 2 * 3_600_000
 
@@ -46,13 +46,13 @@ def test_what_can_not_recover_is_given_up_at_once() -> None:
 
 
 def test_a_source_may_ask_for_a_longer_pause_within_limits() -> None:
-    for asked, pause in ((5_000, 5_000), (500, RETRY_PAUSES[0]), (10**12, 3_600_000)):
+    for asked, pause in ((5_000, 5_000), (500, RETRY_PAUSES_MS[0]), (10**12, 3_600_000)):
         image = rules.fail(rules.claim(fresh(), "p", NOW), NotFetched("busy", retry_after=asked), now=NOW)
         assert image.next_try_at == NOW + pause
 
 
 def test_a_try_out_of_turn_uses_none_up() -> None:
-    image = fresh(tries=3, next_try_at=NOW + 300_000, tried_at=NOW - DEMAND_PAUSE)
+    image = fresh(tries=3, next_try_at=NOW + 300_000, tried_at=NOW - DEMAND_PAUSE_MS)
     after = rules.fail(rules.claim(image, "p", NOW), NotFetched("busy"), now=NOW, planned=NOW + 300_000)
     assert (after.tries, after.next_try_at, after.is_pending) == (3, NOW + 300_000, True)
 
@@ -60,11 +60,11 @@ def test_a_try_out_of_turn_uses_none_up() -> None:
 def test_what_is_asked_for_is_fetched_unless_somebody_has_it_or_tried_just_now() -> None:
     waiting = fresh(tries=1, next_try_at=NOW + 300_000)
     assert rules.may_demand(fresh(), NOW)
-    assert rules.may_demand(replace(waiting, tried_at=NOW - DEMAND_PAUSE), NOW)
-    assert not rules.may_demand(replace(waiting, tried_at=NOW - DEMAND_PAUSE + 1), NOW)
+    assert rules.may_demand(replace(waiting, tried_at=NOW - DEMAND_PAUSE_MS), NOW)
+    assert not rules.may_demand(replace(waiting, tried_at=NOW - DEMAND_PAUSE_MS + 1), NOW)
     claimed = rules.claim(fresh(), "p", NOW)
-    assert not rules.may_demand(claimed, NOW + LEASE - 1)
-    assert rules.may_demand(claimed, NOW + LEASE)
+    assert not rules.may_demand(claimed, NOW + LEASE_MS - 1)
+    assert rules.may_demand(claimed, NOW + LEASE_MS)
     assert not rules.may_demand(rules.give_up(fresh(), "gone"), NOW)
 
 

@@ -13,9 +13,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from app.domain.delivery import plan
 from app.domain.event import event_of
 from app.domain.image import new_images
-from app.domain.task import Task
-from app.domain.task_state import TaskState
-from app.domain.webhook import ROTATION_OVERLAP, headers, new_secret
+from app.domain.task import Task, TaskState
+from app.domain.webhook import ROTATION_OVERLAP_MS, headers, new_secret
 from app.shapes.base import encode
 from app.shapes.event import webhook_message
 from app.shapes.task import task_shape
@@ -85,8 +84,8 @@ def test_after_a_rotation_both_secrets_sign_for_a_day() -> None:
     first = new_secret("p", NOW)
     second = first.rotated(NOW)
     assert first.signing(NOW) == [first.secret]
-    assert second.signing(NOW + ROTATION_OVERLAP - 1) == [second.secret, first.secret]
-    assert second.signing(NOW + ROTATION_OVERLAP) == [second.secret]
+    assert second.signing(NOW + ROTATION_OVERLAP_MS - 1) == [second.secret, first.secret]
+    assert second.signing(NOW + ROTATION_OVERLAP_MS) == [second.secret]
     third = second.rotated(NOW + 1)
     assert third.signing(NOW + 2) == [third.secret, second.secret]
     assert len({first.secret, second.secret, third.secret}) == 3

@@ -19,8 +19,8 @@ import httpx
 from app.sandbox.behavior import Behavior
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.gateway import GatewayProcess
-from tests.support.postgres import PostgresServer
+from tests.support.databases.postgres import PostgresServer
+from tests.support.servers.gateway_process import GatewayProcess
 from tests.support.waiting import until
 
 _FAULTS: dict[str, Any] = {

@@ -17,9 +17,9 @@ import psutil
 from app.sandbox.behavior import Behavior
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.gateway import GatewayProcess
-from tests.support.postgres import PostgresServer, stored_events
-from tests.support.streams import EventReader
+from tests.support.clients.event_reader import EventReader
+from tests.support.databases.postgres import PostgresServer, stored_events
+from tests.support.servers.gateway_process import GatewayProcess
 
 _SETTINGS = {
     "NANOBANANA_API_KEY": "outage-run",

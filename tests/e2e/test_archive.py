@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.drawn import drawn
-from tests.support.gateway import GatewayProcess
-from tests.support.source import Answer, Send, Source, reply
-from tests.support.vendor import Vendor, success_a
+from tests.support.images.samples import image_bytes
+from tests.support.servers.gateway_process import GatewayProcess
+from tests.support.servers.image_source import Answer, Send, Source, reply
+from tests.support.servers.vendor import Vendor, success_a
 from tests.support.waiting import until
 
 PICTURES = 12
@@ -32,7 +32,7 @@ def source() -> Iterator[Source]:
 def test_kill_9_in_the_middle_leaves_no_half_picture_and_all_settle(
     vendor: Vendor, source: Source, tmp_path: Path
 ) -> None:
-    contents = [drawn(seed=n, width=400, height=300) for n in range(PICTURES)]
+    contents = [image_bytes(seed=n, width=400, height=300) for n in range(PICTURES)]
     is_slow, halves = threading.Event(), threading.Semaphore(0)
     is_slow.set()
 

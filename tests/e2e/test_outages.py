@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.outages import run
-from tests.support.postgres import PostgresServer
+from tests.support.databases.postgres import PostgresServer
 
 
 @pytest.mark.timeout(180)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.caddy import Caddy
-from tests.support.gateway import GatewayProcess
-from tests.support.line import Line, request
+from tests.support.clients.raw_connection import RawConnection, request
+from tests.support.servers.caddy import Caddy
+from tests.support.servers.gateway_process import GatewayProcess
 
 ROUNDS = 40
 # Wherever the body is cut, the server may skip empty lines and find a whole request.
@@ -27,7 +27,7 @@ def test_no_body_becomes_a_request_and_no_answer_gets_to_another_client(tmp_path
         is_over = threading.Event()
         found: dict[str, list[str]] = {"stranger": [], "client": []}
 
-        def ask(line: Line, who: str, number: int, path: str) -> None:
+        def ask(line: RawConnection, who: str, number: int, path: str) -> None:
             request_id = f"{who}-{number}"
             line.ask(path, headers=b"X-Request-ID: %b\r\n" % request_id.encode())
             answer = line.answer()
@@ -36,7 +36,7 @@ def test_no_body_becomes_a_request_and_no_answer_gets_to_another_client(tmp_path
 
         def be_stranger() -> None:
             for number in range(ROUNDS):
-                with Line(caddy.port) as line:
+                with RawConnection(caddy.port) as line:
                     offer = b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n" % len(body)
                     line.send(request("/healthz", method="POST", headers=offer))
                     line.send(body[:2000])
@@ -45,7 +45,7 @@ def test_no_body_becomes_a_request_and_no_answer_gets_to_another_client(tmp_path
                     ask(line, "stranger", number, "/healthz")
 
         def be_client() -> None:
-            with Line(caddy.port) as line:
+            with RawConnection(caddy.port) as line:
                 number = 0
                 while not is_over.is_set():
                     ask(line, "client", number, "/v1/webhook-secret")

@@ -19,9 +19,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from app.sandbox.behavior import Behavior
 from app.sandbox.server import SandboxServer
 from tests.e2e.load import Load
-from tests.support.gateway import GatewayProcess
-from tests.support.postgres import PostgresServer
-from tests.support.receiver import Arrived, Receiver, Said
+from tests.support.databases.postgres import PostgresServer
+from tests.support.servers.gateway_process import GatewayProcess
+from tests.support.servers.webhook_receiver import ReceivedWebhook, Receiver, ReceiverReply
 from tests.support.waiting import until
 
 _SETTINGS = {
@@ -103,15 +103,15 @@ class _Moods:
         self._draw = draw
         self.taken: Counter[str] = Counter()
 
-    def answer(self, arrived: Arrived) -> Said:
+    def answer(self, arrived: ReceivedWebhook) -> ReceiverReply:
         time.sleep(self._draw.uniform(0, 0.2))
         mood = self._draw.random()
         if mood < 0.1:
-            return Said(500, b"not today")
+            return ReceiverReply(500, b"not today")
         if mood < 0.15:
-            return Said(hang_up=True)
+            return ReceiverReply(hang_up=True)
         self.taken[arrived.headers["webhook-id"]] += 1
-        return Said(200, b"taken")
+        return ReceiverReply(200, b"taken")
 
 
 def _balance(gateway: GatewayProcess, receiver: Receiver, load: Load, tally: Tally) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from app.logging import configure_logs
 from tests.fuzz.campaign import ALL_PHASES, CALLERS, SETTINGS, run
-from tests.support.served import serve
-from tests.support.vendor import envelope
+from tests.support.servers.served import serve
+from tests.support.servers.vendor import envelope
 
 
 def main() -> int:

@@ -6,10 +6,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.keyed import KEY, make
-from tests.support.served import Served
+from tests.support.clients.keys import KEY, make
+from tests.support.paths import ROOT
+from tests.support.servers.served import Served
 
-ROOT = Path(__file__).resolve().parents[2]
 ALL_PHASES = "examples,coverage,fuzzing,stateful"
 CALLERS = ("anonymous", "key", "token")
 _CONFIG = Path(__file__).with_name("schemathesis.toml")

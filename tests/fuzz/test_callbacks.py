@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.served import Served, serve
+from tests.support.servers.served import Served, serve
 
 MAY_BECOME = {
     "processing": {"processing", "succeeded", "failed"},

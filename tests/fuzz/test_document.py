@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fuzz.campaign import ALL_PHASES, SETTINGS, run
-from tests.support.served import Served, serve
-from tests.support.vendor import envelope
+from tests.support.servers.served import Served, serve
+from tests.support.servers.vendor import envelope
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +17,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+# A thousand requests and more, each checked in many ways.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("caller", "phases", "examples", "least"),
     [

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.line import Line
-from tests.support.served import Served, serve
+from tests.support.clients.raw_connection import RawConnection
+from tests.support.servers.served import Served, serve
 
 METHODS = "GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT PROPFIND QUERY get PRI BREW".split()
 PIECES = [
@@ -56,7 +56,7 @@ def test_any_request_is_answered_properly(served: Served) -> None:
         lines = [f"{method} {path}?{query} HTTP/1.1".encode(), b"Host: localhost"]
         lines += [name.encode() + b": " + value for name, value in headers]
         lines += [b"Content-Length: %d" % len(body), b"Connection: close"]
-        with closing(Line(served.gateway.settings.port)) as line:
+        with closing(RawConnection(served.gateway.settings.port)) as line:
             line.send(b"\r\n".join(lines) + b"\r\n\r\n" + body)
             answer = line.answer(without_body=method == "HEAD")
         assert 200 <= answer.status < 500, path

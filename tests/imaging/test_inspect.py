@@ -16,8 +16,8 @@ from app.imaging.executor import ImageExecutor
 from app.imaging.inspect import ImageInfo, inspect
 from app.imaging.layout import BadImage
 from app.imaging.strip import strip
-from tests.support.hostile import HOSTILE, Hostile
-from tests.support.pictures import encode, noise, telling
+from tests.support.images.hostile import HOSTILE, Hostile
+from tests.support.images.samples import encode, noise, telling
 
 GOOD = {
     "png": encode(noise(), "PNG"),

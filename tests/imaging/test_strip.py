@@ -13,7 +13,7 @@ from PIL import Image
 from app.imaging.inspect import ImageInfo, inspect
 from app.imaging.layout import BadImage, read_orientation
 from app.imaging.strip import strip
-from tests.support.pictures import ICC, SECRET, encode, exif, jpeg_segment, noise, telling
+from tests.support.images.samples import ICC, SECRET, encode, exif, jpeg_segment, noise, telling
 
 KINDS = ["JPEG", "PNG", "WEBP", "GIF"]
 

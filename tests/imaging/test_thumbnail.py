@@ -8,7 +8,7 @@ from PIL import Image
 
 from app.imaging.layout import BadImage
 from app.imaging.thumbnail import thumbnail
-from tests.support.pictures import ICC, encode, exif, noise, telling
+from tests.support.images.samples import ICC, encode, exif, noise, telling
 
 
 def small(content: bytes, directory: Path, width: int = 32) -> Image.Image:

@@ -12,7 +12,7 @@ import pytest
 
 from app.domain.destination import DestinationRules
 from app.outbound.downloads import Download, DownloadFailed, Downloads
-from tests.support.source import Answer, Send, Source, reply
+from tests.support.servers.image_source import Answer, Send, Source, reply
 
 LOOPBACK = DestinationRules([ip_network("127.0.0.0/8")])
 CONTENT = random.Random(1).randbytes(3 * 1024 * 1024 + 5)

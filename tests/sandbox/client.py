@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.connections import KEPT_BRIEFLY
+from tests.support.clients.connections import KEPT_BRIEFLY
 from tests.support.waiting import until
 
 ROOT = "/api/v1/nanobanana"

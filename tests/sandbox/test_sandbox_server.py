@@ -19,6 +19,7 @@ from app.sandbox.orders import read_order
 from app.sandbox.plans import plan_task
 from app.sandbox.server import SandboxServer
 from app.sandbox.store import Store, Submit, Task
+from tests.support.paths import ROOT
 from tests.support.waiting import until
 
 from .client import QUICK, Client
@@ -147,8 +148,7 @@ def test_hosts(host: str, url: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_foreground_ends_cleanly(number: signal.Signals) -> None:
     code = "from app.sandbox.server import Behavior, run; run(host='127.0.0.1', port=0, behavior=Behavior())"
-    root = pathlib.Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=root) as process:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         assert httpx.get(url, trust_env=False).status_code == 200

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.server.application import Application
-from tests.support.bare import BareServer
-from tests.support.line import Line
+from tests.support.clients.raw_connection import RawConnection
+from tests.support.servers.http_server import HttpServer
 
 
 @pytest.fixture(scope="module")
@@ -13,12 +13,12 @@ def application() -> Application:
 
 
 @pytest.fixture(scope="module")
-def server(application: Application) -> Iterator[BareServer]:
-    with BareServer(application) as server:
+def server(application: Application) -> Iterator[HttpServer]:
+    with HttpServer(application) as server:
         yield server
 
 
 @pytest.fixture
-def line(server: BareServer) -> Iterator[Line]:
-    with Line(server.port) as line:
+def line(server: HttpServer) -> Iterator[RawConnection]:
+    with RawConnection(server.port) as line:
         yield line

@@ -12,10 +12,10 @@ from starlette.types import Receive, Scope, Send
 from app.logging import bind_request_id, current_request_id
 from app.server.limits import ConnectionLimits
 from tests.server.application import PIECES, Application
-from tests.support.bare import BareServer
-from tests.support.line import Line, request
-from tests.support.served import Served, serve
-from tests.support.vendor import envelope
+from tests.support.clients.raw_connection import RawConnection, request
+from tests.support.servers.http_server import HttpServer
+from tests.support.servers.served import Served, serve
+from tests.support.servers.vendor import envelope
 from tests.support.waiting import until
 
 HASTE = ConnectionLimits(
@@ -46,8 +46,8 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture
-def line(served: Served) -> Iterator[Line]:
-    with closing(Line(served.gateway.settings.port)) as line:
+def line(served: Served) -> Iterator[RawConnection]:
+    with closing(RawConnection(served.gateway.settings.port)) as line:
         yield line
 
 
@@ -85,7 +85,7 @@ def line(served: Served) -> Iterator[Line]:
     ids=lambda value: value[:24].decode("latin-1") if isinstance(value, bytes) else value[1],
 )
 def test_what_is_too_much_or_no_http_is_refused_with_a_problem(
-    line: Line, sent: bytes, problem: tuple[int, str]
+    line: RawConnection, sent: bytes, problem: tuple[int, str]
 ) -> None:
     line.send(sent)
     answer = line.answer()
@@ -94,20 +94,20 @@ def test_what_is_too_much_or_no_http_is_refused_with_a_problem(
     assert line.rest() == b""
 
 
-def test_what_is_just_small_enough_is_served(line: Line) -> None:
+def test_what_is_just_small_enough_is_served(line: RawConnection) -> None:
     line.send(b"GET /healthz?" + b"x" * 8_000 + b" HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 22_000 + b"\r\n\r\n")
     assert line.answer().status == 200
     line.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 99 + b"\r\n")
     assert line.answer().status == 200
 
 
-def test_head_and_body_in_one_piece_are_not_taken_for_one_large_head(line: Line) -> None:
+def test_head_and_body_in_one_piece_are_not_taken_for_one_large_head(line: RawConnection) -> None:
     body = b'{"prompt":"x"}'.ljust(100_000)
     line.send(b"POST /v1/tasks HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: %d\r\n\r\n" % len(body) + body)
     assert line.answer().status == 202
 
 
-def test_a_proxys_form_of_the_target_is_judged_by_the_host_in_it(line: Line) -> None:
+def test_a_proxys_form_of_the_target_is_judged_by_the_host_in_it(line: RawConnection) -> None:
     line.send(b"GET http://localhost:1/v1/tasks?limit=1 HTTP/1.1\r\nHost: evil.example\r\n\r\n")
     assert line.answer().status == 200
     line.send(b"GET http://[::1] HTTP/1.1\r\nHost: evil.example\r\n\r\n")
@@ -116,7 +116,7 @@ def test_a_proxys_form_of_the_target_is_judged_by_the_host_in_it(line: Line) -> 
     assert line.answer().problem == (403, "host_not_allowed")
 
 
-def test_headers_after_a_body_change_nothing(served: Served, line: Line) -> None:
+def test_headers_after_a_body_change_nothing(served: Served, line: RawConnection) -> None:
     body = b'{"prompt":"x"}'
     head = b"POST /v1/tasks HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n"
     line.send(head + b"\r\n%x\r\n%b\r\n0\r\nContent-Type: application/json\r\n\r\n" % (len(body), body))
@@ -145,7 +145,7 @@ def test_half_requests_are_not_waited_for(hasty: Served) -> None:
         ),
     }
     with ExitStack() as stack:
-        lines = {sent: stack.enter_context(closing(Line(hasty.gateway.settings.port))) for sent in halves}
+        lines = {sent: stack.enter_context(closing(RawConnection(hasty.gateway.settings.port))) for sent in halves}
         for sent, line in lines.items():
             line.send(sent)
         for sent, line in lines.items():
@@ -156,7 +156,7 @@ def test_half_requests_are_not_waited_for(hasty: Served) -> None:
 
 def test_a_client_that_reads_nothing_of_its_answer_is_dropped() -> None:
     application = Application()
-    with BareServer(application, limits=HASTE) as server, Line(server.port, window=4096) as line:
+    with HttpServer(application, limits=HASTE) as server, RawConnection(server.port, window=4096) as line:
         line.ask("/flood")
         connection = until(lambda: server.connection(line.address), what="the connection")
         until(lambda: connection.transport.get_write_buffer_size() > 65_536, what="an answer that does not get away")
@@ -168,7 +168,10 @@ def test_a_client_that_leaves_ends_all_its_requests(served: Served) -> None:
     task = served.client.submit()
     path = f"/v1/tasks/{task['id']}".encode()
     waiting, streams = served.gateway.container.tasks.waiter, served.gateway.container.events.streams
-    with closing(Line(served.gateway.settings.port)) as line, closing(Line(served.gateway.settings.port)) as other:
+    with (
+        closing(RawConnection(served.gateway.settings.port)) as line,
+        closing(RawConnection(served.gateway.settings.port)) as other,
+    ):
         for one, query in ((line, b"?wait=60"), (other, b"/events")):
             one.send(b"GET " + path + query + b" HTTP/1.1\r\n" + HOST + b"\r\n")
             one.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -177,7 +180,7 @@ def test_a_client_that_leaves_ends_all_its_requests(served: Served) -> None:
 
 
 def test_a_kept_connection_gets_no_longer_for_its_next_request(hasty: Served) -> None:
-    with closing(Line(hasty.gateway.settings.port)) as line:
+    with closing(RawConnection(hasty.gateway.settings.port)) as line:
         line.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
         assert line.answer().status == 200
         line.send(b"\r\n")
@@ -188,7 +191,7 @@ def test_waits_streams_and_steady_bodies_take_their_time(hasty: Served) -> None:
     task, _ = hasty.processing()
     path = f"/v1/tasks/{task['id']}".encode()
     with ExitStack() as stack:
-        wait, slow = (stack.enter_context(closing(Line(hasty.gateway.settings.port))) for _ in range(2))
+        wait, slow = (stack.enter_context(closing(RawConnection(hasty.gateway.settings.port))) for _ in range(2))
         stream = stack.enter_context(hasty.follow(path.decode() + "/events"))
         wait.send(b"GET " + path + b"?wait=2 HTTP/1.1\r\n" + HOST + b"\r\n")
         body = b'{"prompt":"x"' + b" " * 4_000 + b"}"
@@ -201,7 +204,7 @@ def test_waits_streams_and_steady_bodies_take_their_time(hasty: Served) -> None:
 
 
 def test_a_refused_client_that_stays_is_dropped(hasty: Served) -> None:
-    with closing(Line(hasty.gateway.settings.port)) as line:
+    with closing(RawConnection(hasty.gateway.settings.port)) as line:
         line.send(b"nonsense\r\n\r\n")
         assert line.answer().status == 400
         with pytest.raises(OSError, match=r"reset|pipe|abort"):
@@ -210,7 +213,7 @@ def test_a_refused_client_that_stays_is_dropped(hasty: Served) -> None:
 
 def test_not_much_is_read_after_a_refusal() -> None:
     limits = ConnectionLimits(discarded_bytes=1_000_000, linger_seconds=60)
-    with BareServer(Application(), limits=limits) as server, Line(server.port) as line:
+    with HttpServer(Application(), limits=limits) as server, RawConnection(server.port) as line:
         line.send(b"nonsense\r\n\r\n")
         assert line.answer().status == 400
         with pytest.raises(OSError, match=r"reset|pipe|abort"):
@@ -219,7 +222,7 @@ def test_not_much_is_read_after_a_refusal() -> None:
 
 
 def test_nothing_is_kept_of_a_body_that_was_answered() -> None:
-    with BareServer(Application()) as server, Line(server.port) as line:
+    with HttpServer(Application()) as server, RawConnection(server.port) as line:
         line.send(request("/short", method="POST", headers=b"Content-Length: 200000\r\n") + b"x" * 60_000)
         assert line.answer().body == b"ok"
         line.send(b"x" * 100_000)
@@ -243,19 +246,19 @@ def test_a_refusal_does_not_get_the_id_of_another_request() -> None:
         bind_request_id("answered")
         await Application().short(scope, receive, send)
 
-    with BareServer(answer, limits=HASTE, refuse=note) as server:
-        with Line(server.port) as line:
+    with HttpServer(answer, limits=HASTE, refuse=note) as server:
+        with RawConnection(server.port) as line:
             line.ask("/")
             assert line.answer().body == b"ok"
             line.send(b"GET")
             assert line.answer().status == 408
-        with Line(server.port) as line:
+        with RawConnection(server.port) as line:
             line.send(b"nonsense\r\n\r\n")
             assert line.answer().status == 400
     assert [found.get(timeout=10), found.get(timeout=10)] == ["", ""]
 
 
-def test_a_body_that_nobody_reads_is_taken_up_to_a_point(served: Served, line: Line) -> None:
+def test_a_body_that_nobody_reads_is_taken_up_to_a_point(served: Served, line: RawConnection) -> None:
     task = served.client.submit()
     head = b"POST /v1/tasks/%b/cancel HTTP/1.1\r\n" % task["id"].encode() + HOST
     line.send(head + b"Content-Length: 1000000000\r\n\r\n")
@@ -265,7 +268,7 @@ def test_a_body_that_nobody_reads_is_taken_up_to_a_point(served: Served, line: L
 
 
 @pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"])
-def test_who_sends_it_all_before_reading_gets_the_answer(line: Line, more: bytes) -> None:
+def test_who_sends_it_all_before_reading_gets_the_answer(line: RawConnection, more: bytes) -> None:
     size = 30_000_000
     line.send(b"POST /v1/tasks HTTP/1.1\r\n" + HOST + JSON + more + b"Content-Length: %d\r\n\r\n" % size)
     line.send(b"x" * size)
@@ -274,7 +277,7 @@ def test_who_sends_it_all_before_reading_gets_the_answer(line: Line, more: bytes
         assert line.rest() == b""
 
 
-def test_a_stream_is_not_for_sending(line: Line) -> None:
+def test_a_stream_is_not_for_sending(line: RawConnection) -> None:
     line.send(b"GET /v1/events HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
     assert line.answer().status == 200
     with pytest.raises(OSError, match=r"reset|pipe|abort"):
@@ -287,7 +290,7 @@ def test_too_many_connections_are_told_and_the_rest_not_even_that(tmp_path: Path
         served.vendor.on_submit = lambda _: envelope(400, "no")
         readyz = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"
         first, second, third, fourth = (
-            stack.enter_context(closing(Line(served.gateway.settings.port))) for _ in range(4)
+            stack.enter_context(closing(RawConnection(served.gateway.settings.port))) for _ in range(4)
         )
         fourth.rest()
         first.send(readyz)
@@ -297,11 +300,11 @@ def test_too_many_connections_are_told_and_the_rest_not_even_that(tmp_path: Path
         assert refused.problem == (503, "too_many_connections")
         assert (refused.headers["retry-after"], refused.headers["connection"]) == ("5", "close")
         assert third.rest() == b""
-        callback = stack.enter_context(closing(Line(served.gateway.settings.port)))
+        callback = stack.enter_context(closing(RawConnection(served.gateway.settings.port)))
         callback.send(b"POST /callbacks/nanobanana/x HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}")
         assert callback.answer().problem == (503, "too_many_connections")
         assert callback.rest() == b""
         second.close()
-        again = stack.enter_context(closing(Line(served.gateway.settings.port)))
+        again = stack.enter_context(closing(RawConnection(served.gateway.settings.port)))
         again.send(readyz)
         assert again.answer().status == 200

@@ -6,17 +6,17 @@ import pytest
 
 from app.server.limits import ConnectionLimits
 from tests.server.application import Application
-from tests.support.bare import BareServer
-from tests.support.line import Line, request
+from tests.support.clients.raw_connection import RawConnection, request
+from tests.support.servers.http_server import HttpServer
 from tests.support.waiting import until
 
 HASTE = ConnectionLimits(head_seconds=0.4, body_seconds=0.4, linger_seconds=0.2, tick_seconds=0.05)
 
 
 @pytest.fixture(scope="module")
-def hasty() -> Iterator[BareServer]:
+def hasty() -> Iterator[HttpServer]:
     """A server that waits for nobody."""
-    with BareServer(Application(), limits=HASTE, keep_alive=0.3) as server:
+    with HttpServer(Application(), limits=HASTE, keep_alive=0.3) as server:
         yield server
 
 
@@ -29,14 +29,14 @@ def hasty() -> Iterator[BareServer]:
         request("/short", headers=b"Connection: Keep-Alive, Close\r\n"),
     ],
 )
-def test_a_client_can_ask_to_close(line: Line, sent: bytes) -> None:
+def test_a_client_can_ask_to_close(line: RawConnection, sent: bytes) -> None:
     line.send(sent)
     answer = line.answer()
     assert (answer.body, answer.headers["connection"]) == (b"ok", "close")
     assert line.rest() == b""
 
 
-def test_an_application_can_ask_to_close(application: Application, line: Line) -> None:
+def test_an_application_can_ask_to_close(application: Application, line: RawConnection) -> None:
     line.ask("/last")
     application.let_go()
     assert (answer := line.answer()).body == b"last"
@@ -44,8 +44,8 @@ def test_an_application_can_ask_to_close(application: Application, line: Line) -
     assert line.rest() == b""
 
 
-def test_an_idle_connection_is_closed(hasty: BareServer) -> None:
-    with Line(hasty.port) as line:
+def test_an_idle_connection_is_closed(hasty: HttpServer) -> None:
+    with RawConnection(hasty.port) as line:
         for _ in range(3):
             line.ask("/short")
             assert line.answer().body == b"ok"
@@ -54,17 +54,17 @@ def test_an_idle_connection_is_closed(hasty: BareServer) -> None:
 
 def test_a_connection_is_not_idle_while_it_is_answered_or_used() -> None:
     application = Application()
-    with BareServer(application, keep_alive=0.2) as server, Line(server.port) as line:
+    with HttpServer(application, keep_alive=0.2) as server, RawConnection(server.port) as line:
         line.ask("/short")
         assert line.answer().body == b"ok"
         line.ask("/slow")
-        with Line(server.port) as idle:
+        with RawConnection(server.port) as idle:
             for _ in range(2):
                 idle.ask("/short")
                 assert idle.answer().body == b"ok"
             # Three times as long as idle connections are kept.
             for _ in range(3):
-                with Line(server.port) as idler:
+                with RawConnection(server.port) as idler:
                     idler.ask("/short")
                     assert idler.answer().body == b"ok"
                     assert idler.rest() == b""
@@ -73,7 +73,7 @@ def test_a_connection_is_not_idle_while_it_is_answered_or_used() -> None:
         assert line.answer().body == b"slow"
         # A request of which a part is there is no longer idleness either.
         line.send(request("/short")[:10])
-        with Line(server.port) as idler:
+        with RawConnection(server.port) as idler:
             idler.ask("/short")
             assert idler.answer().body == b"ok"
             assert idler.rest() == b""
@@ -81,9 +81,9 @@ def test_a_connection_is_not_idle_while_it_is_answered_or_used() -> None:
         assert line.answer().body == b"ok"
 
 
-def test_a_client_that_does_not_leave_after_the_last_answer_is_dropped(hasty: BareServer) -> None:
+def test_a_client_that_does_not_leave_after_the_last_answer_is_dropped(hasty: HttpServer) -> None:
     sent = [b"nonsense\r\n\r\n", b"GET", b"GET /", b"POST /short HTTP/1.1\r\nContent-Length: 5\r\nHost: a\r\n\r\na"]
-    lines = [Line(hasty.port) for _ in sent]
+    lines = [RawConnection(hasty.port) for _ in sent]
     for line, more in zip(lines, sent, strict=True):
         line.send(request("/closing") + more)
         assert line.answer().body == b"ok"
@@ -92,15 +92,15 @@ def test_a_client_that_does_not_leave_after_the_last_answer_is_dropped(hasty: Ba
     for line in lines:
         line.close()
     # It looks after others as before.
-    with Line(hasty.port) as line:
+    with RawConnection(hasty.port) as line:
         line.send(b"GET")
         assert line.answer().status == 408
 
 
 def test_a_stop_closes_idle_connections_and_waits_for_answers() -> None:
     application = Application()
-    with BareServer(application) as server:
-        new, idle, busy, busier = (Line(server.port) for _ in range(4))
+    with HttpServer(application) as server:
+        new, idle, busy, busier = (RawConnection(server.port) for _ in range(4))
         idle.ask("/short")
         assert idle.answer().body == b"ok"
         busy.ask("/slow")

@@ -4,8 +4,8 @@ import pytest
 
 from app.server.limits import ConnectionLimits
 from tests.server.application import LEFT, Application
-from tests.support.bare import BareServer
-from tests.support.line import Line, request
+from tests.support.clients.raw_connection import RawConnection, request
+from tests.support.servers.http_server import HttpServer
 from tests.support.waiting import until
 
 
@@ -14,7 +14,7 @@ from tests.support.waiting import until
 )
 @pytest.mark.parametrize("is_in_one_piece", [True, False])
 def test_the_answer_under_way_is_the_last(
-    application: Application, server: BareServer, line: Line, more: bytes, is_in_one_piece: bool
+    application: Application, server: HttpServer, line: RawConnection, more: bytes, is_in_one_piece: bool
 ) -> None:
     if is_in_one_piece:
         line.send(request("/slow") + more)
@@ -33,9 +33,9 @@ def test_the_answer_under_way_is_the_last(
 
 @pytest.mark.parametrize("more", [request("/slow"), request("/echo", method="POST", body=b"x" * 100_000)])
 def test_a_client_that_leaves_is_noticed_within_a_second(
-    application: Application, server: BareServer, more: bytes
+    application: Application, server: HttpServer, more: bytes
 ) -> None:
-    with Line(server.port) as line:
+    with RawConnection(server.port) as line:
         line.ask("/wait-to-leave")
         assert application.noted() == "waiting"
         line.send(more)
@@ -48,7 +48,7 @@ def test_a_client_that_leaves_is_noticed_within_a_second(
 def test_what_follows_is_discarded_within_a_limit() -> None:
     application = Application()
     limits = ConnectionLimits(discarded_bytes=1_000_000)
-    with BareServer(application, limits=limits) as server, Line(server.port) as line:
+    with HttpServer(application, limits=limits) as server, RawConnection(server.port) as line:
         line.ask("/wait-to-leave")
         assert application.noted() == "waiting"
         with pytest.raises(OSError, match=r"reset|pipe|abort"):
@@ -60,7 +60,7 @@ def test_what_follows_is_discarded_within_a_limit() -> None:
 def test_empty_lines_without_end_are_no_way_around_that() -> None:
     application = Application()
     limits = ConnectionLimits(discarded_bytes=1_000_000)
-    with BareServer(application, limits=limits) as server, Line(server.port) as line:
+    with HttpServer(application, limits=limits) as server, RawConnection(server.port) as line:
         line.ask("/wait-to-leave")
         assert application.noted() == "waiting"
         with pytest.raises(OSError, match=r"reset|pipe|abort"):
@@ -70,7 +70,7 @@ def test_empty_lines_without_end_are_no_way_around_that() -> None:
 
 
 def test_a_client_that_has_the_whole_answer_may_ask_again(
-    application: Application, server: BareServer, line: Line
+    application: Application, server: HttpServer, line: RawConnection
 ) -> None:
     """The application may not have finished, which the client can't know."""
     for _ in range(3):
@@ -83,7 +83,7 @@ def test_a_client_that_has_the_whole_answer_may_ask_again(
 
 
 def test_a_large_body_behind_the_last_answer_does_not_keep_the_connection(
-    application: Application, server: BareServer, line: Line
+    application: Application, server: HttpServer, line: RawConnection
 ) -> None:
     body = b"x" * 1_000_000
     announced = request("/echo", method="POST", headers=b"Content-Length: %d\r\n" % len(body))

@@ -7,8 +7,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from app.server.versions import TESTED, untested_versions
-from tests.support.gateway import run_fresh_app
-from tests.support.nursery import ROOT
+from tests.support.paths import ROOT
+from tests.support.servers.gateway_process import run_fresh_app
 
 
 @pytest.mark.parametrize("package", TESTED)
@@ -26,6 +26,7 @@ def test_those_installed_were_tested() -> None:
     assert untested_versions() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "version", "tested"), [("uvicorn", "0.40.0", "0.53 to 0.54"), ("httptools", "1.0.0", "0.7 to 0.9")]
 )
@@ -35,4 +36,4 @@ def test_another_version_stops_the_start_with_one_line(tmp_path: Path, package: 
     metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
     ended = run_fresh_app(tmp_path, "serve", PYTHONPATH=f"{tmp_path / 'packages'}:{ROOT}")
     assert ended.returncode != 0
-    assert ended.stderr.strip() == f"error: {package} {version} is installed; tested are {tested}: see requirements.txt"
+    assert ended.stderr.strip() == f"error: {package} {version} was not tested; install {tested}; see requirements.txt"

@@ -12,7 +12,7 @@ from app.db.engine import Database, Work
 from app.db.engine.sqlite import open_engine
 from app.domain.callback import CallbackTokens
 from app.domain.caller import Caller
-from app.domain.idempotency import LIFETIME
+from app.domain.idempotency import LIFETIME_MS
 from app.domain.models import Model
 from app.domain.policy import Policy
 from app.domain.submission import Submission
@@ -27,6 +27,7 @@ from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 from tests.simulation.books import Books
 from tests.simulation.vendor import Fate, Order, SimulatedVendor
+from tests.support.clock import HandClock
 
 T = TypeVar("T")
 CALLER = Caller("default")
@@ -38,7 +39,6 @@ POLICY = Policy(
     hold_retry=60_000,
     upstream_timeout=30_000,
 )
-EPOCH = 1_800_000_000_000
 WEBHOOK_URL = "https://receiver.example/hook"
 
 
@@ -48,16 +48,6 @@ class Plug(Enum):
     BEFORE_COMMIT = auto()
     AFTER_COMMIT = auto()
     LOST_ANSWER = auto()  # committed, but the connection breaks before it says so; the process lives on
-
-
-class HandClock:
-    """A clock that moves when told to."""
-
-    def __init__(self) -> None:
-        self.time = EPOCH
-
-    def now(self) -> int:
-        return self.time
 
 
 class PluggedDatabase(Database):
@@ -200,7 +190,7 @@ class World:
         self.accepted.add(task_id)
         if key is not None:
             first, at = self.keys.get(key, (task_id, self.clock.time))
-            if self.clock.time - at >= LIFETIME:
+            if self.clock.time - at >= LIFETIME_MS:
                 first, at = task_id, self.clock.time
             assert first == task_id, "one key, two tasks"
             self.keys[key] = (first, at)

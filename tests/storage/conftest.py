@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from app.storage.store import ImageStore, open_store
-from tests.support.buckets import Buckets, run_buckets
+from tests.support.servers.buckets import Buckets, run_buckets
 
 
 @pytest.fixture(scope="package")

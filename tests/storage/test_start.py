@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from app.domain.blob import sha256_of
-from tests.support.buckets import Buckets
-from tests.support.gateway import run_app
-from tests.support.pictures import encode, noise
-from tests.support.served import serve
+from tests.support.images.samples import encode, noise
+from tests.support.servers.buckets import Buckets
+from tests.support.servers.gateway_process import run_app
+from tests.support.servers.served import serve
 
 
 def test_a_directory_that_can_not_be_used_stops_the_start(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from app.errors import ConfigurationError, StorageUnavailable
 from app.settings import Settings
 from app.storage.spool import Spool
 from app.storage.store import ImageStore, Missing, open_store
-from tests.support.buckets import Buckets, run_buckets
-from tests.support.nursery import ROOT
+from tests.support.paths import ROOT
+from tests.support.servers.buckets import Buckets, run_buckets
 
 CONTENT = random.Random(1).randbytes(12 * 1024 * 1024 + 17)
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -118,6 +118,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(CONTENT)
     store = open_store(str(tmp_path / "store"), tmp_path)

@@ -1,20 +1,31 @@
-"""A clock that moves when told to."""
+"""Clocks that tests set."""
 
 import time
+from dataclasses import dataclass
 
 
+@dataclass
 class HandClock:
-    """Tells the time that a test has set, in milliseconds."""
+    """The time of day, in milliseconds."""
 
-    def __init__(self, now: int = 1_800_000_000_000) -> None:
-        self._now = now
+    time: int = 1_800_000_000_000
 
     def now(self) -> int:
-        return self._now
+        return self.time
 
     def advance(self, milliseconds: int) -> None:
-        self._now += milliseconds
+        self.time += milliseconds
 
     def to_now(self) -> None:
-        """Set it to what the machine's clock shows, as files bear its times."""
-        self._now = round(time.time() * 1000)
+        """Set it to the machine's clock, which is what the times of files come from."""
+        self.time = round(time.time() * 1000)
+
+
+@dataclass
+class HandTimer:
+    """A monotonic clock, in seconds."""
+
+    seconds: float = 1_000.0
+
+    def __call__(self) -> float:
+        return self.seconds

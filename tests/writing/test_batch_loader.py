@@ -77,6 +77,16 @@ async def test_an_unavailable_database_fails_the_batch_without_further_reads() -
     assert len(table.reads) == 1
 
 
+async def test_an_outage_while_keys_are_read_one_by_one_fails_the_rest_without_further_reads() -> None:
+    table = Table()
+    table.opened.set()
+    table.bad[1], table.bad[2] = ValueError("unreadable"), ServiceUnavailable("away")
+    results = await asyncio.gather(*table.load(1, 2, 3, 4), return_exceptions=True)
+    assert results == [table.bad[1], *[table.bad[2]] * 3]
+    # All together, the first, the second.
+    assert len(table.reads) == 3
+
+
 async def test_a_caller_that_leaves_takes_nothing_from_the_others() -> None:
     table = Table()
     first, second = table.load(1, 1)

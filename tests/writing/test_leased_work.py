@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import ServiceUnavailable
 from app.writing.leased_work import LeasedWork
-from tests.support.clocks import HandClock
+from tests.support.clock import HandClock
 from tests.support.turns import turns
 
 

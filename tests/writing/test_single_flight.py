@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import ServiceUnavailable
 from app.writing.single_flight import Refresh, SingleFlight
-from tests.support.clocks import Hand
+from tests.support.clock import HandTimer
 from tests.support.turns import turns
 
 
@@ -103,11 +103,11 @@ async def test_closing_ends_calls_and_answers_their_callers() -> None:
 
 
 @pytest.fixture
-def monotonic() -> Hand:
-    return Hand()
+def monotonic() -> HandTimer:
+    return HandTimer()
 
 
-async def test_a_refresh_is_shared_and_repeated_only_when_no_longer_fresh(monotonic: Hand) -> None:
+async def test_a_refresh_is_shared_and_repeated_only_when_no_longer_fresh(monotonic: HandTimer) -> None:
     source = Source()
     source.opened.set()
     refresh = Refresh(source.refresh, monotonic)
@@ -122,7 +122,7 @@ async def test_a_refresh_is_shared_and_repeated_only_when_no_longer_fresh(monoto
     assert source.calls == 3
 
 
-async def test_one_caller_waits_for_a_refresh_and_the_others_only_when_stale(monotonic: Hand) -> None:
+async def test_one_caller_waits_for_a_refresh_and_the_others_only_when_stale(monotonic: HandTimer) -> None:
     source = Source()
     source.opened.set()
     refresh = Refresh(source.refresh, monotonic)
@@ -144,7 +144,7 @@ async def test_one_caller_waits_for_a_refresh_and_the_others_only_when_stale(mon
 
 @pytest.mark.parametrize("fails_with", [ServiceUnavailable("away"), ValueError("unreadable")])
 async def test_a_failed_refresh_reaches_those_who_wait_and_is_tried_again(
-    monotonic: Hand, fails_with: Exception, complaints: list[dict[str, Any]]
+    monotonic: HandTimer, fails_with: Exception, complaints: list[dict[str, Any]]
 ) -> None:
     source = Source()
     source.opened.set()

@@ -2,36 +2,14 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Protocol, TypeVar
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING, Any
 
 from app.db.engine.errors import unreachable_as_503
 from app.db.engine.sqlite import SqliteEngine
+from app.db.engine.transaction import T, Work
 
-T = TypeVar("T")
-Work = Callable[[Connection], T]
-"""What is done in one transaction: a plain function, so that it can wait for nothing but its connection."""
-
-
-class Engine(Protocol):
-    """What `Database` needs of each kind of database."""
-
-    async def read(self, work: Work[T]) -> T:
-        """Run work in a transaction that sees one consistent state."""
-        ...
-
-    async def write(self, work: Work[T]) -> T:
-        """Run work in a transaction and commit it; rolls back on an exception."""
-        ...
-
-    async def migrate(self, work: Work[T]) -> T:
-        """Like `write`, for statements that take minutes."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        ...
+if TYPE_CHECKING:
+    from app.db.engine.postgresql import PostgresqlEngine
 
 
 class Database:
@@ -44,7 +22,7 @@ class Database:
 
     def __init__(self, url: str, *, statement_seconds: float = 30.0, ping_after_seconds: float = 1.0) -> None:
         self.is_postgresql = url.startswith("postgres")
-        self._engine: Engine = (
+        self._engine: SqliteEngine | PostgresqlEngine = (
             _load_postgresql()(url, statement_seconds=statement_seconds, ping_after_seconds=ping_after_seconds)
             if self.is_postgresql
             else SqliteEngine(url)
@@ -61,16 +39,20 @@ class Database:
             return await self._engine.write(work)
 
     async def migrate(self, work: Work[T]) -> T:
-        """Run work in a transaction whose statements may take minutes."""
+        """Like `write`, for statements that take minutes."""
         with unreachable_as_503():
             return await self._engine.migrate(work)
+
+    async def listen(self, channel: str, on_notification: Callable[[], None]) -> None:
+        """Call back once now and at each notification, until the connection breaks."""
+        with unreachable_as_503():
+            await self._engine.listen(channel, on_notification)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._engine.aclose()
 
 
-def _load_postgresql() -> Callable[..., Engine]:
+def _load_postgresql() -> Any:
     """Import PostgreSQL's engine, and with it SQLAlchemy's ORM, only where PostgreSQL is used."""
-    engine: Callable[..., Engine] = import_module("app.db.engine.postgresql").PostgresqlEngine
-    return engine
+    return import_module("app.db.engine.postgresql").PostgresqlEngine

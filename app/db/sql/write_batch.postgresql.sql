@@ -1,4 +1,4 @@
--- Write what a batch of task changes comes to; returns how many changed tasks still had the version they were read with.
+-- Write the rows of a batch of task changes; returns how many changed tasks still had the version they were read with.
 WITH created AS (
     INSERT INTO tasks (
         id, project, subject, model, type, input, metadata, webhook_url, retry_of, status, created_at, updated_at,
@@ -33,13 +33,6 @@ new_images AS (
     SELECT id, task_id, position, source_url, state, reason, next_try_at, 0
     FROM json_populate_recordset(CAST(NULL AS images), CAST(:images AS json))
 ),
-new_callbacks AS (
-    INSERT INTO callbacks (task_id, received_at, status, answer, body)
-    SELECT task_id, received_at, status, answer, convert_to(body, 'UTF8')
-    FROM json_to_recordset(CAST(:callbacks AS json)) AS new (
-        task_id text, received_at bigint, status integer, answer text, body text
-    )
-),
 new_deliveries AS (
     INSERT INTO webhook_deliveries (
         id, task_id, project, event, url, host, snapshot, state, tries, attempts, next_attempt_at, due_at,
@@ -51,7 +44,7 @@ new_deliveries AS (
     FROM json_populate_recordset(CAST(NULL AS webhook_deliveries), CAST(:deliveries AS json))
 ),
 -- Ids are assigned at insertion, but rows appear at the commit. Without the lock a reader that remembers the highest id
--- would miss a lower one that is committed later. The lock's number is one that nothing else in this database uses.
+-- would miss a lower one that is committed later. Nothing else in this database uses the lock's number.
 locked AS (
     SELECT pg_advisory_xact_lock(1851879023), pg_notify(:channel, '')
     WHERE json_array_length(CAST(:events AS json)) > 0

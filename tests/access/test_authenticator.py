@@ -1,0 +1,47 @@
+"""Whether the service is open is looked up now and then, by one request for all."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from app.access.authenticator import Authenticator, create_key
+from app.access.keyring import Keyring
+from app.db.engine import Database
+from app.db.migrate import migrate
+from app.domain.browser_token import BrowserTokens
+from app.writing.writer import Writer
+from tests.support.clock import HandClock
+
+
+async def test_one_request_looks_for_all_that_come_in_the_same_moment(tmp_path: Path) -> None:
+    database, clock = Database(f"sqlite:///{tmp_path / 'test.db'}"), HandClock()
+    await migrate(database)
+    writer = Writer(database, clock, lambda _: None)
+    access = Authenticator(
+        database=database,
+        clock=clock,
+        auth=None,
+        keyring=Keyring(database=database, writer=writer, clock=clock),
+        tokens=BrowserTokens(["secret"]),
+    )
+    looks: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        looks.extend([statement] if "api_keys" in statement and statement.startswith("SELECT") else [])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert all(await asyncio.gather(*(access.is_open() for _ in range(50))))
+        assert len(looks) == 1
+        clock.time += 1_500
+        assert all(await asyncio.gather(*(access.is_open() for _ in range(50))))
+        assert len(looks) == 2
+        await create_key(database, clock, "first", "default")
+        clock.time += 1_500
+        # Not for the one that looks alone: to the others, too, what was so before is no answer.
+        assert not any(await asyncio.gather(*(access.is_open() for _ in range(50))))
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+        await database.aclose()

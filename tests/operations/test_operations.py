@@ -1,0 +1,121 @@
+"""What those who run the service see: readiness, methods, and that one SQLite file has one process."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from app.db.engine import Connection, Database
+from tests.support.databases.postgres import PostgresServer
+from tests.support.servers.gateway import LiveGateway
+from tests.support.servers.gateway_process import GatewayProcess, run_app
+from tests.support.servers.vendor import Vendor
+from tests.support.waiting import until
+
+
+async def execute(url: str, *statements: str) -> None:
+    database = Database(url)
+    try:
+        for statement in statements:
+            await database.write(partial(Connection.exec_driver_sql, statement=statement))
+    finally:
+        await database.aclose()
+
+
+def test_a_database_of_another_revision_is_not_ready(gateway: LiveGateway, database_url: str) -> None:
+    assert gateway.client.get("/readyz").json()["database"] == "ok"
+    asyncio.run(execute(database_url, "UPDATE alembic_version SET version_num = 'other'"))
+    answer = gateway.client.get("/readyz")
+    assert (answer.status_code, "other" in answer.json()["database"]) == (503, True)
+    assert answer.headers["Retry-After"]
+
+
+def test_an_unusable_database_is_told_and_not_a_500(gateway: LiveGateway, database_url: str) -> None:
+    asyncio.run(execute(database_url, "DELETE FROM account"))
+    answer = gateway.client.get("/readyz")
+    assert (answer.status_code, answer.json()["database"]) == (503, "unusable")
+
+
+def test_a_database_that_takes_nothing_more_is_not_ready(
+    postgres: PostgresServer, vendor: Vendor, tmp_path: Path
+) -> None:
+    url = postgres.create_database()
+    tables = ("facts", "tasks")
+    full = (
+        (
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ "
+            "BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$"
+        ),
+        *(f"CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON {t} EXECUTE FUNCTION full_disk()" for t in tables),
+    )
+    with LiveGateway(data_dir=tmp_path, upstream_url=vendor.url, database_url=url, secret_key="s") as gateway:
+        asyncio.run(execute(url, *full))
+        assert gateway.client.get("/readyz").json()["database"] == "ok"  # nothing has failed yet
+        assert gateway.client.post("/v1/tasks", json={"prompt": "x"}).status_code == 503
+        answer = gateway.client.get("/readyz")
+        assert (answer.status_code, answer.json()["database"]) == (503, "unwritable")
+        asyncio.run(execute(url, *(f"DROP TRIGGER full_disk ON {table}" for table in tables)))
+        assert gateway.client.get("/readyz").status_code == 200
+        gateway.client.submit()
+
+
+def test_no_database_error_makes_us_forget_the_upstream_id(tmp_path: Path, vendor: Vendor) -> None:
+    url = f"sqlite:///{tmp_path / 'test.db'}"
+    refuse = (
+        "CREATE TRIGGER refuse BEFORE UPDATE ON tasks WHEN NEW.status = 'processing' "
+        "BEGIN SELECT RAISE(ABORT, 'not now'); END"
+    )
+    with LiveGateway(data_dir=tmp_path, upstream_url=vendor.url, database_url=url) as gateway:
+        asyncio.run(execute(url, refuse))
+        task = gateway.client.submit()
+        vendor.wait_for_submits(1)
+        assert gateway.client.task(task["id"])["status"] == "submitting"
+        asyncio.run(execute(url, "DROP TRIGGER refuse"))
+        assert gateway.client.wait_for(task["id"], "processing")["upstream_task_id"]
+    assert len(vendor.submits) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("PUT", "/v1/tasks", "GET, POST"), ("POST", "/v1/tasks/task_0", "DELETE, GET"), ("POST", "/healthz", "GET, HEAD")],
+)
+def test_a_wrong_method_is_told_all_right_ones(gateway: LiveGateway, method: str, path: str, allowed: str) -> None:
+    answer = gateway.client.request(method, path)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+
+
+def test_a_slash_too_many_is_no_redirect(gateway: LiveGateway) -> None:
+    answer = gateway.client.post("/v1/tasks/", json={"prompt": "x"})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_monitors_may_ask_by_head(gateway: LiveGateway) -> None:
+    assert gateway.client.head("/healthz").status_code == 200
+    assert gateway.client.head("/readyz").status_code == 200
+
+
+def test_the_api_document_knows_one_kind_of_error(gateway: LiveGateway) -> None:
+    assert "HTTPValidationError" not in gateway.client.get("/openapi.json").text
+
+
+def test_one_sqlite_file_is_served_by_one_process(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path) as first:
+        second = run_app(tmp_path, "serve", "--port", "0")
+        assert second.returncode == 2
+        assert "another process serves" in second.stderr.splitlines()[-1]
+        assert first.client.get("/readyz").status_code == 200
+
+
+def test_a_restart_waits_for_the_process_before_it(tmp_path: Path, vendor: Vendor) -> None:
+    with GatewayProcess(tmp_path) as first:
+        first.process.terminate()
+        with GatewayProcess(tmp_path) as second:
+            assert until(lambda: first.process.poll() is not None, what="the end of the first")
+            assert second.client.get("/readyz").status_code == 200
+
+
+def test_a_new_database_file_is_for_its_owner_alone_in_any_directory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    asyncio.run(execute(f"sqlite:///{tmp_path / 'test.db'}", "CREATE TABLE something (id INTEGER)"))
+    assert [oct(path.stat().st_mode)[-3:] for path in tmp_path.glob("test.db*")] == ["600"]

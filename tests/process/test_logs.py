@@ -1,0 +1,104 @@
+"""What a running service writes down, and what it never does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.servers.gateway_process import GatewayProcess, run_app
+from tests.support.servers.vendor import Reply, Vendor, envelope, success_a
+from tests.support.servers.webhook_receiver import Receiver
+
+UPSTREAM, SECRET, CLIENT = "upstream-key-4711", "callback-secret-4711", "client-key-4711-0123456789abc"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_logs_name_requests_and_tasks_and_keep_secrets(tmp_path: Path, vendor: Vendor, log_format: str) -> None:
+    settings = {
+        "LOG_FORMAT": log_format,
+        "LOG_LEVEL": "debug",
+        "NANOBANANA_API_KEY": UPSTREAM,
+        "NANOBANANA_BASE_URL": vendor.url,
+        "SECRET_KEY": SECRET,
+        "BOOTSTRAP_API_KEY": CLIENT,
+        "HOLD_RETRY_SECONDS": "0.2",
+    }
+    said = f"your key {UPSTREAM} is odd"
+    vendor.script(envelope(401, said), Reply({"code": 200, "data": {"taskId": "a" * 32}}), envelope(400, said))
+    answers: list[str] = []
+    with GatewayProcess(tmp_path, settings, fresh=True) as gateway:
+        gateway.client.headers.update({"Authorization": f"Bearer {CLIENT}", "X-Request-ID": "my-request"})
+        task = gateway.client.submit()
+        vendor.wait_for_submits(2)
+        gateway.client.wait_for(task["id"], "processing")
+        submit = vendor.submits[-1]
+        sent = [b"garbage", success_a("b" * 32), {"code": 501, "msg": said}, success_a("a" * 32)]
+        answers += [vendor.call_back(submit, body).text for body in sent]
+        refused = gateway.client.submit()
+        gateway.client.wait_for(refused["id"], "failed")
+        tokens = [str(s.callback_url).rpartition("/")[2] for s in vendor.submits]
+        answers += [gateway.client.get(f"/v1/tasks/{task['id']}{path}").text for path in ("", "/callbacks")]
+        answers += [gateway.client.get(path).text for path in ("/v1/tasks", "/readyz", "/nowhere")]
+        answers.append(gateway.client.get("/v1/tasks", headers={"Authorization": "Bearer wrong"}).text)
+    for secret in (UPSTREAM, SECRET, CLIENT, *tokens):
+        assert secret not in gateway.log
+        assert secret not in "".join(answers)
+    assert "Traceback" not in gateway.log
+    if log_format == "console":
+        assert task["id"] in gateway.log
+        assert "my-request" in gateway.log
+        return
+    lines: list[dict[str, Any]] = [json.loads(line) for line in gateway.log.splitlines()]
+    accepted = [line for line in lines if line.get("task_id") == task["id"] and line["event"] == "task_accepted"]
+    assert [line["request_id"] for line in accepted] == ["my-request"]
+    assert {"submitted", "callback"} <= {line["event"] for line in lines if line.get("task_id") == task["id"]}
+    assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
+
+
+def test_logs_tell_of_webhooks_and_keep_their_secrets(tmp_path: Path, vendor: Vendor, receiver: Receiver) -> None:
+    settings = {
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "debug",
+        "NANOBANANA_API_KEY": UPSTREAM,
+        "NANOBANANA_BASE_URL": vendor.url,
+        "SECRET_KEY": SECRET,
+        "ALLOW_NETWORKS": "127.0.0.0/8",
+    }
+    vendor.on_submit = lambda _: envelope(400, "no")
+    with GatewayProcess(tmp_path, settings) as gateway:
+        task = gateway.client.submit(webhook_url=f"{receiver.url}?key=receivers-secret-4711")["id"]
+        (arrived,) = receiver.wait_for(1)
+        secrets = [gateway.client.get("/v1/webhook-secret").json()["secret"]]
+        secrets.append(gateway.client.post("/v1/webhook-secret/rotate").json()["secret"])
+    lines = [json.loads(line) for line in gateway.log.splitlines()]
+    (told,) = [line for line in lines if line["event"] == "webhook"]
+    assert (told["task_id"], told["delivery_id"], told["status"]) == (task, arrived.headers["webhook-id"], 200)
+    assert (told["state"], told["host"]) == ("delivered", receiver.url.split("/")[2])
+    for secret in (*secrets, "receivers-secret-4711", arrived.headers["webhook-signature"]):
+        assert secret not in gateway.log
+
+
+def test_logs_keep_keys_and_tokens_however_they_come(tmp_path: Path, vendor: Vendor) -> None:
+    vendor.on_submit = lambda _: envelope(400, "no")
+    settings = {"NANOBANANA_API_KEY": UPSTREAM, "NANOBANANA_BASE_URL": vendor.url}
+    with GatewayProcess(tmp_path, {"LOG_LEVEL": "debug", "AUTH": "keys", **settings}) as gateway:
+        made = run_app(tmp_path, "keys", "create", "first")
+        key = made.stdout.splitlines()[-1]
+        bearer = {"Authorization": f"Bearer {key}"}
+        token = gateway.client.post("/v1/tokens", json={"subject": "user-7"}, headers=bearer).json()["token"]
+        refused = [
+            gateway.client.get(path, params=query).text
+            for path in ("/v1/events", "/v1/tasks", "/nowhere", f"/v1/tasks/{token}", f"/v1/tasks/{key}")
+            for query in ({"access_token": key}, {"access_token": token + "x"})
+        ]
+        task = gateway.client.post(
+            "/v1/tasks", json={"prompt": "x"}, headers={"Authorization": f"Bearer {token}", "Prefer": "wait=15"}
+        ).json()
+        followed = gateway.client.get(f"/v1/tasks/{task['id']}/events", params={"access_token": token})
+        assert "task.failed" in followed.text
+    assert "browser_token" in gateway.log
+    for secret in (key, token, token.partition(".")[2]):
+        assert secret not in gateway.log
+        assert secret not in "".join([*refused, followed.text])

@@ -1,0 +1,101 @@
+"""A gateway in front of a scripted vendor, shared by the many small tests of one file."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.db import event_store
+from app.db.engine import Database
+from tests.support.clients.event_reader import EventReader
+from tests.support.clients.task_client import TaskClient
+from tests.support.databases.postgres import PostgresServer
+from tests.support.databases.sqlite import create_sqlite
+from tests.support.servers.gateway import LiveGateway
+from tests.support.servers.vendor import Submit, Vendor, accepted, record
+
+
+@dataclass
+class Served:
+    gateway: LiveGateway
+    vendor: Vendor
+    database_url: str
+
+    @property
+    def client(self) -> TaskClient:
+        return self.gateway.client
+
+    def submit_of(self, task_id: str) -> Submit:
+        """Wait until a task arrives at the vendor."""
+        return self.vendor.wait_for_submit_of(task_id)
+
+    def processing(self, **body: Any) -> tuple[dict[str, Any], Submit]:
+        """Bring a task as far as the vendor's reply."""
+        task = self.client.submit(**body)
+        submit = self.submit_of(task["id"])
+        return self.client.wait_for(task["id"], "processing"), submit
+
+    def call_back(self, submit: Submit, body: Any) -> httpx.Response:
+        """POST to a task's callback address; the client is kept, as making one costs more than a hundred calls."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.client.post(submit.callback_url, content=content, headers={"Content-Type": "application/json"})
+
+    def kept(self, task_id: str) -> list[dict[str, Any]]:
+        """What was kept of a task's callbacks, newest first."""
+        response = self.client.get(f"/v1/tasks/{task_id}/callbacks")
+        assert response.status_code == 200, response.text
+        data: list[dict[str, Any]] = response.json()["data"]
+        return data
+
+    def polls_about(self, upstream_id: str) -> int:
+        return sum(1 for polled, _ in list(self.vendor.polls) if polled == upstream_id)
+
+    def event_types(self, task_id: str) -> list[str]:
+        """The types of a task's events, read from the table."""
+
+        async def read() -> list[str]:
+            database = Database(self.database_url)
+            try:
+                return await database.read(
+                    lambda connection: [event["type"] for event in event_store.of_task(connection, task_id)]
+                )
+            finally:
+                await database.aclose()
+
+        return asyncio.run(read())
+
+    def follow(self, path: str = "/v1/events", **options: Any) -> EventReader:
+        """Open a stream."""
+        return EventReader(self.gateway.settings.local_url, path, **options)
+
+    def calm(self) -> None:
+        """Take back what a test has scripted."""
+        self.vendor.on_submit = lambda _: accepted()
+        self.vendor.on_poll = lambda upstream_id: record(upstream_id, 0)
+
+
+@contextmanager
+def serve(database_url: str, directory: Path, **settings: Any) -> Iterator[Served]:
+    """Run a vendor and a gateway in front of it."""
+    vendor = Vendor()
+    given = {"database_url": database_url, "secret_key": "test-secret", **settings}
+    try:
+        with LiveGateway(data_dir=directory / "data", upstream_url=vendor.url, **given) as gateway:
+            yield Served(gateway, vendor, database_url)
+    finally:
+        vendor.close()
+
+
+def empty_database(kind: str, request: pytest.FixtureRequest, directory: Path) -> str:
+    """The URL of a database with all tables and no rows, for fixtures that outlive a test."""
+    if kind == "sqlite":
+        return create_sqlite(directory / f"{uuid.uuid4().hex}.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.create_database()

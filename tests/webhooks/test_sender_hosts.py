@@ -1,0 +1,140 @@
+"""Whose webhook comes next: hosts in turn, however many there are and however much one of them has waiting."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pytest
+from msgspec.structs import replace
+
+from app.db import batch_store
+from app.db.batch_store import Batch
+from app.db.engine import Database
+from app.db.migrate import migrate
+from app.domain.delivery import LEASE_MS, Delivery, plan
+from app.domain.destination import DestinationRules
+from app.domain.event import event_of
+from app.webhooks.client import WebhookClient
+from app.webhooks.secrets import WebhookSecrets
+from app.webhooks.sender import WebhookSender
+from app.writing.wake_up import WakeUp
+from app.writing.writer import Writer
+from tests.support.tasks import NOW, STATES
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def now(self) -> int:
+        return self.time
+
+
+@dataclass
+class Stage:
+    deliver: WebhookSender
+    writer: Writer
+    clock: HandClock
+
+    async def plan(self, wanted: Sequence[tuple[str, int]]) -> None:
+        """Plan a delivery for each host, due that much after now."""
+        event = event_of(replace(STATES["succeeded"], webhook_url="https://receiver.example/"))
+        template = plan(event)
+        assert template is not None
+        new = [replace(template, id=f"whd_{uuid4().hex}", host=host, due_at=NOW + after) for host, after in wanted]
+        await self.writer.run(lambda unit: batch_store.write(unit.connection, Batch(deliveries=new)))
+
+    async def hosts(self, limit: int) -> list[str]:
+        return [delivery.host for delivery in await self.claim(limit)]
+
+    async def claim(self, limit: int) -> list[Delivery]:
+        return await self.deliver.claim(limit)
+
+    def done(self, claimed: Sequence[Delivery]) -> None:
+        """Let go of claimed deliveries as if their sending had ended, without an outcome."""
+        for delivery in claimed:
+            self.deliver._work.done(delivery)  # noqa: SLF001 -- what sending does, without a receiver
+
+
+@asynccontextmanager
+async def stage(database_url: str) -> AsyncIterator[Stage]:
+    database, clock = Database(database_url), HandClock()
+    await migrate(database)
+    writer = Writer(database, clock, lambda _: None)
+    client = WebhookClient(DestinationRules())
+    secrets = WebhookSecrets(database=database, writer=writer, clock=clock)
+    deliver = WebhookSender(
+        database=database,
+        writer=writer,
+        client=client,
+        signing_secrets=secrets,
+        clock=clock,
+        schedule=[1000],
+        base_url="",
+        wake_up=WakeUp(),
+    )
+    writer.start()
+    try:
+        await writer.create(STATES["succeeded"])
+        yield Stage(deliver, writer, clock)
+    finally:
+        await writer.aclose()
+        await client.aclose()
+        await database.aclose()
+
+
+def test_hosts_are_served_in_turn_and_four_of_each_at_a_time(database_url: str) -> None:
+    async def work() -> None:
+        async with stage(database_url) as on:
+            await on.plan([("a", 0)] * 100 + [("b", 0)] * 2 + [("c", 0)] * 9)
+            assert await on.hosts(3) == ["a", "b", "c"]
+            assert sorted(await on.hosts(4)) == ["a", "a", "b", "c"]
+            assert sorted(await on.hosts(50)) == ["a", "c", "c"]
+            assert await on.hosts(50) == []
+
+    asyncio.run(work())
+
+
+def test_the_turn_goes_on_where_it_ended(database_url: str) -> None:
+    async def work() -> None:
+        async with stage(database_url) as on:
+            await on.plan([(host, 0) for host in "abcdefg" for _ in range(3)])
+            served = [host for _ in range(7) for host in await on.hosts(3)]
+            assert served == list("abcdefg" * 3)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("count", [499, 500, 501, 1200])
+def test_the_one_due_host_is_found_among_many(database_url: str, count: int) -> None:
+    async def work() -> None:
+        async with stage(database_url) as on:
+            names = [f"h{number:05}" for number in range(count)]
+            for chosen in (names[-1], names[0], names[count // 2]):
+                await on.plan([(chosen, 0)])
+                claimed = await on.claim(10)
+                assert [delivery.host for delivery in claimed] == [chosen]
+                if chosen == names[-1]:
+                    await on.plan([(name, 60_000) for name in names])
+            assert await on.hosts(10) == []
+
+    asyncio.run(work())
+
+
+def test_what_a_dead_process_had_in_hand_is_taken_when_its_lease_is_over(database_url: str) -> None:
+    async def work() -> None:
+        async with stage(database_url) as on:
+            await on.plan([("a", 0)])
+            claimed = await on.claim(10)
+            assert [(d.due_at, d.claimed_by is not None) for d in claimed] == [(NOW + LEASE_MS, True)]
+            on.clock.time += LEASE_MS
+            assert await on.claim(10) == [], "still in hand here, whatever the lease says"
+            on.done(claimed)
+            on.clock.time -= 1
+            assert await on.claim(10) == []
+            on.clock.time += 1
+            assert [d.id for d in await on.claim(10)] == [claimed[0].id]
+
+    asyncio.run(work())

@@ -1,0 +1,52 @@
+"""Group commit: what happens to those that share a transaction when it fails."""
+
+import asyncio
+from typing import Any
+
+from app.errors import ServiceUnavailable
+from app.writing.group_commit import GroupCommit
+
+
+class Numbers(GroupCommit[int]):
+    """Commits numbers; negative ones are at fault, and without `commits_left` the database can't be reached."""
+
+    def __init__(self, commits_left: int) -> None:
+        super().__init__()
+        self.commits_left = commits_left
+        self.batches: list[list[int]] = []
+
+    async def commit(self, works: list[int]) -> list[int]:
+        self.batches.append(works)
+        self.commits_left -= 1
+        await asyncio.sleep(0)
+        if self.commits_left < 0:
+            raise ServiceUnavailable("away")
+        if min(works) < 0:
+            raise ValueError(works)
+        return [10 * work for work in works]
+
+
+async def commit_all(commits: Numbers, works: list[int]) -> list[Any]:
+    commits.start()
+    try:
+        async with asyncio.timeout(5):
+            return await asyncio.gather(*map(commits.submit, works), return_exceptions=True)
+    finally:
+        await commits.aclose()
+
+
+async def test_only_the_work_at_fault_fails() -> None:
+    numbers = Numbers(commits_left=100)
+    first, bad, last = await commit_all(numbers, [1, -2, 3])
+    assert (first, last) == (10, 30)
+    assert isinstance(bad, ValueError)
+    assert numbers.batches == [[1, -2, 3], [1], [-2], [3]]
+
+
+async def test_an_outage_while_works_are_committed_one_by_one_fails_the_rest_at_once() -> None:
+    # Together, one alone, and then no more.
+    numbers = Numbers(commits_left=2)
+    bad, *rest = await commit_all(numbers, [-1, *range(1, 300)])
+    assert isinstance(bad, ValueError)
+    assert all(isinstance(outcome, ServiceUnavailable) for outcome in rest)
+    assert len(numbers.batches) == 3
