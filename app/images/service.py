@@ -1,6 +1,7 @@
 """Finds the stored copy of an image, fetching it on demand."""
 
 import asyncio
+from dataclasses import dataclass
 
 from app.clock import Clock
 from app.db import image_store
@@ -22,23 +23,17 @@ _MAX_FETCHES = 200
 _MAX_WAITERS = 1_000
 
 
+@dataclass(eq=False, kw_only=True)
 class ImageService:
     """Finds images by id. Concurrent requests for a pending image share one attempt to fetch it."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        archiver: Archiver,
-        store: ImageStore,
-        clock: Clock,
-        max_wait_seconds: float = _MAX_WAIT_SECONDS,
-    ) -> None:
-        self._database = database
-        self._archiver = archiver
-        self._store = store
-        self._clock = clock
-        self._max_wait_seconds = max_wait_seconds
+    database: Database
+    archiver: Archiver
+    store: ImageStore
+    clock: Clock
+    max_wait_seconds: float = _MAX_WAIT_SECONDS
+
+    def __post_init__(self) -> None:
         self._fetches: SingleFlight[str, None] = SingleFlight("image-on-demand")
         self._permits = asyncio.Semaphore(_CONCURRENT_FETCHES)
         self._waiters = 0
@@ -59,7 +54,7 @@ class ImageService:
         if image.state is ImageState.UNAVAILABLE:
             raise ImageUnavailable(f"There is no copy of this image: {image.reason}")
         if image.hash is None or image.content_type is None or image.bytes is None:
-            if not self._store.is_reachable:
+            if not self.store.is_reachable:
                 raise StorageUnavailable("Image storage is unavailable.")
             raise ImagePending("The image could not be fetched yet; try again.", retry_after=self._wait_of(image))
         name = f"{image.id}.{EXTENSIONS.get(image.content_type, 'bin')}"
@@ -76,11 +71,11 @@ class ImageService:
         await self._fetches.aclose()
 
     async def _read(self, image_id: str) -> Image | None:
-        return await self._database.read(lambda connection: image_store.get(connection, image_id))
+        return await self.database.read(lambda connection: image_store.get(connection, image_id))
 
     def _wait_of(self, image: Image) -> int:
         """Return after how many seconds to try again."""
-        now = self._clock.now()
+        now = self.clock.now()
         again = (image.tried_at or now) + rules.DEMAND_PAUSE_MS
         if image.next_try_at is not None and image.claimed_by is None:
             again = min(again, image.next_try_at)
@@ -97,7 +92,7 @@ class ImageService:
         self._waiters += 1
         try:
             waited_for = {fetch} if disconnected is None else {fetch, disconnected}
-            await asyncio.wait(waited_for, timeout=self._max_wait_seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waited_for, timeout=self.max_wait_seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._waiters -= 1
         if fetch.done() and not fetch.cancelled():
@@ -105,14 +100,14 @@ class ImageService:
 
     async def _obtain(self, image_id: str) -> None:
         """Fetch an image unless it was just tried; if another fetch is running, wait for it."""
-        until = asyncio.get_running_loop().time() + self._max_wait_seconds
+        until = asyncio.get_running_loop().time() + self.max_wait_seconds
         async with self._permits:
-            taken = await self._archiver.claim_out_of_turn(image_id)
+            taken = await self.archiver.claim_out_of_turn(image_id)
             if taken is not None:
-                await self._archiver.fetch(*taken)
+                await self.archiver.fetch(*taken)
                 return
         while asyncio.get_running_loop().time() < until:
-            if (done := self._archiver.under_way(image_id)) is not None:
+            if (done := self.archiver.under_way(image_id)) is not None:
                 await done.wait()
                 return
             image = await self._read(image_id)

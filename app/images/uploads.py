@@ -69,44 +69,33 @@ class TaskImages:
     identity: list[str]
 
 
+@dataclass(eq=False, kw_only=True)
 class UploadService:
     """Stores, finds and expires uploads. `is_public` is whether the upstream can fetch from `base_url`."""
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        writer: Writer,
-        blobs: Blobs,
-        executor: ImageExecutor,
-        spool: Spool,
-        clock: Clock,
-        policy: Policy,
-        base_url: str,
-        is_public: bool,
-        lifetime: int,
-        max_bytes: int,
-    ) -> None:
-        self.spool = spool
-        self.max_bytes = max_bytes
-        self._database = database
-        self._writer = writer
-        self._blobs = blobs
-        self._executor = executor
-        self._clock = clock
-        self._hold_for = policy.queue_timeout + policy.task_timeout + _MARGIN_MS
-        self._base_url = base_url
-        self._is_public = is_public
-        self._lifetime = lifetime
+    database: Database
+    writer: Writer
+    blobs: Blobs
+    executor: ImageExecutor
+    spool: Spool
+    clock: Clock
+    policy: Policy
+    base_url: str
+    is_public: bool
+    lifetime: int
+    max_bytes: int
+
+    def __post_init__(self) -> None:
+        self._hold_for = self.policy.queue_timeout + self.policy.task_timeout + _MARGIN_MS
         self._busy: Counter[tuple[str, str | None]] = Counter()
 
     def seconds_left(self, upload: Upload) -> int:
         """Return the seconds until an upload expires."""
-        return max((upload.expires_at - self._clock.now()) // 1000, 0)
+        return max((upload.expires_at - self.clock.now()) // 1000, 0)
 
     def check_public(self) -> None:
         """Raise `PublicUrlRequired` if the upstream could not fetch uploads."""
-        if not self._is_public:
+        if not self.is_public:
             raise PublicUrlRequired("The upstream can't fetch uploads from this service; set PUBLIC_BASE_URL.")
 
     @contextlib.contextmanager
@@ -132,9 +121,9 @@ class UploadService:
         if caller.token is None:
             return
         quota = of_uploads(caller.token)
-        used = await self._database.read(lambda connection: quota_store.used(connection, [quota.name]))
+        used = await self.database.read(lambda connection: quota_store.used(connection, [quota.name]))
         if used.get(quota.name, 0) >= quota.limit:
-            raise quota.refusal(self._clock.now())
+            raise quota.refusal(self.clock.now())
 
     async def add(self, caller: Caller, source: Path) -> Upload:
         """Store the image in a file, without personal metadata.
@@ -173,26 +162,26 @@ class UploadService:
                 bytes_left -= count
                 identity[position] = f"sha256:{digest}"
             for position, clean in ready:
-                result[position] = url_of((await self._keep(caller, clean)).id, self._base_url)
+                result[position] = url_of((await self._keep(caller, clean)).id, self.base_url)
         return TaskImages(result, identity)
 
     def url_of(self, upload: Upload) -> str:
         """Return an upload's URL."""
-        return url_of(upload.id, self._base_url)
+        return url_of(upload.id, self.base_url)
 
     async def find(self, upload_id: str) -> tuple[Upload, ServedFile]:
         """Return an upload and its file; raises `UploadNotFound` and `UploadExpired`."""
-        upload = await self._database.read(lambda connection: upload_store.get(connection, upload_id))
+        upload = await self.database.read(lambda connection: upload_store.get(connection, upload_id))
         if upload is None:
             raise UploadNotFound("There is no upload with this id.")
-        if upload.hash is None or upload.expires_at <= self._clock.now():
+        if upload.hash is None or upload.expires_at <= self.clock.now():
             raise UploadExpired("The upload has expired.")
         name = f"{upload.id}.{EXTENSIONS.get(upload.content_type, 'bin')}"
         return upload, ServedFile(upload.hash, upload.content_type, upload.bytes, name)
 
     async def extend_expiry(self, urls: Sequence[str]) -> None:
         """Keep a new task's uploads until it can't run any longer; raises `InvalidRequest` if one has expired."""
-        named = named_in(urls, self._base_url)
+        named = named_in(urls, self.base_url)
         if not named:
             return
 
@@ -200,7 +189,7 @@ class UploadService:
             until = unit.now + self._hold_for
             return upload_store.extend_expiry(unit.connection, named.values(), now=unit.now, until=until)
 
-        found = await self._writer.run(work)
+        found = await self.writer.run(work)
         message = "refers to an upload that has expired or does not exist"
         problems = [
             {"field": f"image_urls.{position}", "message": message}
@@ -218,17 +207,17 @@ class UploadService:
             before = unit.now - REMEMBERED_MS
             return expired + upload_store.remove_expired(unit.connection, before=before, limit=_SWEEP_BATCH_SIZE)
 
-        return await self._writer.run(work)
+        return await self.writer.run(work)
 
     async def _clean(self, source: Path, path: Path) -> _Clean:
         """Strip a file into a path, and check it; raises `BadImage`."""
-        await self._executor.strip(source, path)
-        info = await self._executor.inspect(path)
+        await self.executor.strip(source, path)
+        info = await self.executor.inspect(path)
         sha256, size = await asyncio.to_thread(_digest, path)
         return _Clean(path, sha256, size, info)
 
     async def _keep(self, caller: Caller, clean: _Clean) -> Upload:
-        now = self._clock.now()
+        now = self.clock.now()
         upload = Upload(
             id=new_upload_id(),
             project=caller.project,
@@ -239,12 +228,12 @@ class UploadService:
             width=clean.info.width,
             height=clean.info.height,
             created_at=now,
-            expires_at=now + self._lifetime,
+            expires_at=now + self.lifetime,
         )
         for is_last in (*[False] * (_KEEP_ATTEMPTS - 1), True):
             try:
-                await self._blobs.keep(clean.sha256, clean.path, clean.bytes, clean.info)
-                if await self._writer.run(partial(_insert, upload, caller.token), blob=clean.sha256):
+                await self.blobs.keep(clean.sha256, clean.path, clean.bytes, clean.info)
+                if await self.writer.run(partial(_insert, upload, caller.token), blob=clean.sha256):
                     break
             except BlobBeingDeleted:
                 # The last reference to the same image was just removed; its file is gone in a moment.

@@ -31,7 +31,7 @@ _HEADERS = {
     # Images are compressed already, and compressed content may expand to any size.
     "accept-encoding": "identity",
 }
-_REFUSED = "The address is neither public nor in ALLOW_NETWORKS."
+_REFUSED = "The address leads to a host that is neither public nor in ALLOW_NETWORKS."
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +130,11 @@ class Downloads:
         if target.scheme not in {"http", "https"}:
             raise _permanent("The address is not http(s).")
         if target.userinfo:
-            raise _permanent("The address contains a user name or password.")
+            raise _permanent("The address must not contain a user name or password.")
         if target.port is not None and not 0 < target.port <= _MAX_PORT:
             raise _permanent("The address has an invalid port.")
-        if _origin(target) != self._trusted and problem_with(url, self._rules) is not None:
-            raise _permanent(_REFUSED)
+        if _origin(target) != self._trusted and (problem := problem_with(url, self._rules)) is not None:
+            raise _permanent(f"The address {problem}.")
         return target
 
 

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -28,6 +29,7 @@ from app.writing.writer import Writer
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class WebhookSender:
     """Claims and posts deliveries. `schedule` lists the pauses between attempts in milliseconds.
 
@@ -35,36 +37,25 @@ class WebhookSender:
     attempts after the lease, as they may not have arrived.
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        writer: Writer,
-        client: WebhookClient,
-        signing_secrets: WebhookSecrets,
-        clock: Clock,
-        schedule: Sequence[int],
-        base_url: str,
-        wake_up: WakeUp,
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._client = client
-        self._signing_secrets = signing_secrets
-        self._clock = clock
-        self._schedule = tuple(schedule)
-        self._base_url = base_url
-        self._wake_up = wake_up
-        self._random = random.Random()  # noqa: S311 -- spreads retries, guards nothing
-        self._hosts = HostTurns(database)
-        self._work: LeasedWork[Delivery] = LeasedWork("webhook", lambda d: (d.id, d.due_at or 0), clock=clock)
+    database: Database
+    writer: Writer
+    client: WebhookClient
+    signing_secrets: WebhookSecrets
+    clock: Clock
+    schedule: Sequence[int]
+    base_url: str
+    wake_up: WakeUp
+
+    def __post_init__(self) -> None:
+        self._hosts = HostTurns(self.database)
+        self._work: LeasedWork[Delivery] = LeasedWork("webhook", lambda d: (d.id, d.due_at or 0), clock=self.clock)
 
     async def claim(self, limit: int) -> list[Delivery]:
         """Claim up to `limit` due deliveries, taking turns among hosts with a free permit."""
-        permits = await self._hosts.permits(limit, self._work.items, self._clock.now())
+        permits = await self._hosts.permits(limit, self._work.items, self.clock.now())
         if not permits:
             return []
-        claimed = await self._work.claim(self._writer.run(lambda unit: self._claim(unit, permits)))
+        claimed = await self._work.claim(self.writer.run(lambda unit: self._claim(unit, permits)))
         self._hosts.note_served(permits)
         return claimed
 
@@ -84,13 +75,13 @@ class WebhookSender:
         return claimed
 
     async def _send(self, delivery: Delivery) -> None:
-        task, images = await self._database.read(lambda connection: _read(connection, delivery.task_id))
+        task, images = await self.database.read(lambda connection: _read(connection, delivery.task_id))
         if task is None:
             return
-        signing = await self._signing_secrets.signing(delivery.project)
-        body = encode(webhook_message(delivery, task, images, self._base_url))
-        at, began = self._clock.now(), time.monotonic()
-        response = await self._client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
+        signing = await self.signing_secrets.signing(delivery.project)
+        body = encode(webhook_message(delivery, task, images, self.base_url))
+        at, began = self.clock.now(), time.monotonic()
+        response = await self.client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
         latency = round((time.monotonic() - began) * 1000)
         self._hosts.note_response(delivery.host, has_responded=response.status is not None)
         attempt = Attempt(
@@ -102,18 +93,20 @@ class WebhookSender:
             response=response.response,
         )
         after = await self._work.record(
-            lambda: self._writer.run(lambda unit: self._settle(unit, attempt, response)), until=at + rules.LEASE_MS
+            lambda: self.writer.run(lambda unit: self._settle(unit, attempt, response)), until=at + rules.LEASE_MS
         )
         if after is not None and after.due_at is not None:
-            self._wake_up.wake_after(max(after.due_at - self._clock.now(), 0) / 1000)
+            self.wake_up.wake_after(max(after.due_at - self.clock.now(), 0) / 1000)
         _report(delivery, attempt, after)
 
     def _settle(self, unit: UnitOfWork, attempt: Attempt, response: DeliveryResponse) -> Delivery | None:
         delivery = delivery_store.lock(unit.connection, attempt.delivery_id)
         if delivery is None:
             return None
-        owner, jitter = self._work.owner, self._random.random()
-        after = rules.settle(delivery, response, by=owner, now=unit.now, schedule=self._schedule, jitter=jitter)
+        jitter = random.random()  # noqa: S311 -- spreads retries
+        after = rules.settle(
+            delivery, response, by=self._work.owner, now=unit.now, schedule=self.schedule, jitter=jitter
+        )
         delivery_store.save(unit.connection, [after])
         delivery_store.add_attempt(unit.connection, attempt, number=after.attempts)
         return after
@@ -124,7 +117,7 @@ class WebhookSender:
             if delivery is not None:
                 delivery_store.save(unit.connection, [rules.release(delivery, self._work.owner, unit.now)])
 
-        await self._writer.run(release)
+        await self.writer.run(release)
 
 
 def _read(connection: Connection, task_id: str) -> tuple[Task | None, list[Image]]:

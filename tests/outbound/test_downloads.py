@@ -95,7 +95,7 @@ def reset(send: Send) -> None:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
-REFUSED = "The address is neither public nor in ALLOW_NETWORKS."
+REFUSED = "The address leads to a host that is neither public nor in ALLOW_NETWORKS."
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_which_statuses_are_temporary(source: Source, tmp_path: Path, status: in
         (reply(b"", status="302 Found", Location="ftp://127.0.0.1/x"), "The address is not http(s).", False),
         (
             reply(b"", status="302 Found", Location="http://user:pass@127.0.0.1/"),
-            "The address contains a user name",
+            "The address must not contain a user name",
             False,
         ),
         (
