@@ -9,7 +9,7 @@ IMAGE ?= nanobanana-gateway:local
 
 .PHONY: help setup runtime development serve test test-all coverage simulate fuzz bench docs lint format lock hooks wheel image clean
 
-help:  ## Show what can be made
+help:  ## List all targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: development  ## Create the development environment
@@ -20,7 +20,7 @@ runtime development:
 serve: runtime  ## Start the service (settings: environment or .env)
 	@exec $(BIN)/python -m app serve
 
-test: development  ## Run the tests that take less than two minutes
+test: development  ## Run the fast tests (about two minutes on a quiet machine)
 	$(PYTEST) -m "not (benchmark or browser or e2e or fuzz or simulation or slow)"
 
 test-all: development  ## Run all tests
@@ -64,7 +64,7 @@ lint: development  ## Check style, types, imports, configuration, docs, lock fil
 	$(UV) pyproject.toml --group dev --group docs --output-file requirements-dev.txt
 	git diff --exit-code -- requirements.txt requirements-dev.txt
 
-format: development  ## Bring the code into shape
+format: development  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -82,5 +82,5 @@ wheel: development  ## Build the wheel
 image:  ## Build the container image with docker, or buildah where no daemon runs (IMAGE)
 	@sh scripts/image.sh $(IMAGE)
 
-clean:  ## Remove what was built, but no data
+clean:  ## Remove build artifacts, not data
 	rm -rf $(VENV) site tests/openapi/node_modules build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

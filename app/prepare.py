@@ -46,7 +46,7 @@ async def prepare_database(settings: Settings) -> Database:
                 raise ConfigurationError(
                     "DATABASE_URL",
                     f"names a database that can't be reached ({cause})",
-                    "check it, and that its server is running",
+                    "check the URL and that the server is running",
                 ) from error
             _log.warning("waiting_for_database", address=_address(settings), reason=repr(error.__cause__))
             await asyncio.sleep(1)

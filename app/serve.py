@@ -117,7 +117,7 @@ def _only_process(settings: Settings) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise ConfigurationError(
                         "DATABASE_URL",
-                        f"names a SQLite file that another process serves ({path.with_suffix('')})",
+                        f"names a SQLite file that another process is using ({path.with_suffix('')})",
                         "stop it, set another DATA_DIR, or use PostgreSQL for several processes",
                     ) from None
                 time.sleep(_LOCK_PAUSE_SECONDS)
@@ -145,7 +145,7 @@ async def _check_storage(settings: Settings) -> None:
         await open_store(settings.storage_url, settings.data_dir).check()
     except StorageUnavailable:
         # Tasks and callbacks don't need it, and images can be stored later.
-        _log.warning("storage_away", reason="Image storage is unavailable. Images are stored once it is back.")
+        _log.warning("storage_unreachable", reason="Image storage is unavailable. Images are stored once it is back.")
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -42,7 +42,7 @@ def _rate(value: object) -> object:
         return None
     match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+(?:\.\d+)?)\s*", value)
     if not match or not 1 <= int(match[1]) <= _MAX_RATE or not 0 < float(match[2]) <= _MAX_WINDOW_SECONDS:
-        raise ValueError("not a rate")
+        raise ValueError("invalid rate")
     return int(match[1]), float(match[2])
 
 

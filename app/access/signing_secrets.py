@@ -54,7 +54,7 @@ async def check_fingerprint(database: Database, known: list[str]) -> None:
         if recorded not in fingerprints:
             raise ConfigurationError(
                 "SECRET_KEY",
-                "is not the one that this database was used with",
+                "does not match this database",
                 "set the same value on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
             )
         if recorded != fingerprints[0]:

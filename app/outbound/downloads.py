@@ -31,7 +31,7 @@ _HEADERS = {
     # Images are compressed already, and compressed content may expand to any size.
     "accept-encoding": "identity",
 }
-_REFUSED = "The address leads to a host that is neither public nor in ALLOW_NETWORKS."
+_REFUSED = "The host resolves to a private address that is not in ALLOW_NETWORKS."
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class TaskRequest(BaseModel):
             if value is None:
                 continue
             if name not in spec.defaults:
-                wrong.append((name, f"{chosen.value} does not have this parameter"))
+                wrong.append((name, f"not supported by {chosen.value}"))
             elif name in spec.choices and value not in spec.choices[name]:
                 wrong.append((name, f"{chosen.value} allows {', '.join(spec.choices[name])}"))
         urls = self.image_urls or []

@@ -52,7 +52,7 @@ class CallbackService:
         """Return the task id of a callback URL; raises `UnknownCallback` for a foreign token."""
         task_id = self.tokens.verify(token)
         if task_id is None:
-            raise UnknownCallback("This callback URL is not one of ours.")
+            raise UnknownCallback("Unknown callback URL.")
         return task_id
 
     async def receive(self, task_id: str, body: bytes) -> CallbackOutcome:

@@ -38,6 +38,7 @@ class Claimed:
     is_probe: bool = False
 
 
+@dataclass(eq=False, kw_only=True)
 class Dispatcher:
     """Claims and sends tasks.
 
@@ -45,29 +46,19 @@ class Dispatcher:
     the process that made it knows whether the task was sent.
     """
 
-    def __init__(
-        self,
-        *,
-        database: Database,
-        writer: Writer,
-        client: Upstream,
-        clock: Clock,
-        policy: Policy,
-        rate_limit: SharedRateLimit | None,
-        callback_url: Callable[[str], str],
-        wake_up: WakeUp,
-        record_pause: float = 0.5,
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._client = client
-        self._clock = clock
-        self._policy = policy
-        self._rate_limit = rate_limit
-        self._callback_url = callback_url
-        self._wake_up = wake_up
-        self._gate = AccountGate(clock=clock, policy=policy, wake_up=wake_up)
-        self._work: LeasedWork[Claimed] = LeasedWork("submit", _key, clock=clock, pause_seconds=record_pause)
+    database: Database
+    writer: Writer
+    client: Upstream
+    clock: Clock
+    policy: Policy
+    rate_limit: SharedRateLimit | None
+    callback_url: Callable[[str], str]
+    wake_up: WakeUp
+    record_pause: float = 0.5
+
+    def __post_init__(self) -> None:
+        self._gate = AccountGate(clock=self.clock, policy=self.policy, wake_up=self.wake_up)
+        self._work: LeasedWork[Claimed] = LeasedWork("submit", _key, clock=self.clock, pause_seconds=self.record_pause)
         self._random = random.Random()  # noqa: S311 -- spreads retries, guards nothing
         self._served_last = ""
 
@@ -75,7 +66,7 @@ class Dispatcher:
         """Claim up to `limit` due tasks that rate limit and account allow to be sent now."""
         if self._gate.is_closed:
             return []
-        claimed = await self._work.claim(self._writer.run(lambda unit: self._claim(unit, limit)))
+        claimed = await self._work.claim(self.writer.run(lambda unit: self._claim(unit, limit)))
         if claimed:
             self._served_last = claimed[-1].task.project
         return claimed
@@ -83,14 +74,14 @@ class Dispatcher:
     async def send(self, claimed: Claimed) -> None:
         """Send a claimed task once, and record the outcome, however long the database is down."""
         task = claimed.task
-        outcome = await self._client.submit(task.model, task.input, self._callback_url(task.id))
+        outcome = await self.client.submit(task.model, task.input, self.callback_url(task.id))
         _log.info("submitted", task_id=task.id, attempt=task.attempts, outcome=type(outcome).__name__)
         # Recorded separately, so that a retry of one doesn't repeat the other.
         records = [self._work.record(lambda: self._settle_task(claimed, outcome))]
         if claimed.slot is not None or claimed.is_probe or not isinstance(outcome, Accepted | Refused):
             settle_account = partial(self._settle_account, slot=claimed.slot, outcome=outcome)
             # Before the task, which may be requeued: its next claim must find the account updated.
-            records.insert(0, self._work.record(lambda: self._writer.run(settle_account)))
+            records.insert(0, self._work.record(lambda: self.writer.run(settle_account)))
         await asyncio.gather(*records)
         # Only now: a task whose outcome is not recorded must never be mistaken for one that was not sent.
         self._work.done(claimed)
@@ -101,8 +92,8 @@ class Dispatcher:
         That happens when the connection breaks during the commit. Only this process can distinguish such a claim from
         one that was sent.
         """
-        before = self._clock.now() - _LOST_AFTER_MS
-        task_ids = await self._database.read(
+        before = self.clock.now() - _LOST_AFTER_MS
+        task_ids = await self.database.read(
             lambda connection: task_store.claimed_by(connection, self._work.owner, before=before)
         )
         return sum([await self._release(task_id, before) for task_id in task_ids])
@@ -113,27 +104,27 @@ class Dispatcher:
         if not slots:
             return []
         due = due_in_turn(unit.connection, after=self._served_last, now=unit.now, limit=len(slots))
-        claims = [transitions.claim(task, self._work.owner, unit.now, self._policy) for task in due]
+        claims = [transitions.claim(task, self._work.owner, unit.now, self.policy) for task in due]
         applied = [claim for claim in claims if claim]
         if not applied:
             return []
         unit.write(applied)
         slots = slots[: len(applied)]
-        if self._rate_limit is not None:
-            self._rate_limit.take(unit.connection, [slot for slot in slots if slot is not None])
+        if self.rate_limit is not None:
+            self.rate_limit.take(unit.connection, [slot for slot in slots if slot is not None])
         if not account.is_open:
             self._gate.begin_probe(unit, account)
         return [Claimed(claim.task, slot, not account.is_open) for claim, slot in zip(applied, slots, strict=True)]
 
     def _free_slots(self, unit: UnitOfWork, wanted: int) -> Sequence[Slot | None]:
         """Find a rate slot for each task that may be sent now; None for each without a limit."""
-        if self._rate_limit is None:
+        if self.rate_limit is None:
             return [None] * wanted
-        slots = self._rate_limit.find_free(unit.connection, wanted, unit.now)
+        slots = self.rate_limit.find_free(unit.connection, wanted, unit.now)
         if len(slots) < wanted:
-            pause = self._rate_limit.next_free_in(unit.connection, unit.now)
+            pause = self.rate_limit.next_free_in(unit.connection, unit.now)
             if pause is not None:
-                unit.after.append(partial(self._wake_up.wake_after, pause / 1000))
+                unit.after.append(partial(self.wake_up.wake_after, pause / 1000))
             if not slots:
                 unit.after.append(partial(self._gate.close, CHECK_AGAIN_MS if pause is None else pause))
         return slots
@@ -142,8 +133,8 @@ class Dispatcher:
         task_id, attempt, jitter = claimed.task.id, claimed.task.attempts, self._random.random()
 
         def decide(task: Task | None) -> Decision[transitions.Transition | None]:
-            now = self._clock.now()
-            transition = transitions.settle_submit(task, attempt, outcome, now, self._policy, jitter) if task else None
+            now = self.clock.now()
+            transition = transitions.settle_submit(task, attempt, outcome, now, self.policy, jitter) if task else None
             return Decision(transition, transition)
 
         def in_turn(unit: UnitOfWork) -> transitions.Transition | None:
@@ -152,16 +143,16 @@ class Dispatcher:
             return transition
 
         if isinstance(outcome, Accepted | Refused):
-            transition = await self._writer.move(task_id, decide)
+            transition = await self.writer.move(task_id, decide)
         else:
             # Unlike `move`, in the order of the batch: the account must be settled before a claim finds the task queued.
-            transition = await self._writer.run(in_turn, locking=task_id)
+            transition = await self.writer.run(in_turn, locking=task_id)
         if transition is not None and transition.task.status is Status.QUEUED:
-            self._wake_up.wake_after(max(transition.task.not_before - self._clock.now(), 0) / 1000)
+            self.wake_up.wake_after(max(transition.task.not_before - self.clock.now(), 0) / 1000)
 
     def _settle_account(self, unit: UnitOfWork, slot: Slot | None, outcome: SubmitOutcome) -> None:
-        if slot is not None and self._rate_limit is not None:
-            self._rate_limit.release(unit.connection, slot, unit.now)
+        if slot is not None and self.rate_limit is not None:
+            self.rate_limit.release(unit.connection, slot, unit.now)
         self._gate.settle(unit, outcome)
 
     async def _release(self, task_id: str, before: int) -> bool:
@@ -169,10 +160,10 @@ class Dispatcher:
             if task is None or task.claimed_by != self._work.owner or (task.claimed_at or 0) >= before:
                 return Decision(result=False)
             is_lost = self._work.is_lost((task.id, task.attempts), task.claimed_at or 0)
-            transition = transitions.release(task, self._clock.now(), self._policy) if is_lost else None
+            transition = transitions.release(task, self.clock.now(), self.policy) if is_lost else None
             return Decision(transition is not None, transition)
 
-        return await self._writer.move(task_id, decide)
+        return await self.writer.move(task_id, decide)
 
 
 def _key(claimed: Claimed) -> tuple[str, int]:

@@ -98,5 +98,5 @@ class Reconciler:
         unit.write(applied)
         for transition in applied:
             code = transition.task.error.code.value if transition.task.error else None
-            _log.warning("gave_up", task_id=transition.task.id, error=code)
+            _log.warning("task_timed_out", task_id=transition.task.id, code=code)
         return len(applied)

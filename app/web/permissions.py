@@ -42,4 +42,4 @@ def route_of(scope: Scope) -> tuple[str, str]:
 def check_token_route(caller: Caller, scope: Scope) -> None:
     """Raise `Forbidden` for a browser token on a route not in `TOKEN_ROUTES`."""
     if caller.token is not None and route_of(scope) not in TOKEN_ROUTES:
-        raise Forbidden("Browser tokens can't be used for this; send an API key.")
+        raise Forbidden("This route requires an API key.")

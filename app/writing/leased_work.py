@@ -47,9 +47,10 @@ class LeasedWork(Generic[T]):
         self._claims_since.append(began)
         try:
             claimed = list(await transaction)
+            # Before the claim is no longer awaited: a thread must never find neither.
+            self._held.update((self.key(item), (item, asyncio.Event())) for item in claimed)
         finally:
             self._claims_since.remove(began)
-        self._held.update((self.key(item), (item, asyncio.Event())) for item in claimed)
         return claimed
 
     @property
@@ -71,7 +72,8 @@ class LeasedWork(Generic[T]):
 
         Safe to call from a transaction's thread.
         """
-        return key not in self._held and all(since > claimed_at for since in tuple(self._claims_since))
+        # In this order: an item is held before its claim is no longer awaited.
+        return all(since > claimed_at for since in tuple(self._claims_since)) and key not in self._held
 
     async def run(
         self, item: T, work: Awaitable[None], put_back: Callable[[], Awaitable[object]] | None = None

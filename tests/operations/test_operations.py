@@ -103,7 +103,7 @@ def test_one_sqlite_file_is_served_by_one_process(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path) as first:
         second = run_app(tmp_path, "serve", "--port", "0")
         assert second.returncode == 2
-        assert "another process serves" in second.stderr.splitlines()[-1]
+        assert "another process is using" in second.stderr.splitlines()[-1]
         assert first.client.get("/readyz").status_code == 200
 
 

@@ -95,7 +95,7 @@ def reset(send: Send) -> None:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
-REFUSED = "The address leads to a host that is neither public nor in ALLOW_NETWORKS."
+REFUSED = "The host resolves to a private address that is not in ALLOW_NETWORKS."
 
 
 @pytest.mark.parametrize(

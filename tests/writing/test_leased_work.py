@@ -1,6 +1,7 @@
 """Leased work: what is in hand, what is lost, and outcomes that are written until they are written."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,21 @@ async def test_a_claim_that_comes_in_hand_is_not_lost(work: LeasedWork[Job], clo
     await work.claim(committed(FIRST))
     assert not work.is_lost(("a", 1), clock.now())
     assert work.is_lost(("b", 1), clock.now())
+
+
+async def test_a_thread_never_takes_a_claim_for_lost_while_it_comes_in_hand(clock: HandClock) -> None:
+    claimed_at, verdicts = clock.now(), list[bool]()
+
+    def key(job: Job) -> tuple[str, int]:
+        # Called while the claim comes in hand. On SQLite a transaction's thread may look at any moment.
+        verdicts.append(threads.submit(work.is_lost, ("a", 1), claimed_at).result())
+        return job.id, job.attempt
+
+    work: LeasedWork[Job] = LeasedWork("test", key, clock=clock)
+    with ThreadPoolExecutor(1) as threads:
+        await work.claim(committed(FIRST))
+    assert verdicts == [False]
+    assert not work.is_lost(("a", 1), claimed_at)
 
 
 async def test_work_that_is_cancelled_is_put_back_before_it_leaves_the_hand(work: LeasedWork[Job]) -> None:
