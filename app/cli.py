@@ -89,7 +89,7 @@ def list_keys() -> None:
 def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, key_….")]) -> None:
     """Revoke an API key."""
     if not _run(lambda database, clock: _load(_KEYS).revoke_key(database, clock, key_id)):
-        typer.echo(f"No key has the id {key_id}.", err=True)
+        typer.echo(f"error: no key has the ID {key_id}", err=True)
         raise typer.Exit(1)
     typer.echo(f"Revoked {key_id}.")
 

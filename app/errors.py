@@ -137,7 +137,7 @@ class UnsupportedMediaType(GatewayError, status=415):
 
 
 class RangeNotSatisfiable(GatewayError, status=416):
-    """The requested range is beyond the end of the file; `size` is in bytes."""
+    """The requested range is beyond the end (`size` bytes)."""
 
     def __init__(self, detail: str, *, size: int) -> None:
         super().__init__(detail)

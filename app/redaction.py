@@ -50,6 +50,6 @@ def _is_secret(name: str) -> bool:
 
 
 def _spellings(secret: str) -> set[str]:
-    """Return a secret as it is, in a JSON string, in a `repr`, and in one inside the other."""
+    """Return a secret as it is, and as JSON and `repr` spell it."""
     plain = {secret, repr(secret)[1:-1]}
     return plain | {json.dumps(text, ensure_ascii=False)[1:-1] for text in plain} | {repr(text)[1:-1] for text in plain}

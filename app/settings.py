@@ -5,6 +5,7 @@ docs/reference/settings.md explains each; a test compares the two.
 
 import ipaddress
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -47,7 +48,7 @@ def _rate(value: object) -> object:
 
 
 def _host(text: str) -> str:
-    """Parse a host name or address without a port; `*.` before a name matches all names below it."""
+    """Parse a host name, `*.` and a name, or an address, without port."""
     name = text.lower().removesuffix(".")
     if re.fullmatch(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
         return name
@@ -59,7 +60,7 @@ def _host(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    """Parse an origin; returns it as browsers write it: in lower case, without the default port."""
+    """Parse an origin; returns it as browsers write it."""
     match = re.fullmatch(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?/?", text.lower())
     if match is None:
         raise ValueError("would allow every page on the web" if text == "*" else "not an origin")
@@ -89,7 +90,7 @@ _NETWORKS_ALLOWED = "comma-separated networks, such as 10.0.0.0/8,fd00::/8; no b
 
 
 class Settings(BaseSettings):
-    """Typed settings. Each field's description says what is allowed, for error messages and the docs."""
+    """Typed settings; descriptions say what is allowed, for errors and docs."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", validate_default=True, hide_input_in_errors=True
@@ -227,7 +228,7 @@ class Settings(BaseSettings):
 
     @property
     def own_origins(self) -> list[str]:
-        """The public origin of this service, if set: its own pages may have it."""
+        """The public origin of this service, if set."""
         parts = urlsplit(self.public_base_url or "")
         return [f"{parts.scheme}://{parts.netloc}".lower()] if parts.netloc else []
 
@@ -245,8 +246,9 @@ class Settings(BaseSettings):
         return is_loopback(self.host) and (public_host is None or is_loopback(public_host))
 
 
+@lru_cache(maxsize=256)  # parsing an address takes longer than the rest of a request's checks
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address (without port) can only mean this machine."""
+    """Whether a host name or address can only mean this machine."""
     name = host.strip("[]").lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -278,5 +280,5 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def database_url(settings: Settings) -> str:
-    """Return the URL of the database: as set, or a SQLite file in `DATA_DIR`."""
+    """Return `DATABASE_URL`, or the URL of a file in `DATA_DIR`."""
     return settings.database_url or f"sqlite:///{Path(settings.data_dir) / 'gateway.db'}"

@@ -20,7 +20,7 @@ from app.web.waiting import watch_disconnect
 
 router = APIRouter(prefix=IMAGE_PATH, tags=["images"])
 
-ImageIdInPath = Annotated[str, Path(description="Id of the image.")]
+ImageIdInPath = Annotated[str, Path(description="ID of the image.")]
 IMAGE_ID = re.compile(r"img_[0-9a-f]{32}")
 # Private: shared caches must not learn the URL. Immutable: the bytes of an id never change.
 _CACHE_CONTROL = "private, max-age=86400, immutable"

@@ -27,7 +27,7 @@ Uploads = Annotated[UploadService, provide(UploadService)]
 
 router = APIRouter(prefix=UPLOAD_PATH, tags=["uploads"])
 
-UploadIdInPath = Annotated[str, Path(description="Id of the upload.")]
+UploadIdInPath = Annotated[str, Path(description="ID of the upload.")]
 
 _MAX_AGE_SECONDS = 86_400
 _BODY = {

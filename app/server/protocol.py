@@ -162,7 +162,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """Pass part of the body to the application, or discard it after the response."""
+        """Pass data to the application, or discard it after the response."""
         self._unparsed_bytes = 0
         self._body_bytes += len(body)
         if self._is_answering:
@@ -185,7 +185,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # --- called by uvicorn's cycle
 
     def on_response_complete(self) -> None:
-        """Send the rest of the response, drop the unread body, process the next request."""
+        """Finish the response and process the next request."""
         self._responses.flush()
         self.cycle.body.clear()
         super().on_response_complete()
@@ -201,7 +201,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def _is_sent(self) -> bool:
-        """Whether the client has the whole response although the application is still running.
+        """Whether the client has a response whose application is still running.
 
         It may then send the next request, which is not pipelining.
         """

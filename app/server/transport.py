@@ -9,7 +9,7 @@ _FLUSH_BYTES = 16 * 1024
 
 @final
 class ResponseTransport:
-    """A transport that sends head and body of a response together, and closes in two steps.
+    """Sends head and body of a response together; closes in two steps.
 
     uvicorn writes head and body separately, and uvloop sends each at once: two segments and two system calls. Sending
     them together saves about a tenth of the CPU of a read or a callback.
@@ -33,7 +33,7 @@ class ResponseTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send data at the next flush, at the latest in the next iteration of the loop."""
+        """Buffer data until the next flush or iteration of the loop."""
         if not self._unsent:
             self._loop.call_soon(self.flush)
         self._unsent += data

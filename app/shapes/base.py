@@ -21,5 +21,5 @@ encode = msgspec.json.Encoder().encode
 
 
 def unset() -> UnsetType:
-    """Return the marker of a missing field; as a factory, it adds no default to the document."""
+    """Return the marker of a missing field, as a default factory."""
     return UNSET

@@ -45,7 +45,7 @@ class BroadcastEvent:
 
 
 def broadcast_event(event: StoredEvent, task: Task, images: Sequence[Image], base_url: str) -> BroadcastEvent:
-    """Return an event with the task as it was then, without its queue position."""
+    """Return an event with the task as it was then."""
     return BroadcastEvent(event.id, event.type, state_at(task, images, event.snapshot), concludes(event), base_url)
 
 

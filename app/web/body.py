@@ -20,7 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def _whole(value: object) -> object:
-    """Accept 3.0 as 3: some programs write all numbers with a decimal point."""
+    """Accept 3.0 as 3, which is how some programs write it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -56,7 +56,10 @@ def check_declared_length(content_length: str | None, limit: int) -> None:
 
 
 def _bytes_besides_images(body: bytearray) -> int:
-    """Count the bytes outside of images; validating millions of small values would take too long."""
+    """Count the bytes outside of images.
+
+    Their limit is lower, because validating millions of small values would take too long.
+    """
     count, end = len(body), 0
     for _ in range(_MAX_IMAGES):
         start = body.find(_IMAGE, end)
@@ -72,9 +75,10 @@ def _too_large(limit: int) -> BodyTooLarge:
 
 
 async def read_model(request: Request, model: type[M], limit: int, permit: MemoryPermit | None = None) -> M:
-    """Read and validate a JSON body; raises an error that names each invalid field.
+    """Read and validate a JSON body.
 
-    `Content-Type` must be JSON: a web page can send other types to any origin without a preflight request.
+    Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedRequest`, or `InvalidRequest`, which names each invalid
+    field. `Content-Type` must be JSON: a web page can send other types to any origin without a preflight request.
     """
     media_type = (header(request.scope, b"content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":

@@ -45,7 +45,7 @@ def authenticator_of(request: Request) -> CallerAuthenticator:
 
 
 async def get_caller(request: Request) -> Caller:
-    """Return the caller; raises `Unauthorized`, or `Forbidden` if the route requires an API key."""
+    """Return the caller; raises `Unauthorized` or `Forbidden`."""
     authenticator = authenticator_of(request)
     authorization = header(request.scope, b"authorization")
     token = _token_in_query(request) if authorization is None else ""
@@ -58,7 +58,7 @@ CurrentCaller = Annotated[Caller, Depends(get_caller)]
 
 
 def _token_in_query(request: Request) -> str:
-    """Return the token in the query, or "" if there is none or the route ignores it."""
+    """Return the token in the query, or "" if none applies."""
     if route_of(request.scope) not in QUERY_TOKEN_ROUTES:
         return ""
     token = ACCESS_TOKEN.text(request) or ""

@@ -1,4 +1,4 @@
-"""The API docs: Swagger UI with all files served from here, under a strict policy."""
+"""The API docs: Swagger UI, served locally under a strict policy."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -27,7 +27,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/openapi.json")
 async def get_document(request: Request) -> Response:
-    """Return the OpenAPI document; authentication is optional in it while no keys exist."""
+    """Return the OpenAPI document."""
     document: dict[str, Any] = request.app.openapi()
     is_open = await authenticator_of(request).is_open()
     return JSONResponse(openapi.for_open_service(document) if is_open else document)

@@ -1,4 +1,4 @@
-"""Checks before every request: its host, its origin, the size of its body."""
+"""Checks before every request: host, origin, body size."""
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -27,7 +27,7 @@ _READ_BELOW = ("/callbacks/", "/api/v1/")
 
 
 class Guarded:
-    """Runs checks before an application, and responds in its place if one raises."""
+    """Runs checks before an application; responds if one raises."""
 
     def __init__(self, app: ASGIApp, checks: Sequence[Check]) -> None:
         self._app = app
@@ -70,9 +70,9 @@ class HostGuard:
 
 
 class OriginGuard:
-    """Rejects requests from pages of other origins while the service runs without keys.
+    """Rejects requests from pages of other origins.
 
-    `origins` are allowed in addition to the service's own. Another port of this machine is another origin.
+    It applies while the service runs without keys. `origins` are allowed in addition to the service's own. Another port of this machine is another origin.
     """
 
     def __init__(self, *, is_open: IsOpen, origins: Collection[str]) -> None:
@@ -120,6 +120,6 @@ def _is_guarded(scope: Scope) -> bool:
 
 
 def _host_of(netloc: str) -> str:
-    """Return the name or address in a `Host` header, or "" if it is malformed."""
+    """Return the host without its port, or "" if it is malformed."""
     match = _HOST.fullmatch(netloc.lower())
     return match[1].strip("[]").rstrip(".") if match else ""

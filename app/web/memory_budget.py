@@ -18,7 +18,7 @@ class MemoryBudget:
 
     @contextmanager
     def permit(self, limit: int) -> Iterator["MemoryPermit"]:
-        """Permit one request a body of up to `limit` bytes, if memory is left when it arrives."""
+        """Permit a body of `limit` bytes, if memory is left when it arrives."""
         permit = MemoryPermit(self, limit)
         try:
             yield permit

@@ -1,5 +1,6 @@
 """Middleware around every request: request id, log line, headers, uncaught errors."""
 
+import logging
 import re
 import time
 from collections.abc import Awaitable
@@ -21,9 +22,9 @@ _log = structlog.get_logger("app.request")
 
 
 class RequestContext:
-    """Gives each request an id (the client's, if valid), logs it, and responds to uncaught errors.
+    """Gives each request an id, logs it, and handles uncaught errors.
 
-    `on_error` is the application that responds to them.
+    The id is the client's, if valid. `on_error` is the application that responds to uncaught errors.
     """
 
     def __init__(
@@ -65,9 +66,14 @@ class RequestContext:
             if status == 0:
                 await self._on_error(scope, receive, send_with_id)
         finally:
-            # Services log what succeeded and changed something.
-            is_failure = status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS
-            (_log.info if is_failure else _log.debug)(
+            self._log_request(scope, status, began)
+
+    def _log_request(self, scope: Scope, status: int, began: float) -> None:
+        """Log a failed request, or any for debugging; services log successes."""
+        is_failure = status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS
+        if is_failure or _log.is_enabled_for(logging.DEBUG):
+            log = _log.info if is_failure else _log.debug
+            log(
                 "request",
                 method=scope["method"],
                 path=scope["path"],

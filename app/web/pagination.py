@@ -22,7 +22,7 @@ CURSOR = "`next_cursor` of the previous page."
 
 
 def encode_cursor(last_id: str | None) -> str | None:
-    """Return a cursor for the page after this id; None if there is none."""
+    """Return the cursor of the page after this id."""
     return None if last_id is None else base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
 
 

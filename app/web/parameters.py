@@ -35,10 +35,11 @@ class Parameter(Generic[T]):
             self.document["example"] = example
 
     def text(self, request: Request) -> str | None:
-        """Return the value as sent, or None; in the query, an empty value counts as unset."""
+        """Return the text, or None; an empty query parameter counts as unset."""
         if self._is_header:
             return header(request.scope, self._raw_name)
-        return request.query_params.get(self.name) or None
+        # Few requests have a query, and parsing even an empty one takes time.
+        return (request.query_params.get(self.name) or None) if request.scope["query_string"] else None
 
     def read(self, request: Request) -> T | None:
         """Return the parsed value, or None; raises `InvalidRequest`."""

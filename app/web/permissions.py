@@ -1,4 +1,6 @@
-"""What a browser token may do: this list and nothing else, so that a new route is closed to tokens until named here.
+"""The routes that browser tokens may use.
+
+A new route is closed to them until it is listed here.
 
 docs/reference/access.md has the same as a table; a test compares the two.
 """

@@ -92,7 +92,7 @@ async def _internal_error(_request: Request, _error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """List the methods of all routes at a path; Starlette lists only those of one."""
+    """List the methods of all routes at a path; Starlette lists one route's."""
     found: set[str] = set()
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         scope = {**request.scope, "method": method}

@@ -53,7 +53,10 @@ WAIT: Parameter[int] = Parameter(
 
 
 def preferred_wait(request: Request) -> int | None:
-    """Return the seconds to wait from the `Prefer` header, at most 60, or None."""
+    """Return the seconds of `Prefer: wait`, at most 60, or None."""
+    # Few requests have the header, and collecting all of its values takes time.
+    if PREFER.text(request) is None:
+        return None
     preferences = ",".join(request.headers.getlist(PREFER.name))
     return PREFER.parse(preferences) if len(preferences) <= _MAX_HEADER_CHARACTERS else None
 

@@ -81,7 +81,7 @@ async def list_webhook_deliveries(
 
 @router.post("/webhook-deliveries/{delivery_id}/redeliver", status_code=202, responses=problems(404))
 async def redeliver_webhook(
-    delivery_id: Annotated[str, Path(description="Id of the delivery.")], caller: CurrentCaller, deliveries: Deliveries
+    delivery_id: Annotated[str, Path(description="ID of the delivery.")], caller: CurrentCaller, deliveries: Deliveries
 ) -> ShapeResponse[Delivery]:
     """Deliver an event again.
 

@@ -15,7 +15,7 @@ from app.writing.writer import Writer
 from tests.support.clock import HandClock
 
 
-async def test_one_request_looks_for_all_that_come_in_the_same_moment(tmp_path: Path) -> None:
+async def test_concurrent_requests_share_one_check_for_keys(tmp_path: Path) -> None:
     database, clock = Database(f"sqlite:///{tmp_path / 'test.db'}"), HandClock()
     await migrate(database)
     writer = Writer(database, clock, lambda _: None)

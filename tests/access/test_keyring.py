@@ -86,7 +86,7 @@ async def test_a_key_is_read_once_for_many_requests(parts: Parts) -> None:
     assert len(parts.reads) == 1
 
 
-async def test_unknown_keys_share_reads_and_are_remembered_within_bounds(parts: Parts) -> None:
+async def test_unknown_keys_share_reads_and_are_remembered_up_to_a_limit(parts: Parts) -> None:
     wrong = [f"wrong-{number}" for number in range(MAX_UNKNOWN + 500)]
     assert set(await asyncio.gather(*(parts.keyring.by_secret(secret) for secret in wrong))) == {None}
     first = len(parts.reads)
@@ -103,7 +103,7 @@ async def test_an_unknown_key_is_not_unknown_for_long(parts: Parts) -> None:
     assert await parts.keyring.by_secret("made-later-0123456789")
 
 
-async def test_what_is_too_old_lets_nobody_in_unread(parts: Parts) -> None:
+async def test_a_stale_key_is_read_again_before_it_admits_a_request(parts: Parts) -> None:
     key, secret = await parts.create()
     assert await parts.keyring.by_secret(secret)
     await parts.revoke(key)
@@ -114,7 +114,7 @@ async def test_what_is_too_old_lets_nobody_in_unread(parts: Parts) -> None:
     assert len(parts.reads) == 2
 
 
-async def test_a_database_that_is_away_fails_all_who_wait() -> None:
+async def test_an_unavailable_database_fails_all_waiting_requests() -> None:
     away = Database("postgresql://nobody@127.0.0.1:9/none")
     clock = HandClock()
     keyring = Keyring(database=away, writer=Writer(away, clock, lambda _: None), clock=clock)
@@ -123,7 +123,7 @@ async def test_a_database_that_is_away_fails_all_who_wait() -> None:
     await away.aclose()
 
 
-async def test_a_look_ends_what_is_open_with_one_read_for_all(parts: Parts) -> None:
+async def test_a_refresh_ends_open_requests_with_one_read_for_all_keys(parts: Parts) -> None:
     key, secret = await parts.create()
     credential = await parts.keyring.by_secret(secret)
     assert credential is not None
@@ -144,7 +144,7 @@ async def test_a_look_ends_what_is_open_with_one_read_for_all(parts: Parts) -> N
     assert len(parts.reads) == 2
 
 
-async def test_a_key_whose_row_is_gone_is_as_good_as_revoked(parts: Parts) -> None:
+async def test_a_key_without_a_row_counts_as_revoked(parts: Parts) -> None:
     _, secret = await parts.create()
     credential = await parts.keyring.by_secret(secret)
     await parts.database.write(lambda connection: connection.execute(api_keys.delete()))
@@ -153,7 +153,7 @@ async def test_a_key_whose_row_is_gone_is_as_good_as_revoked(parts: Parts) -> No
     assert credential.is_over
 
 
-async def test_keys_that_nobody_uses_are_dropped_and_not_read(parts: Parts) -> None:
+async def test_unused_keys_are_dropped_and_not_read(parts: Parts) -> None:
     await parts.keyring.refresh()
     assert parts.reads == []
     _, secret = await parts.create()
@@ -172,7 +172,7 @@ async def test_keys_that_nobody_uses_are_dropped_and_not_read(parts: Parts) -> N
     assert await parts.keyring.by_secret(secret)
 
 
-async def test_a_use_is_noted_once_a_minute(parts: Parts) -> None:
+async def test_a_use_is_recorded_once_a_minute(parts: Parts) -> None:
     _, secret = await parts.create()
     assert await parts.last_used() is None
     await parts.keyring.by_secret(secret)
@@ -186,7 +186,7 @@ async def test_a_use_is_noted_once_a_minute(parts: Parts) -> None:
         assert await parts.last_used() == NOON + noted * 1000
 
 
-async def test_two_replicas_note_a_use_once(parts: Parts) -> None:
+async def test_two_replicas_record_a_use_once(parts: Parts) -> None:
     _, secret = await parts.create()
     other = Keyring(database=parts.database, writer=parts.keyring.writer, clock=parts.clock)
     for one in (parts.keyring, other):
@@ -199,7 +199,7 @@ async def test_two_replicas_note_a_use_once(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_a_writer_that_waits_keeps_no_revoked_key_alive(parts: Parts) -> None:
+async def test_a_blocked_writer_does_not_keep_revoked_keys_valid(parts: Parts) -> None:
     key, secret = await parts.create()
     credential = await parts.keyring.by_secret(secret)
     assert credential is not None

@@ -57,7 +57,7 @@ def test_a_token_expires_and_ends_what_is_open(keyed_sqlite: Served) -> None:
     assert "expired" in response.json()["detail"]
 
 
-def test_a_slow_body_brings_nothing_once_its_key_is_revoked_or_its_token_expired(tmp_path: Path) -> None:
+def test_a_slow_body_creates_nothing_once_its_key_or_token_has_ended(tmp_path: Path) -> None:
     given = {"bootstrap_api_key": KEY, "public_base_url": "http://localhost"}
     with serve(create_sqlite(tmp_path / "test.db"), tmp_path, **given) as served, ExitStack() as stack:
         key_id, secret = create_key(served.database_url, "leaked")
@@ -107,7 +107,7 @@ def test_streams_take_nothing_else_in_the_query(keyed_sqlite: Served, path: str,
     assert KEY not in response.text
 
 
-def test_a_token_in_the_query_gets_nobody_in_elsewhere(keyed_sqlite: Served) -> None:
+def test_a_token_in_the_query_is_rejected_elsewhere(keyed_sqlite: Served) -> None:
     token = make(keyed_sqlite, "elsewhere")
     task = submit(keyed_sqlite, token).json()
     for method, path in TOKEN_ROUTES - QUERY_TOKEN_ROUTES:
@@ -123,7 +123,7 @@ def test_a_token_in_the_query_gets_nobody_in_elsewhere(keyed_sqlite: Served) -> 
 # --- without keys
 
 
-def test_an_open_service_honours_tokens_too(on_sqlite: Served) -> None:
+def test_an_open_service_honors_tokens(on_sqlite: Served) -> None:
     made = on_sqlite.client.post("/v1/tokens", json={"subject": "guest", "max_tasks": 1})
     token = made.json()["token"]
     task = submit(on_sqlite, token).json()
@@ -163,18 +163,18 @@ def test_a_token_uploads_no_more_than_its_tasks_can_take(tmp_path: Path) -> None
                 "/v1/uploads", content=picture, headers=bearer(secret) | {"Content-Type": "image/png"}
             )
 
-        def submit_with_picture(secret: str) -> httpx.Response:
+        def submit_with_image(secret: str) -> httpx.Response:
             return served.client.post(V1, json=inline, headers=bearer(secret))
 
         reader, token = make(served, max_tasks=0), make(served, max_tasks=1)
-        assert problem(upload(reader)) == problem(submit_with_picture(reader)) == (429, "token_exhausted")
-        assert submit_with_picture(token).status_code == 202
+        assert problem(upload(reader)) == problem(submit_with_image(reader)) == (429, "token_exhausted")
+        assert submit_with_image(token).status_code == 202
         # What is refused for another reason has been uploaded nevertheless.
-        assert problem(submit_with_picture(token)) == (429, "token_exhausted")
+        assert problem(submit_with_image(token)) == (429, "token_exhausted")
         answers = list(pool.map(upload, [token] * 16))
         assert sorted(r.status_code for r in answers) == [201] * 12 + [429] * 4
         refused = next(r for r in answers if r.status_code == 429)
-        assert problem(refused) == problem(submit_with_picture(token)) == (429, "token_exhausted")
+        assert problem(refused) == problem(submit_with_image(token)) == (429, "token_exhausted")
         assert "14 uploads" in refused.json()["detail"]
         assert upload(KEY).status_code == 201
         with closing(sqlite3.connect(tmp_path / "test.db")) as database:
@@ -238,7 +238,7 @@ def test_a_key_and_its_tokens_share_a_rate(tmp_path: Path) -> None:
         assert served.client.get(V1, headers=bearer(token)).status_code == 200
 
 
-def test_what_brings_no_task_takes_nothing_of_the_rate(tmp_path: Path) -> None:
+def test_requests_that_create_no_task_do_not_count_toward_the_rate(tmp_path: Path) -> None:
     with serve(create_sqlite(tmp_path / "test.db"), tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
         token = make(served, max_tasks=1)
         once = {"Idempotency-Key": "once"}
@@ -249,7 +249,7 @@ def test_what_brings_no_task_takes_nothing_of_the_rate(tmp_path: Path) -> None:
         assert problem(submit(served, KEY)) == (429, "rate_limited")
 
 
-def test_without_keys_there_is_no_rate(tmp_path: Path) -> None:
+def test_without_keys_there_is_no_rate_limit(tmp_path: Path) -> None:
     with serve(create_sqlite(tmp_path / "test.db"), tmp_path, key_rate_limit="1/60") as served:
         token = served.client.post("/v1/tokens", json={"subject": "guest"}).json()["token"]
         assert [submit(served, token).status_code for _ in range(3)] == [202] * 3

@@ -15,7 +15,7 @@ from tests.support.servers.served import Served
 # --- making
 
 
-def test_a_token_is_made_with_what_was_asked_for(keyed_sqlite: Served) -> None:
+def test_a_token_is_created_as_requested(keyed_sqlite: Served) -> None:
     before = time.time()
     response = keyed_sqlite.client.post(
         "/v1/tokens", json={"subject": "user-7", "ttl_seconds": 60, "max_tasks": 3}, headers=bearer(KEY)
@@ -56,11 +56,11 @@ def test_a_wrong_request_names_what_is_wrong(keyed_sqlite: Served, body: dict[st
 
 
 @pytest.mark.parametrize("body", [{"ttl_seconds": 1}, {"ttl_seconds": 86_400}, {"max_tasks": 0}, {"max_tasks": None}])
-def test_the_bounds_themselves_are_allowed(keyed_sqlite: Served, body: dict[str, Any]) -> None:
+def test_the_limits_themselves_are_allowed(keyed_sqlite: Served, body: dict[str, Any]) -> None:
     assert make(keyed_sqlite, **body)
 
 
-def test_who_may_not_make_tokens(keyed_sqlite: Served) -> None:
+def test_tokens_can_only_be_created_with_an_api_key(keyed_sqlite: Served) -> None:
     body = {"subject": "user-7"}
     assert problem(keyed_sqlite.client.post("/v1/tokens", json=body)) == (401, "unauthorized")
     by_token = keyed_sqlite.client.post("/v1/tokens", json=body, headers=bearer(make(keyed_sqlite)))
@@ -102,14 +102,14 @@ def test_a_token_submits_reads_lists_follows_and_retries(keyed: Served) -> None:
     assert [one["id"] for one in listed] == [again.json()["id"], task["id"]]
 
 
-def test_a_token_sends_us_to_no_server(keyed_sqlite: Served) -> None:
+def test_a_token_cannot_set_a_webhook_url(keyed_sqlite: Served) -> None:
     token = make(keyed_sqlite)
     for url in ("https://shop.example/hook", "http://127.0.0.1/"):
         response = keyed_sqlite.client.post(V1, json={"prompt": "x", "webhook_url": url}, headers=bearer(token))
         assert problem(response) == (403, "forbidden")
 
 
-def test_subjects_see_only_what_is_theirs(keyed: Served) -> None:
+def test_subjects_see_only_their_own_tasks(keyed: Served) -> None:
     mine, twin, other = make(keyed, "mine"), make(keyed, "mine"), make(keyed, "other")
     task = failed(keyed, mine)
     path = f"{V1}/{task['id']}"
@@ -131,7 +131,7 @@ def test_idempotency_keys_are_a_subjects_own(keyed: Served) -> None:
     assert len({r.json()["id"] for r in (mine, other, by_key)}) == 3
 
 
-def test_a_projects_stream_tells_a_token_of_its_subject_only(keyed: Served) -> None:
+def test_a_projects_stream_shows_a_token_only_its_subjects_events(keyed: Served) -> None:
     mine, other = make(keyed, "stream mine"), make(keyed, "stream other")
     with keyed.follow(**bearer(mine)) as stream, keyed.follow(**bearer(KEY)) as everything:
         tasks = [failed(keyed, secret)["id"] for secret in (mine, other, KEY, mine)]

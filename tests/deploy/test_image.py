@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE_IMAGE = "python:3.13-slim"
 BUILDAH = ("buildah", "--storage-driver", "vfs")
 API_KEY = "nbg_image_test"
-BUILD_SECONDS = 240
+BUILD_SECONDS = 400
 START_SECONDS = 60
 
 

@@ -1,4 +1,4 @@
-"""The feed: every event reaches everybody whom it concerns, once and in order, and is read once for all."""
+"""The event broadcaster: subscribers get each event once and in order, and it is read once for all."""
 
 import asyncio
 import random
@@ -52,7 +52,7 @@ def moved(status: Status) -> Any:
 
 
 class ObservedDatabase(Database):
-    """A database of which a test knows when nothing is being read."""
+    """A database that knows whether a read is running."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -71,28 +71,28 @@ class ObservedDatabase(Database):
 
 @dataclass
 class Parts:
-    """The parts around a feed whose looks a test takes, or has taken by `following`."""
+    """A broadcaster with its surroundings. Tests call `broadcast`, or have it called by `broadcasting`."""
 
     url: str
     database: "ObservedDatabase"
     writer: Writer
-    feed: EventBroadcaster
+    broadcaster: EventBroadcaster
     streams: Streams
     waiting: TaskWaiter
 
     @asynccontextmanager
-    async def looking(self) -> AsyncIterator[None]:
-        """Look whenever something was committed, as the service does."""
+    async def broadcasting(self) -> AsyncIterator[None]:
+        """Broadcast whenever something was committed, as the service does."""
 
-        loop = Loop("feed", self.feed.broadcast, wake_up=self.feed.wake_up)
+        loop = Loop("broadcaster", self.broadcaster.broadcast, wake_up=self.broadcaster.wake_up)
         loop.start()
         yield
         await loop.stop()
 
-    async def wait(self, task_id: str, leaving: "asyncio.Future[None] | None" = None) -> TaskState:
-        """Wait for a task as a client does that stays, unless it is said to leave."""
+    async def wait(self, task_id: str, disconnected: "asyncio.Future[None] | None" = None) -> TaskState:
+        """Wait for a task, as a client that stays connected unless `disconnected` is done."""
         stays: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        return await self.waiting.until_ended(CALLER, task_id, 60, leaving or stays)
+        return await self.waiting.until_ended(CALLER, task_id, 60, disconnected or stays)
 
     async def ids(self) -> list[int]:
         return await self.database.read(
@@ -104,14 +104,14 @@ class Parts:
 async def parts_on(url: str) -> AsyncIterator[Parts]:
     database = ObservedDatabase(url)
     await migrate(database)
-    feed = EventBroadcaster(database, base_url="", deletion_check_seconds=0)
-    writer = Writer(database, SystemClock(), lambda _: feed.wake())
+    broadcaster = EventBroadcaster(database, base_url="", deletion_check_seconds=0)
+    writer = Writer(database, SystemClock(), lambda _: broadcaster.wake())
     writer.start()
-    streams = Streams(database=database, broadcaster=feed, limits=StreamLimits())
+    streams = Streams(database=database, broadcaster=broadcaster, limits=StreamLimits())
     all_tasks = TaskService(database=database, writer=writer, clock=SystemClock(), policy=POLICY)
-    waiting = TaskWaiter(broadcaster=feed, tasks=all_tasks, max_waits=1000)
+    waiting = TaskWaiter(broadcaster=broadcaster, tasks=all_tasks, max_waits=1000)
     try:
-        yield Parts(url, database, writer, feed, streams, waiting)
+        yield Parts(url, database, writer, broadcaster, streams, waiting)
     finally:
         await writer.aclose()
         await database.aclose()
@@ -130,7 +130,7 @@ async def on_postgres(postgres: PostgresServer) -> AsyncIterator[Parts]:
 
 
 async def take(stream: Stream, count: int) -> list[int]:
-    """Take so many events from a stream and return their ids."""
+    """Take this many events from a stream; returns their ids."""
     ids: list[int] = []
     async with asyncio.timeout(30):
         while len(ids) < count:
@@ -140,7 +140,7 @@ async def take(stream: Stream, count: int) -> list[int]:
 
 @dataclass
 class Reads:
-    """What was read: the statements, and how many tasks they asked for, as many share a statement."""
+    """The statements executed, and how many tasks they requested, as many share a statement."""
 
     statements: list[str] = field(default_factory=list)
     tasks: int = 0
@@ -148,7 +148,7 @@ class Reads:
 
 @contextmanager
 def reads() -> Iterator[Reads]:
-    """Note what is read from any database."""
+    """Record what is read from any database."""
     noted = Reads()
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -164,7 +164,7 @@ def reads() -> Iterator[Reads]:
 
 
 async def until_read(parts: Parts, noted: Reads, count: int) -> None:
-    """Wait until `count` callers have read their task, as the last thing before they wait for the feed."""
+    """Wait until `count` callers have read their task, which is their last step before they wait for events."""
     while noted.tasks < count or parts.database.reading:
         parts.database.read_ended.clear()
         await parts.database.read_ended.wait()
@@ -192,10 +192,10 @@ async def test_an_event_numbered_earlier_and_committed_later_is_not_missed(on_po
         quickly = asyncio.create_task(write(quick, wait=False))
         # Numbered later, it must not be seen before the earlier one; without the lock it is committed by now.
         await until_blocked_or_done(parts, quickly)
-        await parts.feed.broadcast()
+        await parts.broadcaster.broadcast()
         may_commit.set()
         await asyncio.gather(slowly, quickly)
-        await parts.feed.broadcast()
+        await parts.broadcaster.broadcast()
         assert await take(stream, 2) == (await parts.ids())[2:]
 
 
@@ -207,11 +207,14 @@ async def until_blocked_or_done(parts: Parts, one: "asyncio.Task[None]") -> None
                 return
 
 
-async def test_writers_of_several_processes_and_followers_that_come_at_any_time(database_url: str) -> None:
+async def test_concurrent_writers_and_subscribers_miss_and_repeat_nothing(database_url: str) -> None:
     draw = random.Random(1)
-    async with parts_on(database_url) as parts, parts.looking():
+    async with parts_on(database_url) as parts, parts.broadcasting():
         others = [Database(database_url) for _ in range(2 if parts.database.is_postgresql else 0)]
-        writers = [parts.writer, *(Writer(other, SystemClock(), lambda _: parts.feed.wake()) for other in others)]
+        writers = [
+            parts.writer,
+            *(Writer(other, SystemClock(), lambda _: parts.broadcaster.wake()) for other in others),
+        ]
         for writer in writers[1:]:
             writer.start()
         count = 120
@@ -251,18 +254,20 @@ async def test_writers_of_several_processes_and_followers_that_come_at_any_time(
             await other.aclose()
 
 
-async def test_nothing_is_read_while_nobody_listens() -> None:
+async def test_nothing_is_read_without_subscriptions() -> None:
     away = Database("postgresql://nobody@127.0.0.1:9/none")
-    feed = EventBroadcaster(away, base_url="")
-    feed.wake()
-    assert await feed.broadcast() == 0
+    broadcaster = EventBroadcaster(away, base_url="")
+    broadcaster.wake()
+    assert await broadcaster.broadcast() == 0
     with pytest.raises(ServiceUnavailable):
-        async with Streams(database=away, broadcaster=feed, limits=StreamLimits()).of_project(CALLER, after=None):
+        async with Streams(database=away, broadcaster=broadcaster, limits=StreamLimits()).of_project(
+            CALLER, after=None
+        ):
             pass
     await away.aclose()
 
 
-async def test_what_could_not_be_read_is_told_later(on_postgres: Parts) -> None:
+async def test_events_that_could_not_be_read_are_broadcast_later(on_postgres: Parts) -> None:
     parts = on_postgres
 
     async def execute(statement: str) -> None:
@@ -272,13 +277,13 @@ async def test_what_could_not_be_read_is_told_later(on_postgres: Parts) -> None:
         await parts.writer.create(named(1))
         await execute("ALTER TABLE tasks RENAME TO away")
         with pytest.raises(Exception, match="tasks"):
-            await parts.feed.broadcast()
+            await parts.broadcaster.broadcast()
         await execute("ALTER TABLE away RENAME TO tasks")
-        await parts.feed.broadcast()
+        await parts.broadcaster.broadcast()
         assert await take(stream, 1) == await parts.ids()
 
 
-async def test_many_who_wait_cost_no_more_than_one(parts: Parts) -> None:
+async def test_many_waiters_cost_no_more_reads_than_one(parts: Parts) -> None:
     ids = await asyncio.gather(*(parts.writer.create(named(number)) for number in range(300)))
     with reads() as before:
         waiting = [asyncio.create_task(parts.wait(task_id)) for task_id in ids]
@@ -287,16 +292,16 @@ async def test_many_who_wait_cost_no_more_than_one(parts: Parts) -> None:
     await asyncio.gather(*(parts.writer.move(task_id, moved(Status.PROCESSING)) for task_id in ids))
     with reads() as meanwhile:
         for _ in range(10):
-            await parts.feed.broadcast()
+            await parts.broadcaster.broadcast()
     # Of each look the events and, here each time, whether the tasks are still there.
     assert len(meanwhile.statements) == 20
-    async with parts.looking():
+    async with parts.broadcasting():
         await asyncio.gather(*(parts.writer.move(task_id, moved(Status.CANCELED)) for task_id in ids))
         states = await asyncio.gather(*waiting)
     assert [state.task.status for state in states] == [Status.CANCELED] * 300
 
 
-async def test_a_deleted_task_ends_those_who_wait_and_follow(parts: Parts) -> None:
+async def test_deleting_a_task_ends_its_waits_and_streams(parts: Parts) -> None:
     task_id = await parts.writer.create(named(1))
     with reads() as before:
         waiting = asyncio.create_task(parts.wait(task_id))
@@ -305,14 +310,14 @@ async def test_a_deleted_task_ends_those_who_wait_and_follow(parts: Parts) -> No
         assert len(await stream.next(0)) == 1
         # Behind the service's back, so that no end is told before.
         await parts.database.write(lambda connection: connection.execute(delete(tasks).where(tasks.c.id == task_id)))
-        async with parts.looking():
+        async with parts.broadcasting():
             with pytest.raises(TaskNotFound):
                 await waiting
             assert await stream.next(10) == []
         assert isinstance(stream.cut, TaskNotFound)
 
 
-async def test_a_guess_ends_a_stream_and_the_verdict_that_replaces_it_is_told_anew(parts: Parts) -> None:
+async def test_a_guess_ends_a_stream_and_the_result_that_replaces_it_is_a_new_event(parts: Parts) -> None:
     task_id = await parts.writer.create(named(1))
     await parts.writer.move(task_id, moved(Status.FAILED))
     async with parts.streams.of_task(CALLER, task_id, after=None) as stream:
@@ -324,9 +329,9 @@ async def test_a_guess_ends_a_stream_and_the_verdict_that_replaces_it_is_told_an
         assert (stream.is_over, stream.cut) == (True, None)
 
 
-async def test_a_stopped_feed_tells_nobody_anything(parts: Parts) -> None:
+async def test_a_stopped_broadcaster_pushes_nothing(parts: Parts) -> None:
     task_id = await parts.writer.create(named(1))
-    parts.feed.stop()
+    parts.broadcaster.stop()
     state = await parts.wait(task_id)
     assert state.task.status is Status.QUEUED
     with pytest.raises(ServiceUnavailable):
@@ -334,21 +339,21 @@ async def test_a_stopped_feed_tells_nobody_anything(parts: Parts) -> None:
             pass
 
 
-async def test_a_stop_amid_a_replay_leaves_no_gap_for_who_resumes(parts: Parts) -> None:
+async def test_a_stop_during_a_replay_leaves_no_gap_when_resumed(parts: Parts) -> None:
     for number in range(150):
         await parts.writer.create(named(number))
     async with parts.streams.of_project(CALLER, after=0) as stream:
         assert len(await stream.next(0)) == 100
-        # The feed goes on telling while the stream still reads what was before.
+        # The broadcaster goes on telling while the stream still reads what was before.
         await parts.writer.create(named(150))
-        await parts.feed.broadcast()
-        parts.feed.stop()
+        await parts.broadcaster.broadcast()
+        parts.broadcaster.stop()
         assert [one.id for one in await stream.next(0)] == []
         assert stream.is_over
         assert isinstance(stream.cut, ServiceUnavailable)
 
 
-async def test_nobody_is_told_how_the_task_of_another_ends(parts: Parts) -> None:
+async def test_the_end_of_another_callers_task_is_not_visible(parts: Parts) -> None:
     task_id = await parts.writer.create(replace(named(1), project="other"))
     with pytest.raises(TaskNotFound):
         await parts.wait(task_id)
@@ -357,9 +362,9 @@ async def test_nobody_is_told_how_the_task_of_another_ends(parts: Parts) -> None
             await stream.next(0)
 
 
-async def test_a_subject_hears_only_of_its_own_tasks(parts: Parts) -> None:
+async def test_a_subject_receives_only_events_of_its_own_tasks(parts: Parts) -> None:
     ours, theirs = Caller("default", "user-1"), Caller("default", "user-2")
-    async with parts.looking(), parts.streams.of_project(ours, after=None) as live:
+    async with parts.broadcasting(), parts.streams.of_project(ours, after=None) as live:
         for number, subject in enumerate(["user-2", None, "user-1"] * 40):
             await parts.writer.create(replace(named(number), subject=subject))
         every = await parts.ids()
@@ -370,11 +375,11 @@ async def test_a_subject_hears_only_of_its_own_tasks(parts: Parts) -> None:
         assert await take(replay, 120) == every
 
 
-async def test_what_was_taken_does_not_cut_the_next_wait_short(parts: Parts) -> None:
+async def test_events_already_taken_do_not_end_the_next_wait(parts: Parts) -> None:
     async with parts.streams.of_project(CALLER, after=None) as stream:
         for number in range(2):
             await parts.writer.create(named(number))
-            await parts.feed.broadcast()
+            await parts.broadcaster.broadcast()
         assert len(await stream.next(0)) == 2
         waiting = asyncio.create_task(stream.next(60))
         with pytest.raises(TimeoutError):
@@ -383,10 +388,10 @@ async def test_what_was_taken_does_not_cut_the_next_wait_short(parts: Parts) -> 
         assert await waiting == []
 
 
-async def test_a_client_that_leaves_is_waited_for_no_more(parts: Parts) -> None:
+async def test_a_client_that_disconnects_stops_waiting(parts: Parts) -> None:
     task_id = await parts.writer.create(named(1))
-    leaving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    waiting = asyncio.create_task(parts.wait(task_id, leaving))
-    leaving.set_result(None)
+    disconnected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(parts.wait(task_id, disconnected))
+    disconnected.set_result(None)
     await waiting
     assert parts.waiting.count == 0

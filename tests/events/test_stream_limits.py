@@ -38,7 +38,7 @@ def refuse(served: Served, count: int) -> None:
         served.client.submit(prompt=LONG_PROMPT)
 
 
-def test_silence_is_broken_by_comments(start: Start) -> None:
+def test_heartbeats_follow_silence(start: Start) -> None:
     served = start(StreamLimits(heartbeat_seconds=0.05))
     with served.follow() as stream:
         stream.wait(lambda s: s.comments.count("heartbeat") >= 3, what="heartbeats")
@@ -70,7 +70,7 @@ def test_a_long_replay_to_a_slow_reader_is_not_cut(start: Start) -> None:
         assert slow.ids == sorted(set(slow.ids))
 
 
-def test_a_reader_that_reads_nothing_is_dropped(start: Start) -> None:
+def test_a_client_that_does_not_read_is_disconnected(start: Start) -> None:
     served = start(StreamLimits(stall_seconds=0.2))
     streams = served.gateway.container.events.streams
     with served.follow(asleep=True) as stream:
@@ -81,7 +81,7 @@ def test_a_reader_that_reads_nothing_is_dropped(start: Start) -> None:
         assert not stream.is_over
 
 
-def test_a_client_that_leaves_frees_its_stream(start: Start) -> None:
+def test_a_client_that_disconnects_frees_its_stream(start: Start) -> None:
     served = start(StreamLimits(max_open=1))
     with served.follow() as stream, served.follow() as refused:
         assert (stream.status, refused.problem()) == (200, (503, "too_many_streams"))
@@ -91,7 +91,7 @@ def test_a_client_that_leaves_frees_its_stream(start: Start) -> None:
         assert stream.status == 200
 
 
-def test_those_for_whom_there_is_no_room_to_wait_are_answered_at_once(start: Start) -> None:
+def test_waits_beyond_the_limit_are_answered_at_once(start: Start) -> None:
     served = start(StreamLimits(max_waits=0))
     posted = served.client.post("/v1/tasks", json={"prompt": "x"}, headers={"Prefer": "wait=60"})
     got = served.client.get(posted.headers["Location"], params={"wait": 60})
@@ -111,7 +111,7 @@ def test_a_shells_limit_of_open_files_is_raised_and_never_lowered(now: int | Non
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
-def test_open_streams_do_not_hold_up_the_end(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_open_streams_do_not_delay_the_stop(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     served = start(StreamLimits(stop_seconds=0.2))
     task, _ = served.processing()
     path = f"/v1/tasks/{task['id']}/events"
@@ -126,7 +126,7 @@ def test_open_streams_do_not_hold_up_the_end(start: Start, caplog: pytest.LogCap
     assert "graceful shutdown exceeded" not in caplog.text
 
 
-def test_those_who_wait_are_answered_at_the_end(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_waiting_requests_are_answered_at_the_stop(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     served = start(StreamLimits())
     gate = threading.Event()
     task, _ = served.processing()

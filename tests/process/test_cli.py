@@ -68,7 +68,7 @@ def test_an_unknown_key_is_not_revoked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["a", "--project", "p" * 65], ["a\tb"], [" "], ["n" * 256], ["a\nb"]])
-def test_a_name_that_would_spoil_the_list_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+def test_a_name_that_would_break_the_list_is_refused(tmp_path: Path, arguments: list[str]) -> None:
     assert refusal(tmp_path, "keys", "create", *arguments)
 
 
@@ -201,7 +201,7 @@ def test_data_dir_must_be_a_directory_that_can_be_made(tmp_path: Path) -> None:
     assert "DATA_DIR" in refusal(tmp_path, "keys", "list", DATA_DIR="/proc/nowhere")
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("these are notes and no database, whatever they are called" * 99)
     assert "DATABASE_URL" in refusal(tmp_path, "migrate", DATABASE_URL=f"sqlite:///{tmp_path / 'notes.txt'}")
 
@@ -217,7 +217,7 @@ def test_postgresql_needs_a_secret(tmp_path: Path, postgres: PostgresServer) -> 
     assert "SECRET_KEY" in refusal(tmp_path, DATABASE_URL=postgres.create_database())
 
 
-def test_a_taken_port_is_told(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "PORT" in refusal(tmp_path, "serve", "--port", str(taken.getsockname()[1]))
 

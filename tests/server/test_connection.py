@@ -84,7 +84,7 @@ def line(served: Served) -> Iterator[RawConnection]:
     ],
     ids=lambda value: value[:24].decode("latin-1") if isinstance(value, bytes) else value[1],
 )
-def test_what_is_too_much_or_no_http_is_refused_with_a_problem(
+def test_oversized_or_invalid_requests_get_a_problem(
     line: RawConnection, sent: bytes, problem: tuple[int, str]
 ) -> None:
     line.send(sent)
@@ -94,20 +94,20 @@ def test_what_is_too_much_or_no_http_is_refused_with_a_problem(
     assert line.rest() == b""
 
 
-def test_what_is_just_small_enough_is_served(line: RawConnection) -> None:
+def test_requests_at_the_limits_are_served(line: RawConnection) -> None:
     line.send(b"GET /healthz?" + b"x" * 8_000 + b" HTTP/1.1\r\n" + HOST + b"X: " + b"y" * 22_000 + b"\r\n\r\n")
     assert line.answer().status == 200
     line.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 99 + b"\r\n")
     assert line.answer().status == 200
 
 
-def test_head_and_body_in_one_piece_are_not_taken_for_one_large_head(line: RawConnection) -> None:
+def test_head_and_body_in_one_segment_are_not_one_large_head(line: RawConnection) -> None:
     body = b'{"prompt":"x"}'.ljust(100_000)
     line.send(b"POST /v1/tasks HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: %d\r\n\r\n" % len(body) + body)
     assert line.answer().status == 202
 
 
-def test_a_proxys_form_of_the_target_is_judged_by_the_host_in_it(line: RawConnection) -> None:
+def test_the_host_of_an_absolute_target_counts(line: RawConnection) -> None:
     line.send(b"GET http://localhost:1/v1/tasks?limit=1 HTTP/1.1\r\nHost: evil.example\r\n\r\n")
     assert line.answer().status == 200
     line.send(b"GET http://[::1] HTTP/1.1\r\nHost: evil.example\r\n\r\n")
@@ -116,7 +116,7 @@ def test_a_proxys_form_of_the_target_is_judged_by_the_host_in_it(line: RawConnec
     assert line.answer().problem == (403, "host_not_allowed")
 
 
-def test_headers_after_a_body_change_nothing(served: Served, line: RawConnection) -> None:
+def test_trailers_change_no_headers(served: Served, line: RawConnection) -> None:
     body = b'{"prompt":"x"}'
     head = b"POST /v1/tasks HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n"
     line.send(head + b"\r\n%x\r\n%b\r\n0\r\nContent-Type: application/json\r\n\r\n" % (len(body), body))
@@ -128,7 +128,7 @@ def test_headers_after_a_body_change_nothing(served: Served, line: RawConnection
     assert served.client.get("/healthz").status_code == 200
 
 
-def test_half_requests_are_not_waited_for(hasty: Served) -> None:
+def test_incomplete_requests_time_out(hasty: Served) -> None:
     """All at once, so that it takes the time of one."""
     body_head = b"POST /v1/tasks HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
     task = hasty.client.submit()
@@ -154,7 +154,7 @@ def test_half_requests_are_not_waited_for(hasty: Served) -> None:
             assert line.rest() == b""
 
 
-def test_a_client_that_reads_nothing_of_its_answer_is_dropped() -> None:
+def test_a_client_that_does_not_read_its_response_is_dropped() -> None:
     application = Application()
     with HttpServer(application, limits=HASTE) as server, RawConnection(server.port, window=4096) as line:
         line.ask("/flood")
@@ -164,7 +164,7 @@ def test_a_client_that_reads_nothing_of_its_answer_is_dropped() -> None:
         assert [application.noted() for _ in range(PIECES + 1)] == [*range(PIECES), "sent"]
 
 
-def test_a_client_that_leaves_ends_all_its_requests(served: Served) -> None:
+def test_a_disconnect_ends_all_requests(served: Served) -> None:
     task = served.client.submit()
     path = f"/v1/tasks/{task['id']}".encode()
     waiting, streams = served.gateway.container.tasks.waiter, served.gateway.container.events.streams
@@ -179,7 +179,7 @@ def test_a_client_that_leaves_ends_all_its_requests(served: Served) -> None:
     until(lambda: (waiting.count, streams.count) == (0, 0), seconds=5, what="both to end")
 
 
-def test_a_kept_connection_gets_no_longer_for_its_next_request(hasty: Served) -> None:
+def test_the_time_limit_of_a_head_applies_to_later_requests(hasty: Served) -> None:
     with closing(RawConnection(hasty.gateway.settings.port)) as line:
         line.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
         assert line.answer().status == 200
@@ -187,7 +187,7 @@ def test_a_kept_connection_gets_no_longer_for_its_next_request(hasty: Served) ->
         assert line.rest() == b""
 
 
-def test_waits_streams_and_steady_bodies_take_their_time(hasty: Served) -> None:
+def test_waits_streams_and_steady_bodies_have_no_time_limit(hasty: Served) -> None:
     task, _ = hasty.processing()
     path = f"/v1/tasks/{task['id']}".encode()
     with ExitStack() as stack:
@@ -203,7 +203,7 @@ def test_waits_streams_and_steady_bodies_take_their_time(hasty: Served) -> None:
         assert not stream.is_over
 
 
-def test_a_refused_client_that_stays_is_dropped(hasty: Served) -> None:
+def test_a_refused_client_that_stays_connected_is_dropped(hasty: Served) -> None:
     with closing(RawConnection(hasty.gateway.settings.port)) as line:
         line.send(b"nonsense\r\n\r\n")
         assert line.answer().status == 400
@@ -211,7 +211,7 @@ def test_a_refused_client_that_stays_is_dropped(hasty: Served) -> None:
             until(lambda: line.send(b"more nonsense"), what="the end of the connection")
 
 
-def test_not_much_is_read_after_a_refusal() -> None:
+def test_little_is_read_after_a_refusal() -> None:
     limits = ConnectionLimits(discarded_bytes=1_000_000, linger_seconds=60)
     with HttpServer(Application(), limits=limits) as server, RawConnection(server.port) as line:
         line.send(b"nonsense\r\n\r\n")
@@ -221,7 +221,7 @@ def test_not_much_is_read_after_a_refusal() -> None:
         until(lambda: not server.connections, what="the end of the connection")
 
 
-def test_nothing_is_kept_of_a_body_that_was_answered() -> None:
+def test_a_body_is_not_stored_after_the_response() -> None:
     with HttpServer(Application()) as server, RawConnection(server.port) as line:
         line.send(request("/short", method="POST", headers=b"Content-Length: 200000\r\n") + b"x" * 60_000)
         assert line.answer().body == b"ok"
@@ -233,7 +233,7 @@ def test_nothing_is_kept_of_a_body_that_was_answered() -> None:
         assert line.answer().body == b"ok"
 
 
-def test_a_refusal_does_not_get_the_id_of_another_request() -> None:
+def test_a_refusal_has_its_own_request_id() -> None:
     """Contexts are copied when timers start, and uvloop has one for all connections."""
     found: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -258,7 +258,7 @@ def test_a_refusal_does_not_get_the_id_of_another_request() -> None:
     assert [found.get(timeout=10), found.get(timeout=10)] == ["", ""]
 
 
-def test_a_body_that_nobody_reads_is_taken_up_to_a_point(served: Served, line: RawConnection) -> None:
+def test_an_unread_body_is_discarded_up_to_a_limit(served: Served, line: RawConnection) -> None:
     task = served.client.submit()
     head = b"POST /v1/tasks/%b/cancel HTTP/1.1\r\n" % task["id"].encode() + HOST
     line.send(head + b"Content-Length: 1000000000\r\n\r\n")
@@ -268,7 +268,7 @@ def test_a_body_that_nobody_reads_is_taken_up_to_a_point(served: Served, line: R
 
 
 @pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"])
-def test_who_sends_it_all_before_reading_gets_the_answer(line: RawConnection, more: bytes) -> None:
+def test_a_client_that_reads_after_sending_gets_the_response(line: RawConnection, more: bytes) -> None:
     size = 30_000_000
     line.send(b"POST /v1/tasks HTTP/1.1\r\n" + HOST + JSON + more + b"Content-Length: %d\r\n\r\n" % size)
     line.send(b"x" * size)
@@ -277,14 +277,14 @@ def test_who_sends_it_all_before_reading_gets_the_answer(line: RawConnection, mo
         assert line.rest() == b""
 
 
-def test_a_stream_is_not_for_sending(line: RawConnection) -> None:
+def test_a_stream_does_not_accept_a_large_body(line: RawConnection) -> None:
     line.send(b"GET /v1/events HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
     assert line.answer().status == 200
     with pytest.raises(OSError, match=r"reset|pipe|abort"):
         until(lambda: line.send(b"400000\r\n" + b"x" * 0x400000 + b"\r\n"), what="the end of the connection")
 
 
-def test_too_many_connections_are_told_and_the_rest_not_even_that(tmp_path: Path) -> None:
+def test_excess_connections_get_503_or_are_dropped(tmp_path: Path) -> None:
     limits = ConnectionLimits(connections=2, spare_connections=1, head_seconds=30)
     with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, connection_limits=limits) as served, ExitStack() as stack:
         served.vendor.on_submit = lambda _: envelope(400, "no")

@@ -29,14 +29,14 @@ def hasty() -> Iterator[HttpServer]:
         request("/short", headers=b"Connection: Keep-Alive, Close\r\n"),
     ],
 )
-def test_a_client_can_ask_to_close(line: RawConnection, sent: bytes) -> None:
+def test_a_client_can_request_close(line: RawConnection, sent: bytes) -> None:
     line.send(sent)
     answer = line.answer()
     assert (answer.body, answer.headers["connection"]) == (b"ok", "close")
     assert line.rest() == b""
 
 
-def test_an_application_can_ask_to_close(application: Application, line: RawConnection) -> None:
+def test_an_application_can_request_close(application: Application, line: RawConnection) -> None:
     line.ask("/last")
     application.let_go()
     assert (answer := line.answer()).body == b"last"
@@ -52,7 +52,7 @@ def test_an_idle_connection_is_closed(hasty: HttpServer) -> None:
         assert line.rest() == b""
 
 
-def test_a_connection_is_not_idle_while_it_is_answered_or_used() -> None:
+def test_a_connection_in_use_is_not_idle() -> None:
     application = Application()
     with HttpServer(application, keep_alive=0.2) as server, RawConnection(server.port) as line:
         line.ask("/short")
@@ -81,7 +81,7 @@ def test_a_connection_is_not_idle_while_it_is_answered_or_used() -> None:
         assert line.answer().body == b"ok"
 
 
-def test_a_client_that_does_not_leave_after_the_last_answer_is_dropped(hasty: HttpServer) -> None:
+def test_a_client_that_stays_after_the_last_response_is_dropped(hasty: HttpServer) -> None:
     sent = [b"nonsense\r\n\r\n", b"GET", b"GET /", b"POST /short HTTP/1.1\r\nContent-Length: 5\r\nHost: a\r\n\r\na"]
     lines = [RawConnection(hasty.port) for _ in sent]
     for line, more in zip(lines, sent, strict=True):
@@ -97,7 +97,7 @@ def test_a_client_that_does_not_leave_after_the_last_answer_is_dropped(hasty: Ht
         assert line.answer().status == 408
 
 
-def test_a_stop_closes_idle_connections_and_waits_for_answers() -> None:
+def test_shutdown_closes_idle_connections_and_finishes_responses() -> None:
     application = Application()
     with HttpServer(application) as server:
         new, idle, busy, busier = (RawConnection(server.port) for _ in range(4))

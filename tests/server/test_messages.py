@@ -12,7 +12,7 @@ from tests.support.waiting import until
 # --- answers
 
 
-def test_an_answer_of_known_length_goes_out_as_it_is_made(application: Application, line: RawConnection) -> None:
+def test_a_response_of_known_length_is_sent_as_it_is_produced(application: Application, line: RawConnection) -> None:
     line.ask("/parts")
     head = line.answer(without_body=True)
     assert (head.status, head.headers["content-length"], head.headers["content-type"]) == (200, "11", "text/plain")
@@ -25,7 +25,7 @@ def test_an_answer_of_known_length_goes_out_as_it_is_made(application: Applicati
     assert line.answer().body == b"ok"
 
 
-def test_the_head_of_an_answer_in_chunks_does_not_wait(application: Application, line: RawConnection) -> None:
+def test_the_head_of_a_chunked_response_is_sent_at_once(application: Application, line: RawConnection) -> None:
     line.ask("/chunks")
     head = line.answer()
     assert head.headers["transfer-encoding"] == "chunked"
@@ -49,7 +49,7 @@ def test_the_head_of_an_answer_in_chunks_does_not_wait(application: Application,
         ("GET", "/unchanged", 304, None),
     ],
 )
-def test_answers_without_a_body_end_with_their_head(
+def test_responses_without_a_body_end_with_their_head(
     line: RawConnection, method: str, path: str, status: int, length: str | None
 ) -> None:
     line.ask(path, method=method)
@@ -70,14 +70,14 @@ def test_answers_without_a_body_end_with_their_head(
         ("two-ends", b"hello"),
     ],
 )
-def test_an_answer_that_goes_wrong_ends_the_connection(line: RawConnection, path: str, body: bytes) -> None:
+def test_a_broken_response_ends_the_connection(line: RawConnection, path: str, body: bytes) -> None:
     line.ask(f"/{path}")
     assert line.answer(without_body=True).status == 200
     assert line.rest() == body
 
 
 @pytest.mark.parametrize("path", ["fail-first", "no-answer", "body-first"])
-def test_an_application_that_fails_gives_nothing_away(line: RawConnection, path: str) -> None:
+def test_an_application_error_reveals_nothing(line: RawConnection, path: str) -> None:
     line.ask(f"/{path}")
     answer = line.answer()
     assert (answer.status, answer.body) == (500, b"Internal Server Error")
@@ -86,7 +86,7 @@ def test_an_application_that_fails_gives_nothing_away(line: RawConnection, path:
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\r", b"\n"])
 @pytest.mark.parametrize("bent", [b"x-a: 1%bx-b=2", b"x-a=1%bx-b: 2", b"x-a=1%b", b"%bx-a=1", b"x-a=%b\r\nbody"])
-def test_a_header_of_more_than_one_line_is_not_sent(
+def test_a_header_with_a_newline_is_not_sent(
     application: Application, line: RawConnection, bent: bytes, end: bytes
 ) -> None:
     line.ask("/split", method="POST", body=bent % end)
@@ -94,7 +94,7 @@ def test_a_header_of_more_than_one_line_is_not_sent(
     assert line.rest() == b""
 
 
-def test_a_slow_reader_is_waited_for(application: Application, server: HttpServer) -> None:
+def test_sending_waits_for_a_slow_reader(application: Application, server: HttpServer) -> None:
     with RawConnection(server.port, window=4096) as line:
         line.ask("/flood")
         connection = until(lambda: server.connection(line.address), what="the connection")
@@ -106,7 +106,7 @@ def test_a_slow_reader_is_waited_for(application: Application, server: HttpServe
     assert [application.noted() for _ in range(PIECES + 1)] == [*range(PIECES), "sent"]
 
 
-def test_who_leaves_amid_an_answer_costs_the_application_nothing(application: Application, server: HttpServer) -> None:
+def test_a_disconnect_during_a_response_does_not_raise(application: Application, server: HttpServer) -> None:
     with RawConnection(server.port, window=4096) as line:
         line.ask("/flood")
         assert line.answer(without_body=True).status == 200
@@ -116,7 +116,7 @@ def test_who_leaves_amid_an_answer_costs_the_application_nothing(application: Ap
 # --- requests
 
 
-def test_a_body_is_waited_for_with_a_word(line: RawConnection) -> None:
+def test_100_continue_is_sent_when_the_body_is_read(line: RawConnection) -> None:
     line.send(request("/echo", method="POST", headers=b"Expect: 100-continue\r\nContent-Length: 5\r\n"))
     assert line.read(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
     line.send(b"hello")
@@ -126,7 +126,7 @@ def test_a_body_is_waited_for_with_a_word(line: RawConnection) -> None:
     assert line.answer().body == b"hello"
 
 
-def test_no_word_is_said_for_a_body_that_nobody_wants(line: RawConnection) -> None:
+def test_100_continue_is_not_sent_for_an_unread_body(line: RawConnection) -> None:
     line.send(request("/short", method="POST", headers=b"Expect: 100-continue\r\nContent-Length: 5\r\n"))
     assert line.answer().body == b"ok"
     line.send(b"hello" + request("/short"))
@@ -134,20 +134,20 @@ def test_no_word_is_said_for_a_body_that_nobody_wants(line: RawConnection) -> No
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 1_000_000])
-def test_bodies_arrive_whole(line: RawConnection, size: int) -> None:
+def test_bodies_arrive_complete(line: RawConnection, size: int) -> None:
     body = bytes(range(251)) * (size // 251 + 1)
     line.ask("/echo", method="POST", body=body[:size])
     assert line.answer().body == body[:size]
 
 
-def test_a_body_that_comes_byte_by_byte(line: RawConnection) -> None:
+def test_a_body_arrives_byte_by_byte(line: RawConnection) -> None:
     line.send(request("/echo", method="POST", headers=b"Transfer-Encoding: chunked\r\n"))
     for byte in b"3\r\nabc\r\n2;more=x\r\nde\r\n0\r\n\r\n":
         line.send(bytes([byte]))
     assert line.answer().body == b"abcde"
 
 
-def test_after_the_body_comes_word_of_the_client_leaving(application: Application, server: HttpServer) -> None:
+def test_receive_reports_a_disconnect_after_the_body(application: Application, server: HttpServer) -> None:
     with RawConnection(server.port) as line:
         line.ask("/wait-to-leave")
         assert application.noted() == "waiting"
@@ -155,7 +155,7 @@ def test_after_the_body_comes_word_of_the_client_leaving(application: Applicatio
     assert [application.noted(), application.noted()] == [LEFT, LEFT]
 
 
-def test_after_the_body_comes_word_of_the_answer(application: Application, line: RawConnection) -> None:
+def test_receive_ends_when_the_response_is_complete(application: Application, line: RawConnection) -> None:
     line.ask("/wait-to-answer")
     application.let_go()
     assert application.noted() is False
@@ -163,7 +163,7 @@ def test_after_the_body_comes_word_of_the_answer(application: Application, line:
     assert line.answer().status == 200
 
 
-def test_two_tasks_that_receive_lose_nothing(application: Application, line: RawConnection) -> None:
+def test_two_receiving_tasks_lose_nothing(application: Application, line: RawConnection) -> None:
     line.send(request("/two-receive", method="POST", headers=b"Content-Length: 10\r\n"))
     assert application.noted() == "waiting"
     line.send(b"hello")
@@ -173,7 +173,7 @@ def test_two_tasks_that_receive_lose_nothing(application: Application, line: Raw
     assert line.answer().body == b"helloworld"
 
 
-def test_head_and_body_leave_together(line: RawConnection) -> None:
+def test_head_and_body_are_sent_together(line: RawConnection) -> None:
     for _ in range(20):
         line.ask("/short")
         assert line.arrival().endswith(b"\r\n\r\nok")

@@ -13,7 +13,7 @@ from tests.support.waiting import until
     "more", [request("/slow"), b"G", b"nonsense\r\n\r\n", b"\0", b"POST / HTTP/1.1\r\n\r\n" * 3000]
 )
 @pytest.mark.parametrize("is_in_one_piece", [True, False])
-def test_the_answer_under_way_is_the_last(
+def test_the_current_response_is_the_last(
     application: Application, server: HttpServer, line: RawConnection, more: bytes, is_in_one_piece: bool
 ) -> None:
     if is_in_one_piece:
@@ -32,9 +32,7 @@ def test_the_answer_under_way_is_the_last(
 
 
 @pytest.mark.parametrize("more", [request("/slow"), request("/echo", method="POST", body=b"x" * 100_000)])
-def test_a_client_that_leaves_is_noticed_within_a_second(
-    application: Application, server: HttpServer, more: bytes
-) -> None:
+def test_a_disconnect_is_noticed_within_a_second(application: Application, server: HttpServer, more: bytes) -> None:
     with RawConnection(server.port) as line:
         line.ask("/wait-to-leave")
         assert application.noted() == "waiting"
@@ -45,7 +43,7 @@ def test_a_client_that_leaves_is_noticed_within_a_second(
     assert application.noted(seconds=1) == LEFT
 
 
-def test_what_follows_is_discarded_within_a_limit() -> None:
+def test_pipelined_data_is_discarded_up_to_a_limit() -> None:
     application = Application()
     limits = ConnectionLimits(discarded_bytes=1_000_000)
     with HttpServer(application, limits=limits) as server, RawConnection(server.port) as line:
@@ -57,7 +55,7 @@ def test_what_follows_is_discarded_within_a_limit() -> None:
         assert application.noted() == LEFT
 
 
-def test_empty_lines_without_end_are_no_way_around_that() -> None:
+def test_endless_empty_lines_count_toward_that_limit() -> None:
     application = Application()
     limits = ConnectionLimits(discarded_bytes=1_000_000)
     with HttpServer(application, limits=limits) as server, RawConnection(server.port) as line:
@@ -69,7 +67,7 @@ def test_empty_lines_without_end_are_no_way_around_that() -> None:
         assert application.noted() == LEFT
 
 
-def test_a_client_that_has_the_whole_answer_may_ask_again(
+def test_a_client_with_the_whole_response_may_send_the_next_request(
     application: Application, server: HttpServer, line: RawConnection
 ) -> None:
     """The application may not have finished, which the client can't know."""
@@ -82,7 +80,7 @@ def test_a_client_that_has_the_whole_answer_may_ask_again(
         assert line.answer().body == b"ok"
 
 
-def test_a_large_body_behind_the_last_answer_does_not_keep_the_connection(
+def test_a_large_body_after_the_last_response_does_not_keep_the_connection(
     application: Application, server: HttpServer, line: RawConnection
 ) -> None:
     body = b"x" * 1_000_000

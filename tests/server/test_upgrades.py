@@ -29,7 +29,7 @@ OFFERS = [
 @pytest.mark.parametrize(("framing", "body"), [(LENGTH, BODY), (CHUNKED, IN_CHUNKS)])
 @pytest.mark.parametrize("is_offer_first", [True, False])
 @pytest.mark.parametrize("piece", [1, 7, 1_000_000])
-def test_the_body_is_read_however_it_arrives(
+def test_the_body_is_read_in_any_segmentation(
     line: RawConnection, offer: bytes, framing: bytes, body: bytes, is_offer_first: bool, piece: int
 ) -> None:
     head = offering(offer + framing if is_offer_first else framing + offer)
@@ -43,21 +43,21 @@ def test_the_body_is_read_however_it_arrives(
 
 @pytest.mark.parametrize("offer", OFFERS)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
-def test_an_offer_without_a_body_is_answered(line: RawConnection, offer: bytes, method: str) -> None:
+def test_an_upgrade_without_a_body_gets_a_response(line: RawConnection, offer: bytes, method: str) -> None:
     for _ in range(2):
         line.send(offering(offer, method=method, path="/short"))
         assert line.answer(without_body=method == "HEAD").status == 200
 
 
 @pytest.mark.parametrize("offer", OFFERS)
-def test_the_body_waits_for_a_word(line: RawConnection, offer: bytes) -> None:
+def test_the_body_waits_for_100_continue(line: RawConnection, offer: bytes) -> None:
     line.send(offering(offer + LENGTH + b"Expect: 100-continue\r\n"))
     assert line.read(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
     line.send(BODY)
     assert line.answer().body == BODY
 
 
-def test_the_rest_of_an_answered_body_is_no_request(line: RawConnection) -> None:
+def test_the_rest_of_a_body_is_not_a_request(line: RawConnection) -> None:
     line.send(offering(OFFERS[0] + b"Content-Length: %d\r\n" % (len(BODY) * 100), path="/short"))
     assert line.answer().body == b"ok"
     for _ in range(100):
@@ -67,13 +67,13 @@ def test_the_rest_of_an_answered_body_is_no_request(line: RawConnection) -> None
 
 
 @pytest.mark.parametrize("old", [b"GET /short HTTP/1.0\r\n", b"POST /echo HTTP/1.0\r\n" + LENGTH])
-def test_an_offer_in_http_1_0(line: RawConnection, old: bytes) -> None:
+def test_an_upgrade_in_http_1_0(line: RawConnection, old: bytes) -> None:
     line.send(old + OFFERS[0] + b"\r\n" + BODY)
     assert line.answer().body == (BODY if LENGTH in old else b"ok")
     assert line.rest() == b""
 
 
-def test_a_request_behind_an_offer_is_not_answered_like_one_behind_any_other(line: RawConnection) -> None:
+def test_a_pipelined_request_after_an_upgrade_is_dropped_like_any_other(line: RawConnection) -> None:
     line.send(offering(OFFERS[0], method="GET", path="/short") + BODY)
     answer = line.answer()
     assert answer.body == b"ok"
@@ -96,7 +96,7 @@ def test_a_request_behind_an_offer_is_not_answered_like_one_behind_any_other(lin
     ],
 )
 @pytest.mark.parametrize("offer", [b"", *OFFERS])
-def test_what_frames_a_body_in_two_ways_is_refused(line: RawConnection, offer: bytes, framing: bytes) -> None:
+def test_ambiguous_framing_is_refused(line: RawConnection, offer: bytes, framing: bytes) -> None:
     line.send(offering(offer + framing) + BODY)
     assert line.answer().problem == (400, "malformed_request")
     assert line.rest() == b""
@@ -111,24 +111,24 @@ def test_what_frames_a_body_in_two_ways_is_refused(line: RawConnection, offer: b
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
-def test_a_tunnel_is_refused(line: RawConnection, sent: bytes) -> None:
+def test_connect_is_refused(line: RawConnection, sent: bytes) -> None:
     line.send(sent + BODY)
     assert line.answer().problem == (400, "malformed_request")
     assert line.rest() == b""
 
 
-def test_trailers_offer_nothing(line: RawConnection) -> None:
+def test_trailers_do_not_upgrade(line: RawConnection) -> None:
     line.send(offering(CHUNKED) + b"5\r\nhello\r\n0\r\n" + OFFERS[0] + b"\r\n")
     assert line.answer().body == b"hello"
     line.ask("/echo", method="POST", body=BODY)
     assert line.answer().body == BODY
 
 
-def test_limits_hold_for_a_head_with_an_offer(line: RawConnection) -> None:
+def test_limits_apply_to_a_head_with_an_upgrade(line: RawConnection) -> None:
     line.send(offering(OFFERS[0] + b"X: " + b"y" * 33_000 + b"\r\n"))
     assert line.answer().problem == (431, "headers_too_large")
 
 
-def test_an_offer_keeps_no_second_host(line: RawConnection) -> None:
+def test_an_upgrade_does_not_allow_a_second_host(line: RawConnection) -> None:
     line.send(offering(OFFERS[0] + b"Host: other\r\n"))
     assert line.answer().problem == (400, "malformed_request")

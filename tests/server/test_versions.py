@@ -22,7 +22,7 @@ def test_pyproject_allows_the_versions_that_were_tested(package: str) -> None:
         assert requirement.specifier.contains(version) is (first[1] <= minor <= last[1]), version
 
 
-def test_those_installed_were_tested() -> None:
+def test_installed_versions_are_tested_ones() -> None:
     assert untested_versions() == {}
 
 
@@ -30,7 +30,7 @@ def test_those_installed_were_tested() -> None:
 @pytest.mark.parametrize(
     ("package", "version", "tested"), [("uvicorn", "0.40.0", "0.53 to 0.54"), ("httptools", "1.0.0", "0.7 to 0.9")]
 )
-def test_another_version_stops_the_start_with_one_line(tmp_path: Path, package: str, version: str, tested: str) -> None:
+def test_an_untested_version_prevents_the_start(tmp_path: Path, package: str, version: str, tested: str) -> None:
     metadata = tmp_path / "packages" / f"{package}-{version}.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")

@@ -13,7 +13,7 @@ from app.writing.writer import Writer
 from tests.support.tasks import make_task
 
 
-async def test_a_task_that_cannot_be_read_harms_no_other(database_url: str) -> None:
+async def test_a_task_that_cannot_be_read_fails_alone(database_url: str) -> None:
     database = Database(database_url)
     await migrate(database)
     writer = Writer(database, SystemClock(), lambda _: None)

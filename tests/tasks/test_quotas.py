@@ -129,7 +129,7 @@ async def test_without_a_quota_nothing_is_counted(replicas: list[Replica]) -> No
     assert [one for one in statements if "quota_counts" in one or "project_budgets" in one] == []
 
 
-async def test_one_batch_holds_what_fits_and_refuses_the_rest(replicas: list[Replica]) -> None:
+async def test_one_batch_creates_what_fits_and_refuses_the_rest(replicas: list[Replica]) -> None:
     caller = holder(1, 5)
     answers = await asyncio.gather(*(replicas[0].submit(caller, f"key-{n}") for n in range(12)))
     # In the order of arrival, as all went into few transactions.

@@ -49,7 +49,7 @@ def verdict(served: Served, task_id: str) -> dict[str, Any]:
     return served.client.task(task_id)
 
 
-def test_a_look_is_answered_when_the_verdict_comes(served: Served, pool: ThreadPoolExecutor) -> None:
+def test_a_get_is_answered_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
     task, arrived = served.processing()
     answers = [look(served, pool, task) for _ in range(5)]
     waiters(served, 5)
@@ -61,7 +61,7 @@ def test_a_look_is_answered_when_the_verdict_comes(served: Served, pool: ThreadP
     waiters(served, 0)
 
 
-def test_a_submit_is_answered_when_the_verdict_comes(served: Served, pool: ThreadPoolExecutor) -> None:
+def test_a_submit_is_answered_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
     with served.follow() as stream:
         waiting = pool.submit(submit, served, "wait=60")
         stream.wait(lambda s: len(s.events) == 3)
@@ -83,7 +83,7 @@ def test_a_retry_can_wait_as_well(served: Served) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_without_a_verdict_the_answer_is_what_is_so(served: Served, gate: threading.Event, seconds: int) -> None:
+def test_without_a_result_the_answer_is_the_current_state(served: Served, gate: threading.Event, seconds: int) -> None:
     served.vendor.on_submit = lambda _: Reply({"code": 400, "msg": "no"}, gate=gate)
     posted = submit(served, f"wait={seconds}")
     assert (posted.status_code, posted.headers["Preference-Applied"]) == (202, f"wait={seconds}")
@@ -118,7 +118,7 @@ def test_a_cancellation_ends_the_wait(served: Served, pool: ThreadPoolExecutor) 
     assert waiting.result().json()["status"] == "canceled"
 
 
-def test_a_client_that_leaves_frees_its_place(served: Served) -> None:
+def test_a_client_that_disconnects_stops_waiting(served: Served) -> None:
     task, _ = served.processing()
     with pytest.raises(httpx.ReadTimeout):
         served.client.get(f"{V1}/{task['id']}", params={"wait": 60}, timeout=0.3)

@@ -115,7 +115,7 @@ def test_a_refused_account_holds_the_queue_and_a_success_frees_it(
 
 
 def test_a_task_held_beyond_the_queue_timeout_fails_with_the_reason(start: Start, vendor: Vendor) -> None:
-    gateway = start(hold_retry_seconds=60, queue_timeout_seconds=1)
+    gateway = start(hold_retry_seconds=60, queue_timeout_seconds=4)
     vendor.on_submit = lambda _: envelope(402, "pay first")
     tasks = [gateway.client.submit()["id"] for _ in range(3)]
     for task in tasks:

@@ -32,7 +32,7 @@ def preflight(served: Served, path: str, method: str, origin: str = SHOP, **head
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/v1/tasks"), ("GET", "/v1/events"), ("DELETE", "/v1/tasks/x"), ("POST", "/nowhere")]
 )
-def test_a_named_origin_is_told_that_it_may(served: Served, origin: str, method: str, path: str) -> None:
+def test_a_named_origin_is_allowed(served: Served, origin: str, method: str, path: str) -> None:
     wanted = "authorization,content-type,idempotency-key,prefer,traceparent"
     answer = preflight(served, path, method, origin, Access_Control_Request_Headers=wanted)
     assert answer.status_code == 200
@@ -45,7 +45,7 @@ def test_a_named_origin_is_told_that_it_may(served: Served, origin: str, method:
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://shop.example", f"{SHOP}.evil.example"])
-def test_another_origin_is_told_that_it_may_not(served: Served, origin: str) -> None:
+def test_another_origin_is_rejected(served: Served, origin: str) -> None:
     answer = preflight(served, "/v1/tasks", "POST", origin)
     assert (answer.status_code, answer.json()["code"]) == (403, "origin_not_allowed")
     assert "access-control-allow-origin" not in answer.headers
@@ -55,7 +55,7 @@ def test_another_origin_is_told_that_it_may_not(served: Served, origin: str) -> 
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_method_that_nothing_here_has_is_refused(served: Served) -> None:
+def test_an_unused_method_is_rejected(served: Served) -> None:
     assert preflight(served, "/v1/tasks", "PUT").status_code == 403
 
 
@@ -74,7 +74,9 @@ def test_a_method_that_nothing_here_has_is_refused(served: Served) -> None:
         ("GET", "/healthz", {}, 200),
     ],
 )
-def test_every_answer_can_be_read(served: Served, method: str, path: str, headers: dict[str, str], status: int) -> None:
+def test_every_response_is_readable(
+    served: Served, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
     content = b"x" * 100_000 if status == 413 else b'{"prompt":"x"}'
     given = {"Content-Type": "application/json", "Origin": SHOP, **headers}
     answer = served.client.request(method, path, headers=given, content=content if method == "POST" else None)
@@ -85,7 +87,7 @@ def test_every_answer_can_be_read(served: Served, method: str, path: str, header
     assert answer.headers["x-request-id"]
 
 
-def test_a_stream_can_be_followed(served: Served) -> None:
+def test_a_stream_is_readable(served: Served) -> None:
     served.vendor.on_submit = lambda _: envelope(400, "no")
     task = served.client.post("/v1/tasks", json={"prompt": "x"}, headers=BEARER).json()
     with served.follow(f"/v1/tasks/{task['id']}/events", Origin=SHOP, **BEARER) as stream:
@@ -93,11 +95,11 @@ def test_a_stream_can_be_followed(served: Served) -> None:
         stream.wait_for_end()
 
 
-def test_answers_vary_even_where_no_origin_was_sent(served: Served) -> None:
+def test_responses_vary_by_origin_even_without_one(served: Served) -> None:
     assert "Origin" in served.client.get("/v1/tasks", headers=BEARER).headers["vary"]
 
 
-def test_without_the_setting_there_is_no_such_header(on_sqlite: Served) -> None:
+def test_without_the_setting_there_are_no_cors_headers(on_sqlite: Served) -> None:
     own = on_sqlite.gateway.settings.local_url
     answer = on_sqlite.client.get("/v1/tasks", headers={"Origin": own})
     assert answer.status_code == 200
@@ -105,7 +107,7 @@ def test_without_the_setting_there_is_no_such_header(on_sqlite: Served) -> None:
     assert preflight(on_sqlite, "/v1/tasks", "POST", own).status_code == 405
 
 
-def test_callbacks_are_not_for_pages_whichever_way_they_take(served: Served) -> None:
+def test_callbacks_never_allow_pages(served: Served) -> None:
     path = "/callbacks/nanobanana/nonsense"
     assert preflight(served, path, "POST").status_code == 405
     for body in (b"{}", iter([b"{}"])):

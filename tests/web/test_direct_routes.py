@@ -34,7 +34,7 @@ async def get_thing(request: Request, name: str) -> Response:
         ("GET", "/things/one%0A", True),
     ],
 )
-async def test_a_direct_route_answers_as_the_framework_would(method: str, path: str, is_direct: bool) -> None:
+async def test_a_direct_route_responds_like_fastapi(method: str, path: str, is_direct: bool) -> None:
     framework = FastAPI(redirect_slashes=False)
     problems.install(framework)
     framework.include_router(router)

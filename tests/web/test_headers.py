@@ -27,7 +27,7 @@ NETWORKS = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
         ("GET", "/docs"),
     ],
 )
-def test_every_answer_is_harmless_in_a_browser(on_sqlite: Served, method: str, path: str) -> None:
+def test_every_response_has_headers_for_browsers(on_sqlite: Served, method: str, path: str) -> None:
     answer = on_sqlite.client.request(method, path)
     assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
     assert answer.headers.get_list("x-frame-options") == ["DENY"]
@@ -40,7 +40,7 @@ def test_every_answer_is_harmless_in_a_browser(on_sqlite: Served, method: str, p
     assert "server" not in answer.headers
 
 
-def test_an_answer_to_the_upstream_is_kept_short(on_sqlite: Served) -> None:
+def test_a_response_to_a_callback_has_few_headers(on_sqlite: Served) -> None:
     task, submit = on_sqlite.processing()
     answer = on_sqlite.call_back(submit, success_a(task["upstream_task_id"]))
     assert set(answer.headers) == {
@@ -52,13 +52,13 @@ def test_an_answer_to_the_upstream_is_kept_short(on_sqlite: Served) -> None:
     }
 
 
-def test_https_is_insisted_on_where_it_is_spoken(tmp_path: Path) -> None:
+def test_hsts_is_sent_for_an_https_origin(tmp_path: Path) -> None:
     settings = {"public_base_url": "https://images.example", "auth": "keys", "secret_key": "test-secret"}
     with LiveGateway(data_dir=tmp_path, upstream_url="http://127.0.0.1:1", **settings) as gateway:
         assert "max-age=" in gateway.client.get("/v1/tasks").headers["strict-transport-security"]
 
 
-def test_what_an_answer_says_itself_stands() -> None:
+def test_headers_of_the_response_take_precedence() -> None:
     stated = [(b"cache-control", b"private, max-age=86400"), (b"content-type", b"image/png")]
     headers = ResponseHeaders(is_https=False).complete(stated)
     assert headers[:2] == stated
@@ -80,11 +80,11 @@ def test_what_an_answer_says_itself_stands() -> None:
         ("10.0.0.1", ["198.51.100.1, \x00"], "10.0.0.1"),
     ],
 )
-def test_only_trusted_proxies_are_believed_for_whom_they_ask(peer: str, forwarded: list[str], client: str) -> None:
+def test_only_trusted_proxies_name_the_client(peer: str, forwarded: list[str], client: str) -> None:
     headers = [(b"x-forwarded-for", value.encode()) for value in forwarded]
     assert client_address({"client": (peer, 1), "headers": headers}, NETWORKS) == client
 
 
-def test_without_trusted_proxies_nobody_is_believed() -> None:
+def test_without_trusted_proxies_the_peer_is_the_client() -> None:
     assert client_address({"client": ("10.0.0.1", 1), "headers": [(b"x-forwarded-for", b"8.8.8.8")]}, []) == "10.0.0.1"
     assert client_address({"client": None, "headers": []}, []) is None

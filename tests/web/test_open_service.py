@@ -67,7 +67,7 @@ def call(served: Served, method: str, path: str, media_type: str | None, **heade
     ],
     ids=str,
 )
-def test_pages_of_others_do_nothing(
+def test_pages_of_other_origins_are_rejected(
     served: Served, method: str, path: str, media_type: str | None, headers: dict[str, str]
 ) -> None:
     answer = call(served, method, path, media_type, **headers)
@@ -77,13 +77,13 @@ def test_pages_of_others_do_nothing(
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
-def test_json_must_be_declared_even_where_no_browser_asks(served: Served, media_type: str | None) -> None:
+def test_json_must_be_declared(served: Served, media_type: str | None) -> None:
     headers = {} if media_type is None else {"Content-Type": media_type}
     answer = served.client.post(V1, content=BODY, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
 
 
-def test_what_browsers_load_by_themselves_for_people_is_let_through(served: Served) -> None:
+def test_links_and_images_work_from_other_origins(served: Served) -> None:
     link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
     assert call(served, "GET", "/docs", None, **link).status_code == 200
     assert call(served, "POST", V1, "application/json", **link).status_code == 403
@@ -93,7 +93,7 @@ def test_what_browsers_load_by_themselves_for_people_is_let_through(served: Serv
         assert call(served, "GET", V1, None, Sec_Fetch_Site=site).status_code == 200
 
 
-def test_named_origins_and_the_public_one_are_no_strangers(tmp_path: Path) -> None:
+def test_named_origins_and_the_public_one_are_allowed(tmp_path: Path) -> None:
     settings = {
         "auth": "none",
         "secret_key": "test-secret",
@@ -170,7 +170,7 @@ def page(html: str) -> Iterator[int]:
 @pytest.mark.browser
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_real_browser_lets_a_hostile_page_do_nothing(served: Served, tmp_path: Path, host: str) -> None:
+def test_a_hostile_page_in_a_browser_achieves_nothing(served: Served, tmp_path: Path, host: str) -> None:
     """Of the same site on another port, and of another site."""
     secret = served.client.get("/v1/webhook-secret").json()
     with page(HOSTILE.replace("TARGET", served.gateway.settings.local_url)) as port:
@@ -183,16 +183,14 @@ def test_a_real_browser_lets_a_hostile_page_do_nothing(served: Served, tmp_path:
 
 @pytest.mark.browser
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
-def test_the_apis_page_works_under_its_own_policy(served: Served, tmp_path: Path) -> None:
+def test_swagger_ui_works_under_its_policy(served: Served, tmp_path: Path) -> None:
     seen = rendered(f"{served.gateway.settings.local_url}/docs", tmp_path)
     assert "opblock-summary-post" in seen
     assert "/v1/tasks/{task_id}/cancel" in seen.replace("\u200b", "").replace("<wbr>", "")
 
 
 @pytest.mark.parametrize("headers", [{"Host": "images.example"}, {"Origin": EVIL}])
-def test_without_a_database_nobody_knows_whether_keys_are_needed(
-    tmp_path: Path, vendor: Vendor, headers: dict[str, str]
-) -> None:
+def test_without_a_database_requests_get_503(tmp_path: Path, vendor: Vendor, headers: dict[str, str]) -> None:
     with LiveGateway(data_dir=tmp_path, upstream_url=vendor.url) as gateway:
         with closing(sqlite3.connect(tmp_path / "gateway.db")) as database:
             database.execute("ALTER TABLE api_keys RENAME TO elsewhere")

@@ -32,12 +32,12 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
             yield method.upper(), path, operation
 
 
-def test_every_route_names_the_errors_that_all_have(document: dict[str, Any]) -> None:
+def test_every_route_documents_the_common_errors(document: dict[str, Any]) -> None:
     for method, path, operation in operations(document):
         assert set(operation["responses"]) >= EVERYWHERE, (method, path)
 
 
-def test_errors_are_problems_and_nothing_else(document: dict[str, Any]) -> None:
+def test_all_errors_are_problems(document: dict[str, Any]) -> None:
     for method, path, operation in operations(document):
         for status, response in operation["responses"].items():
             if status >= "400" and path != "/readyz":
@@ -47,7 +47,7 @@ def test_errors_are_problems_and_nothing_else(document: dict[str, Any]) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
-def test_operations_have_names_that_clients_can_keep(document: dict[str, Any]) -> None:
+def test_operation_ids_are_stable(document: dict[str, Any]) -> None:
     assert {f"{method} {path}": operation["operationId"] for method, path, operation in operations(document)} == {
         "POST /v1/tasks": "submit_task",
         "GET /v1/tasks": "list_tasks",
@@ -94,7 +94,7 @@ def test_parameters_that_routes_read_themselves_are_documented(document: dict[st
     assert {"Range", "If-Range", "If-None-Match"} <= set(found["get_image"])
 
 
-def test_the_version_of_the_document_knows_all_its_words(document: dict[str, Any]) -> None:
+def test_the_document_uses_only_keywords_of_its_version(document: dict[str, Any]) -> None:
     """`itemSchema` came with 3.2; the linters of `make lint` look for others."""
     assert document["openapi"] == "3.1.0"
     assert "itemSchema" not in json.dumps(document)
@@ -116,7 +116,7 @@ def test_webhooks_are_documented_with_the_task_of_the_api(document: dict[str, An
     assert message["properties"]["data"]["$ref"] == "#/components/schemas/Task"
 
 
-def test_routes_that_read_a_body_are_known_to_the_limit_of_the_others(document: dict[str, Any]) -> None:
+def test_the_body_guard_knows_the_routes_that_read_bodies(document: dict[str, Any]) -> None:
     for method, path, operation in operations(document):
         if "requestBody" in operation:
             assert reads_body({"method": method, "path": path}), f"{method} {path} reads a body: see reads_body"
@@ -135,7 +135,7 @@ def test_each_model_has_its_own_parameters(document: dict[str, Any]) -> None:
     assert models["nano-banana-pro"]["properties"]["image_urls"]["anyOf"][0]["maxItems"] == 8
 
 
-def test_the_schema_of_a_request_allows_what_the_service_accepts(document: dict[str, Any]) -> None:
+def test_the_request_schema_agrees_with_validation(document: dict[str, Any]) -> None:
     body = document["paths"]["/v1/tasks"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"] == {"$ref": "#/components/schemas/TaskRequest"}
     assert body["examples"]["minimal"]["value"] == {"prompt": "a lake at sunset"}
@@ -152,12 +152,12 @@ def test_the_schema_of_a_request_allows_what_the_service_accepts(document: dict[
 
 @pytest.mark.parametrize("moment", ["0", "1763800000", "0.5", "-1e9", "NaN", "now"])
 @pytest.mark.parametrize("name", ["created_after", "created_before"])
-def test_a_moment_is_a_date_and_no_number(on_sqlite: Served, name: str, moment: str) -> None:
+def test_a_time_must_be_a_date_not_a_number(on_sqlite: Served, name: str, moment: str) -> None:
     answer = on_sqlite.client.get("/v1/tasks", params={name: moment})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, name)
 
 
-def test_a_whole_number_may_be_written_with_a_point(on_sqlite: Served) -> None:
+def test_a_whole_number_may_have_a_decimal_point(on_sqlite: Served) -> None:
     headers = {"Content-Type": "application/json"}
     answer = on_sqlite.client.post("/v1/tasks", content=b'{"prompt":"x","num_images":2.0}', headers=headers)
     assert (answer.status_code, answer.json()["input"]["num_images"]) == (202, 2)
@@ -166,6 +166,6 @@ def test_a_whole_number_may_be_written_with_a_point(on_sqlite: Served) -> None:
         assert on_sqlite.client.post("/v1/tasks", content=content, headers=headers).status_code in {400, 422}
 
 
-def test_both_spellings_of_the_last_event_are_checked(on_sqlite: Served) -> None:
+def test_header_and_query_of_the_last_event_are_validated(on_sqlite: Served) -> None:
     answer = on_sqlite.client.get("/v1/events?last_event_id=x", headers={"Last-Event-ID": "1"})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "last_event_id")

@@ -78,7 +78,7 @@ def held(tmp_path: Path) -> Iterator[Held]:
         yield Held(served)
 
 
-def test_every_answer_is_what_the_document_says(held: Held, tmp_path: Path) -> None:
+def test_every_response_matches_the_document(held: Held, tmp_path: Path) -> None:
     served, wait = held.served, {"Prefer": "wait=15"}
     hook = {"prompt": "a lake", "webhook_url": "http://127.0.0.1:9/hook"}
     # A result by callback.
@@ -124,7 +124,7 @@ def test_every_answer_is_what_the_document_says(held: Held, tmp_path: Path) -> N
     assert held.seen == held.documented()
 
 
-def test_errors_are_what_the_document_says(held: Held) -> None:
+def test_errors_match_the_document(held: Held) -> None:
     problem = held.ask("submit_task", 422, body={"prompt": "", "nonsense": 1})
     assert {error["field"] for error in problem["errors"]} == {"prompt", "nonsense"}
     assert "errors" not in held.ask("get_task", 404, ids={"task_id": "task_" + "0" * 32})

@@ -44,7 +44,7 @@ def test_a_task_is_as_documented_in_every_state(name: str) -> None:
     assert (sent["error"] is None) == (sent["status"] != "failed")
 
 
-def test_a_task_is_written_in_this_order_and_form() -> None:
+def test_fields_of_a_task_keep_their_order() -> None:
     stored = rules.store(IMAGE, Stored("ab" * 32, "image/png", 9, 3, 2))
     task = replace(STATES["refused"], metadata={"order": "42"}, subject="user-7")
     sent = encode(task_shape(TaskState(task, [stored], None), BASE)).decode()
@@ -86,7 +86,7 @@ def test_a_task_is_written_in_this_order_and_form() -> None:
     )
 
 
-def test_an_image_is_at_this_service_as_long_as_there_may_be_a_copy() -> None:
+def test_an_image_url_is_ours_unless_there_is_no_copy() -> None:
     stored = rules.store(IMAGE, Stored("ab" * 32, "image/png", 9, 3, 2))
     states = [IMAGE, stored, rules.give_up(IMAGE, "gone")]
     shown = wire(task_shape(TaskState(STATES["succeeded"], states, None), BASE))["images"]
@@ -109,7 +109,7 @@ def test_an_error_lists_fields_only_if_there_are_any() -> None:
     assert sent["errors"] == [{"field": "prompt", "message": "is required"}]
 
 
-def test_bytes_that_are_no_text_are_shown_escaped() -> None:
+def test_invalid_utf8_is_escaped() -> None:
     assert (
         wire(callback_shape(ReceivedCallback("task_x", NOW, 422, "unreadable_callback", b"\xffa")))["body"] == "\\xffa"
     )

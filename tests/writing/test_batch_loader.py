@@ -87,7 +87,7 @@ async def test_an_outage_while_keys_are_read_one_by_one_fails_the_rest_without_f
     assert len(table.reads) == 3
 
 
-async def test_a_caller_that_leaves_takes_nothing_from_the_others() -> None:
+async def test_a_cancelled_caller_does_not_affect_the_others() -> None:
     table = Table()
     first, second = table.load(1, 1)
     await turns()
@@ -98,7 +98,7 @@ async def test_a_caller_that_leaves_takes_nothing_from_the_others() -> None:
     assert await second == "1 in read 1"
 
 
-async def test_an_exception_that_nobody_waits_for_any_more_is_not_reported() -> None:
+async def test_an_exception_without_callers_is_not_reported() -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     table = Table()

@@ -40,7 +40,7 @@ async def committed(*jobs: Job) -> list[Job]:
     return list(jobs)
 
 
-async def test_what_is_claimed_is_in_hand_until_it_is_done(work: LeasedWork[Job]) -> None:
+async def test_claimed_items_are_held_until_done(work: LeasedWork[Job]) -> None:
     assert await work.claim(committed(FIRST, Job("b", 1))) == [FIRST, Job("b", 1)]
     assert (work.items, work.ids) == ([FIRST, Job("b", 1)], frozenset("ab"))
     ended = work.ended("a")
@@ -51,7 +51,7 @@ async def test_what_is_claimed_is_in_hand_until_it_is_done(work: LeasedWork[Job]
     assert (work.ended("a"), work.ids) == (None, frozenset("b"))
 
 
-async def test_the_late_end_of_an_attempt_leaves_the_next_in_hand(work: LeasedWork[Job], clock: HandClock) -> None:
+async def test_the_late_end_of_an_attempt_does_not_release_the_next(work: LeasedWork[Job], clock: HandClock) -> None:
     await work.claim(committed(FIRST))
     await work.claim(committed(SECOND))
     work.done(FIRST)
@@ -81,7 +81,7 @@ async def test_a_claim_is_lost_only_once_its_commit_is_no_longer_awaited(
     assert work.is_lost(("a", 1), claimed_at)
 
 
-async def test_a_claim_that_comes_in_hand_is_not_lost(work: LeasedWork[Job], clock: HandClock) -> None:
+async def test_a_claim_whose_commit_is_known_is_not_lost(work: LeasedWork[Job], clock: HandClock) -> None:
     await work.claim(committed(FIRST))
     assert not work.is_lost(("a", 1), clock.now())
     assert work.is_lost(("b", 1), clock.now())
@@ -102,7 +102,7 @@ async def test_a_thread_never_takes_a_claim_for_lost_while_it_comes_in_hand(cloc
     assert not work.is_lost(("a", 1), claimed_at)
 
 
-async def test_work_that_is_cancelled_is_put_back_before_it_leaves_the_hand(work: LeasedWork[Job]) -> None:
+async def test_cancelled_work_is_put_back_before_it_is_released(work: LeasedWork[Job]) -> None:
     put_back: list[frozenset[str]] = []
 
     async def put_back_now() -> None:
@@ -138,7 +138,7 @@ async def test_work_that_fails_is_left_to_its_lease(work: LeasedWork[Job], error
 
 
 @pytest.mark.parametrize("error", [ServiceUnavailable("away"), ValueError("a fault")])
-async def test_an_outcome_is_written_until_it_is_written(work: LeasedWork[Job], error: Exception) -> None:
+async def test_an_outcome_is_retried_until_it_is_written(work: LeasedWork[Job], error: Exception) -> None:
     attempts = 0
 
     async def write() -> int:

@@ -53,7 +53,7 @@ async def test_callers_of_a_key_share_the_running_call() -> None:
     assert await flights.run("a", source.read) == 3  # the next call is a new one
 
 
-async def test_a_caller_that_leaves_takes_nothing_from_the_others() -> None:
+async def test_a_cancelled_caller_does_not_affect_the_others() -> None:
     source, flights = Source(), SingleFlight[str, int]("test")
     first, second = (asyncio.create_task(flights.run("a", source.read)) for _ in range(2))
     await turns()
@@ -79,7 +79,7 @@ async def test_an_exception_reaches_every_caller_and_the_next_call_starts_anew(
     assert complaints == []
 
 
-async def test_an_exception_that_nobody_waits_for_any_more_is_not_reported(complaints: list[dict[str, Any]]) -> None:
+async def test_an_exception_without_callers_is_not_reported(complaints: list[dict[str, Any]]) -> None:
     source, flights = Source(), SingleFlight[str, int]("test")
     source.error = ValueError("unreadable")
     caller = asyncio.create_task(flights.run("a", source.read))
@@ -92,7 +92,7 @@ async def test_an_exception_that_nobody_waits_for_any_more_is_not_reported(compl
     assert (complaints, len(flights)) == ([], 0)
 
 
-async def test_closing_ends_calls_and_answers_their_callers() -> None:
+async def test_closing_cancels_calls_and_their_callers_get_an_error() -> None:
     source, flights = Source(), SingleFlight[str, int]("test")
     caller = asyncio.create_task(flights.run("a", source.read))
     await turns()
@@ -143,7 +143,7 @@ async def test_one_caller_waits_for_a_refresh_and_the_others_only_when_stale(mon
 
 
 @pytest.mark.parametrize("fails_with", [ServiceUnavailable("away"), ValueError("unreadable")])
-async def test_a_failed_refresh_reaches_those_who_wait_and_is_tried_again(
+async def test_a_failed_refresh_reaches_its_callers_and_is_retried(
     monotonic: HandTimer, fails_with: Exception, complaints: list[dict[str, Any]]
 ) -> None:
     source = Source()

@@ -88,7 +88,7 @@ HOSTILE = [
     Hostile("WebP that says 16,384 x 16,384", webp_of(16_384, 16_384), TOO_LARGE),
     Hostile("JPEG with a thousand passes", many_passes(1000), "is encoded in more than 64 passes"),
     Hostile(
-        "GIF of a million crumbs",
+        "GIF of a million tiny blocks",
         gif_of(1, 1, b"\x21\xfe" + b"\1x" * 10**6 + b"\0"),
         "consists of too many small parts",
     ),
@@ -111,5 +111,5 @@ HOSTILE = [
     Hostile("JPEG with a script as comment", JPEG[:2] + jpeg_segment(0xFE, SCRIPT) + JPEG[2:], so=DROPPED),
     Hostile("PNG with a script as text", PNG[:33] + png_chunk(b"tEXt", b"a\0" + SCRIPT) + PNG[33:], so=DROPPED),
     Hostile("GIF that is also JavaScript", b"GIF89a=1;alert(1)//" + bytes(60), "has a block of unknown type"),
-    Hostile("JPEG with EXIF, GPS, XMP and IPTC", telling("JPEG", 6), so="all is dropped but how it is turned"),
+    Hostile("JPEG with EXIF, GPS, XMP and IPTC", telling("JPEG", 6), so="everything but the orientation is dropped"),
 ]
