@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -24,6 +25,7 @@ _CANCELED = Postponed(0, "canceled")
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class Archiver:
     """Claims and fetches images. `wake_up` wakes when one is due.
 
@@ -31,15 +33,14 @@ class Archiver:
     file, and the first to record it settles the image.
     """
 
-    def __init__(
-        self, *, database: Database, writer: Writer, fetcher: ImageFetcher, clock: Clock, wake_up: WakeUp
-    ) -> None:
-        self._database = database
-        self._writer = writer
-        self._fetcher = fetcher
-        self._clock = clock
-        self._wake_up = wake_up
-        self._work: LeasedWork[Image] = LeasedWork("image", lambda i: (i.id, i.tried_at or 0), clock=clock)
+    database: Database
+    writer: Writer
+    fetcher: ImageFetcher
+    clock: Clock
+    wake_up: WakeUp
+
+    def __post_init__(self) -> None:
+        self._work: LeasedWork[Image] = LeasedWork("image", lambda i: (i.id, i.tried_at or 0), clock=self.clock)
 
     def under_way(self, image_id: str) -> asyncio.Event | None:
         """Return an event for the end of a fetch in this process; None if there is none."""
@@ -47,12 +48,12 @@ class Archiver:
 
     async def claim(self, limit: int) -> list[Image]:
         """Claim up to `limit` images that are due."""
-        due_at = await self._database.read(image_store.next_due)
+        due_at = await self.database.read(image_store.next_due)
         if due_at is None:
             return []
-        now = self._clock.now()
+        now = self.clock.now()
         if due_at > now:
-            self._wake_up.wake_after((due_at - now) / 1000)
+            self.wake_up.wake_after((due_at - now) / 1000)
             return []
 
         def claim(unit: UnitOfWork) -> list[Image]:
@@ -61,7 +62,7 @@ class Archiver:
             in_hand = self._work.ids
             return self._claim(unit, [image for image in due if image.id not in in_hand])
 
-        return await self._work.claim(self._writer.run(claim))
+        return await self._work.claim(self.writer.run(claim))
 
     async def claim_out_of_turn(self, image_id: str) -> tuple[Image, int | None] | None:
         """Claim an image on demand, unless it is claimed or was just tried.
@@ -78,7 +79,7 @@ class Archiver:
             planned = image.next_try_at if (image.next_try_at or 0) > unit.now else None
             return self._claim(unit, [image])
 
-        claimed = await self._work.claim(self._writer.run(claim))
+        claimed = await self._work.claim(self.writer.run(claim))
         return (claimed[0], planned) if claimed else None
 
     async def fetch(self, image: Image, planned: int | None = None) -> None:
@@ -91,7 +92,7 @@ class Archiver:
 
     async def release_all(self) -> None:
         """Put back every claim, at the start of the only process."""
-        await self._writer.run(lambda unit: image_store.release_all(unit.connection, now=unit.now))
+        await self.writer.run(lambda unit: image_store.release_all(unit.connection, now=unit.now))
 
     def _claim(self, unit: UnitOfWork, due: Sequence[Image]) -> list[Image]:
         claimed = [rules.claim(image, self._work.owner, unit.now) for image in due]
@@ -101,16 +102,16 @@ class Archiver:
 
     async def _fetch(self, image: Image, planned: int | None) -> None:
         began = time.monotonic()
-        outcome = await self._fetcher.fetch(image)
-        until = self._clock.now() + rules.LEASE_MS
+        outcome = await self.fetcher.fetch(image)
+        until = self.clock.now() + rules.LEASE_MS
         after = await self._work.record(lambda: self._settle(image, outcome, planned), until=until)
         if after is not None and after.next_try_at is not None:
-            self._wake_up.wake_after(max(after.next_try_at - self._clock.now(), 0) / 1000)
+            self.wake_up.wake_after(max(after.next_try_at - self.clock.now(), 0) / 1000)
         _report(image, outcome, after, round((time.monotonic() - began) * 1000))
 
     async def _settle(self, image: Image, outcome: Outcome, planned: int | None) -> Image | None:
         # The lock on the task's row lets the last of its images to be settled see that it is the last.
-        return await self._writer.run(
+        return await self.writer.run(
             lambda unit: self._apply(unit, image.id, outcome, planned),
             locking=image.task_id,
             blob=outcome.hash if isinstance(outcome, Stored) else "",

@@ -5,6 +5,7 @@ file. References are added and removed with the row locked (`db.blob_store`).
 """
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -34,19 +35,19 @@ class BlobBeingDeleted(StorageUnavailable):
     """The same file is being deleted; it can be kept again right after."""
 
 
+@dataclass(eq=False, kw_only=True)
 class Blobs:
     """Keeps and collects files."""
 
-    def __init__(self, *, database: Database, writer: Writer, store: ImageStore, clock: Clock) -> None:
-        self._database = database
-        self._writer = writer
-        self._store = store
-        self._clock = clock
+    database: Database
+    writer: Writer
+    store: ImageStore
+    clock: Clock
 
     @property
     def is_reachable(self) -> bool:
         """Whether the last use of the store succeeded."""
-        return self._store.is_reachable
+        return self.store.is_reachable
 
     async def keep(self, sha256: str, path: Path, size: int, info: ImageInfo) -> None:
         """Store a file of `size` bytes; it is deleted if nothing refers to it (`refer`) within `RESERVED_MS`.
@@ -58,21 +59,21 @@ class Blobs:
         def reserve(unit: UnitOfWork) -> bool:
             return blob_store.reserve(unit.connection, blob, now=unit.now, until=unit.now + RESERVED_MS)
 
-        if not await self._writer.run(reserve, blob=sha256):
+        if not await self.writer.run(reserve, blob=sha256):
             raise BlobBeingDeleted("The same image is being deleted right now; try again.", retry_after=1)
-        await self._store.put(original_key(sha256), path)
+        await self.store.put(original_key(sha256), path)
 
     async def collect(self) -> int:
         """Delete one batch of unreferenced files; returns how many were checked.
 
         While the store is unavailable, nothing is deleted, and the files are checked again later.
         """
-        if not self._store.is_reachable:
+        if not self.store.is_reachable:
             # Otherwise its recovery would only be noticed by the next write.
             with suppress(Missing, StorageUnavailable):
-                await self._store.size(_NO_KEY)
-        now = self._clock.now()
-        if not await self._database.read(lambda connection: blob_store.is_any_due(connection, now=now)):
+                await self.store.size(_NO_KEY)
+        now = self.clock.now()
+        if not await self.database.read(lambda connection: blob_store.is_any_due(connection, now=now)):
             return 0
 
         until = now + _LEASE_MS
@@ -80,14 +81,14 @@ class Blobs:
         def take(unit: UnitOfWork) -> tuple[int, list[str]]:
             return blob_store.claim_unreferenced(unit.connection, now=unit.now, until=until, limit=_BATCH_SIZE)
 
-        checked, going = await self._writer.run(take)
+        checked, going = await self.writer.run(take)
         if going:
             try:
                 deleted = await self._delete(going, until - _LEASE_MARGIN_MS)
             except StorageUnavailable as error:
                 _log.warning("files_not_deleted", files=len(going), reason=error.detail)
                 return 0
-            await self._writer.run(lambda unit: blob_store.remove(unit.connection, deleted))
+            await self.writer.run(lambda unit: blob_store.remove(unit.connection, deleted))
             _log.info("files_deleted", files=len(deleted))
         return checked
 
@@ -96,9 +97,9 @@ class Blobs:
         deleted: list[str] = []
         for sha256 in hashes:
             for key in keys_of(sha256):
-                if self._clock.now() >= before:
+                if self.clock.now() >= before:
                     return deleted
-                await self._store.delete(key)
+                await self.store.delete(key)
             deleted.append(sha256)
         return deleted
 

@@ -29,13 +29,15 @@ class ServedFile:
     name: str
 
 
+@dataclass(eq=False, kw_only=True)
 class ImageFiles:
     """Reads images and their thumbnails. Thumbnails are made once and kept."""
 
-    def __init__(self, *, store: ImageStore, executor: ImageExecutor, spool: Spool) -> None:
-        self._store = store
-        self._executor = executor
-        self._spool = spool
+    store: ImageStore
+    executor: ImageExecutor
+    spool: Spool
+
+    def __post_init__(self) -> None:
         self._thumbnails: SingleFlight[str, bytes] = SingleFlight("thumbnail")
         self._permits = asyncio.Semaphore(_CONCURRENT_THUMBNAILS)
 
@@ -46,14 +48,14 @@ class ImageFiles:
         """
         try:
             # The whole file is not requested as a range.
-            return await self._store.open(original_key(file.sha256), start, None if end >= file.bytes else end)
+            return await self.store.open(original_key(file.sha256), start, None if end >= file.bytes else end)
         except Missing:
             raise _missing(file) from None
 
     async def check(self, file: ServedFile) -> None:
         """Check that an image is there; raises as `open` does."""
         try:
-            await self._store.size(original_key(file.sha256))
+            await self.store.size(original_key(file.sha256))
         except Missing:
             raise _missing(file) from None
 
@@ -61,7 +63,7 @@ class ImageFiles:
         """Return the kept or a new WebP thumbnail of at most that width; raises as `open` does."""
         key = thumbnail_key(file.sha256, width)
         try:
-            return b"".join([chunk async for chunk in await self._store.open(key)])
+            return b"".join([chunk async for chunk in await self.store.open(key)])
         except Missing:
             pass
         if key not in self._thumbnails and len(self._thumbnails) >= _MAX_PENDING_THUMBNAILS:
@@ -74,17 +76,17 @@ class ImageFiles:
 
     async def _make(self, file: ServedFile, width: int) -> bytes:
         async with self._permits:
-            with self._spool.file() as path:
+            with self.spool.file() as path:
                 chunks = await self.open(file, 0, file.bytes)
                 with await asyncio.to_thread(path.open, "wb") as copy:
                     async for chunk in chunks:
                         await asyncio.to_thread(copy.write, chunk)
                 try:
-                    content = await self._executor.thumbnail(path, width)
+                    content = await self.executor.thumbnail(path, width)
                 except BadImage as error:
                     raise ImageUnavailable(f"No thumbnail can be made: the file {error.reason}.") from None
         try:
-            await self._store.put(thumbnail_key(file.sha256, width), content)
+            await self.store.put(thumbnail_key(file.sha256, width), content)
         except StorageUnavailable as error:
             _log.warning("thumbnail_not_kept", hash=file.sha256, reason=error.detail)
         return content

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -23,6 +24,7 @@ _OWNER_NAME = "storage_owner"
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class OrphanFinder:
     """Searches the store one folder per call, and starts over once a day.
 
@@ -30,11 +32,12 @@ class OrphanFinder:
     this database's: in a store of another service, every file would be an orphan.
     """
 
-    def __init__(self, *, database: Database, writer: Writer, store: ImageStore, clock: Clock) -> None:
-        self._database = database
-        self._writer = writer
-        self._store = store
-        self._clock = clock
+    database: Database
+    writer: Writer
+    store: ImageStore
+    clock: Clock
+
+    def __post_init__(self) -> None:
         self._folders: list[str] = []
         """Folders left to search."""
         self._next_search = 0
@@ -50,10 +53,10 @@ class OrphanFinder:
             return 0
 
     async def _begin(self) -> None:
-        if self._clock.now() < self._next_search:
+        if self.clock.now() < self._next_search:
             return
         is_ours = await self._is_ours()
-        self._next_search = self._clock.now() + _PAUSE_BETWEEN_SEARCHES_MS
+        self._next_search = self.clock.now() + _PAUSE_BETWEEN_SEARCHES_MS
         if is_ours:
             self._folders = list(FOLDERS)
         else:
@@ -66,26 +69,26 @@ class OrphanFinder:
         def write(connection: Connection) -> str:
             return cluster_state.put_if_absent(connection, _OWNER_NAME, secrets.token_hex(16))
 
-        ours = (await self._database.write(write)).encode()
+        ours = (await self.database.write(write)).encode()
         try:
-            return b"".join([chunk async for chunk in await self._store.open(_OWNER_KEY)]) == ours
+            return b"".join([chunk async for chunk in await self.store.open(_OWNER_KEY)]) == ours
         except Missing:
-            await self._store.put(_OWNER_KEY, ours)
+            await self.store.put(_OWNER_KEY, ours)
             return True
 
     async def _search_next(self) -> int:
         adopted = 0
-        async for batch in self._store.list_files(self._folders[-1]):
+        async for batch in self.store.list_files(self._folders[-1]):
             adopted += await self._adopt(batch)
         self._folders.pop()
         return adopted
 
     async def _adopt(self, batch: Sequence[StoredFile]) -> int:
-        before = self._clock.now() - _ORPHAN_AFTER_MS
+        before = self.clock.now() - _ORPHAN_AFTER_MS
         old = {hash_: file for file in batch if file.modified < before and (hash_ := sha256_of(file.key)) is not None}
         if not old:
             return 0
-        unknown = await self._database.read(lambda connection: blob_store.missing(connection, old))
+        unknown = await self.database.read(lambda connection: blob_store.missing(connection, old))
         orphans = [
             Blob(hash=hash_, content_type=None, bytes=old[hash_].bytes, width=None, height=None)
             for hash_ in sorted(unknown)
@@ -95,6 +98,6 @@ class OrphanFinder:
             blob_store.adopt(unit.connection, orphans, now=unit.now)
 
         if orphans:
-            await self._writer.run(write)
+            await self.writer.run(write)
             _log.warning("orphans_found", files=len(orphans))
         return len(orphans)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
 from fastapi import Request
 from starlette.responses import Response
@@ -34,11 +33,6 @@ _SAFETY_HEADERS = {
     # Pages of any origin may show it; the URL is the secret.
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
-
-
-class _Part(NamedTuple):
-    start: int
-    end: int
 
 
 async def image_response(
@@ -101,7 +95,7 @@ def _is_known(given: list[str], tag: str) -> bool:
     return tag in known or "*" in known
 
 
-def _requested_part(request: Request, size: int, tag: str) -> _Part | None:
+def _requested_part(request: Request, size: int, tag: str) -> tuple[int, int] | None:
     """Return the requested range; None for the whole file, which also answers several ranges."""
     range_, condition = _RANGE_HEADER.text(request), _IF_RANGE.text(request)
     if range_ is None or request.method != "GET" or (condition is not None and condition != tag):
@@ -118,4 +112,4 @@ def _requested_part(request: Request, size: int, tag: str) -> _Part | None:
             return None  # an invalid range is ignored
     if start >= min(end, size):
         raise RangeNotSatisfiable(f"The image has {size} bytes.", size=size)
-    return _Part(start, end)
+    return start, end

@@ -31,7 +31,7 @@ _HEADERS = {
     # Images are compressed already, and compressed content may expand to any size.
     "accept-encoding": "identity",
 }
-_REFUSED = "The address is neither public nor in ALLOW_NETWORKS."
+_REFUSED = "The URL resolves to a private address that is not in ALLOW_NETWORKS."
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Downloads:
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise _temporary(f"The transfer was interrupted: {describe(error)}") from error
         except (httpx.InvalidURL, httpcore.UnsupportedProtocol, ValueError) as error:
-            raise _permanent(f"The address is invalid: {describe(error)}") from error
+            raise _permanent(f"The URL is invalid: {describe(error)}") from error
         except OSError as error:  # a full disk, for instance
             raise _temporary(f"The file can't be written: {error.strerror}") from error
 
@@ -125,16 +125,16 @@ class Downloads:
     def _check(self, url: str) -> httpx.URL:
         """Parse an address and check it without a DNS lookup."""
         if len(url) > _MAX_URL_CHARACTERS:
-            raise _permanent("The address is too long.")
+            raise _permanent("The URL is too long.")
         target = httpx.URL(url)
         if target.scheme not in {"http", "https"}:
-            raise _permanent("The address is not http(s).")
+            raise _permanent("The URL is not http(s).")
         if target.userinfo:
-            raise _permanent("The address contains a user name or password.")
+            raise _permanent("The URL must not contain a user name or password.")
         if target.port is not None and not 0 < target.port <= _MAX_PORT:
-            raise _permanent("The address has an invalid port.")
-        if _origin(target) != self._trusted and problem_with(url, self._rules) is not None:
-            raise _permanent(_REFUSED)
+            raise _permanent("The URL has an invalid port.")
+        if _origin(target) != self._trusted and (problem := problem_with(url, self._rules)) is not None:
+            raise _permanent(f"The URL {problem}.")
         return target
 
 

@@ -16,7 +16,7 @@ def problem_with(url: str, rules: DestinationRules) -> str | None:
     except httpx.InvalidURL:
         return "is not a valid URL"
     if parsed.userinfo:
-        return "must not contain a user name or password; verify the signature instead"
+        return "must not contain a user name or password"
     # The encoded form: decoding raises for some names that resolve, such as xn--ls8h.la.
     if b":" not in parsed.raw_host and not _NAME.fullmatch(parsed.raw_host):
         return "has no valid host name"

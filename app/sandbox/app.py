@@ -68,7 +68,7 @@ def create_sandbox(engine: Engine) -> Starlette:
         Route("/sandbox/state", clear, methods=["DELETE"]),
         *vendor.routes(),
     ]
-    handlers = {HTTPException: _vendor_error, ClientDisconnect: _disconnected}
+    handlers = dict.fromkeys((HTTPException, ClientDisconnect), _vendor_error)
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
 
@@ -77,13 +77,8 @@ async def _welcome(_: Request) -> Response:
 
 
 async def _vendor_error(_: Request, error: Exception) -> Response:
-    """Report an unknown path or method in the vendor's envelope."""
-    return Envelope(error.status_code, error.detail) if isinstance(error, HTTPException) else Envelope(500)
-
-
-async def _disconnected(_: Request, error: Exception) -> Response:
-    """End a request whose client has left; nobody receives this."""
-    return Response(status_code=400)
+    """Report an unknown path or method in the vendor's envelope. A client that has left receives nothing."""
+    return Envelope(error.status_code, error.detail) if isinstance(error, HTTPException) else Envelope(400)
 
 
 def _submit_view(submit: Submit) -> dict[str, Any]:

@@ -132,11 +132,6 @@ class ImageStore:
 
     async def check(self) -> None:
         """Check that the store is writable; raises `ConfigurationError` for permanent problems."""
-        if self._directory is not None:
-            try:
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                raise _unusable(error.strerror or "the directory can't be created") from None
         probe = f"{_INCOMING}/check-{secrets.token_hex(16)}"
         try:
             await obstore.put_async(self._store, probe, b"check")

@@ -27,14 +27,14 @@ class DeliveryLog:
     attempts: list[Attempt]
 
 
+@dataclass(eq=False, kw_only=True)
 class DeliveryService:
     """Checks webhook URLs, and lists and repeats deliveries. `wake_up` wakes the sender."""
 
-    def __init__(self, *, database: Database, writer: Writer, destinations: DestinationRules, wake_up: WakeUp) -> None:
-        self._database = database
-        self._writer = writer
-        self._destinations = destinations
-        self._wake_up = wake_up
+    database: Database
+    writer: Writer
+    destinations: DestinationRules
+    wake_up: WakeUp
 
     def check_url(self, caller: Caller, url: str) -> None:
         """Raise `InvalidRequest` for an invalid or forbidden URL, without a DNS lookup.
@@ -43,7 +43,7 @@ class DeliveryService:
         """
         if caller.token is not None:
             raise Forbidden("Browser tokens can't set webhook_url.")
-        problem = problem_with(url, self._destinations)
+        problem = problem_with(url, self.destinations)
         if problem is not None:
             raise InvalidRequest("Some fields of the body are invalid.", [{"field": "webhook_url", "message": problem}])
 
@@ -70,7 +70,7 @@ class DeliveryService:
             logs = [DeliveryLog(delivery, attempts[delivery.id]) for delivery in shown]
             return logs, shown[-1].id if len(found) > limit else None
 
-        return await self._database.read(work)
+        return await self.database.read(work)
 
     async def redeliver(self, caller: Caller, delivery_id: str) -> DeliveryLog:
         """Start a delivery over, whatever its state; raises `DeliveryNotFound`."""
@@ -83,7 +83,7 @@ class DeliveryService:
             delivery_store.save(unit.connection, [delivery])
             return DeliveryLog(delivery, delivery_store.attempts_of(unit.connection, [delivery_id])[delivery_id])
 
-        log = await self._writer.run(work)
+        log = await self.writer.run(work)
         _log.info("webhook_redelivered", delivery_id=delivery_id, task_id=log.delivery.task_id)
-        self._wake_up.wake()
+        self.wake_up.wake()
         return log

@@ -1,5 +1,7 @@
 """The secrets that sign webhooks: one per project, created when first needed."""
 
+from dataclasses import dataclass
+
 import structlog
 
 from app.clock import Clock
@@ -12,13 +14,13 @@ from app.writing.writer import Writer
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(eq=False, kw_only=True)
 class WebhookSecrets:
     """Returns and rotates the secrets of projects."""
 
-    def __init__(self, *, database: Database, writer: Writer, clock: Clock) -> None:
-        self._database = database
-        self._writer = writer
-        self._clock = clock
+    database: Database
+    writer: Writer
+    clock: Clock
 
     async def current(self, project: str) -> str:
         """Return the secret that a project's receivers should verify with."""
@@ -26,7 +28,7 @@ class WebhookSecrets:
 
     async def signing(self, project: str) -> list[str]:
         """Return all secrets that currently sign a project's messages, newest first."""
-        return (await self._get(project)).signing(self._clock.now())
+        return (await self._get(project)).signing(self.clock.now())
 
     async def rotate(self, project: str) -> str:
         """Replace a project's secret and return the new one; the old one also signs for a day.
@@ -39,16 +41,16 @@ class WebhookSecrets:
             webhook_secret_store.replace(unit.connection, before, before.rotated(unit.now))
             return webhook_secret_store.get(unit.connection, project) or before
 
-        after = await self._writer.run(work)
+        after = await self.writer.run(work)
         _log.info("webhook_secret_rotated", project=project)
         return after.secret
 
     async def _get(self, project: str) -> WebhookSecret:
-        found = await self._database.read(lambda connection: webhook_secret_store.get(connection, project))
+        found = await self.database.read(lambda connection: webhook_secret_store.get(connection, project))
         if found is not None:
             return found
 
         def work(unit: UnitOfWork) -> WebhookSecret:
             return webhook_secret_store.put_if_absent(unit.connection, new_secret(project, unit.now))
 
-        return await self._writer.run(work)
+        return await self.writer.run(work)

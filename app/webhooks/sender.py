@@ -47,8 +47,6 @@ class WebhookSender:
     wake_up: WakeUp
 
     def __post_init__(self) -> None:
-        self.schedule = tuple(self.schedule)
-        self._random = random.Random()  # noqa: S311 -- spreads retries, guards nothing
         self._hosts = HostTurns(self.database)
         self._work: LeasedWork[Delivery] = LeasedWork("webhook", lambda d: (d.id, d.due_at or 0), clock=self.clock)
 
@@ -105,8 +103,10 @@ class WebhookSender:
         delivery = delivery_store.lock(unit.connection, attempt.delivery_id)
         if delivery is None:
             return None
-        owner, jitter = self._work.owner, self._random.random()
-        after = rules.settle(delivery, response, by=owner, now=unit.now, schedule=self.schedule, jitter=jitter)
+        jitter = random.random()  # noqa: S311 -- spreads retries
+        after = rules.settle(
+            delivery, response, by=self._work.owner, now=unit.now, schedule=self.schedule, jitter=jitter
+        )
         delivery_store.save(unit.connection, [after])
         delivery_store.add_attempt(unit.connection, attempt, number=after.attempts)
         return after

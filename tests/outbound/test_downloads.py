@@ -95,7 +95,7 @@ def reset(send: Send) -> None:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
-REFUSED = "The address is neither public nor in ALLOW_NETWORKS."
+REFUSED = "The URL resolves to a private address that is not in ALLOW_NETWORKS."
 
 
 @pytest.mark.parametrize(
@@ -132,20 +132,20 @@ def test_which_statuses_are_temporary(source: Source, tmp_path: Path, status: in
         (reply(b"", status="302 Found", Location="http://[::ffff:169.254.169.254]/"), REFUSED, False),
         (reply(b"", status="302 Found", Location="http://2852039166/"), REFUSED, False),
         (reply(b"", status="302 Found", Location="//metadata.internal/x"), REFUSED, False),
-        (reply(b"", status="302 Found", Location="file:///etc/passwd"), "The address is not http(s).", False),
-        (reply(b"", status="302 Found", Location="data:image/png;base64,AAAA"), "The address is not http(s).", False),
-        (reply(b"", status="302 Found", Location="ftp://127.0.0.1/x"), "The address is not http(s).", False),
+        (reply(b"", status="302 Found", Location="file:///etc/passwd"), "The URL is not http(s).", False),
+        (reply(b"", status="302 Found", Location="data:image/png;base64,AAAA"), "The URL is not http(s).", False),
+        (reply(b"", status="302 Found", Location="ftp://127.0.0.1/x"), "The URL is not http(s).", False),
         (
             reply(b"", status="302 Found", Location="http://user:pass@127.0.0.1/"),
-            "The address contains a user name",
+            "The URL must not contain a user name",
             False,
         ),
         (
             reply(b"", status="302 Found", Location="http://127.0.0.1:99999/"),
-            "The address has an invalid port.",
+            "The URL has an invalid port.",
             False,
         ),
-        (reply(b"", status="302 Found", Location="http://127.0.0.1/" + "x" * 9000), "The address is too long.", False),
+        (reply(b"", status="302 Found", Location="http://127.0.0.1/" + "x" * 9000), "The URL is too long.", False),
     ],
 )
 def test_hostile_and_broken_servers(

@@ -270,14 +270,14 @@ WRONG_URLS = {
     "http://%31%32%37.0.0.1/": "host name",
     "http://receiver\\example/": "host name",
     f"http://{'a' * 254}/": "host name",
-    "http://2130706433/": "neither public",
-    "http://0x7f.1:8000/x": "neither public",
-    "http://[::1]/": "neither public",
-    "http://[::ffff:10.0.0.1]/": "neither public",
-    "http://localhost:3000/": "neither public",
-    "https://metadata.localhost/": "neither public",
-    "http://169.254.169.254/latest/meta-data/": "neither public",
-    "http://192.168.1.1/": "neither public",
+    "http://2130706433/": "private address",
+    "http://0x7f.1:8000/x": "private address",
+    "http://[::1]/": "private address",
+    "http://[::ffff:10.0.0.1]/": "private address",
+    "http://localhost:3000/": "private address",
+    "https://metadata.localhost/": "private address",
+    "http://169.254.169.254/latest/meta-data/": "private address",
+    "http://192.168.1.1/": "private address",
 }
 
 
