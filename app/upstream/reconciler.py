@@ -69,7 +69,7 @@ class Reconciler:
 
         until = self._clock.now() + self._lease
         if await self._work.record(lambda: self._writer.move(task.id, decide), until=until):
-            _log.info("verdict", task_id=task.id, verdict=type(report).__name__, source="record-info")
+            _log.info("poll_result", task_id=task.id, result=type(report).__name__)
 
     def _decide(self, task: Task | None, report: Report) -> Decision[Report | None]:
         """Apply a report; the result is the report if it ended the task."""

@@ -11,7 +11,9 @@ from app.db.engine import Database
 from app.db.notifier import Notifier
 from tests.support.databases.postgres import PostgresServer
 
-_OURS = "FROM pg_stat_activity WHERE application_name = 'nanobanana-gateway' AND datname = current_database()"
+_OURS = (
+    "FROM pg_stat_activity WHERE application_name = 'nanobanana-gateway notifications' AND datname = current_database()"
+)
 COUNT = f"SELECT count(*) {_OURS}"
 CUT = f"SELECT count(pg_terminate_backend(pid)) {_OURS}"
 

@@ -30,9 +30,9 @@ _SETTINGS = {
 }
 _WAITERS = 8
 _EVENTS_BETWEEN_LEAVES = 150
-_CUT_NOTICES = """
+_CUT_LISTENERS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE application_name = 'nanobanana-gateway notices' AND datname = current_database()
+WHERE application_name = 'nanobanana-gateway notifications' AND datname = current_database()
 """
 
 
@@ -46,7 +46,7 @@ class Account:
     resumed: int = 0
     leaves: int = 0
     waited: int = 0
-    notices_cut: int = 0
+    listeners_cut: int = 0
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
@@ -70,7 +70,7 @@ def run(directory: Path, database_url: str, *, orders: int) -> Account:
             waiting = [pool.submit(_wait_for_some, other, load, part) for part in range(_WAITERS)]
             load.start()
             load.wait_for(lambda: len(load.accepted) > orders // 2, seconds=300, what="half of the orders")
-            account.notices_cut = asyncio.run(_cut_notices(database_url))
+            account.listeners_cut = asyncio.run(_cut_listeners(database_url))
             load.join(300)
             account.waited = sum(future.result() for future in waiting)
             resumed = resuming.result()
@@ -127,10 +127,10 @@ def _wait_for_some(gateway: GatewayProcess, load: Load, part: int) -> int:
     return told
 
 
-async def _cut_notices(database_url: str) -> int:
+async def _cut_listeners(database_url: str) -> int:
     connection = await asyncpg.connect(database_url)
     try:
-        return int(await connection.fetchval(_CUT_NOTICES))
+        return int(await connection.fetchval(_CUT_LISTENERS))
     finally:
         await connection.close()
 

@@ -14,6 +14,6 @@ def test_every_event_reaches_clients_of_the_other_replica_once_and_in_order(
 ) -> None:
     account = run(tmp_path, postgres.create_database(), orders=100)
     assert account.wrong == []
-    assert account.notices_cut == 2
+    assert account.listeners_cut == 2
     # Queued, submitting, succeeded; processing as well, unless the verdict beats the reply to the submit.
     assert account.followed == account.resumed == account.events >= 300

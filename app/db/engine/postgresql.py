@@ -15,6 +15,8 @@ from sqlalchemy.util import greenlet_spawn
 from app.db.engine.json import dumps, loads
 from app.db.engine.transaction import T, Work, transact
 
+_NAME = "nanobanana-gateway"
+_LISTENER_NAME = "nanobanana-gateway notifications"
 _CONNECT_TIMEOUT_SECONDS = 5
 _POOL_TIMEOUT_SECONDS = 10
 _LISTENER_CHECK_SECONDS = 15
@@ -56,7 +58,7 @@ class PostgresqlEngine:
 
     async def listen(self, channel: str, on_notification: Callable[[], None]) -> None:
         """Call back once now and at each notification, until the connection breaks."""
-        engine = _engine(self._url, 1, _LISTENER_TIMEOUT_SECONDS)
+        engine = _engine(self._url, 1, _LISTENER_TIMEOUT_SECONDS, application_name=_LISTENER_NAME)
         # In a transaction, notifications would wait for its end.
         async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             closed = asyncio.Event()
@@ -80,7 +82,11 @@ class PostgresqlEngine:
 
 
 def _engine(
-    url: str, connections: int, statement_seconds: float | None, ping_after_seconds: float = 0.0
+    url: str,
+    connections: int,
+    statement_seconds: float | None,
+    ping_after_seconds: float = 0.0,
+    application_name: str = _NAME,
 ) -> AsyncEngine:
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -95,7 +101,7 @@ def _engine(
             "dsn": url,
             "timeout": _CONNECT_TIMEOUT_SECONDS,
             "command_timeout": statement_seconds,
-            "server_settings": {"application_name": "nanobanana-gateway"},
+            "server_settings": {"application_name": application_name},
         },
     )
     _ping_idle_connections(engine.sync_engine, ping_after_seconds)
