@@ -2,7 +2,7 @@
 
 import signal
 
-# Ctrl-C during the imports, which take a second or two, must not print a traceback. The server installs its own handler.
+# Ctrl-C during the imports must not print a traceback. The server installs its own handler.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from app.cli import main  # noqa: E402 -- see above

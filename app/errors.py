@@ -61,11 +61,11 @@ class Forbidden(GatewayError, status=403):
 
 
 class TaskNotFound(GatewayError, status=404):
-    """The task doesn't exist, or not for this caller."""
+    """The task doesn't exist or belongs to another caller."""
 
 
 class DeliveryNotFound(GatewayError, status=404, title="Webhook delivery not found"):
-    """The webhook delivery doesn't exist, or not for this caller."""
+    """The webhook delivery doesn't exist or belongs to another caller."""
 
 
 class ImageNotFound(GatewayError, status=404):
@@ -133,7 +133,7 @@ class BodyTooLarge(GatewayError, status=413):
 
 
 class UnsupportedMediaType(GatewayError, status=415):
-    """The body is not declared as JSON."""
+    """The `Content-Type` is not JSON."""
 
 
 class RangeNotSatisfiable(GatewayError, status=416):

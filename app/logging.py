@@ -154,6 +154,6 @@ def _render_plain(_logger: object, _method: str, event: EventDict) -> str:
 
 
 def _quote(value: object) -> str:
-    """Quote a value that contains blanks or control characters."""
+    """Quote a value that contains spaces or control characters."""
     text = value if isinstance(value, str) else repr(value)
     return text if _is_plain(text) else repr(text)

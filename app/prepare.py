@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def prepare_database(settings: Settings) -> Database:
-    """Connect and migrate, waiting for a database that is starting; the caller closes it."""
+    """Connect, wait for a starting database, and migrate it. The caller must close it."""
     if settings.database_url is None:
         prepare_data_dir(settings)
     try:

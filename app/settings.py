@@ -86,7 +86,7 @@ Schedule = Annotated[
     BeforeValidator(_split),
 ]
 _RATE_ALLOWED = f"N/S (N from 1 to {_MAX_RATE}, S up to {_MAX_WINDOW_SECONDS} seconds) or 0"
-_NETWORKS_ALLOWED = "comma-separated networks, such as 10.0.0.0/8,fd00::/8; no bits set after the prefix"
+_NETWORKS_ALLOWED = "comma-separated networks, such as 10.0.0.0/8,fd00::/8; all host bits zero"
 
 
 class Settings(BaseSettings):
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     bootstrap_api_key: SecretStr | None = Field(None, description="an API key of 8 to 200 visible ASCII characters")
     key_rate_limit: Rate = Field((600, 60.0), description=_RATE_ALLOWED)
     allowed_hosts: Hosts = Field(
-        [], description="comma-separated host names or addresses, without ports, or *.example.com for all names below"
+        [], description="comma-separated host names or addresses, without ports, or *.example.com for its subdomains"
     )
     cors_origins: Origins = Field([], description="comma-separated origins, such as https://shop.example.com, not *")
     trusted_proxies: Networks = Field([], description=_NETWORKS_ALLOWED)
@@ -129,7 +129,9 @@ class Settings(BaseSettings):
     keep_images: bool = Field(default=True, description="true or false")
     storage_url: str | None = Field(None, description="a directory, or s3://BUCKET or s3://BUCKET/PREFIX")
     max_image_bytes: int = Field(26_214_400, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
-    retention_days: float = Field(0, ge=0, le=36_500, allow_inf_nan=False, description="a number of days, or 0 to keep")
+    retention_days: float = Field(
+        0, ge=0, le=36_500, allow_inf_nan=False, description="a number of days, or 0 to keep tasks forever"
+    )
     upload_ttl_seconds: Seconds = Field(86_400, description="seconds, more than 0")
     allow_networks: Networks = Field([], description=_NETWORKS_ALLOWED)
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
@@ -184,7 +186,7 @@ class Settings(BaseSettings):
         # error message would not be recognized as the key.
         plain = value.get_secret_value().strip()
         if not re.fullmatch(r"[\x21-\x7e]+", plain):
-            raise ValueError("contains blanks or non-ASCII characters")
+            raise ValueError("contains spaces or non-ASCII characters")
         return SecretStr(plain)
 
     @field_validator("bootstrap_api_key")

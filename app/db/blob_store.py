@@ -58,7 +58,7 @@ def lock(connection: Connection, sha256: str) -> bool:
 
 
 def release(connection: Connection, hashes: Iterable[str], *, now: int) -> None:
-    """Lock blobs that are about to lose a reference, and schedule their check."""
+    """Lock blobs about to lose a reference, and schedule a check for other references."""
     wanted = sorted(set(hashes))
     if wanted:
         connection.execute(_LOCK, {"ids": wanted})

@@ -77,7 +77,7 @@ def page(
 
 
 def add_attempt(connection: Connection, attempt: Attempt, *, number: int) -> None:
-    """Insert a delivery's `number`-th attempt, and delete all but the newest."""
+    """Record attempt `number` of a delivery; keep only the newest `KEPT_PER_DELIVERY`."""
     connection.execute(insert(attempts), asdict(attempt))
     if number > KEPT_PER_DELIVERY:
         of_delivery = attempts.c.delivery_id == attempt.delivery_id

@@ -44,7 +44,7 @@ def used(connection: Connection, names: Sequence[str]) -> dict[str, int]:
 
 
 def count_tasks_since(connection: Connection, project: str, since: int) -> int:
-    """Count a project's tasks created since a time (milliseconds), except deleted ones."""
+    """Count a project's tasks created since a time in milliseconds. Deleted ones don't count."""
     created_since = (tasks.c.project == project) & (tasks.c.id >= id_at(since))
     return int(connection.execute(select(func.count()).select_from(tasks).where(created_since)).scalar_one())
 

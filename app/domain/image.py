@@ -21,7 +21,7 @@ _TIME_IN_ID = (1 << 32) - 1
 
 
 class ImageState(StrEnum):
-    """Whether this service holds a copy of the image."""
+    """The state of the service's copy of an image."""
 
     PENDING = "pending"  # claimed, or waiting for its next attempt
     STORED = "stored"

@@ -17,7 +17,7 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS records (kind TEXT, id TEXT, document TEXT
 
 @dataclass(slots=True)
 class Task:
-    """An accepted order, its plan, and its progress. Times are in unix seconds."""
+    """An accepted order, its plan, and its progress. Times are Unix timestamps in seconds."""
 
     id: str
     order: Order

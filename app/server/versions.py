@@ -7,7 +7,7 @@ TESTED = {"uvicorn": ((0, 53), (0, 54)), "httptools": ((0, 7), (0, 9))}
 
 
 def untested_versions() -> dict[str, tuple[str, str]]:
-    """Return each untested package with its installed and tested versions."""
+    """Return the packages outside their tested range, with installed and tested versions."""
     found = {}
     for package, (first, last) in TESTED.items():
         installed = version(package)

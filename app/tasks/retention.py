@@ -23,7 +23,8 @@ _log = structlog.get_logger(__name__)
 class Retention:
     """Deletes tasks that finished more than `days` days ago. 0 keeps all.
 
-    Expired idempotency keys and quota counts are deleted as well. A task that may still change or has a pending webhook or image is kept longer.
+    Expired idempotency keys and quota counts are deleted as well. A task that may still change or has a pending
+    webhook or image is kept longer.
     """
 
     database: Database

@@ -58,7 +58,7 @@ class CallbackService:
     async def receive(self, task_id: str, body: bytes) -> CallbackOutcome:
         """Apply a callback and commit; returns `RECEIVED` or `DUPLICATE`.
 
-        Raises `UnknownCallback` if the task was deleted; `TaskMismatch` or `UnreadableCallback` once the body is stored.
+        Raises `UnknownCallback` if the task was deleted, `TaskMismatch` or `UnreadableCallback` with the body stored.
         """
         report = self.scrubber.report(read_callback(body))
         kept = self.scrubber.raw(body)

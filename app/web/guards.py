@@ -72,7 +72,8 @@ class HostGuard:
 class OriginGuard:
     """Rejects requests from pages of other origins.
 
-    It applies while the service runs without keys. `origins` are allowed in addition to the service's own. Another port of this machine is another origin.
+    It applies while the service runs without keys. `origins` are allowed in addition to the service's own. Another
+    port of this machine is another origin.
     """
 
     def __init__(self, *, is_open: IsOpen, origins: Collection[str]) -> None:

@@ -52,7 +52,7 @@ _PROBLEMS = {
     500: ("InternalError", "The service failed; its log has the details."),
     503: ("ServiceUnavailable", "The service can't do this right now; try again."),
     401: ("Unauthorized", "No valid API key or browser token was sent."),
-    404: ("NotFound", "The resource doesn't exist, or not for this caller."),
+    404: ("NotFound", "The resource doesn't exist or belongs to another caller."),
     409: ("Conflict", "The current state does not allow this."),
     410: ("Gone", "The resource was deleted or has expired."),
     415: ("UnsupportedMediaType", "The body's `Content-Type` is not supported."),

@@ -58,7 +58,7 @@ class GroupCommit(ABC, Generic[W]):
         began = self._began
         return self._worker.done() or (began is not None and time.monotonic() - began > _STUCK_AFTER_SECONDS)
 
-    def submit(self, work: W) -> asyncio.Future[Any]:
+    def enqueue(self, work: W) -> asyncio.Future[Any]:
         """Queue work; the future resolves to its result after the commit. Raises `ServiceUnavailable`."""
         if self._worker is None or self._worker.done() or len(self._waiting) >= _MAX_WAITING:
             raise ServiceUnavailable("The service can't accept more changes right now.")

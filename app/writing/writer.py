@@ -62,10 +62,10 @@ class Writer(GroupCommit[Work]):
     async def create(self, task: Task, reservation: Reservation | None = None, quotas: Sequence[Quota] = ()) -> str:
         """Insert a task, or find the one that holds its key; returns the id.
 
-        The task's event is inserted as well. Raises `IdempotencyKeyReused` if the key belongs to a request with different content, and the refusal of a quota
-        that the task would exceed.
+        The task's event is inserted as well. Raises `IdempotencyKeyReused` if the key belongs to a request with
+        different content, and the refusal of a quota that the task would exceed.
         """
-        created = self.submit(Creation(task, reservation, quotas))
+        created = self.enqueue(Creation(task, reservation, quotas))
         if reservation is not None:
             self._reserving.add(reservation.key)
             # The key is reserved until the commit, even if the caller has left.
@@ -74,7 +74,7 @@ class Writer(GroupCommit[Work]):
 
     async def move(self, task_id: str, decide: Decider[T]) -> T:
         """Lock a task, let `decide` choose its transition, and commit."""
-        result: T = await self.submit(Change(task_id, decide))
+        result: T = await self.enqueue(Change(task_id, decide))
         return result
 
     async def run(self, work: Callable[[UnitOfWork], T], *, locking: str | None = None, blob: str = "") -> T:
@@ -83,7 +83,7 @@ class Writer(GroupCommit[Work]):
         Two parameters prevent deadlocks: the task `locking` is locked beforehand, together with all others of the
         batch; and work that locks a `blob` states its hash, as such work runs in the order of hashes.
         """
-        result: T = await self.submit(Run(work, locking, blob))
+        result: T = await self.enqueue(Run(work, locking, blob))
         return result
 
     async def commit(self, works: list[Work]) -> list[Any]:

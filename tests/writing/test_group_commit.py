@@ -30,7 +30,7 @@ async def commit_all(commits: Numbers, works: list[int]) -> list[Any]:
     commits.start()
     try:
         async with asyncio.timeout(5):
-            return await asyncio.gather(*map(commits.submit, works), return_exceptions=True)
+            return await asyncio.gather(*map(commits.enqueue, works), return_exceptions=True)
     finally:
         await commits.aclose()
 

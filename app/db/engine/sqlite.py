@@ -64,7 +64,7 @@ class SqliteEngine:
             migrator.dispose()
 
     async def listen(self, _channel: str, on_notification: Callable[[], None]) -> None:
-        """Call back once now; no other process commits."""
+        """Call `on_notification` once, then wait: no other process writes to SQLite."""
         on_notification()
         await asyncio.Event().wait()
 
