@@ -31,7 +31,7 @@ _HEADERS = {
     # Images are compressed already, and compressed content may expand to any size.
     "accept-encoding": "identity",
 }
-_REFUSED = "The URL resolves to a private address that is not in ALLOW_NETWORKS."
+_REFUSED = "The URL points to a private address that is not in ALLOW_NETWORKS."
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,5 +21,5 @@ def problem_with(url: str, rules: DestinationRules) -> str | None:
     if b":" not in parsed.raw_host and not _NAME.fullmatch(parsed.raw_host):
         return "has no valid host name"
     if rules.forbids_host(parsed.raw_host.decode("ascii")):
-        return "is a private address that is not in ALLOW_NETWORKS"
+        return "points to a private address that is not in ALLOW_NETWORKS"
     return None

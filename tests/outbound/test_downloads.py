@@ -95,7 +95,7 @@ def reset(send: Send) -> None:
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
-REFUSED = "The URL resolves to a private address that is not in ALLOW_NETWORKS."
+REFUSED = "The URL points to a private address that is not in ALLOW_NETWORKS."
 
 
 @pytest.mark.parametrize(
