@@ -83,7 +83,7 @@ def _reads(history: History) -> list[Statement]:
         Statement("images_of, 50 tasks", lambda c: task_store.images_of(c, ids)),
         Statement("event_store.of_task", lambda c: event_store.of_task(c, ids[0])),
         Statement("lock and save, 50 tasks", lambda c: _lock_and_save(c, ids)),
-        Statement("remove", lambda c: task_store.remove(c, ids[0])),
+        Statement("remove", lambda c: task_store.remove(c, ids[:1])),
         Statement("queue_marks", lambda c: task_store.queue_marks(c, 5_000)),
     ]
 
