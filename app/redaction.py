@@ -8,7 +8,8 @@ from functools import lru_cache
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 # The secret part of callback URLs and of browser tokens in a query; API keys and browser tokens themselves.
-_BEARERS = re.compile(r"(/callbacks/nanobanana/|access_token=|nbg_|nbt_)[^/?&\s\"']+")
+_BEARER_PREFIXES = ("/callbacks/nanobanana/", "access_token=", "nbg_", "nbt_")
+_BEARERS = re.compile(rf"({'|'.join(_BEARER_PREFIXES)})[^/?&\s\"']+")
 # Masking a shorter secret would make the log unreadable and reveal the secret.
 _MIN_SECRET_CHARACTERS = 6
 _SECRET_NAMES = re.compile(r"authorization|api_key|secret|password|token", re.IGNORECASE)
@@ -37,7 +38,8 @@ class RedactingRenderer:
         except Exception as error:  # noqa: BLE001 -- values are of any type, and their __repr__ may raise anything
             kept = {name: event[name] for name in _KEPT_ON_FAILURE if name in event}
             line = str(self._render(logger, method, {**kept, "line_failed": type(error).__name__}))
-        line = _BEARERS.sub(rf"\1{_MASK}", line)
+        if any(prefix in line for prefix in _BEARER_PREFIXES):
+            line = _BEARERS.sub(rf"\1{_MASK}", line)
         for secret in self._secrets:
             line = line.replace(secret, _MASK)
         return line
