@@ -30,6 +30,7 @@ from app.images.service import ImageService
 from app.images.uploads import UploadService
 from app.imaging.executor import ImageExecutor
 from app.outbound.downloads import Downloads
+from app.server.limits import ConnectionLimits
 from app.settings import Settings, database_url
 from app.storage.spool import Spool
 from app.storage.store import open_store
@@ -43,6 +44,7 @@ from app.upstream.dispatcher import Dispatcher
 from app.upstream.rate_limit import SharedRateLimit, submit_rate_limit
 from app.upstream.reconciler import POLL_RATE_LIMIT, Reconciler
 from app.upstream.scrub import Scrubber
+from app.web.open_requests import OpenLimits, OpenRequests
 from app.webhooks.client import WebhookClient
 from app.webhooks.deliveries import DeliveryService
 from app.webhooks.secrets import WebhookSecrets
@@ -133,11 +135,14 @@ class Images:
 class Events:
     """Events for streams and waiting requests."""
 
-    def __init__(self, kernel: Kernel, limits: StreamLimits) -> None:
+    def __init__(self, kernel: Kernel, limits: StreamLimits, open_limits: OpenLimits) -> None:
         settings = kernel.settings
+        self.open_requests = OpenRequests(open_limits)
         self.broadcaster = EventBroadcaster(kernel.database, base_url=settings.base_url)
         self.notifier = Notifier(kernel.database, self.broadcaster.wake)
-        self.streams = Streams(database=kernel.database, broadcaster=self.broadcaster, limits=limits)
+        self.streams = Streams(
+            database=kernel.database, broadcaster=self.broadcaster, limits=limits, open_requests=self.open_requests
+        )
 
 
 class Upstream:
@@ -212,7 +217,7 @@ class Webhooks:
 class Tasks:
     """The task lifecycle, from submit to deletion."""
 
-    def __init__(self, kernel: Kernel, images: Images, events: Events, limits: StreamLimits) -> None:
+    def __init__(self, kernel: Kernel, images: Images, events: Events) -> None:
         settings, database, writer, clock = kernel.settings, kernel.database, kernel.writer, kernel.clock
         self.service = TaskService(
             database=database,
@@ -223,7 +228,7 @@ class Tasks:
             extend_expiry=images.uploads.extend_expiry,
             collect=kernel.wake_ups.collect,
         )
-        self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, max_waits=limits.max_waits)
+        self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, open_requests=events.open_requests)
         self.retention = Retention(database=database, writer=writer, clock=clock, days=settings.retention_days)
 
 
@@ -238,8 +243,9 @@ class Container:
         upstream_key: str,
         clock: Clock | None = None,
         stream_limits: StreamLimits | None = None,
+        open_limits: OpenLimits | None = None,
     ) -> None:
-        clock, limits = clock or SystemClock(), stream_limits or StreamLimits()
+        clock = clock or SystemClock()
         database, wake_ups = Database(database_url(settings)), WakeUps()
         self.kernel = Kernel(
             settings=settings,
@@ -257,10 +263,11 @@ class Container:
         )
         self.access = Access(self.kernel)
         self.images = Images(self.kernel)
-        self.events = Events(self.kernel, limits)
+        open_limits = open_limits or OpenLimits.of_connections(ConnectionLimits().connections)
+        self.events = Events(self.kernel, stream_limits or StreamLimits(), open_limits)
         self.upstream = Upstream(self.kernel)
         self.webhooks = Webhooks(self.kernel)
-        self.tasks = Tasks(self.kernel, self.images, self.events, limits)
+        self.tasks = Tasks(self.kernel, self.images, self.events)
 
     async def start(self) -> None:
         """Start everything but the loops."""

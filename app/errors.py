@@ -169,6 +169,12 @@ class DailyBudgetExceeded(GatewayError, status=429):
     """The project has used up its tasks for the day."""
 
 
+class TooManyOpenRequests(GatewayError, status=429):
+    """The API key, browser token or subject has too many event streams and waiting requests open."""
+
+    retry_after = 5
+
+
 class ServiceUnavailable(GatewayError, status=503):
     """The database is unreachable or the service is stopping.
 
@@ -187,7 +193,7 @@ class ImagePending(GatewayError, status=503):
 
 
 class TooManyStreams(GatewayError, status=503):
-    """The process has reached its limit of open streams."""
+    """The process has reached its limit of event streams and waiting requests."""
 
     retry_after = 5
 

@@ -29,6 +29,7 @@ from app.web.guards import Guarded, HostGuard, OriginGuard, check_small_body
 from app.web.headers import ResponseHeaders
 from app.web.memory_budget import MemoryBudget
 from app.web.middleware import RequestContext, respond_internal_error
+from app.web.open_requests import OpenLimits
 from app.web.services import Services, by_type
 from app.webhooks import routes as webhook_routes
 
@@ -43,10 +44,17 @@ def create_app(
     upstream_url: str,
     upstream_key: str,
     stream_limits: StreamLimits | None = None,
+    open_limits: OpenLimits | None = None,
     loop_times: LoopTimes | None = None,
 ) -> FastAPI:
     """Build the application. The database must have been migrated."""
-    container = Container(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
+    container = Container(
+        settings,
+        upstream_url=upstream_url,
+        upstream_key=upstream_key,
+        stream_limits=stream_limits,
+        open_limits=open_limits,
+    )
     background = Background(container, settings, loop_times or LoopTimes())
     services = _services(container, background)
 

@@ -28,7 +28,8 @@ from app.server.server import Server
 from app.server.versions import untested_versions
 from app.settings import Settings, database_url
 from app.storage.store import open_store
-from app.web.refusals import refuse, respond_overloaded
+from app.web.open_requests import OpenLimits
+from app.web.refusals import SpareConnections, refuse, respond_overloaded
 
 _LOCK_TIMEOUT_SECONDS = 5
 _LOCK_PAUSE_SECONDS = 0.1
@@ -167,24 +168,34 @@ def listen(settings: Settings) -> socket.socket:
 
 def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | None = None) -> Server:
     """Create the server for the application and its middleware."""
+    complete = with_middleware(settings, app)
     return Server(
-        with_middleware(settings, app),
-        limits=limits or ConnectionLimits(connections=_max_connections()),
+        complete,
+        limits=limits or connection_limits(),
         refuse=refuse,
-        overloaded=surround(settings, respond_overloaded),
+        overloaded=SpareConnections(complete, surround(settings, respond_overloaded)),
         on_stop=app.state.container.stop_waiting,
     )
 
 
-def _max_connections() -> int:
+def connection_limits() -> ConnectionLimits:
     """Limit connections, to leave file descriptors for everything else."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = ConnectionLimits().connections
-    return limit if files == resource.RLIM_INFINITY else min(limit, max(files - _RESERVED_FILES, files // 2))
+    limits = ConnectionLimits()
+    if files == resource.RLIM_INFINITY:
+        return limits
+    return ConnectionLimits(connections=min(limits.connections, max(files - _RESERVED_FILES, files // 2)))
 
 
 def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:
-    server = make_server(settings, create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key))
+    limits = connection_limits()
+    app = create_app(
+        settings,
+        upstream_url=upstream_url,
+        upstream_key=upstream_key,
+        open_limits=OpenLimits.of_connections(limits.connections),
+    )
+    server = make_server(settings, app, limits)
     # What exists now lives until the end. Scanning it for garbage again and again would take a tenth of a busy
     # service's time, and delay requests.
     gc.collect()

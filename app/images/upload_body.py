@@ -40,7 +40,9 @@ async def read_file(request: Request, into: Path, max_bytes: int) -> None:
     with await asyncio.to_thread(into.open, "wb") as file:
         target = _Target(file, max_bytes)
         if kind == _FORM:
-            await _read_form(request, options.get(b"boundary", b""), target, max_body_bytes)
+            if not options.get(b"boundary"):
+                raise MalformedRequest("The Content-Type names no boundary.")
+            await _read_form(request, options[b"boundary"], target, max_body_bytes)
         else:
             async for chunk in request.stream():
                 target.add(chunk, 0, len(chunk))
@@ -74,8 +76,6 @@ class _Target:
 
 
 async def _read_form(request: Request, boundary: bytes, target: _Target, max_body_bytes: int) -> None:
-    if not boundary:
-        raise MalformedRequest("The Content-Type names no boundary.")
     delimiter = b"\r\n--" + boundary
     seen: Counter[str] = Counter()
 

@@ -8,9 +8,9 @@ class ConnectionLimits:
     """Limits on connections and requests; times are checked every `tick_seconds`."""
 
     connections: int = 16_384
-    """Connections beyond this are answered 503."""
+    """Connections beyond this are spare."""
     spare_connections: int = 256
-    """Number of connections answered 503; further ones are dropped."""
+    """Number of spare connections, served by another application; further ones are dropped."""
     url_bytes: int = 8 * 1024
     headers: int = 100
     head_bytes: int = 32 * 1024

@@ -1,7 +1,7 @@
 """Waiting for a task to finish, without polling the database."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -11,21 +11,20 @@ from app.errors import ServiceUnavailable, Unauthorized
 from app.events.broadcaster import EventBroadcaster
 from app.events.subscription import Subscription
 from app.tasks.service import TaskService
+from app.web.open_requests import OpenRequests
 
 
 @dataclass(eq=False, kw_only=True)
 class TaskWaiter:
-    """Lets up to `max_waits` requests wait for their tasks; `count` wait now."""
+    """Lets requests wait for their tasks."""
 
     broadcaster: EventBroadcaster
     tasks: TaskService
-    max_waits: int
-    count: int = field(default=0, init=False)
+    open_requests: OpenRequests
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no more requests may wait; they get the task's current state instead."""
-        return self.count >= self.max_waits
+    def may_wait(self, caller: Caller) -> bool:
+        """Whether another request of the caller may wait; else it gets the task's current state."""
+        return self.open_requests.refusal(caller) is None
 
     async def after_submit(
         self, caller: Caller, accepted: TaskState, seconds: float, disconnected: "asyncio.Future[None]"
@@ -49,8 +48,7 @@ class TaskWaiter:
         deadline = asyncio.get_running_loop().time() + seconds
         subscription = Subscription(caller, task_id, endings_only=True)
         disconnected.add_done_callback(lambda _: subscription.close())
-        self.count += 1
-        try:
+        with self.open_requests.opened(caller):
             async with self.broadcaster.subscribed(subscription):
                 # Read after subscribing, so that no ending is missed in between.
                 state = await self.tasks.get(caller, task_id)
@@ -61,6 +59,4 @@ class TaskWaiter:
                     raise subscription.ended_by
                 if events:
                     return events[-1].state
-        finally:
-            self.count -= 1
         return await self.tasks.get(caller, task_id)

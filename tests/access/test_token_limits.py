@@ -213,7 +213,9 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
             for url in urls
             for secret in secrets
         ]
-        until(lambda: gateway.container.tasks.waiter.count + other.container.tasks.waiter.count == len(waits))
+        opened = [each.container.events.open_requests for each in (gateway, other)]
+        expected = len(waits) + len(ended) + len(lasting)
+        until(lambda: sum(each.count for each in opened) == expected, what="all open requests")
         revoke_key(database_url, short[0])
         for stream in ended:
             last = stream.wait_for_end()[-1]

@@ -15,6 +15,7 @@ from app.serve import listen, make_server, prepare
 from app.server.limits import ConnectionLimits
 from app.server.protocol import LimitedProtocol
 from app.settings import Settings
+from app.web.open_requests import OpenLimits
 from tests.support.clients.task_client import TaskClient
 from tests.support.databases.sqlite import create_sqlite
 from tests.support.waiting import until
@@ -35,6 +36,7 @@ class LiveGateway:
 
     def __init__(self, *, data_dir: Path, upstream_url: str, **settings: Any) -> None:
         stream_limits: StreamLimits | None = settings.pop("stream_limits", None)
+        open_limits: OpenLimits | None = settings.pop("open_limits", None)
         connection_limits: ConnectionLimits | None = settings.pop("connection_limits", None)
         loop_times: LoopTimes | None = settings.pop("loop_times", None)
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
@@ -51,6 +53,7 @@ class LiveGateway:
             upstream_url=upstream_url,
             upstream_key="upstream-key",
             stream_limits=stream_limits,
+            open_limits=open_limits,
             loop_times=loop_times,
         )
         self._server = make_server(self.settings, self._app, connection_limits)
