@@ -126,6 +126,7 @@ class Images:
             is_public=settings.is_sandbox or settings.public_base_url is not None,
             lifetime=round(settings.upload_ttl_seconds * 1000),
             max_bytes=settings.max_image_bytes,
+            daily_bytes=settings.upload_bytes_per_day,
         )
         self.inputs = InputCheck(
             destinations=kernel.destinations, base_url=settings.base_url, is_sandbox=settings.is_sandbox

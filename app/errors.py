@@ -169,6 +169,10 @@ class DailyBudgetExceeded(GatewayError, status=429):
     """The project has used up its tasks for the day."""
 
 
+class DailyUploadsExceeded(GatewayError, status=429):
+    """The project has used up its bytes of uploads for the day."""
+
+
 class TooManyOpenRequests(GatewayError, status=429):
     """The API key, browser token or subject has too many event streams and waiting requests open."""
 
