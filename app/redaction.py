@@ -7,9 +7,16 @@ from functools import lru_cache
 
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# The secret part of callback URLs and of browser tokens in a query; API keys and browser tokens themselves.
-_BEARER_PREFIXES = ("/callbacks/nanobanana/", "access_token=", "nbg_", "nbt_")
+# Browser tokens in a query; API keys and browser tokens themselves.
+_BEARER_PREFIXES = ("access_token=", "nbg_", "nbt_")
 _BEARERS = re.compile(rf"({'|'.join(_BEARER_PREFIXES)})[^/?&\s\"']+")
+# The secret part of a callback's token, wherever it is: what follows a task id and a dash. The pattern begins with the
+# dash, as few lines have many. A token that was cut is nearly as good as a whole one; a trace id is followed by less.
+_CALLBACK_SECRET = re.compile(r"-(?<=[0-9A-Fa-f]{32}-)[A-Za-z0-9_-]{20,}")
+_ENCODED_CALLBACK_SECRET = re.compile(
+    r"((?:[0-9A-Fa-f]|%(?:25)*(?:3[0-9]|[46][1-6])){32})(?:-|%(?:25)*2[Dd])"
+    r"(?:[A-Za-z0-9_-]|%(?:25)*[2-7][0-9A-Fa-f]){20,}"
+)
 # Masking a shorter secret would make the log unreadable and reveal the secret.
 _MIN_SECRET_CHARACTERS = 6
 _SECRET_NAMES = re.compile(r"authorization|api_key|secret|password|token", re.IGNORECASE)
@@ -40,6 +47,9 @@ class RedactingRenderer:
             line = str(self._render(logger, method, {**kept, "line_failed": type(error).__name__}))
         if any(prefix in line for prefix in _BEARER_PREFIXES):
             line = _BEARERS.sub(rf"\1{_MASK}", line)
+        line = _CALLBACK_SECRET.sub(f"-{_MASK}", line)
+        if "%" in line:
+            line = _ENCODED_CALLBACK_SECRET.sub(rf"\1-{_MASK}", line)
         for secret in self._secrets:
             line = line.replace(secret, _MASK)
         return line
