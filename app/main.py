@@ -84,6 +84,12 @@ def create_app(
         redoc_url=None,
     )
     app.state.container = container
+
+    def begin_stop() -> None:
+        container.stop_waiting()
+        background.begin_stop()
+
+    app.state.begin_stop = begin_stop
     problems.install(app)
     openapi.install(app)
     # FastAPI builds a router's routes when a request first reaches it. Health probes must not wait for all routers.
@@ -110,7 +116,7 @@ def _services(container: Container, background: Background) -> Services:
         writer=kernel.writer,
         is_sandbox=kernel.settings.is_sandbox,
         is_storage_reachable=lambda: images.blobs.is_reachable,
-        stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.is_stuck else [])],
+        stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.has_died else [])],
     )
     return by_type(
         kernel.settings,

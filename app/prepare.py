@@ -11,9 +11,9 @@ import asyncpg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.clock import Clock, SystemClock
+from app.clock import Clock
 from app.db.engine import Database
-from app.db.migrate import migrate
+from app.db.migrate import check_revision, migrate
 from app.errors import ConfigurationError, ServiceUnavailable
 from app.logging import configure_logs
 from app.settings import Settings, database_url, load_settings
@@ -24,8 +24,8 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-async def prepare_database(settings: Settings) -> Database:
-    """Connect, wait for a starting database, and migrate it. The caller must close it."""
+async def connect_database(settings: Settings) -> Database:
+    """Connect, waiting for a starting database, and check its revision. The caller must close it."""
     if settings.database_url is None:
         prepare_data_dir(settings)
     try:
@@ -34,11 +34,29 @@ async def prepare_database(settings: Settings) -> Database:
         raise ConfigurationError(
             "DATABASE_URL", f"names a file that can't be created ({error.strerror})", "choose a writable directory"
         ) from None
+    await _retry(settings, database, check_revision)
+    return database
+
+
+async def prepare_database(settings: Settings) -> Database:
+    """Connect to the database and migrate it. The caller must close it."""
+    database = await connect_database(settings)
+    await migrate_database(settings, database)
+    return database
+
+
+async def migrate_database(settings: Settings, database: Database) -> None:
+    """Migrate the database, which is closed on errors."""
+    await _retry(settings, database, migrate)
+
+
+async def _retry(settings: Settings, database: Database, work: Callable[[Database], Awaitable[None]]) -> None:
+    """Do `work` once the database can be reached; closes it and raises `ConfigurationError` if it can't be used."""
     # A server may still be starting. A file can only be locked by processes that start at the same time.
     deadline = time.monotonic() + (_SERVER_TIMEOUT_SECONDS if database.is_postgresql else _FILE_TIMEOUT_SECONDS)
     while True:
         try:
-            await migrate(database)
+            await work(database)
         except ServiceUnavailable as error:
             if time.monotonic() > deadline:
                 await database.aclose()
@@ -61,7 +79,7 @@ async def prepare_database(settings: Settings) -> Database:
             await database.aclose()
             raise
         else:
-            return database
+            return
 
 
 def run_with_database(work: Callable[[Database, Clock], Awaitable[T]]) -> T:
@@ -73,7 +91,7 @@ def run_with_database(work: Callable[[Database, Clock], Awaitable[T]]) -> T:
     async def prepared() -> T:
         database = await prepare_database(settings)
         try:
-            return await work(database, SystemClock())
+            return await work(database, database.clock)
         finally:
             await database.aclose()
 

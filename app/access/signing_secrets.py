@@ -43,24 +43,39 @@ def load_secrets(settings: Settings) -> list[str]:
 
 
 async def check_fingerprint(database: Database, known: list[str]) -> None:
-    """Check the secrets against the database, and record the signing one.
+    """Check the secrets against the database, which may have no tables yet.
 
     Raises `ConfigurationError`, as replicas with different secrets would reject each other's callbacks.
     """
+
+    def work(connection: Connection) -> None:
+        recorded = cluster_state.get(connection, _FINGERPRINT) if cluster_state.exists(connection) else None
+        if recorded is not None:
+            _compare(recorded, [_fingerprint(secret) for secret in known])
+
+    await database.read(work)
+
+
+async def record_fingerprint(database: Database, known: list[str]) -> None:
+    """Record the signing secret, unless another process was first; raises `ConfigurationError` if it has another."""
     fingerprints = [_fingerprint(secret) for secret in known]
 
     def work(connection: Connection) -> None:
         recorded = cluster_state.put_if_absent(connection, _FINGERPRINT, fingerprints[0])
-        if recorded not in fingerprints:
-            raise ConfigurationError(
-                "SECRET_KEY",
-                "does not match this database",
-                "set the same value on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
-            )
+        _compare(recorded, fingerprints)
         if recorded != fingerprints[0]:
             cluster_state.replace(connection, _FINGERPRINT, recorded, fingerprints[0])
 
     await database.write(work)
+
+
+def _compare(recorded: str, known: list[str]) -> None:
+    if recorded not in known:
+        raise ConfigurationError(
+            "SECRET_KEY",
+            "does not match this database",
+            "set the same value on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
+        )
 
 
 @lru_cache(maxsize=16)

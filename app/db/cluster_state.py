@@ -1,6 +1,6 @@
 """Statements on what all processes sharing the database agree on, and on its clock."""
 
-from sqlalchemy import select, text, update
+from sqlalchemy import inspect, select, text, update
 
 from app.db.engine import Connection
 from app.db.rows import insert
@@ -11,6 +11,16 @@ def put_if_absent(connection: Connection, name: str, value: str) -> str:
     """Write a value unless there is one; returns the value in effect."""
     connection.execute(insert(connection, facts).values(name=name, value=value).on_conflict_do_nothing())
     return str(connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar_one())
+
+
+def exists(connection: Connection) -> bool:
+    """Whether the database has any of our tables: the first migration creates this one."""
+    return inspect(connection).has_table(facts.name)
+
+
+def get(connection: Connection, name: str) -> str | None:
+    """Read a value; None if there is none."""
+    return connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar_one_or_none()
 
 
 def put(connection: Connection, name: str, value: str) -> None:

@@ -26,6 +26,7 @@ from app.db.engine.json import dumps
 from app.db.rows import LIMIT, NOW, as_struct
 from app.db.schema import images, tasks, webhook_deliveries
 from app.domain.image import Image
+from app.domain.models import Model
 from app.domain.task import Status, Task, TaskFilter, id_at
 from app.domain.verdict import ErrorCode, TaskError
 
@@ -45,6 +46,8 @@ _CLAIMABLE = (
     .where(
         _IS_QUEUED,
         tasks.c.project == bindparam("project"),
+        # A newer version may know more models; its own replicas send those tasks.
+        tasks.c.model.in_([model.value for model in Model]),
         tasks.c.not_before <= NOW,
         # An expression that no index matches: PostgreSQL would read the whole queue through the index on deadlines.
         tasks.c.deadline_at - NOW > 0,

@@ -1,11 +1,11 @@
 """What the upstream reports about a task, independent of its format."""
 
-from enum import StrEnum
-
 import msgspec
 
+from app.domain.words import Word
 
-class ErrorCode(StrEnum):
+
+class ErrorCode(Word):
     """Why a task failed, for programs."""
 
     INVALID_REQUEST = "invalid_request"

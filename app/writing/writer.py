@@ -43,14 +43,28 @@ class Writer(GroupCommit[Work]):
         self._on_commit = on_commit
         self._keeps_images = keeps_images
         self._reserving: set[IdempotencyKey] = set()
+        self._check: asyncio.Future[None] | None = None
 
-    async def can_write(self) -> bool:
-        """Whether changes can be committed. After a failed commit, this tries one: a full disk is still readable."""
-        if not self.has_failed:
-            return True
+    async def can_write(self, *, within_seconds: float) -> bool:
+        """Whether changes can be committed now. Takes the lock that every event needs, as another replica may hold it.
+
+        After a failed commit something is written, too: a full disk is still readable.
+        """
+        has_failed = self.has_failed
+
+        def check(unit: UnitOfWork) -> None:
+            unit.locks_events = True
+            if has_failed:
+                cluster_state.put(unit.connection, "written_at", str(unit.now))
+
         try:
-            await self.run(lambda unit: cluster_state.put(unit.connection, "written_at", str(unit.now)))
+            if self._check is None or self._check.done():
+                self._check = self.enqueue(Run(check))
+            # Shared, so that many checks of a blocked database don't fill the queue.
+            done, _ = await asyncio.wait([self._check], timeout=within_seconds)
         except ServiceUnavailable:
+            return False
+        if not done or self._check.exception() is not None:
             return False
         self.has_failed = False
         return True

@@ -60,7 +60,7 @@ async def test_what_is_told_as_written_is_written_after_the_server_fell_silent(
 ) -> None:
     if not postgres.is_own:
         pytest.skip("The server's processes are not ours to stop.")
-    database, other = Database(url, statement_seconds=0.3, ping_after_seconds=600.0), await asyncpg.connect(url)
+    database, other = Database(url, transaction_seconds=0.3, ping_after_seconds=600.0), await asyncpg.connect(url)
 
     def stall(connection: Connection) -> None:
         if moment == "statement":
