@@ -15,7 +15,7 @@ class BatchLoader(Generic[K, V]):
     """Loads values by key with one `read` at a time; `name` names its asyncio task.
 
     Every value is read after it was requested. If a batch fails, its keys are read one by one, so that only the keys at
-    fault fail; but not if the database is unavailable.
+    fault fail. If the database is unavailable, all waiting keys fail.
     """
 
     def __init__(self, name: str, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
@@ -45,7 +45,12 @@ class BatchLoader(Generic[K, V]):
         try:
             found = await self._read(list(batch))
         except Exception as error:  # noqa: BLE001 -- passed on to the callers
-            if len(batch) > 1 and not isinstance(error, ServiceUnavailable):
+            if isinstance(error, ServiceUnavailable):
+                # Reading the rest would take as long and fail as well.
+                waiting, self._waiting = self._waiting, {}
+                _fail(batch, error)
+                _fail(waiting, error)
+            elif len(batch) > 1:
                 await self._load_one_by_one(batch)
             else:
                 _fail(batch, error)

@@ -23,10 +23,15 @@ def is_unreachable(error: BaseException) -> bool:
     # SQLite raises OperationalError for a locked database, a full disk and I/O errors.
     if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError, *_DRIVER_ERRORS)):
         return True
-    # SQLAlchemy doesn't wrap PostgreSQL's errors while it connects.
+    return sqlstate(error).startswith(_UNREACHABLE_STATES)
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return PostgreSQL's code of an error; empty for other errors."""
+    # SQLAlchemy doesn't wrap all errors while it connects.
     origin = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(origin, "sqlstate", None)
-    return isinstance(state, str) and state.startswith(_UNREACHABLE_STATES)
+    return state if isinstance(state, str) else ""
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 
+from app.db.engine.errors import sqlstate
 from app.db.engine.json import dumps, loads
 from app.db.engine.server_clock import ServerClock
 from app.db.engine.sessions import LISTENER_NAME, NAME, begin_session, pooler_found, read_clock, session_settings
@@ -25,6 +26,7 @@ _LISTENER_TIMEOUT_SECONDS = 5
 # Few are kept, so that three replicas fit into a small server; bursts open more and close them again.
 _READERS, _MORE_READERS = 3, 3
 _FULL_PAUSE_SECONDS = 0.2
+_TOO_MANY_CONNECTIONS, _REJECTED_PARAMETER = "53300", "08P01"
 # Enough for a server that works again; nobody waits longer for one that doesn't.
 _SILENT_SECONDS = 2.0
 _CLOCK_AGE_MS = 10_000
@@ -115,13 +117,15 @@ class PostgresqlEngine:
         while True:
             try:
                 return await greenlet_spawn(transact, engine.sync_engine, work)
-            except asyncpg.TooManyConnectionsError:
+            except (asyncpg.PostgresError, DBAPIError) as error:
+                if sqlstate(error) == _REJECTED_PARAMETER and "startup parameter" in str(error):
+                    raise pooler_found() from error
+                if sqlstate(error) != _TOO_MANY_CONNECTIONS:
+                    raise
                 if engine is self._writer:
                     # It takes the place of idle readers, which are of no use without it.
                     await self._reader.dispose()
                 await asyncio.sleep(_FULL_PAUSE_SECONDS)
-            except asyncpg.ProtocolViolationError as error:
-                raise pooler_found() from error
 
 
 def _engine(
