@@ -1,6 +1,7 @@
 """The background loops of a process, and how they stop."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -100,9 +101,10 @@ class Background:
 
     async def _end(self) -> None:
         """Wait for the loops, then for their work. Submits get time to finish, as they can't be repeated."""
+        began = time.monotonic()
         await asyncio.gather(*(loop.stopped() for loop in self._loops))
         cut, *_ = await asyncio.gather(
-            self._submits.finish(self._upstream_seconds),
+            self._submits.finish(max(self._upstream_seconds - (time.monotonic() - began), 0)),
             self._webhooks.finish(self._times.webhook_stop_seconds),
             # Any process can repeat a poll or a download.
             self._polls.finish(0),

@@ -35,7 +35,7 @@ async def test_the_defaults_of_the_database_dont_matter(postgres: PostgresServer
     other = await asyncpg.connect(url)
     name = make_url(url).database
     for setting, value in _HOSTILE.items():
-        await other.execute(f'ALTER DATABASE "{name}" SET {setting} = \'{value}\'')
+        await other.execute(f"ALTER DATABASE \"{name}\" SET {setting} = '{value}'")
     await other.close()
     database = Database(url)
 

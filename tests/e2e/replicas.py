@@ -217,10 +217,32 @@ def silent(directory: Path, server: PostgresServer, seconds: float = 30.0) -> di
         vendor.close()
 
 
+def stopped(directory: Path, server: PostgresServer, *, requests: int = 4) -> float:
+    """Let the database fall silent and send SIGTERM a second later; returns the seconds until the process has ended."""
+    vendor = Vendor()
+    try:
+        with (
+            DatabaseProxy(server.create_database()) as proxy,
+            replicas(directory, 1, proxy.url, NANOBANANA_BASE_URL=vendor.url) as (replica,),
+        ):
+            replica.client.submit()
+            vendor.wait_for_submits(1)
+            proxy.fall_silent()
+            for _ in range(requests):
+                threading.Thread(target=_try_submit, args=(replica,), daemon=True).start()
+            time.sleep(1)  # every loop is to be in the middle of a step
+            replica.process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            until(lambda: replica.process.poll() is not None, seconds=150, what="the end")
+            return round(time.monotonic() - began, 1)
+    finally:
+        vendor.close()
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["frozen", "few", "silent"])
+    parser.add_argument("what", nargs="*", default=["frozen", "silent", "stopped", "few"])
     what = parser.parse_args().what
     with tempfile.TemporaryDirectory() as name, PostgresServer() as server:
         directory = Path(name)
@@ -228,6 +250,8 @@ def main() -> None:
             print("frozen", frozen(directory / "frozen", server), flush=True)
         if "silent" in what:
             print("silent", silent(directory / "silent", server), flush=True)
+        if "stopped" in what:
+            print("stopped", stopped(directory / "stopped", server), flush=True)
         if "few" in what:
             print("few", few_connections(directory / "few"), flush=True)
 

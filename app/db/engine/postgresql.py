@@ -97,8 +97,9 @@ class PostgresqlEngine:
                 await connection.invalidate()
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        await asyncio.gather(_close(self._writer), _close(self._reader))
+        """Close all connections. A server that is silent isn't told: it notices when the process ends."""
+        if not self._is_silent:
+            await asyncio.gather(_close(self._writer), _close(self._reader))
 
     async def _transact(self, engine: AsyncEngine, work: Work[T]) -> T:
         """Run work within the time limit, which is shorter while the server is silent."""
@@ -181,7 +182,7 @@ def _test_connections(engine: Engine, clock: ServerClock, ping_after_seconds: fl
 
 
 async def _close(engine: AsyncEngine) -> None:
-    """Close connections; a server that doesn't reply notices when the process ends."""
+    """Close connections, as long as the server replies."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
             await engine.dispose()
