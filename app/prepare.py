@@ -34,8 +34,13 @@ async def connect_database(settings: Settings) -> Database:
         raise ConfigurationError(
             "DATABASE_URL", f"names a file that can't be created ({error.strerror})", "choose a writable directory"
         ) from None
-    await _retry(settings, database, check_revision)
+    await _retry(settings, database, _check)
     return database
+
+
+async def _check(database: Database) -> None:
+    await database.check_pooler()
+    await check_revision(database)
 
 
 async def prepare_database(settings: Settings) -> Database:

@@ -39,6 +39,11 @@ class Database:
         """How far this machine's clock is ahead of the database's."""
         return self._engine.clock_skew_ms
 
+    async def check_pooler(self) -> None:
+        """Raise `ConfigurationError` behind a connection pooler that doesn't keep sessions."""
+        with unreachable_as_503():
+            await self._engine.check_pooler()
+
     async def read(self, work: Work[T]) -> T:
         """Run work that only reads, on one consistent state."""
         with unreachable_as_503():

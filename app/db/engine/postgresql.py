@@ -16,9 +16,18 @@ from sqlalchemy.util import greenlet_spawn
 from app.db.engine.errors import sqlstate
 from app.db.engine.json import dumps, loads
 from app.db.engine.server_clock import ServerClock
-from app.db.engine.sessions import LISTENER_NAME, NAME, begin_session, pooler_found, read_clock, session_settings
+from app.db.engine.sessions import (
+    begin_session,
+    check_pooler,
+    is_prepared_elsewhere,
+    pooler_found,
+    read_clock,
+    session_settings,
+)
 from app.db.engine.transaction import T, Work, transact
 
+_NAME = "nanobanana-gateway"
+_LISTENER_NAME = "nanobanana-gateway notifications"
 _CONNECT_TIMEOUT_SECONDS = 5
 _CLOSE_TIMEOUT_SECONDS = 2
 _LISTENER_CHECK_SECONDS = 15
@@ -26,7 +35,7 @@ _LISTENER_TIMEOUT_SECONDS = 5
 # Few are kept, so that three replicas fit into a small server; bursts open more and close them again.
 _READERS, _MORE_READERS = 3, 3
 _FULL_PAUSE_SECONDS = 0.2
-_TOO_MANY_CONNECTIONS, _REJECTED_PARAMETER = "53300", "08P01"
+_TOO_MANY_CONNECTIONS = "53300"
 # Enough for a server that works again; nobody waits longer for one that doesn't.
 _SILENT_SECONDS = 2.0
 _CLOCK_AGE_MS = 10_000
@@ -44,11 +53,12 @@ class PostgresqlEngine:
         self._url = url
         self._transaction_seconds = transaction_seconds
         self._is_silent = False
-        settings = session_settings(NAME, statement_seconds=transaction_seconds)
-        self._writer = _engine(url, settings, connections=1)
-        readers = _engine(url, settings, connections=_READERS, more=_MORE_READERS)
+        self._writer = _engine(url, self.clock, statement_seconds=transaction_seconds)
+        readers = _engine(
+            url, self.clock, statement_seconds=transaction_seconds, connections=_READERS, more=_MORE_READERS
+        )
         for engine in (self._writer, readers):
-            _test_connections(engine.sync_engine, self.clock, ping_after_seconds)
+            _test_idle_connections(engine.sync_engine, self.clock, ping_after_seconds)
         # A snapshot for the whole transaction; the default takes a new one for each statement.
         self._reader = readers.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
@@ -56,6 +66,21 @@ class PostgresqlEngine:
     def clock_skew_ms(self) -> int:
         """How far this machine's clock is ahead of the server's."""
         return self.clock.skew_ms
+
+    async def check_pooler(self) -> None:
+        """Raise `ConfigurationError` if a connection pooler doesn't keep sessions."""
+        try:
+            async with (
+                asyncio.timeout(self._transaction_seconds),
+                self._reader.connect() as one,
+                self._reader.connect() as other,
+            ):
+                pair = [await connection.get_raw_connection() for connection in (one, other)]
+                await check_pooler(*(connection.driver_connection for connection in pair))
+        except (asyncpg.PostgresError, DBAPIError) as error:
+            if is_prepared_elsewhere(sqlstate(error)):
+                raise pooler_found() from error
+            raise
 
     async def read(self, work: Work[T]) -> T:
         """Run work on a snapshot, without the right to write."""
@@ -67,8 +92,7 @@ class PostgresqlEngine:
 
     async def migrate(self, work: Work[T]) -> T:
         """Run work on a connection whose statements have no time limit."""
-        engine = _engine(self._url, session_settings(NAME, statement_seconds=None), connections=1)
-        _test_connections(engine.sync_engine, self.clock)
+        engine = _engine(self._url, self.clock, statement_seconds=None)
         try:
             return await greenlet_spawn(transact, engine.sync_engine, work)
         finally:
@@ -78,8 +102,13 @@ class PostgresqlEngine:
         """Call back once now and at each notification, until the connection breaks."""
         # On a server with few connections, the writer gets one first. Without notifications, events are only late.
         await self.write(lambda _: None)
-        settings = session_settings(LISTENER_NAME, statement_seconds=_LISTENER_TIMEOUT_SECONDS)
-        engine = _engine(self._url, settings, connections=1, command_timeout=_LISTENER_TIMEOUT_SECONDS)
+        engine = _engine(
+            self._url,
+            self.clock,
+            statement_seconds=_LISTENER_TIMEOUT_SECONDS,
+            command_timeout=_LISTENER_TIMEOUT_SECONDS,
+            application_name=_LISTENER_NAME,
+        )
         # In a transaction, notifications would wait for its end.
         async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             closed = asyncio.Event()
@@ -119,8 +148,6 @@ class PostgresqlEngine:
             try:
                 return await greenlet_spawn(transact, engine.sync_engine, work)
             except (asyncpg.PostgresError, DBAPIError) as error:
-                if sqlstate(error) == _REJECTED_PARAMETER and "startup parameter" in str(error):
-                    raise pooler_found() from error
                 if sqlstate(error) != _TOO_MANY_CONNECTIONS:
                     raise
                 if engine is self._writer:
@@ -131,18 +158,18 @@ class PostgresqlEngine:
 
 def _engine(
     url: str,
-    settings: dict[str, str],
+    clock: ServerClock,
     *,
-    connections: int,
-    more: int = 0,
+    statement_seconds: float | None,
     command_timeout: float | None = None,
+    connections: int = 1,
+    more: int = 0,
+    application_name: str = _NAME,
 ) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         pool_size=connections,
         max_overflow=more,
-        # The connections used last, so that the others can be closed when they were idle for long.
-        pool_use_lifo=True,
         hide_parameters=True,
         json_serializer=dumps,
         json_deserializer=loads,
@@ -151,20 +178,23 @@ def _engine(
             "dsn": url,
             "timeout": _CONNECT_TIMEOUT_SECONDS,
             "command_timeout": command_timeout,
-            "server_settings": settings,
+            "server_settings": {"application_name": application_name},
         },
     )
+    settings = session_settings(statement_seconds=statement_seconds)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _begin(connection: Any, _record: ConnectionPoolEntry) -> None:
+        connection.run_async(lambda driver: begin_session(driver, settings, clock))
+
+    return engine
 
 
-def _test_connections(engine: Engine, clock: ServerClock, ping_after_seconds: float = 0.0) -> None:
-    """Read the server's clock when a connection is opened, and before the use of one that was idle.
+def _test_idle_connections(engine: Engine, clock: ServerClock, after_seconds: float) -> None:
+    """Test a connection that was idle before its use, by reading the server's clock: each test is a round trip.
 
-    That also tests the connection. One in constant use is asked every ten seconds: each test is a round trip.
+    In constant use, that is done every ten seconds for the clock's sake.
     """
-
-    @event.listens_for(engine, "connect")
-    def _start(connection: Any, _record: ConnectionPoolEntry) -> None:
-        connection.run_async(lambda driver: begin_session(driver, clock))
 
     @event.listens_for(engine, "checkin")
     def _record_use(_connection: Any, record: ConnectionPoolEntry) -> None:
@@ -173,7 +203,7 @@ def _test_connections(engine: Engine, clock: ServerClock, ping_after_seconds: fl
     @event.listens_for(engine, "checkout")
     def _ping(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
         used_at = record.info.get("used_at")
-        if used_at is None or (time.monotonic() - used_at < ping_after_seconds and clock.age_ms < _CLOCK_AGE_MS):
+        if used_at is None or (time.monotonic() - used_at < after_seconds and clock.age_ms < _CLOCK_AGE_MS):
             return
         try:
             connection.run_async(lambda driver: read_clock(driver, clock))

@@ -1,51 +1,48 @@
-"""Sessions of PostgreSQL: their settings, and what is checked when one begins."""
+"""Sessions of PostgreSQL: their settings, the server's clock, and poolers in between."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from app.db.engine.server_clock import ServerClock
 from app.errors import ConfigurationError
 
-NAME = "nanobanana-gateway"
-LISTENER_NAME = "nanobanana-gateway notifications"
-_IDLE_IN_TRANSACTION = "idle_in_transaction_session_timeout"
-_IDLE_LIMIT = "5s"
-_SERVER_TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now"
-_BEGIN = f"{_SERVER_TIME}, current_setting('{_IDLE_IN_TRANSACTION}') AS idle_limit"
+_SETTINGS = {
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    # What was acknowledged is on disk.
+    "synchronous_commit": "on",
+    "TimeZone": "UTC",
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    # A replica that freezes or vanishes between a statement and the commit holds locks that all others need.
+    "idle_in_transaction_session_timeout": "5s",
+    "tcp_keepalives_idle": "10s",
+    "tcp_keepalives_interval": "5s",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25s",
+}
+_SERVER_TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_BEGIN = f"{_SERVER_TIME} AS now, count(set_config(name, value, false)) FROM unnest($1::text[], $2::text[]) AS s (name, value)"
+_PROCESS = "SELECT pg_backend_pid()"
+_ROUNDS = 10
+# A statement that was prepared in one session is unknown, or exists already, in the next.
+_PREPARED_ELSEWHERE = {"26000", "42P05"}
 
 
-def session_settings(name: str, *, statement_seconds: float | None) -> dict[str, str]:
-    """Return the settings of a session, whatever the defaults of server, database and role are.
+def session_settings(*, statement_seconds: float | None) -> dict[str, str]:
+    """Return what sessions rely on, whatever the defaults of server, database and role are.
 
-    They are sent when connecting. Only `search_path` is left to the operator, who may keep our tables in any schema.
+    Only `search_path` is left to the operator, who may keep our tables in any schema.
     """
     statement_ms = 0 if statement_seconds is None else round(statement_seconds * 1000)
-    return {
-        "application_name": name,
-        "default_transaction_isolation": "read committed",
-        "default_transaction_read_only": "off",
-        "default_transaction_deferrable": "off",
-        # What was acknowledged is on disk.
-        "synchronous_commit": "on",
-        "TimeZone": "UTC",
-        "statement_timeout": str(statement_ms),
-        "lock_timeout": "0",
-        "idle_session_timeout": "0",
-        # A replica that freezes or vanishes between a statement and the commit holds locks that all others need.
-        _IDLE_IN_TRANSACTION: _IDLE_LIMIT,
-        "tcp_keepalives_idle": "10",
-        "tcp_keepalives_interval": "5",
-        "tcp_keepalives_count": "3",
-        "tcp_user_timeout": "25000",
-    }
+    return {**_SETTINGS, "statement_timeout": f"{statement_ms}ms"}
 
 
-async def begin_session(driver: Any, clock: ServerClock) -> None:
-    """Check a new session and read the server's clock; raises `ConfigurationError` if the settings were dropped."""
+async def begin_session(driver: Any, settings: Mapping[str, str], clock: ServerClock) -> None:
+    """Set a new session's settings and read the server's clock."""
     asked_at = clock.monotonic()
-    row = await driver.fetchrow(_BEGIN)
-    if row["idle_limit"] != _IDLE_LIMIT:
-        raise pooler_found()
-    clock.set(row["now"], asked_at=asked_at)
+    clock.set(await driver.fetchval(_BEGIN, list(settings), list(settings.values())), asked_at=asked_at)
 
 
 async def read_clock(driver: Any, clock: ServerClock) -> None:
@@ -54,10 +51,28 @@ async def read_clock(driver: Any, clock: ServerClock) -> None:
     clock.set(await driver.fetchval(_SERVER_TIME), asked_at=asked_at)
 
 
+async def check_pooler(one: Any, other: Any) -> None:
+    """Check that two connections keep their sessions; raises `ConfigurationError`.
+
+    Behind a pooler in transaction mode, such as PgBouncer's, each transaction may run in another session: settings and
+    prepared statements get lost or belong to others.
+    """
+    if one.get_server_pid() == await one.fetchval(_PROCESS):
+        return  # no pooler
+    pairs = [(await one.fetchval(_PROCESS), await other.fetchval(_PROCESS)) for _ in range(_ROUNDS)]
+    if len(set(pairs)) > 1 or pairs[0][0] == pairs[0][1]:
+        raise pooler_found()
+
+
+def is_prepared_elsewhere(state: str) -> bool:
+    """Whether an error, by its SQLSTATE, shows that a pooler mixed up prepared statements."""
+    return state in _PREPARED_ELSEWHERE
+
+
 def pooler_found() -> ConfigurationError:
-    """Return the error for a connection pooler, such as PgBouncer, which rejects or drops the settings of a session."""
+    """Return the error for a connection pooler in transaction mode."""
     return ConfigurationError(
         "DATABASE_URL",
-        "names a connection pooler, which doesn't keep the settings of a session",
-        "name the PostgreSQL server itself; a replica opens at most 8 connections",
+        "names a connection pooler in transaction mode, which doesn't keep sessions",
+        "name the PostgreSQL server itself, or a pooler in session mode",
     )

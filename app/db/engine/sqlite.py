@@ -51,6 +51,9 @@ class SqliteEngine:
         self._writing = ThreadPoolExecutor(1, "sqlite-write")
         self._reading = ThreadPoolExecutor(_READERS, "sqlite-read")
 
+    async def check_pooler(self) -> None:
+        """Do nothing: there is no server."""
+
     async def read(self, work: Work[T]) -> T:
         """Run work in a thread that reads."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, transact, self._reader, work)
