@@ -10,8 +10,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ async def freeze_before_commit(url: str, victim: GatewayProcess) -> threading.Th
         submit = threading.Thread(target=lambda: _try_submit(victim), daemon=True)
         submit.start()
         while not await connection.fetchval(_WAITS_THERE):
-            await asyncio.sleep(0.01)
+            pass
         victim.process.send_signal(signal.SIGSTOP)
     finally:
         await connection.close()  # releases the lock
@@ -87,10 +87,8 @@ async def freeze_before_commit(url: str, victim: GatewayProcess) -> threading.Th
 
 
 def _try_submit(replica: GatewayProcess) -> None:
-    try:
+    with suppress(httpx.HTTPError):
         replica.client.post("/v1/tasks", json=_BODY, timeout=120)
-    except httpx.HTTPError:
-        pass
 
 
 def frozen(directory: Path, server: PostgresServer, limit: float = 60.0) -> dict[str, Any]:
@@ -156,10 +154,8 @@ def reading(running: list[GatewayProcess], clients: int = 8) -> Iterator[None]:
     def read(replica: GatewayProcess) -> None:
         with httpx.Client(base_url=f"http://127.0.0.1:{replica.port}", timeout=60, trust_env=False) as client:
             while not stop.wait(0.02):
-                try:
+                with suppress(httpx.HTTPError):
                     client.get("/v1/tasks")
-                except httpx.HTTPError:
-                    pass
 
     threads = [threading.Thread(target=read, args=(one,), daemon=True) for one in running for _ in range(clients)]
     for thread in threads:
@@ -246,14 +242,14 @@ def main() -> None:
     what = parser.parse_args().what
     with tempfile.TemporaryDirectory() as name, PostgresServer() as server:
         directory = Path(name)
-        if "frozen" in what:
-            print("frozen", frozen(directory / "frozen", server), flush=True)
-        if "silent" in what:
-            print("silent", silent(directory / "silent", server), flush=True)
-        if "stopped" in what:
-            print("stopped", stopped(directory / "stopped", server), flush=True)
-        if "few" in what:
-            print("few", few_connections(directory / "few"), flush=True)
+        runs: dict[str, Callable[[], Any]] = {
+            "frozen": lambda: frozen(directory / "frozen", server),
+            "silent": lambda: silent(directory / "silent", server),
+            "stopped": lambda: stopped(directory / "stopped", server),
+            "few": lambda: few_connections(directory / "few"),
+        }
+        for one in what:
+            print(one, runs[one](), flush=True)  # noqa: T201 -- a command's output
 
 
 if __name__ == "__main__":
