@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -70,14 +71,13 @@ def seconds_until_accepted(replica: GatewayProcess, limit: float) -> float:
     return waited
 
 
-async def freeze_before_commit(url: str, victim: GatewayProcess) -> threading.Thread:
-    """Stop a replica between the statement that numbers its events and its COMMIT; returns its submit, in a thread."""
+async def freeze_before_commit(url: str, victim: GatewayProcess) -> "Future[int | None]":
+    """Stop a replica between the statement that numbers its events and its COMMIT; returns the status of its submit."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(_HOLD)
         await connection.execute(f"SELECT pg_advisory_lock({_KEY})")
-        submit = threading.Thread(target=lambda: _try_submit(victim), daemon=True)
-        submit.start()
+        submit = ThreadPoolExecutor(1).submit(_try_submit, victim)
         while not await connection.fetchval(_WAITS_THERE):
             pass
         victim.process.send_signal(signal.SIGSTOP)
@@ -86,9 +86,11 @@ async def freeze_before_commit(url: str, victim: GatewayProcess) -> threading.Th
     return submit
 
 
-def _try_submit(replica: GatewayProcess) -> None:
+def _try_submit(replica: GatewayProcess) -> int | None:
+    """Submit; returns the status, or None without a response."""
     with suppress(httpx.HTTPError):
-        replica.client.post("/v1/tasks", json=_BODY, timeout=120)
+        return replica.client.post("/v1/tasks", json=_BODY, timeout=120).status_code
+    return None
 
 
 def frozen(directory: Path, server: PostgresServer, limit: float = 60.0) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def frozen(directory: Path, server: PostgresServer, limit: float = 60.0) -> dict
     vendor, url = Vendor(), server.create_database()
     try:
         with replicas(directory, 2, url, NANOBANANA_BASE_URL=vendor.url) as (victim, other):
-            asyncio.run(freeze_before_commit(url, victim))
+            frozen_submit = asyncio.run(freeze_before_commit(url, victim))
             began = time.monotonic()
             ready: list[tuple[float, int]] = []
             stop = threading.Event()
@@ -120,6 +122,9 @@ def frozen(directory: Path, server: PostgresServer, limit: float = 60.0) -> dict
             ended = [other.client.wait_for(task["id"], "processing")["id"] for task in submitted]
             sent = Counter(submit.callback_url for submit in vendor.submits)
             return {
+                "frozen_submit": frozen_submit.result(limit),
+                "tasks": len(submitted),
+                "accepted": 2,  # one by each replica
                 "lost": len(submitted) - len(ended),
                 "doubled": sum(1 for count in sent.values() if count > 1),
                 "recovered_seconds": round(recovered, 1),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.replicas import few_connections, frozen, silent
+from tests.e2e.replicas import few_connections, frozen, silent, stopped
 from tests.support.databases.postgres import PostgresServer, is_postgres_given
 
 
@@ -15,6 +15,9 @@ def test_a_replica_frozen_before_its_commit_holds_up_the_others_for_seconds(
     assert outcome["recovered_seconds"] < 10
     assert outcome["first_503_of_readyz"] < 5
     assert outcome["woken_replica_accepts_after"] < 10
+    # Its transaction was rolled back, and its client is told so.
+    assert outcome["frozen_submit"] == 503
+    assert outcome["tasks"] == outcome["accepted"]
     assert outcome["lost"] == outcome["doubled"] == 0
 
 
@@ -24,6 +27,10 @@ def test_with_a_silent_database_every_answer_comes_within_ten_seconds_and_so_doe
     outcome = silent(tmp_path, postgres, seconds=12.0)
     assert max(outcome["longest"].values()) < 10, outcome
     assert outcome["stopped_seconds"] < 20
+
+
+def test_a_stop_while_the_database_is_silent_takes_seconds(postgres: PostgresServer, tmp_path: Path) -> None:
+    assert stopped(tmp_path, postgres) < 20
 
 
 def test_after_a_restart_of_a_server_with_few_connections_every_replica_writes_again(tmp_path: Path) -> None:

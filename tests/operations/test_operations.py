@@ -1,9 +1,11 @@
 """What those who run the service see: readiness, methods, and that one SQLite file has one process."""
 
 import asyncio
+import time
 from functools import partial
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from app.db.engine import Connection, Database
@@ -58,6 +60,30 @@ def test_a_database_that_takes_nothing_more_is_not_ready(
         asyncio.run(execute(url, *(f"DROP TRIGGER full_disk ON {table}" for table in tables)))
         assert gateway.client.get("/readyz").status_code == 200
         gateway.client.submit()
+
+
+def test_a_lock_that_keeps_all_events_from_being_committed_is_not_ready(
+    postgres: PostgresServer, vendor: Vendor, tmp_path: Path
+) -> None:
+    url = postgres.create_database()
+
+    async def while_locked() -> float:
+        other = await asyncpg.connect(url)
+        try:
+            # As a replica does that numbers events and doesn't commit.
+            await other.execute("SELECT pg_advisory_lock(1851879023)")
+            began = time.monotonic()
+            answer = await asyncio.to_thread(gateway.client.get, "/readyz")
+            assert (answer.status_code, answer.json()["database"]) == (503, "unwritable")
+            return time.monotonic() - began
+        finally:
+            await other.close()
+
+    with LiveGateway(data_dir=tmp_path, upstream_url=vendor.url, database_url=url, secret_key="s") as gateway:
+        assert gateway.client.get("/readyz").status_code == 200
+        assert asyncio.run(while_locked()) < 4
+        gateway.client.submit()
+        assert gateway.client.get("/readyz").status_code == 200
 
 
 def test_no_database_error_makes_us_forget_the_upstream_id(tmp_path: Path, vendor: Vendor) -> None:

@@ -9,9 +9,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.errors import ServiceUnavailable
 
-# Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; and a server that
-# became a standby (PostgreSQL's documentation, appendix A).
-_UNREACHABLE_STATES = ("08", "53", "57", "58", "25006")
+# Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; a server that
+# became a standby; a session that was ended as this process stood still in a transaction (PostgreSQL's documentation,
+# appendix A).
+_UNREACHABLE_STATES = ("08", "53", "57", "58", "25006", "25P03")
 # The second: the server has ended the session, but the connection isn't closed yet.
 _DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 

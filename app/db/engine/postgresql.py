@@ -18,8 +18,9 @@ from app.db.engine.json import dumps, loads
 from app.db.engine.server_clock import ServerClock
 from app.db.engine.sessions import (
     begin_session,
-    check_pooler,
+    is_direct,
     is_prepared_elsewhere,
+    keep_sessions,
     pooler_found,
     read_clock,
     session_settings,
@@ -70,13 +71,13 @@ class PostgresqlEngine:
     async def check_pooler(self) -> None:
         """Raise `ConfigurationError` if a connection pooler doesn't keep sessions."""
         try:
-            async with (
-                asyncio.timeout(self._transaction_seconds),
-                self._reader.connect() as one,
-                self._reader.connect() as other,
-            ):
-                pair = [await connection.get_raw_connection() for connection in (one, other)]
-                await check_pooler(*(connection.driver_connection for connection in pair))
+            async with asyncio.timeout(self._transaction_seconds), self._reader.connect() as one:
+                driver = (await one.get_raw_connection()).driver_connection
+                if await is_direct(driver):
+                    return
+                async with self._reader.connect() as other:
+                    if not await keep_sessions(driver, (await other.get_raw_connection()).driver_connection):
+                        raise pooler_found()
         except (asyncpg.PostgresError, DBAPIError) as error:
             if is_prepared_elsewhere(sqlstate(error)):
                 raise pooler_found() from error

@@ -15,13 +15,15 @@ _SETTINGS = {
     "TimeZone": "UTC",
     "lock_timeout": "0",
     "idle_session_timeout": "0",
-    # A replica that freezes or vanishes between a statement and the commit holds locks that all others need.
-    "idle_in_transaction_session_timeout": "5s",
     "tcp_keepalives_idle": "10s",
     "tcp_keepalives_interval": "5s",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "25s",
 }
+# A replica that freezes or vanishes between a statement and the commit holds locks that all others need.
+_IDLE_SECONDS = 5
+# A migration does more between two statements, and nobody waits for it but other starts.
+_IDLE_MIGRATION_SECONDS = 60
 _SERVER_TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _BEGIN = f"{_SERVER_TIME} AS now, count(set_config(name, value, false)) FROM unnest($1::text[], $2::text[]) AS s (name, value)"
 _PROCESS = "SELECT pg_backend_pid()"
@@ -33,10 +35,15 @@ _PREPARED_ELSEWHERE = {"26000", "42P05"}
 def session_settings(*, statement_seconds: float | None) -> dict[str, str]:
     """Return what sessions rely on, whatever the defaults of server, database and role are.
 
-    Only `search_path` is left to the operator, who may keep our tables in any schema.
+    `statement_seconds` limits statements; without it, as for migrations, they have none. Only `search_path` is left to the operator, who may keep our tables in any schema.
     """
     statement_ms = 0 if statement_seconds is None else round(statement_seconds * 1000)
-    return {**_SETTINGS, "statement_timeout": f"{statement_ms}ms"}
+    idle_seconds = _IDLE_SECONDS if statement_seconds is not None else _IDLE_MIGRATION_SECONDS
+    return {
+        **_SETTINGS,
+        "statement_timeout": f"{statement_ms}ms",
+        "idle_in_transaction_session_timeout": f"{idle_seconds}s",
+    }
 
 
 async def begin_session(driver: Any, settings: Mapping[str, str], clock: ServerClock) -> None:
@@ -51,17 +58,19 @@ async def read_clock(driver: Any, clock: ServerClock) -> None:
     clock.set(await driver.fetchval(_SERVER_TIME), asked_at=asked_at)
 
 
-async def check_pooler(one: Any, other: Any) -> None:
-    """Check that two connections keep their sessions; raises `ConfigurationError`.
+async def is_direct(driver: Any) -> bool:
+    """Whether a connection leads to the server itself: a pooler makes up the number of the server's process."""
+    return bool(driver.get_server_pid() == await driver.fetchval(_PROCESS))
 
-    Behind a pooler in transaction mode, such as PgBouncer's, each transaction may run in another session: settings and
-    prepared statements get lost or belong to others.
+
+async def keep_sessions(one: Any, other: Any) -> bool:
+    """Whether two connections through a pooler have a session each.
+
+    In transaction mode, such as PgBouncer's, each transaction may run in another session: settings and prepared
+    statements get lost or belong to others.
     """
-    if one.get_server_pid() == await one.fetchval(_PROCESS):
-        return  # no pooler
-    pairs = [(await one.fetchval(_PROCESS), await other.fetchval(_PROCESS)) for _ in range(_ROUNDS)]
-    if len(set(pairs)) > 1 or pairs[0][0] == pairs[0][1]:
-        raise pooler_found()
+    pairs = {(await one.fetchval(_PROCESS), await other.fetchval(_PROCESS)) for _ in range(_ROUNDS)}
+    return len(pairs) == 1 and all(process != another for process, another in pairs)
 
 
 def is_prepared_elsewhere(state: str) -> bool:
