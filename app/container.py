@@ -123,7 +123,7 @@ class Images:
             base_url=settings.base_url,
             is_public=settings.is_sandbox or settings.public_base_url is not None,
             lifetime=round(settings.upload_ttl_seconds * 1000),
-            max_bytes=settings.max_image_bytes,
+            max_bytes=settings.max_upload_bytes,
         )
         self.inputs = InputCheck(
             destinations=kernel.destinations, base_url=settings.base_url, is_sandbox=settings.is_sandbox

@@ -126,7 +126,7 @@ def _services(container: Container, background: Background) -> Services:
         webhooks.deliveries,
         webhooks.secrets,
         health_check,
-        MemoryBudget(max(_LARGE_BODIES_BYTES, 6 * kernel.settings.max_image_bytes)),
+        MemoryBudget(max(_LARGE_BODIES_BYTES, 6 * kernel.settings.max_upload_bytes)),
     )
 
 

@@ -262,7 +262,7 @@ def _unpack(uri: str, into: Path, max_bytes: int) -> tuple[int, str]:
         for part in decode(uri):
             count += len(part)
             if count > max_bytes:
-                raise BodyTooLarge("The images in image_urls exceed MAX_IMAGE_BYTES together.")
+                raise BodyTooLarge("The images in image_urls exceed MAX_UPLOAD_BYTES together.")
             digest.update(part)
             file.write(part)
     return count, digest.hexdigest()

@@ -76,7 +76,7 @@ async def get_task_id(task_id: TaskIdInPath, _caller: CurrentCaller) -> str:
 def memory_permit(request: Request) -> AbstractContextManager[MemoryPermit]:
     """Return the permit for a body that contains images."""
     # Base64 adds a third, JSON escapes a little more.
-    return service(request, MemoryBudget).permit(service(request, Settings).max_image_bytes * 3 // 2)
+    return service(request, MemoryBudget).permit(service(request, Settings).max_upload_bytes * 3 // 2)
 
 
 def valid_task_id(task_id: str) -> str:
