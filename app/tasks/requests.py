@@ -48,7 +48,7 @@ _HTTP_URL: dict[str, Any] = {"format": "uri"}
 
 
 def _describe_keys(schema: dict[str, Any]) -> None:
-    """State that other keys are invalid; Pydantic would allow any value for them."""
+    """Forbid other keys, which Pydantic's schema would allow."""
     pairs = schema["anyOf"][0]
     pairs["additionalProperties"] = next(iter(pairs.pop("patternProperties").values()))
     pairs["propertyNames"] = {"minLength": 1, "maxLength": 128, **_NO_NUL}
@@ -72,7 +72,7 @@ def _limited(value: object) -> object:
 
 
 ImageUrl = Annotated[str, Field(json_schema_extra=_HTTP_URL), AfterValidator(_image_url)]
-# Checked before the entries, as listing the errors of 100,000 entries would take seconds.
+# Checked before the entries, because listing the errors of 100,000 entries would take seconds.
 ImageUrls = Annotated[list[ImageUrl], BeforeValidator(_limited)]
 Prompt = Annotated[
     str,
@@ -86,7 +86,10 @@ MetadataValue = Annotated[str, Field(max_length=2048, json_schema_extra=_NO_NUL)
 
 
 class TaskRequest(BaseModel):
-    """A task to submit. Parameters that the model lacks are errors; `null` is the same as omitting the field."""
+    """A task to submit.
+
+    Parameters that the model doesn't support are errors. `null` is the same as omitting the field.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -155,7 +158,7 @@ class TaskRequest(BaseModel):
 
 
 def _wrong_fields(wrong: list[tuple[str, str]]) -> ValidationError:
-    """Report fields that are invalid in combination, under their names."""
+    """Report fields that don't fit the model or each other."""
     details = [
         InitErrorDetails(type=PydanticCustomError("wrong_for_model", "{why}", {"why": why}), loc=(name,), input=None)
         for name, why in wrong

@@ -21,7 +21,7 @@ _MAX_FIELD_NAME = 200
 
 
 def internal_error() -> Response:
-    """Return the response to an uncaught error; details are only in the log."""
+    """Return the response to an uncaught error, without its details."""
     return from_error(GatewayError("The service failed. Its log has the details under this request_id."))
 
 
@@ -38,9 +38,9 @@ def from_error(error: GatewayError) -> Response:
 
 
 def field_errors(error: ValidationError | RequestValidationError, *, skip: int = 0) -> list[dict[str, str]]:
-    """List invalid fields by path, without its first `skip` parts, with messages.
+    """List invalid fields with messages, limited in number and length.
 
-    Their number and the length of names are limited, because clients choose both.
+    Leaves out the first `skip` parts of each field's path.
     """
     return [
         {
@@ -52,14 +52,14 @@ def field_errors(error: ValidationError | RequestValidationError, *, skip: int =
 
 
 def install(app: FastAPI) -> None:
-    """Make the application respond to every error with a problem."""
+    """Make the application respond to all errors with problem details."""
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
 
 
-# Handlers take `Any`, as Starlette's type for them allows no subclass of `Exception`.
+# Handlers take `Any` because Starlette's handler type doesn't allow subclasses of `Exception`.
 async def _gateway_error(_request: Request, error: Any) -> Response:
     return from_error(error)
 
@@ -92,7 +92,7 @@ async def _internal_error(_request: Request, _error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """List the methods of all routes at a path; Starlette lists one route's."""
+    """List all methods at a path; Starlette lists one route's."""
     found: set[str] = set()
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         scope = {**request.scope, "method": method}
