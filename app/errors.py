@@ -181,7 +181,7 @@ class StorageUnavailable(ServiceUnavailable, status=503):
 
 
 class ImagePending(GatewayError, status=503):
-    """The image is not fetched yet. The fetch is retried."""
+    """The image has not been fetched yet. Fetching is retried."""
 
 
 class TooManyStreams(GatewayError, status=503):

@@ -83,10 +83,7 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
 
 
 def allow_many_connections() -> None:
-    """Raise the limit of open files.
-
-    The usual 1,024 are too few for many waiting and streaming clients.
-    """
+    """Raise the limit of open files for waits and streams."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -77,7 +77,7 @@ class Authenticator:
         """Return the caller by a browser token; raises `Unauthorized`."""
         token = self.tokens.verify(text)
         if token is None:
-            raise Unauthorized("This browser token was changed or signed with another secret.")
+            raise Unauthorized("This browser token is invalid: it was changed or signed with another secret.")
         if self.clock.now() >= token.expires_at:
             raise Unauthorized("This browser token has expired; get a new one.")
         is_open = await self.is_open()
@@ -123,10 +123,7 @@ async def check_start(database: Database, settings: Settings) -> bool:
 async def create_key(
     database: Database, clock: Clock, name: str, project: str, secret: str | None = None
 ) -> tuple[ApiKey, str]:
-    """Create a key; returns it with its secret.
-
-    The secret is not stored and can't be read again.
-    """
+    """Create a key; returns it and its secret, shown once."""
     secret = secret or new_secret()
     key = ApiKey(new_key_id(), project, name, clock.now())
     await database.write(lambda connection: key_store.add(connection, key, hash_secret(secret)))
@@ -134,10 +131,7 @@ async def create_key(
 
 
 async def ensure_bootstrap_key(database: Database, clock: Clock, secret: str) -> None:
-    """Create a key with this secret, unless one exists.
-
-    A revoked key stays revoked.
-    """
+    """Create this key unless it exists, even if revoked."""
     key = ApiKey(new_key_id(), DEFAULT_PROJECT, "bootstrap", clock.now())
     if await database.write(lambda connection: key_store.add(connection, key, hash_secret(secret))):
         _log.info("bootstrap_key_created", key_id=key.id)

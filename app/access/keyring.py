@@ -48,17 +48,14 @@ class Keyring:
         self._loader = BatchLoader("keyring", self._read)
 
     async def by_secret(self, secret: str) -> KeyCredential | None:
-        """Find an active key by secret, and note its use.
-
-        Raises `ServiceUnavailable`, like `by_id`.
-        """
+        """Find an active key by secret for use; raises `ServiceUnavailable`."""
         credential = await self._find(hash_secret(secret))
         if credential is not None:
             credential.used_at = self.clock.now()
         return credential
 
     async def by_id(self, key_id: str) -> KeyCredential | None:
-        """Find an active key by ID; returns None otherwise."""
+        """Find an active key by ID; raises `ServiceUnavailable`."""
         return await self._find(key_id)
 
     async def refresh(self) -> int:

@@ -11,10 +11,7 @@ from app.domain.key import DEFAULT_PROJECT
 
 @dataclass(frozen=True, slots=True)
 class ProjectUse:
-    """A project's daily budget and number of tasks today (UTC).
-
-    `daily_tasks` is None if there is no limit.
-    """
+    """A project's daily budget and number of tasks today (UTC)."""
 
     name: str
     daily_tasks: int | None

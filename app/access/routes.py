@@ -32,10 +32,7 @@ def _subject(text: str) -> str:
 
 
 class TokenRequest(BaseModel):
-    """A browser token to create.
-
-    `null` is the same as omitting the field.
-    """
+    """A browser token to create. `null` fields count as omitted."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -26,10 +26,7 @@ _DELETION_CHECK_BATCH = 1_000
 
 
 class EventBroadcaster:
-    """Pushes new events to matching subscriptions.
-
-    A loop waits for `wake_up` and calls `broadcast`.
-    """
+    """Pushes new events to matching subscriptions; a loop calls `broadcast`."""
 
     def __init__(
         self, database: Database, *, base_url: str, deletion_check_seconds: float = _DELETION_CHECK_SECONDS
@@ -148,10 +145,7 @@ class EventBroadcaster:
                     await asyncio.sleep(0)
 
     async def _close_deleted(self) -> None:
-        """Close subscriptions of deleted tasks now and then.
-
-        Deleting a task creates no event.
-        """
+        """Periodically close subscriptions of deleted tasks; deletions create no event."""
         if not self._of_tasks or time.monotonic() < self._next_deletion_check:
             return
         self._next_deletion_check = time.monotonic() + self._deletion_check_seconds

@@ -89,8 +89,5 @@ def _chunks(events: Sequence[BroadcastEvent]) -> Iterator[bytes]:
 
 
 def _cut(error: GatewayError) -> bytes:
-    """Return the event that ends a stream early.
-
-    It has no ID, so clients resume after the last real event.
-    """
+    """Return `stream.cut`, without an ID, so that clients can resume."""
     return b"event: stream.cut\ndata: %b\n\n" % encode(problem_shape(error))

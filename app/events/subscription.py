@@ -69,10 +69,7 @@ class Subscription:
         self.is_too_slow = False
 
     async def take(self, seconds: float) -> list[BroadcastEvent]:
-        """Return the waiting events, or wait for some.
-
-        Returns none at the timeout, and if the subscription is too slow or closed.
-        """
+        """Wait for events; returns none at timeout, overflow or close."""
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         # The wake-up may be for an event that was already taken.

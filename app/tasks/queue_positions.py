@@ -20,10 +20,7 @@ _MAX_MARKS = 500
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """Queued task IDs in order, with positions.
-
-    Contains every n-th task once the queue is deep.
-    """
+    """Queued task IDs with positions; every n-th in deep queues."""
 
     fresh_until: float = 0.0
     ids: Sequence[str] = ()
