@@ -83,6 +83,8 @@ def test_a_cursor_outlives_its_task(quiet: Served) -> None:
 
 
 def test_queue_positions_count_from_the_head(quiet: Served) -> None:
+    for _ in range(2):
+        quiet.client.submit()
     queued = page(quiet, status="queued", limit=200)["data"]
     assert [task["queue_position"] for task in queued] == list(range(len(queued), 0, -1))
     (held,) = page(quiet, status="submitting")["data"]
