@@ -180,4 +180,4 @@ class Streams:
 
 
 def _gone(subscription: Subscription) -> TaskNotFound:
-    return TaskNotFound(f"There is no task {subscription.task_id}.")
+    return TaskNotFound(f"No task has the ID {subscription.task_id}.")

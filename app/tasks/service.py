@@ -244,4 +244,4 @@ def _fingerprint(submission: Submission) -> str:
 
 
 def _not_found(task_id: str) -> TaskNotFound:
-    return TaskNotFound(f"There is no task {task_id[:64]}.")
+    return TaskNotFound(f"No task has the ID {task_id[:64]}.")

@@ -83,7 +83,7 @@ def valid_task_id(task_id: str) -> str:
     """Return the ID; raises `TaskNotFound` if it is malformed."""
     # A NUL character would make PostgreSQL fail.
     if not TASK_ID.fullmatch(task_id):
-        raise TaskNotFound("There is no task with this ID.")
+        raise TaskNotFound("No task has this ID.")
     return task_id
 
 
