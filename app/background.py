@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopTimes:
-    """Intervals of the loops without a wake-up, and of a stop.
+    """Intervals of the loops, and time limits for stopping.
 
     An interrupted webhook is sent again, which receivers must expect.
     """
@@ -115,7 +115,7 @@ class Background:
 
 
 def _each(*steps: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
-    """Combine steps into one; it returns the sum of their results."""
+    """Combine steps into one that returns their sum."""
 
     async def run_once() -> int:
         return sum([await step() for step in steps])

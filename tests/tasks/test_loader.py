@@ -1,4 +1,4 @@
-"""Group reads: many who look share a statement, and what can't be read is one task's trouble alone."""
+"""The task loader: one unreadable task doesn't affect others."""
 
 import asyncio
 
