@@ -86,7 +86,7 @@ class Background:
             loop.start()
 
     def begin_stop(self) -> None:
-        """Tell all loops to stop, while requests in flight are still being answered."""
+        """Stop all loops while requests in flight are still answered."""
         if self._ending is None:
             _log.info("stopping", submits_in_flight=self._submits.busy, max_seconds=round(self._upstream_seconds))
             for loop in self._loops:
@@ -100,7 +100,10 @@ class Background:
             await self._ending
 
     async def _end(self) -> None:
-        """Wait for the loops, then for their work. Submits get time to finish, as they can't be repeated."""
+        """Wait for the loops, then for their work.
+
+        Submits get time to finish because they can't be repeated.
+        """
         began = time.monotonic()
         await asyncio.gather(*(loop.stopped() for loop in self._loops))
         cut, *_ = await asyncio.gather(

@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def connect_database(settings: Settings) -> Database:
-    """Connect to the database and check its revision. Callers close it.
+    """Connect and check the database's revision. Callers close it.
 
     Waits for a server that is starting; raises `ConfigurationError`.
     """
@@ -47,7 +47,7 @@ async def _check(database: Database) -> None:
 
 
 async def prepare_database(settings: Settings) -> Database:
-    """Connect to the database and migrate it. The caller must close it."""
+    """Connect to the database and migrate it. Callers close it."""
     database = await connect_database(settings)
     await migrate_database(settings, database)
     return database
@@ -59,7 +59,10 @@ async def migrate_database(settings: Settings, database: Database) -> None:
 
 
 async def _retry(settings: Settings, database: Database, work: Callable[[Database], Awaitable[None]]) -> None:
-    """Do `work` once the database can be reached; closes it and raises `ConfigurationError` if it can't be used."""
+    """Do `work` once the database can be reached.
+
+    Closes the database on errors; raises `ConfigurationError` if it can't be used.
+    """
     # A server may still be starting. A file can only be locked by processes that start at the same time.
     deadline = time.monotonic() + (_SERVER_TIMEOUT_SECONDS if database.is_postgresql else _FILE_TIMEOUT_SECONDS)
     while True:

@@ -128,7 +128,10 @@ def _only_process(settings: Settings) -> Iterator[None]:
 
 
 async def prepare(settings: Settings, secrets: list[str]) -> bool:
-    """Check the settings, then migrate the database; returns whether the service runs without keys."""
+    """Check the settings, then migrate the database.
+
+    Returns whether the service runs without keys.
+    """
     database = await connect_database(settings)
     try:
         await check_fingerprint(database, secrets)
@@ -167,7 +170,7 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def listen(listener: socket.socket, settings: Settings) -> None:
-    """Open the port; raises `ConfigurationError` if another process that reserved it as well was first."""
+    """Open the port; raises `ConfigurationError` if another process was first."""
     try:
         listener.listen(_BACKLOG)
     except OSError as error:

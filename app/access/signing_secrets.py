@@ -46,7 +46,7 @@ def load_secrets(settings: Settings) -> list[str]:
 
 
 async def check_fingerprint(database: Database, known: list[str]) -> None:
-    """Check that the secrets match the database, if it has tables.
+    """Check that the secrets match a database that has tables.
 
     Raises `ConfigurationError`: replicas with different secrets would reject each other's callbacks.
     """
@@ -60,7 +60,7 @@ async def check_fingerprint(database: Database, known: list[str]) -> None:
 
 
 async def record_fingerprint(database: Database, known: list[str]) -> None:
-    """Record the signing secret, unless another process was first; raises `ConfigurationError` if it has another."""
+    """Record the signing secret's fingerprint; raises like `check_fingerprint`."""
     fingerprints = [_fingerprint(secret) for secret in known]
 
     def work(connection: Connection) -> None:

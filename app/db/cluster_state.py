@@ -14,7 +14,7 @@ def put_if_absent(connection: Connection, name: str, value: str) -> str:
 
 
 def exists(connection: Connection) -> bool:
-    """Whether the database has any of our tables: the first migration creates this one."""
+    """Whether the first migration was applied."""
     return inspect(connection).has_table(facts.name)
 
 
@@ -40,7 +40,10 @@ def revision(connection: Connection) -> str | None:
 
 
 def shared_now(connection: Connection, local_now: int) -> int:
-    """Read a clock that all replicas share: the PostgreSQL server's, or this process's (ms)."""
+    """Read the shared clock in this transaction, in milliseconds.
+
+    `Database.clock` may differ between replicas by a round trip. Rate limits must be exact.
+    """
     if connection.dialect.name != "postgresql":
         return local_now
     statement = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")

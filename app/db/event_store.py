@@ -24,7 +24,7 @@ def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
 
 
 def lock_numbers(connection: Connection) -> None:
-    """Take the lock under which events are numbered, until the transaction ends."""
+    """Take the lock on event numbers until the transaction ends."""
     # SQLite has one writer at a time.
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK_NUMBERS)

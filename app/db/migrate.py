@@ -22,7 +22,7 @@ renames what older code uses."""
 
 
 async def migrate(database: Database, revision: str = "head") -> None:
-    """Migrate up to `revision`; raises `ConfigurationError` if the database is newer and this version can't use it.
+    """Migrate up to `revision`; raises `ConfigurationError` like `check_revision`.
 
     One transaction under a lock: the second of two processes finds nothing left to do. With millions of rows both wait
     for minutes.
@@ -31,7 +31,7 @@ async def migrate(database: Database, revision: str = "head") -> None:
 
 
 async def check_revision(database: Database) -> None:
-    """Check whether this version can use the database, or can migrate it; raises `ConfigurationError`."""
+    """Raise `ConfigurationError` for an incompatible database of a newer version."""
 
     def check(connection: Connection) -> None:
         current = _current(connection)
@@ -67,7 +67,7 @@ def _upgrade(connection: Connection, revision: str) -> None:
 
 
 def revision_problem(connection: Connection) -> str | None:
-    """Describe why this version can't use the database; None if it can.
+    """Explain why this version can't use the database, if so.
 
     It can use its own revision, and a newer one whose migration says so. So replicas of the old version go on, and can
     be restarted, while an upgrade replaces them.

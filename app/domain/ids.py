@@ -11,16 +11,17 @@ MAX_TIME = (1 << _TIME_BITS) - 1
 
 
 class TimeOrderedIds:
-    """Makes ids (UUID version 7, RFC 9562) by a given clock, growing even within a millisecond.
+    """Generates UUIDs version 7 (RFC 9562) for a given time.
 
-    The generator of the library reads the system clock, which may differ from the clock that all replicas share.
+    They increase even within a millisecond. The library alone would read the system clock, which may differ from the
+    clock that all replicas share.
     """
 
     def __init__(self) -> None:
         self._last = 0
 
     def next(self, now: int) -> str:
-        """Return an id of 32 hexadecimal digits for a time in milliseconds."""
+        """Return 32 hexadecimal digits; `now` in milliseconds."""
         new = uuid_utils.uuid7(nanoseconds=now * 1_000_000).int
         if new >> _OTHER_BITS == self._last >> _OTHER_BITS and new <= self._last:
             new = self._last + 1 + secrets.randbelow(_MAX_STEP)

@@ -5,10 +5,10 @@ from typing import Any, Self
 
 
 class Word(StrEnum):
-    """A word in the database, where a newer version may write words that this one doesn't know.
+    """A stored word, which only a newer version may know.
 
-    Such a word stays text: it can be read and shown, and equals none of the known ones. Only the known ones are
-    accepted from clients.
+    An unknown word stays text: it can be read and shown, and equals none of the known ones. Clients may only send known
+    ones.
     """
 
     @property

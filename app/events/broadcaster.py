@@ -107,7 +107,7 @@ class EventBroadcaster:
         return int(len(page) == _EVENTS_BATCH)
 
     def complete(self, connection: Connection, events: Sequence[StoredEvent]) -> list[BroadcastEvent]:
-        """Add tasks and images to events; skip deleted tasks and unreadable events."""
+        """Add tasks and images; skip deleted tasks and unreadable events."""
         tasks = task_store.get_all(connection, {event.task_id for event in events})
         done = sorted(task.id for task in tasks.values() if task.status is Status.SUCCEEDED)
         images = task_store.images_of(connection, done)
@@ -163,7 +163,7 @@ class EventBroadcaster:
 
 
 def _read(event: StoredEvent, task: Task, images: Sequence[Image], base_url: str) -> BroadcastEvent | None:
-    """Return an event with its task; None, and a line in the log, if it can't be read."""
+    """Return an event with its task; None if it is unreadable."""
     try:
         return broadcast_event(event, task, images, base_url)
     except (LookupError, TypeError, ValueError) as error:

@@ -64,7 +64,7 @@ class HealthCheck:
         return Readiness(status, database, loops, "ok" if is_reachable else "unreachable", upstream, clock)
 
     def _clock(self) -> str:
-        """Compare the clocks. The database's decides, so a wrong one here does no harm, but deserves repair."""
+        """Compare this machine's clock with the database's."""
         skew = self.database.clock_skew_ms
         if abs(skew) <= MAX_SKEW_MS:
             return "ok"

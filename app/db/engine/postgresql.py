@@ -127,12 +127,15 @@ class PostgresqlEngine:
                 await connection.invalidate()
 
     async def aclose(self) -> None:
-        """Close all connections. A server that is silent isn't told: it notices when the process ends."""
+        """Close all connections.
+
+        A silent server isn't waited for. It notices when the process ends.
+        """
         if not self._is_silent:
             await asyncio.gather(_close(self._writer), _close(self._reader))
 
     async def _transact(self, engine: AsyncEngine, work: Work[T]) -> T:
-        """Run work within the time limit, which is shorter while the server is silent."""
+        """Run work within a time limit, shorter while the server is silent."""
         limit = min(self._transaction_seconds, _SILENT_SECONDS) if self._is_silent else self._transaction_seconds
         try:
             async with asyncio.timeout(limit):
@@ -144,7 +147,7 @@ class PostgresqlEngine:
         return result
 
     async def _transact_connected(self, engine: AsyncEngine, work: Work[T]) -> T:
-        """Run work, waiting for a connection if the server has none left."""
+        """Run work; waits for a connection if none is left."""
         while True:
             try:
                 return await greenlet_spawn(transact, engine.sync_engine, work)
@@ -192,9 +195,9 @@ def _engine(
 
 
 def _test_idle_connections(engine: Engine, clock: ServerClock, after_seconds: float) -> None:
-    """Test a connection that was idle before its use, by reading the server's clock: each test is a round trip.
+    """Test idle connections before use by reading the server's clock.
 
-    In constant use, that is done every ten seconds for the clock's sake.
+    Each test is a round trip. In constant use, the clock is read every ten seconds.
     """
 
     @event.listens_for(engine, "checkin")

@@ -13,12 +13,12 @@ _log = structlog.get_logger(__name__)
 
 
 class ServerClock:
-    """The time of the PostgreSQL server, in milliseconds since the Unix epoch.
+    """The PostgreSQL server's time, in milliseconds since the Unix epoch.
 
-    The server's time decides about rows. Replicas whose own clocks differ would fail each other's tasks. The server is
-    asked when a connection is opened or tested, which costs nothing extra; between two replies this machine's monotonic
-    clock counts on. So reading the time takes no round trip, and setting this machine's clock changes nothing. Until
-    the first reply it is the system clock.
+    The server's time decides about rows: replicas whose own clocks differ would fail each other's tasks. The clock is
+    read when a connection is opened or tested, which needs a round trip anyway. Between two readings, this machine's
+    monotonic clock counts on. So `now` costs nothing, and setting this machine's clock changes nothing. Before the
+    first reading, `now` is the system clock.
     """
 
     def __init__(self, system: Clock | None = None, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -35,19 +35,19 @@ class ServerClock:
 
     @property
     def age_ms(self) -> float:
-        """How long ago the server was asked; infinite before the first reply."""
+        """Milliseconds since the last reading; infinite before the first."""
         return float("inf") if self._offset is None else self.monotonic() - self._set_at
 
     @property
     def skew_ms(self) -> int:
-        """How far the system clock is ahead of the server's; negative if behind."""
+        """How far the system clock is ahead, in milliseconds."""
         return self._system.now() - self.now()
 
     def set(self, server_time: int, *, asked_at: int) -> None:
-        """Apply a reply to a question asked at `asked_at` on the monotonic clock.
+        """Apply a reading that was requested at `asked_at` (monotonic).
 
-        The server's time now is at least `server_time`, and at most that plus the whole round trip. A time within these
-        bounds is kept, so that slow replies don't move the clock back and forth.
+        The server's time is now at least `server_time`, and at most that plus the whole round trip. A time within these
+        bounds is kept, so slow replies don't move the clock back and forth.
         """
         self._set_at = self.monotonic()
         earliest, latest = server_time - self._set_at, server_time - asked_at

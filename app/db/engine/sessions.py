@@ -1,4 +1,4 @@
-"""Sessions of PostgreSQL: their settings, the server's clock, and poolers in between."""
+"""PostgreSQL sessions: settings, the server's clock, and poolers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,9 +33,10 @@ _PREPARED_ELSEWHERE = {"26000", "42P05"}
 
 
 def session_settings(*, statement_seconds: float | None) -> dict[str, str]:
-    """Return what sessions rely on, whatever the defaults of server, database and role are.
+    """Return settings that override the defaults of server, database and role.
 
-    `statement_seconds` limits statements; without it, as for migrations, they have none. Only `search_path` is left to the operator, who may keep our tables in any schema.
+    Migrations have no statement limit. Only `search_path` is left to the operator, who may keep our tables in any
+    schema.
     """
     statement_ms = 0 if statement_seconds is None else round(statement_seconds * 1000)
     idle_seconds = _IDLE_SECONDS if statement_seconds is not None else _IDLE_MIGRATION_SECONDS
@@ -53,13 +54,13 @@ async def begin_session(driver: Any, settings: Mapping[str, str], clock: ServerC
 
 
 async def read_clock(driver: Any, clock: ServerClock) -> None:
-    """Read the server's clock, in one round trip, which also tests the connection."""
+    """Read the server's clock in one round trip."""
     asked_at = clock.monotonic()
     clock.set(await driver.fetchval(_SERVER_TIME), asked_at=asked_at)
 
 
 async def is_direct(driver: Any) -> bool:
-    """Whether a connection leads to the server itself: a pooler makes up the number of the server's process."""
+    """Whether no pooler is in between: poolers invent process ids."""
     return bool(driver.get_server_pid() == await driver.fetchval(_PROCESS))
 
 
@@ -74,7 +75,7 @@ async def keep_sessions(one: Any, other: Any) -> bool:
 
 
 def is_prepared_elsewhere(state: str) -> bool:
-    """Whether an error, by its SQLSTATE, shows that a pooler mixed up prepared statements."""
+    """Whether a SQLSTATE shows that prepared statements got mixed up."""
     return state in _PREPARED_ELSEWHERE
 
 
