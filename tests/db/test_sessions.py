@@ -51,7 +51,7 @@ async def test_the_defaults_of_the_database_dont_matter(postgres: PostgresServer
         assert await database.write(work) == {
             "default_transaction_isolation": "read committed",
             "default_transaction_read_only": "off",
-            "statement_timeout": "7s",
+            "statement_timeout": "6500ms",
             "lock_timeout": "0",
             "synchronous_commit": "on",
             "TimeZone": "UTC",

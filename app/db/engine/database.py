@@ -21,7 +21,7 @@ class Database:
     before use. The default lets a request fail within ten seconds, and outlasts a lock that a frozen replica holds.
     """
 
-    def __init__(self, url: str, *, transaction_seconds: float = 7.0, ping_after_seconds: float = 1.0) -> None:
+    def __init__(self, url: str, *, transaction_seconds: float = 6.5, ping_after_seconds: float = 1.0) -> None:
         self.is_postgresql = url.startswith("postgres")
         self._engine: SqliteEngine | PostgresqlEngine = (
             _load_postgresql()(url, transaction_seconds=transaction_seconds, ping_after_seconds=ping_after_seconds)
