@@ -1,7 +1,7 @@
-"""Generates what the documentation repeats from the code: `python -m docs.generate [--check]`.
+"""Generates reference pages from the code: `python -m docs.generate [--check]`.
 
-All of `reference/api.md` comes from the OpenAPI document. In other pages it is what is allowed for each setting, the
-table of the sandbox's behavior, and that of hostile files. `--check` only reports whether the files are up to date.
+`reference/api.md` comes entirely from the OpenAPI document. In other pages, it fills in the allowed values of settings
+and the tables of sandbox behavior and hostile files. `--check` only reports outdated pages.
 """
 
 import json
@@ -21,16 +21,16 @@ REFERENCE = Path(__file__).resolve().parent / "reference"
 _FIRST_ERROR = 400
 _API_HEAD = """# API
 
-Generated from the OpenAPI document by `make docs`. A running service has it at `/openapi.json`, and as Swagger UI at
-`/docs`.
+Generated from the OpenAPI document by `make docs`. A running service serves the document at `/openapi.json`, and Swagger
+UI at `/docs`.
 
 Send `Authorization: Bearer <API key or browser token>`. While the service runs without keys, no header is needed.
-[Access](access.md) says who may call what, [Errors](errors.md) explains each `code`, and [Limits](limits.md) apply to all routes.
+[Access](access.md) lists who may call what, [Errors](errors.md) explains each `code`, and [Limits](limits.md) apply to all routes.
 """
 
 
 def main(arguments: list[str]) -> int:
-    """Write the generated pages, or with `--check` only compare them; returns the exit code."""
+    """Write or check the pages; returns the exit code."""
     is_check = arguments == ["--check"]
     stale = []
     for name, generate in PAGES.items():
@@ -42,12 +42,12 @@ def main(arguments: list[str]) -> int:
             if not is_check:
                 path.write_text(after)
     if stale and is_check:
-        sys.stderr.write(f"docs/reference: {', '.join(stale)} is not up to date: run make docs\n")
+        sys.stderr.write(f"docs/reference: {', '.join(stale)} not up to date; run make docs\n")
     return int(bool(stale) and is_check)
 
 
 def settings_page(page: str) -> str:
-    """Fill in what is allowed for each setting, and its default unless the page says more about it."""
+    """Fill in the allowed values and defaults of settings."""
 
     def row(match: re.Match[str]) -> str:
         name, default, meaning = match[1], match[2], match[4]
@@ -61,7 +61,7 @@ def settings_page(page: str) -> str:
 
 
 def sandbox_page(page: str) -> str:
-    """Write the table of the sandbox's behavior anew."""
+    """Replace the table of sandbox behavior."""
     rows = [
         f"| `{name}` | `{json.dumps(field.get_default())}` | {field.description} |"
         for name, field in Behavior.model_fields.items()
@@ -70,7 +70,7 @@ def sandbox_page(page: str) -> str:
 
 
 def images_page(page: str) -> str:
-    """Write the table of hostile files anew."""
+    """Replace the table of hostile files."""
     return _with_table(page, "| file | what happens |\n|---|---|\n", [hostile.as_table_row for hostile in HOSTILE])
 
 
@@ -80,7 +80,7 @@ def _with_table(page: str, head: str, rows: list[str]) -> str:
 
 
 def api_page(_: str) -> str:
-    """Write the page of the API."""
+    """Write the API page."""
     with tempfile.TemporaryDirectory() as directory:
         settings = Settings(_env_file=None, data_dir=Path(directory))
         document = create_app(settings, upstream_url="http://127.0.0.1:9", upstream_key="key").openapi()

@@ -22,13 +22,13 @@ _MAX_URL_CHARACTERS = 8192
 _MAX_PORT = 65_535
 _WRITE_BYTES = 1024 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# Image hosts may respond 403 or 404 until a new image has reached their caches.
+# Image hosts may respond 403 or 404 until a new image reaches their caches.
 _TEMPORARY_STATUSES = frozenset({403, 404, 408, 421, 425, 429})
 _HEADERS = {
     # Image hosts reject clients that don't look like a browser.
     "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
     "accept": "image/webp,image/png,image/jpeg,image/gif,image/*;q=0.8,*/*;q=0.5",
-    # Images are compressed already, and compressed content may expand to any size.
+    # Images are already compressed, and compressed content may expand to any size.
     "accept-encoding": "identity",
 }
 _REFUSED = "The URL points to a private address that is not in ALLOW_NETWORKS."
@@ -36,9 +36,9 @@ _REFUSED = "The URL points to a private address that is not in ALLOW_NETWORKS."
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A downloaded file: its SHA-256 in lower-case hex, and its size.
+    """A downloaded file; `sha256` is lowercase hex.
 
-    `is_whole` is False if the server didn't announce the end, so that the file may have been truncated.
+    `is_whole` is False if the server announced no length, so that the file may have been truncated.
     """
 
     sha256: str
@@ -47,10 +47,9 @@ class Download:
 
 
 class DownloadFailed(Exception):
-    """A failed download.
+    """A failed download; retry only if `may_recover`.
 
-    `reason` is for people, without the address. `may_recover` says whether to retry, and `retry_after` after how many
-    milliseconds, if the server said so.
+    `reason` is for people and omits the URL. `retry_after` is the server's, in milliseconds.
     """
 
     def __init__(self, reason: str, *, may_recover: bool, retry_after: int | None = None) -> None:
@@ -61,10 +60,10 @@ class DownloadFailed(Exception):
 
 
 class Downloads:
-    """Downloads files, each over a fresh connection to a checked address.
+    """Downloads files over fresh connections to permitted addresses.
 
-    `trusted_origin` (such as `http://127.0.0.1:4711`, the embedded sandbox) is not checked; other ports of that host
-    and redirects from it are. `tls` sets the trusted certificates.
+    Addresses of `trusted_origin` (such as `http://127.0.0.1:4711`, the embedded sandbox) are not checked; other ports
+    of that host and redirects from it are. `tls` sets the trusted certificates.
     """
 
     def __init__(
@@ -123,7 +122,7 @@ class Downloads:
         raise _permanent(f"There were more than {_MAX_REDIRECTS} redirects.")
 
     def _check(self, url: str) -> httpx.URL:
-        """Parse an address and check it without a DNS lookup."""
+        """Parse and check a URL without a DNS lookup."""
         if len(url) > _MAX_URL_CHARACTERS:
             raise _permanent("The URL is too long.")
         target = httpx.URL(url)
@@ -163,7 +162,7 @@ async def _save(response: httpcore.Response, into: Path, max_bytes: int) -> Down
 
 
 async def _blocks(response: httpcore.Response, max_bytes: int) -> AsyncIterator[bytes]:
-    """Join the chunks of a body into blocks that are worth a write."""
+    """Join small chunks of a body into larger blocks."""
     block, count = bytearray(), 0
     async for chunk in response.aiter_stream():
         count += len(chunk)

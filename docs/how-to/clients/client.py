@@ -1,4 +1,7 @@
-"""Makes an image and saves it: `python client.py "a lake at sunset" lake.png`. Needs only Python's standard library."""
+"""Generates an image and saves it, with only the standard library.
+
+python client.py "a lake at sunset" lake.png
+"""
 
 import json
 import os
@@ -13,7 +16,7 @@ FINISHED = {"succeeded", "failed", "canceled"}
 
 
 def call(method: str, path: str, body: object = None, **headers: str) -> dict:
-    """Call the API; raises `HTTPError` for statuses from 400."""
+    """Call the API; raises `HTTPError` for statuses of 400 and above."""
     sent = AUTH | {name.replace("_", "-"): value for name, value in headers.items()}
     data = json.dumps(body).encode() if body is not None else None
     request = Request(BASE + path, data, {**sent, "Content-Type": "application/json"}, method=method)
@@ -22,7 +25,7 @@ def call(method: str, path: str, body: object = None, **headers: str) -> dict:
 
 
 prompt, path = sys.argv[1:]
-# The key makes the submit safe to repeat; the gateway responds as soon as the task has finished.
+# The key makes the request safe to repeat. The gateway responds as soon as the task has finished.
 task = call("POST", "/v1/tasks", {"prompt": prompt}, Idempotency_Key=uuid.uuid4().hex, Prefer="wait=60")
 while task["status"] not in FINISHED:
     task = call("GET", f"/v1/tasks/{task['id']}?wait=60")

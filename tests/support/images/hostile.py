@@ -80,7 +80,7 @@ HOSTILE = [
     Hostile("PNG with half of its pixels", png_of(64, 64, pixels=bytes(64 * 97)), UNDECODABLE),
     Hostile("PNG with pixels that are no zlib data", PNG[:33] + png_chunk(b"IDAT", b"x" * 50) + PNG[-12:], UNDECODABLE),
     Hostile("PNG of 30,000 x 30,000 in a kilobyte", png_of(30_000, 30_000, pixels=bytes(9999)), TOO_LARGE),
-    Hostile("PNG of one dot that then says 64 x 48", png_of(1, 1)[:33] + PNG[8:], "states more than one size"),
+    Hostile("PNG of one dot that then says 64 x 48", png_of(1, 1)[:33] + PNG[8:], "declares more than one size"),
     Hostile("PNG of 2^31 x 2^31", png_of(2**31 - 1, 2**31 - 1), TOO_LARGE),
     Hostile("JPEG that says 65,500 x 65,500", jpeg_of(65_500, 65_500), TOO_LARGE),
     Hostile("GIF that says 65,535 x 65,535", gif_of(65_535, 65_535), TOO_LARGE),
