@@ -17,7 +17,7 @@ class Model(StrEnum):
 
 
 class TaskType(StrEnum):
-    """The task types, with or without input images."""
+    """Whether a task has input images."""
 
     TEXT_TO_IMAGE = "text_to_image"
     IMAGE_TO_IMAGE = "image_to_image"

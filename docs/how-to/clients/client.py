@@ -1,4 +1,4 @@
-"""Generates an image and saves it, with only the standard library.
+"""Generates and saves an image, using only the standard library.
 
 python client.py "a lake at sunset" lake.png
 """
@@ -16,7 +16,7 @@ FINISHED = {"succeeded", "failed", "canceled"}
 
 
 def call(method: str, path: str, body: object = None, **headers: str) -> dict:
-    """Call the API; raises `HTTPError` for statuses of 400 and above."""
+    """Call the API; raises `HTTPError` for error responses."""
     sent = AUTH | {name.replace("_", "-"): value for name, value in headers.items()}
     data = json.dumps(body).encode() if body is not None else None
     request = Request(BASE + path, data, {**sent, "Content-Type": "application/json"}, method=method)
