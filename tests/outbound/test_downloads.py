@@ -1,4 +1,4 @@
-"""Downloads over real connections: what is accepted, what is refused, what is retried."""
+"""Downloads over real connections: accepted, rejected or retried."""
 
 import asyncio
 import gzip
@@ -80,7 +80,7 @@ def test_three_redirects_are_followed(source: Source, tmp_path: Path) -> None:
 
 
 def until_closed(source: Source, start: bytes, part: bytes, seconds: float) -> Answer:
-    """Send parts without end, with this pause between them."""
+    """Send parts endlessly, with a pause in between."""
 
     def send_all(send: Send) -> None:
         send(start)
@@ -166,7 +166,7 @@ def test_an_endless_body_is_cut_at_the_limit(source: Source, tmp_path: Path) -> 
         fetch(url, tmp_path / "file")
     assert not failed.value.may_recover
     assert (tmp_path / "file").stat().st_size <= LIMIT
-    # The rest is what fits into the buffers on the way.
+    # Socket buffers hold the rest.
     assert source.sent_bytes - before < LIMIT + 16 * 1024 * 1024
 
 

@@ -1,4 +1,4 @@
-"""The command line and what wrong settings make of it."""
+"""The command line, and errors for invalid settings."""
 
 import re
 import signal
@@ -16,7 +16,7 @@ HIDDEN = "hunter2hunter2"
 
 
 def refusal(directory: Path, *command: str, **environment: str) -> str:
-    """The one line on which a start must end."""
+    """Return the single line that a failed start must print."""
     done = run_app(directory, *(command or ("serve", "--port", "0")), **environment)
     assert done.returncode != 0
     assert done.stdout == ""

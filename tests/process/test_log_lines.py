@@ -1,4 +1,4 @@
-"""How events become lines: what is in them, what is kept out, and what a failure costs."""
+"""How log events become lines, with redaction and errors."""
 
 import asyncio
 import io
@@ -31,7 +31,7 @@ class Terminal(io.StringIO):
 
 @contextmanager
 def logged(log_format: str, *, file: io.StringIO | None = None, secrets: tuple[str, ...] = ()) -> Iterator[io.StringIO]:
-    """Collect the lines of new loggers, and leave everything as it was."""
+    """Collect the lines of new loggers, then restore logging."""
     root = logging.getLogger()
     file = file or (Terminal() if log_format == "terminal" else io.StringIO())
     before = structlog.get_config(), root.handlers, root.level
@@ -117,7 +117,7 @@ def test_a_value_may_log_while_its_line_is_made(log_format: str) -> None:
 
 
 def test_an_object_may_log_while_a_line_is_written() -> None:
-    """The garbage collector finalizes objects anywhere, in the middle of a write too."""
+    """Garbage collection can run finalizers even during a write."""
 
     class Collecting(io.StringIO):
         def write(self, text: str) -> int:

@@ -1,4 +1,4 @@
-"""When lines are written, and what becomes of them if they can't be: by processes of their own."""
+"""When log lines are written, and how writes may fail."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""What a running service writes down, and what it never does."""
+"""What a running service logs and never logs."""
 
 import json
 from pathlib import Path

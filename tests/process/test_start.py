@@ -1,4 +1,4 @@
-"""What a start leaves for later: modules that it doesn't need."""
+"""Startup imports no unneeded modules."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def test_serving_imports_neither_sandbox_nor_migrations_nor_orm(tmp_path: Path) 
 
 
 def modules_after(statement: str, directory: Path) -> set[str]:
-    """Return the modules in a new process after a statement."""
+    """Return a new process's modules after a statement."""
     program = f"""
 import sys
 def run(arguments):
