@@ -24,6 +24,7 @@ from app.images.archiver import Archiver
 from app.images.blobs import Blobs
 from app.images.fetcher import ImageFetcher
 from app.images.files import ImageFiles
+from app.images.inputs import InputCheck
 from app.images.orphans import OrphanFinder
 from app.images.service import ImageService
 from app.images.uploads import UploadService
@@ -123,6 +124,9 @@ class Images:
             is_public=settings.is_sandbox or settings.public_base_url is not None,
             lifetime=round(settings.upload_ttl_seconds * 1000),
             max_bytes=settings.max_image_bytes,
+        )
+        self.inputs = InputCheck(
+            destinations=kernel.destinations, base_url=settings.base_url, is_sandbox=settings.is_sandbox
         )
 
 

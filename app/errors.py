@@ -1,7 +1,8 @@
 """All errors of the service, each with its stable code and HTTP status."""
 
 import re
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 
 class ConfigurationError(Exception):
@@ -202,8 +203,18 @@ class SlowReader(GatewayError, status=503):
 
 
 class InvalidRequest(GatewayError, status=422):
-    """Some fields or parameters are invalid; `errors` lists each with a message."""
+    """Fields or parameters are invalid.
 
-    def __init__(self, detail: str, errors: list[dict[str, str]]) -> None:
-        super().__init__(detail)
+    `errors` lists each with a message; `detail` repeats the first.
+    """
+
+    def __init__(self, errors: Sequence[dict[str, str]]) -> None:
+        first, rest = errors[0], len(errors) - 1
+        more = f" ({rest} more in errors)" if rest else ""
+        super().__init__(f"{first['field']}: {first['message']}{more}")
         self.errors = errors
+
+    @classmethod
+    def field(cls, name: str, message: str) -> Self:
+        """Return the error for a single field."""
+        return cls([{"field": name, "message": message}])

@@ -122,6 +122,7 @@ def _services(container: Container, background: Background) -> Services:
         images.service,
         images.files,
         images.uploads,
+        images.inputs,
         webhooks.deliveries,
         webhooks.secrets,
         health_check,

@@ -64,7 +64,7 @@ class Authenticator:
         if await self.is_open():
             return _ANONYMOUS
         if not secret:
-            raise Unauthorized("Send an API key or a browser token as 'Authorization: Bearer <key>'.")
+            raise Unauthorized(_reason(authorization))
         credential = await self.keyring.by_secret(secret) if _KEY.fullmatch(secret) else None
         if credential is None:
             raise Unauthorized("This API key is unknown or was revoked.")
@@ -97,6 +97,17 @@ class Authenticator:
         token = BrowserToken(new_token_id(), caller.project, subject, caller.key_id, max_tasks, expires_at)
         _log.info("browser_token", project=caller.project, key_id=caller.key_id, seconds=seconds, max_tasks=max_tasks)
         return self.tokens.sign(token), expires_at
+
+
+def _reason(authorization: str | None) -> str:
+    """Say what is wrong with an `Authorization` header that contains no key."""
+    expected = "send an API key or a browser token as 'Authorization: Bearer <key>'"
+    if authorization is None:
+        return f"The Authorization header is missing; {expected}."
+    if authorization.strip().lower() == "bearer":
+        return f"The Authorization header contains no key; {expected}."
+    # The header is not quoted: it may be the bare key.
+    return f"The Authorization header must begin with 'Bearer '; {expected}."
 
 
 async def check_start(database: Database, settings: Settings) -> bool:

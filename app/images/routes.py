@@ -74,4 +74,4 @@ async def get_image(
 def check_width(width: int | None) -> None:
     """Raise `InvalidRequest` for a width without thumbnails."""
     if width is not None and width not in THUMBNAIL_WIDTHS:
-        raise InvalidRequest("Some parameters are invalid.", [{"field": "w", "message": f"must be {_WIDTHS}"}])
+        raise InvalidRequest.field("w", f"must be {_WIDTHS}")

@@ -157,8 +157,7 @@ class UploadService:
                     count, digest = await asyncio.to_thread(_unpack, uri, source, bytes_left)
                     ready.append((position, await self._clean(source, path)))
                 except (BadDataUri, BadImage) as bad:
-                    problem = {"field": f"image_urls.{position}", "message": str(bad)}
-                    raise InvalidRequest("Some fields of the body are invalid.", [problem]) from None
+                    raise InvalidRequest.field(f"image_urls.{position}", str(bad)) from None
                 bytes_left -= count
                 identity[position] = f"sha256:{digest}"
             for position, clean in ready:
@@ -197,7 +196,7 @@ class UploadService:
             if upload_id not in found
         ]
         if problems:
-            raise InvalidRequest("Some input images are not available.", problems)
+            raise InvalidRequest(problems)
 
     async def sweep(self) -> int:
         """Expire one batch of uploads; returns how many there were."""

@@ -13,6 +13,7 @@ from app.clock import from_datetime
 from app.domain.caller import Caller
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, TaskFilter, TaskState
+from app.images.inputs import InputCheck
 from app.images.uploads import UploadService
 from app.settings import Settings
 from app.shapes.task import CallbackList, Task, TaskPage, callback_shape, task_shape
@@ -20,7 +21,6 @@ from app.tasks.request_schema import EXAMPLES, task_request_schema
 from app.tasks.requests import TaskRequest
 from app.tasks.service import TaskService
 from app.tasks.waiting import TaskWaiter
-from app.web.body import read_model
 from app.web.dependencies import (
     TASK_ID,
     CurrentCaller,
@@ -32,6 +32,7 @@ from app.web.dependencies import (
     memory_permit,
     valid_task_id,
 )
+from app.web.json_body import read_model
 from app.web.openapi import headers, json_body, problems
 from app.web.pagination import CURSOR, DEFAULT_LIMIT, EmptyIsUnset, Limit, decode_cursor, encode_cursor
 from app.web.parameters import Parameter, documented
@@ -119,6 +120,7 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
         if body.webhook_url is not None:
             service(request, DeliveryService).check_url(caller, body.webhook_url)
         submission = body.submission()
+        service(request, InputCheck).check(submission.input["image_urls"])
         if body.has_data_uris:
             uploads = service(request, UploadService)
             with uploads.permit(caller):

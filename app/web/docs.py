@@ -16,6 +16,8 @@ _POLICY = (
 )
 _CACHED = {"Cache-Control": "no-cache"}
 _PAGE = Path(__file__).parent / "swagger" / "index.html"
+# Made from docs/reference/errors.md by `make docs`.
+_ERRORS = _PAGE.parent / "errors.html"
 _LIBRARY = Path(str(files("fastapi_offline"))) / "static"
 _FILES = {
     "start.js": _PAGE.parent,
@@ -37,6 +39,12 @@ async def get_document(request: Request) -> Response:
 async def get_page() -> Response:
     """Return the page."""
     return FileResponse(_PAGE, headers={"Content-Security-Policy": _POLICY, **_CACHED})
+
+
+@router.get("/docs/errors")
+async def get_errors() -> Response:
+    """Return the page that explains each error code."""
+    return FileResponse(_ERRORS, headers={"Content-Security-Policy": _POLICY, **_CACHED})
 
 
 @router.get("/docs/{name}")

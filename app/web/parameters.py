@@ -52,7 +52,7 @@ class Parameter(Generic[T]):
             return self._type.validate_python(text)
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise InvalidRequest("Some parameters are invalid.", [{"field": self.name, "message": message}]) from None
+            raise InvalidRequest.field(self.name, message) from None
 
 
 def documented(*parameters: Parameter[Any]) -> dict[str, Any]:

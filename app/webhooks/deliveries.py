@@ -45,7 +45,7 @@ class DeliveryService:
             raise Forbidden("Browser tokens can't set webhook_url.")
         problem = problem_with(url, self.destinations)
         if problem is not None:
-            raise InvalidRequest("Some fields of the body are invalid.", [{"field": "webhook_url", "message": problem}])
+            raise InvalidRequest.field("webhook_url", problem)
 
     async def page(
         self,

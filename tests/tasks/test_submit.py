@@ -152,7 +152,6 @@ def test_json_that_is_no_object_is_422(on_sqlite: Served, body: Any) -> None:
         b"prompt=a+lake",
         b'{"prompt": "a lake"} and more',
         b'{"prompt": "\xff\xfe"}',
-        b'{"prompt": "\\ud800"}',
         b'{"prompt": "a\x00b"}',
         b"[" * 100_000,
         b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
@@ -161,6 +160,102 @@ def test_json_that_is_no_object_is_422(on_sqlite: Served, body: Any) -> None:
 )
 def test_malformed_json_is_400(on_sqlite: Served, content: bytes) -> None:
     assert_problem(raw(on_sqlite, content), 400, "malformed_request")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("aspectRatio", "aspect_ratio"),
+        ("aspect-ratio", "aspect_ratio"),
+        ("imageUrls", "image_urls"),
+        ("numImages", "num_images"),
+        ("callBackUrl", "webhook_url"),
+        ("image_size", "aspect_ratio"),
+        ("promt", "prompt"),
+        ("meta_data", "metadata"),
+        ("n", "num_images"),
+    ],
+)
+def test_an_unknown_field_comes_with_the_one_that_was_meant(on_sqlite: Served, name: str, meant: str) -> None:
+    problem = assert_problem(on_sqlite.client.post(V1, json={"prompt": "x", name: "y"}), 422, "invalid_request")
+    assert problem["errors"] == [{"field": name, "message": f"unknown field; did you mean {meant}?"}]
+    assert problem["detail"] == f"{name}: unknown field; did you mean {meant}?"
+    assert problem["type"] == "/docs/errors#invalid_request"
+
+
+def test_an_unknown_parameter_comes_with_the_one_that_was_meant(on_sqlite: Served) -> None:
+    problem = assert_problem(on_sqlite.client.get(V1, params={"createdAfter": "2026"}), 422, "invalid_request")
+    assert problem["detail"] == "createdAfter: unknown field; did you mean created_after?"
+
+
+def test_nothing_is_suggested_for_a_name_that_resembles_none(on_sqlite: Served) -> None:
+    problem = assert_problem(on_sqlite.client.post(V1, json={"prompt": "x", "zzz": 1}), 422, "invalid_request")
+    assert problem["detail"] == "zzz: unknown field"
+
+
+def test_the_detail_counts_further_errors(on_sqlite: Served) -> None:
+    problem = assert_problem(on_sqlite.client.post(V1, json={"prompt": "", "num_images": 9}), 422, "invalid_request")
+    assert problem["detail"].endswith(" (1 more in errors)")
+
+
+def test_many_unknown_fields_are_counted_instead_of_listed(on_sqlite: Served) -> None:
+    body = {"prompt": "x", **{f"f{number}": 1 for number in range(50_000)}}
+    problem = assert_problem(on_sqlite.client.post(V1, json=body), 422, "invalid_request")
+    assert problem["detail"] == "body: has 50000 invalid fields"
+
+
+def test_a_byte_order_mark_is_skipped(on_sqlite: Served) -> None:
+    assert raw(on_sqlite, bytes.fromhex("efbbbf7b2270726f6d7074223a2261206c616b65227d")).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        (b'{"prompt": "a cat \\ud83d"}', "prompt"),
+        (b'{"prompt": "x", "metadata": {"a": "\\ude00"}}', "metadata.a"),
+        (b'{"prompt": "x", "image_urls": ["https://a.example/", "https://a.example/\\ud83d"]}', "image_urls.1"),
+        (b'{"prompt": "x", "\\ud83d": 1}', "body"),
+    ],
+)
+def test_half_an_emoji_names_the_field(on_sqlite: Served, content: bytes, field: str) -> None:
+    problem = assert_problem(raw(on_sqlite, content), 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == [field]
+    assert "surrogate" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("https://img.example.com/a.png\u200b", "ZERO WIDTH SPACE (U+200B) at position 30"),
+        ("https://img.example.com/a b.png", "SPACE (U+0020) at position 26"),
+        ("https://img.example.com\\a.png", "REVERSE SOLIDUS (U+005C)"),
+        ("https://img.example.com/a.png\n", "a control character (U+000A)"),
+        ("\ufeffhttps://img.example.com/a.png", "ZERO WIDTH NO-BREAK SPACE (U+FEFF) at position 1"),
+    ],
+)
+def test_a_character_that_no_url_may_contain_is_named(on_sqlite: Served, url: str, named: str) -> None:
+    for field, value in (("image_urls", [url]), ("webhook_url", url)):
+        problem = assert_problem(on_sqlite.client.post(V1, json={"prompt": "x", field: value}), 422, "invalid_request")
+        assert named in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:3000/uploads/a.png",
+        "http://127.0.0.1/a.png",
+        "http://10.1.2.3/a.png",
+        "http://[fd00::1]/a.png",
+        "http://169.254.1.1/a.png",
+        "http://files.internal/a.png",
+        "http://minio:9000/bucket/a.png",
+    ],
+)
+def test_an_image_that_the_upstream_can_not_reach_points_to_uploads(on_sqlite: Served, url: str) -> None:
+    body = {"prompt": "x", "image_urls": ["https://img.example.com/a.png", url]}
+    problem = assert_problem(on_sqlite.client.post(V1, json=body), 422, "invalid_request")
+    assert [error["field"] for error in problem["errors"]] == ["image_urls.1"]
+    assert "POST /v1/uploads" in problem["detail"]
 
 
 @pytest.mark.parametrize(

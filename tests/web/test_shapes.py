@@ -104,7 +104,7 @@ def test_the_documented_input_has_every_parameter_that_a_model_has() -> None:
 
 def test_an_error_lists_fields_only_if_there_are_any() -> None:
     assert "errors" not in wire(problem_shape(TaskNotFound("gone")))
-    sent = wire(problem_shape(InvalidRequest("bad", [{"field": "prompt", "message": "is required"}])))
+    sent = wire(problem_shape(InvalidRequest.field("prompt", "is required")))
     assert list(sent) == ["type", "title", "status", "detail", "code", "request_id", "errors"]
     assert sent["errors"] == [{"field": "prompt", "message": "is required"}]
 
