@@ -1,7 +1,5 @@
-"""Generates and saves an image, using only the standard library.
-
-python client.py "a lake at sunset" lake.png
-"""
+"""Generates an image: `python client.py "a lake at sunset" lake.png`."""
+# Needs only the standard library.
 
 import json
 import os
