@@ -114,7 +114,7 @@ def _follow_in_pieces(gateway: GatewayProcess, load: Load, account: Account) -> 
 
 def _wait_for_some(gateway: GatewayProcess, load: Load, part: int) -> int:
     """Wait for every `_WAITERS`-th task; return how many ended."""
-    told = 0
+    ended = 0
     with httpx.Client(base_url=gateway.client.base_url, timeout=90) as client:
         for number in range(part, load.count, _WAITERS):
             task_id = load.wait_for(
@@ -123,8 +123,8 @@ def _wait_for_some(gateway: GatewayProcess, load: Load, part: int) -> int:
                 what="an order",
             )
             answer = client.get(f"/v1/tasks/{task_id}", params={"wait": 60}).json()
-            told += answer["status"] in {"succeeded", "failed"}
-    return told
+            ended += answer["status"] in {"succeeded", "failed"}
+    return ended
 
 
 async def _cut_listeners(database_url: str) -> int:

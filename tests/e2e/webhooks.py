@@ -132,19 +132,19 @@ def _balance(gateway: GatewayProcess, receiver: Receiver, load: Load, tally: Tal
                 secret.verify(one.body, one.headers)
         except WebhookVerificationError as error:
             tally.wrong.append(f"{one.headers['webhook-id']}: {error}")
-    told: dict[str, list[str]] = {}
+    notified: dict[str, list[str]] = {}
     for delivery in _deliveries(gateway, limit=200):
         tally.deliveries[delivery["state"]] += 1
         tally.events[delivery["event"]] += 1
         tally.tries += len(delivery["attempts"])
-        told.setdefault(delivery["task_id"], []).insert(0, delivery["event"])
+        notified.setdefault(delivery["task_id"], []).insert(0, delivery["event"])
         if delivery["state"] != "delivered" or not by_id[delivery["id"]]:
             tally.wrong.append(f"{delivery['id']} is {delivery['state']} and arrived {by_id[delivery['id']]} times")
     tally.arrived = len(receiver.arrived)
     for task_id in load.accepted.values():
         status = _ask(gateway, f"/v1/tasks/{task_id}")["status"]
-        if told.get(task_id, ["nothing"])[-1] != f"task.{status}":
-            tally.wrong.append(f"{task_id} is {status}, but its webhooks were {told.get(task_id)}")
+        if notified.get(task_id, ["nothing"])[-1] != f"task.{status}":
+            tally.wrong.append(f"{task_id} is {status}, but its webhooks were {notified.get(task_id)}")
 
 
 def _deliveries(gateway: GatewayProcess, *, limit: int, **query: str) -> list[dict[str, Any]]:

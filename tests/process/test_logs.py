@@ -73,9 +73,9 @@ def test_logs_tell_of_webhooks_and_keep_their_secrets(tmp_path: Path, vendor: Ve
         secrets = [gateway.client.get("/v1/webhook-secret").json()["secret"]]
         secrets.append(gateway.client.post("/v1/webhook-secret/rotate").json()["secret"])
     lines = [json.loads(line) for line in gateway.log.splitlines()]
-    (told,) = [line for line in lines if line["event"] == "webhook"]
-    assert (told["task_id"], told["delivery_id"], told["status"]) == (task, arrived.headers["webhook-id"], 200)
-    assert (told["state"], told["host"]) == ("delivered", receiver.url.split("/")[2])
+    (logged,) = [line for line in lines if line["event"] == "webhook"]
+    assert (logged["task_id"], logged["delivery_id"], logged["status"]) == (task, arrived.headers["webhook-id"], 200)
+    assert (logged["state"], logged["host"]) == ("delivered", receiver.url.split("/")[2])
     for secret in (*secrets, "receivers-secret-4711", arrived.headers["webhook-signature"]):
         assert secret not in gateway.log
 
