@@ -9,6 +9,10 @@ from msgspec.structs import asdict, replace
 
 RETRY_PAUSES_MS = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
 """Pauses between attempts; sources recover within minutes or never."""
+ALL_RETRIES = len(RETRY_PAUSES_MS)
+"""Retries of a source that may recover."""
+EARLY_RETRIES = 4
+"""Retries of a source that may not be ready yet, over some minutes."""
 LEASE_MS = 90_000
 """How long an image belongs to the process that claimed it."""
 DEMAND_PAUSE_MS = 10_000
@@ -69,10 +73,13 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class NotFetched(msgspec.Struct, frozen=True):
-    """The outcome of a failed attempt; `retry_after` is in milliseconds."""
+    """The outcome of a failed attempt.
+
+    `retries` limits the total number of retries; `retry_after` is in milliseconds.
+    """
 
     reason: str
-    may_recover: bool = True
+    retries: int = ALL_RETRIES
     retry_after: int | None = None
 
 
@@ -126,7 +133,7 @@ def fail(image: Image, failure: NotFetched, *, now: int, planned: int | None = N
     For an attempt on demand, `planned` is the time of the next scheduled one; attempts on demand are not counted.
     """
     reason = failure.reason[:_MAX_REASON_CHARACTERS]
-    if not failure.may_recover or (planned is None and image.tries >= len(RETRY_PAUSES_MS)):
+    if not failure.retries or (planned is None and image.tries >= failure.retries):
         return give_up(image, reason)
     if planned is not None:
         return replace(image, next_try_at=planned, claimed_by=None)

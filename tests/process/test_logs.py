@@ -1,4 +1,4 @@
-"""What a running service logs and never logs."""
+"""What a running service logs, and what it never logs."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ UPSTREAM, SECRET, CLIENT = "upstream-key-4711", "callback-secret-4711", "client-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_logs_name_requests_and_tasks_and_keep_secrets(tmp_path: Path, vendor: Vendor, log_format: str) -> None:
+def test_requests_and_tasks_are_logged_without_secrets(tmp_path: Path, vendor: Vendor, log_format: str) -> None:
     settings = {
         "LOG_FORMAT": log_format,
         "LOG_LEVEL": "debug",
@@ -57,7 +57,7 @@ def test_logs_name_requests_and_tasks_and_keep_secrets(tmp_path: Path, vendor: V
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
 
 
-def test_logs_tell_of_webhooks_and_keep_their_secrets(tmp_path: Path, vendor: Vendor, receiver: Receiver) -> None:
+def test_webhooks_are_logged_without_secrets(tmp_path: Path, vendor: Vendor, receiver: Receiver) -> None:
     settings = {
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "debug",
@@ -73,14 +73,14 @@ def test_logs_tell_of_webhooks_and_keep_their_secrets(tmp_path: Path, vendor: Ve
         secrets = [gateway.client.get("/v1/webhook-secret").json()["secret"]]
         secrets.append(gateway.client.post("/v1/webhook-secret/rotate").json()["secret"])
     lines = [json.loads(line) for line in gateway.log.splitlines()]
-    (logged,) = [line for line in lines if line["event"] == "webhook"]
-    assert (logged["task_id"], logged["delivery_id"], logged["status"]) == (task, arrived.headers["webhook-id"], 200)
-    assert (logged["state"], logged["host"]) == ("delivered", receiver.url.split("/")[2])
+    (told,) = [line for line in lines if line["event"] == "webhook"]
+    assert (told["task_id"], told["delivery_id"], told["status"]) == (task, arrived.headers["webhook-id"], 200)
+    assert (told["state"], told["host"]) == ("delivered", receiver.url.split("/")[2])
     for secret in (*secrets, "receivers-secret-4711", arrived.headers["webhook-signature"]):
         assert secret not in gateway.log
 
 
-def test_logs_keep_keys_and_tokens_however_they_come(tmp_path: Path, vendor: Vendor) -> None:
+def test_keys_and_tokens_are_never_logged(tmp_path: Path, vendor: Vendor) -> None:
     vendor.on_submit = lambda _: envelope(400, "no")
     settings = {"NANOBANANA_API_KEY": UPSTREAM, "NANOBANANA_BASE_URL": vendor.url}
     with GatewayProcess(tmp_path, {"LOG_LEVEL": "debug", "AUTH": "keys", **settings}) as gateway:

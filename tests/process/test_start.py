@@ -1,4 +1,4 @@
-"""Startup imports no unneeded modules."""
+"""Commands import only the modules they need."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def test_serving_imports_neither_sandbox_nor_migrations_nor_orm(tmp_path: Path) 
 
 
 def modules_after(statement: str, directory: Path) -> set[str]:
-    """Return a new process's modules after a statement."""
+    """Return the modules in a new process after a statement."""
     program = f"""
 import sys
 def run(arguments):
