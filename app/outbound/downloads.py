@@ -28,6 +28,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TEMPORARY_STATUSES = frozenset({403, 404, 408, 421, 425, 429})
 # The headers of gzip and zlib. No image begins like this.
 _COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+_HEAD_BYTES = 2
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _HEADERS = {
     # Image hosts reject clients that don't look like a browser.
@@ -190,18 +191,23 @@ async def _plain(response: httpcore.Response) -> AsyncIterator[bytes]:
     """Decompress a body if necessary."""
     # `Content-Encoding` may be wrong, so only the bytes count.
     decoder: Any = None
-    is_first = True
+    head = b""
     async for chunk in response.aiter_stream():
-        if is_first:
-            is_first = False
-            decoder = zlib.decompressobj(_GZIP_OR_ZLIB) if chunk.startswith(_COMPRESSED) else None
-        if decoder is None:
-            yield chunk
-            continue
         packed = chunk
+        if len(head) < _HEAD_BYTES:
+            head += chunk
+            if len(head) < _HEAD_BYTES:
+                continue
+            packed = head
+            decoder = zlib.decompressobj(_GZIP_OR_ZLIB) if head.startswith(_COMPRESSED) else None
+        if decoder is None:
+            yield packed
+            continue
         while packed:
             yield await asyncio.to_thread(decoder.decompress, packed, _WRITE_BYTES)
             packed = decoder.unconsumed_tail
+    if len(head) < _HEAD_BYTES:
+        yield head
     if decoder is not None and not decoder.eof:
         raise _temporary("The transfer was interrupted: the compressed file is incomplete.")
 
