@@ -94,7 +94,7 @@ def _cause(error: BaseException | None) -> str:
     origin = getattr(error, "orig", None) or error
     if isinstance(origin, TimeoutError):
         return "no reply in time"
-    if isinstance(origin, OSError) and (origin.errno or 0) > 0 and not isinstance(origin, ssl.SSLError):
+    if isinstance(origin, OSError) and not isinstance(origin, ssl.SSLError) and origin.errno and origin.errno > 0:
         return os.strerror(origin.errno)
     return (getattr(origin, "strerror", None) or str(origin) or type(origin).__name__).partition("\n")[0]
 

@@ -20,7 +20,7 @@ _TOKEN_PREFIX = "nbt_"  # noqa: S105 -- distinguishes browser tokens from keys
 def plain(value: object) -> object:
     """Refuse quotes around a value: Docker's `--env-file` and others keep them."""
     if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in _QUOTES:
-        raise ValueError("is enclosed in quotes; remove them")
+        raise ValueError("enclosed in quotes, which have to go")
     return value
 
 

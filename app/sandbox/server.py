@@ -78,7 +78,7 @@ class SandboxServer:
         self._engine = Engine(store, self._behavior, self.url)
         # Neither log_config nor log_level: both would change uvicorn's loggers for the whole process.
         config = uvicorn.Config(
-            create_sandbox(self._engine), http=CuttableConnection, ws="none", log_config=None, lifespan="on"
+            create_sandbox(self._engine), http=CuttableConnection, ws="none", log_config=None, lifespan="on", workers=1
         )
         self._server = uvicorn.Server(config)
         self._loop = asyncio.new_event_loop()
