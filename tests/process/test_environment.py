@@ -157,14 +157,16 @@ def test_misspelled_settings_are_found(directory: Path) -> None:
     ],
 )
 def test_the_proxy_of_the_upstream(directory: Path, environment: dict[str, str], proxy: str | None) -> None:
-    os.environ = {"PATH": "", **environment}  # noqa: B003 -- a copy, put back by the fixture
+    os.environ.clear()
+    os.environ.update(environment)
     assert proxy_for("https://api.vendor.example/x") == proxy
     assert proxy_for("https://127.0.0.1:1") is None
 
 
 @pytest.mark.parametrize(("networks", "is_direct"), [("10.0.0.0/8", True), ("fd00::/8", False), ("10.1.2.3", True)])
 def test_addresses_are_compared_with_networks(directory: Path, networks: str, is_direct: bool) -> None:
-    os.environ = {"HTTP_PROXY": "http://proxy", "NO_PROXY": networks}  # noqa: B003 -- as above
+    os.environ.clear()
+    os.environ.update(HTTP_PROXY="http://proxy", NO_PROXY=networks)
     assert (proxy_for("http://10.1.2.3") is None) == is_direct
 
 
@@ -224,7 +226,7 @@ def test_a_misspelled_setting_is_warned_about(tmp_path: Path) -> None:
         assert "CORS_ORIGINS" in line
 
 
-@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "a%b", "a b", "ä", ":memory:"])
+@pytest.mark.parametrize("name", ["a?b#c", "a%20b%", "ä b", ":memory:"])
 def test_directories_may_be_named_as_they_like(tmp_path: Path, name: str) -> None:
     with GatewayProcess(tmp_path, {"DATA_DIR": str(tmp_path / name), "KEEP_IMAGES": "true"}) as gateway:
         task = gateway.client.submit(prompt="a cat")

@@ -23,8 +23,8 @@ def below(start: Start) -> LiveGateway:
 def test_locations_lead_to_what_they_name(below: LiveGateway, passed_on: str) -> None:
     client = below.client
     task = client.post(f"{passed_on}/v1/tasks", json={"prompt": "a cat"})
-    picture = {"content": encode(noise(8, 8), "PNG"), "headers": {"Content-Type": "image/png"}}
-    upload = client.post(f"{passed_on}/v1/uploads", **picture)
+    picture, headers = encode(noise(8, 8), "PNG"), {"Content-Type": "image/png"}
+    upload = client.post(f"{passed_on}/v1/uploads", content=picture, headers=headers)
     for created, path in [(task, "tasks"), (upload, "uploads")]:
         location = created.headers["location"]
         assert location == f"{PREFIX}/v1/{path}/{created.json()['id']}"

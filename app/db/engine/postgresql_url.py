@@ -1,5 +1,6 @@
 """Reads PostgreSQL URLs as hosting providers print them; the driver knows only some of libpq's parameters."""
 
+import getpass
 import os
 import ssl
 from pathlib import Path
@@ -47,6 +48,8 @@ def connect_arguments(url: str) -> dict[str, Any]:
         arguments["ssl"] = ssl.create_default_context()
         arguments["ssl"].set_alpn_protocols(["postgresql"])
     _check_files(query)
+    if not (parts.username or query.get("user") or os.environ.get("PGUSER")):
+        _check_account()
     # `quote`, as the driver reads a plus as a plus in some places and as a space in others.
     arguments["dsn"] = urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
     return arguments
@@ -79,6 +82,14 @@ def _check_files(query: dict[str, str]) -> None:
         except OSError as error:
             reason = "not a PEM file" if isinstance(error, ssl.SSLError) else error.strerror
             raise _refused(f"needs the file of {name}, which can't be used ({reason})", "check its path") from None
+
+
+def _check_account() -> None:
+    """Check that the driver finds the name of this user, which is the default."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        raise _refused("names no user, and this process has none", "write postgresql://USER:PASSWORD@…") from None
 
 
 def _hide_closed_home() -> None:
