@@ -48,7 +48,7 @@ def _rate(value: object) -> object:
 
 
 def _host(text: str) -> str:
-    """Parse a host name, `*.` and a name, or an address, without port."""
+    """Parse a host name, `*.` pattern or address, without port."""
     name = text.lower().removesuffix(".")
     if re.fullmatch(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
         return name
@@ -60,7 +60,7 @@ def _host(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    """Parse an origin; returns it as browsers write it."""
+    """Parse an origin; returns it as browsers send it."""
     match = re.fullmatch(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?/?", text.lower())
     if match is None:
         raise ValueError("would allow every page on the web" if text == "*" else "not an origin")
