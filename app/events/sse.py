@@ -32,7 +32,7 @@ class EventStream(Response):
 
     def __init__(self, opening: AbstractAsyncContextManager[Stream]) -> None:
         headers = {
-            # Proxies that compress would hold events back until a block is full.
+            # Proxies that compress may hold events back.
             "Cache-Control": "no-store, no-transform",
             # The URL may contain a token.
             "Referrer-Policy": "no-referrer",

@@ -109,6 +109,12 @@ def test_a_file_that_is_not_text_is_refused_in_one_line(directory: Path, content
         assert re.fullmatch(r"error: \.env (is not|can't be) [^\n]+; [^\n]+\n", done.stderr)
 
 
+def test_a_file_that_can_not_be_read_is_refused_in_one_line(directory: Path) -> None:
+    (directory / ".env").symlink_to(".env")
+    with pytest.raises(ConfigurationError, match=r"\A\.env can't be read \(Too many levels of symbolic links\); "):
+        load_settings()
+
+
 def test_a_directory_named_like_the_file_is_ignored(directory: Path) -> None:
     (directory / ".env").mkdir()
     assert load_settings().port == 8000
