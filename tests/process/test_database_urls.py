@@ -121,8 +121,10 @@ def test_the_schema_of_a_url_is_the_one_used(hosted: Hosted) -> None:
         ("sslmode=maybe", "sslmode"),
         ("connect_timeout=soon", "connect_timeout"),
         ("target_session_attrs=standby", "target_session_attrs"),
+        ("gssencmode=require", "gssencmode"),
         ("sslmode=verify-full&sslrootcert=/nowhere/ca.pem", "sslrootcert, which can't be used (No such file"),
-        (f"sslrootcert={__file__}", "sslrootcert, which can't be used (not a PEM file)"),
+        (f"sslrootcert={__file__}", "sslrootcert, which can't be used (not a usable PEM file)"),
+        (f"sslcert={__file__}&sslkey={__file__}", "sslcert, which can't be used (not a usable PEM file)"),
         ("sslcert=/nowhere/client.crt&sslkey=/nowhere/client.key", "sslcert, which can't be used (No such file"),
     ],
 )

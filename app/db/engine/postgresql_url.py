@@ -18,8 +18,8 @@ _TLS_FILES = ("sslrootcert", "sslcrl", "sslcert", "sslkey")
 # Parameters of libpq and of other clients that change nothing here: what the driver lacks, or what is set elsewhere.
 _WITHOUT_EFFECT = frozenset(
     """
-    channel_binding client_encoding fallback_application_name gssdelegation gssencmode keepalives keepalives_count
-    keepalives_idle keepalives_interval load_balance_hosts requirepeer sslcompression sslsni tcp_user_timeout
+    channel_binding client_encoding fallback_application_name gssdelegation keepalives keepalives_count
+    keepalives_idle keepalives_interval load_balance_hosts sslcompression sslsni tcp_user_timeout
     connection_limit pgbouncer pool_timeout pool_timeout_seconds socket_timeout statement_cache_size supa uselibpqcompat
     """.split()
 )
@@ -38,16 +38,19 @@ def connect_arguments(url: str) -> dict[str, Any]:
         query.setdefault("search_path", query.pop("schema"))
     arguments: dict[str, Any] = {"timeout": _seconds(query.pop("connect_timeout", ""))}
     _one_of("target_session_attrs", query.get("target_session_attrs", "any"), _SERVERS)
+    _one_of("gssencmode", query.pop("gssencmode", "prefer"), ("disable", "prefer"))  # the driver has no GSS encryption
     mode = query.pop("ssl", "") or query.get("sslmode", "")
     mode = _TLS_ALIASES.get(mode.lower(), mode)
     if mode:
         query["sslmode"] = _one_of("sslmode", mode, _TLS_MODES)
+    _check_files(query)
     authority = query.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
     if authority == "system" or (mode == "verify-full" and not authority and not _has_authority_of_user()):
         query.pop("sslrootcert", None)
         arguments["ssl"] = ssl.create_default_context()
         arguments["ssl"].set_alpn_protocols(["postgresql"])
-    _check_files(query)
+        if certificate := query.get("sslcert"):
+            arguments["ssl"].load_cert_chain(certificate, query.get("sslkey"), query.get("sslpassword", ""))
     if not (parts.username or query.get("user") or os.environ.get("PGUSER")):
         _check_account()
     # `quote`, as the driver reads a plus as a plus in some places and as a space in others.
@@ -76,11 +79,13 @@ def _check_files(query: dict[str, str]) -> None:
         if not path or path == "system":
             continue
         try:
-            content = Path(path).read_bytes()
-            if name in {"sslrootcert", "sslcrl"} and content:
+            Path(path).read_bytes()
+            if name in {"sslrootcert", "sslcrl"}:
                 context.load_verify_locations(path)
+            elif name == "sslcert" and "sslkey" in query:
+                context.load_cert_chain(path, query["sslkey"], query.get("sslpassword", ""))
         except OSError as error:
-            reason = "not a PEM file" if isinstance(error, ssl.SSLError) else error.strerror
+            reason = "not a usable PEM file" if isinstance(error, ssl.SSLError) else error.strerror
             raise _refused(f"needs the file of {name}, which can't be used ({reason})", "check its path") from None
 
 
