@@ -15,6 +15,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from app.db.engine.errors import sqlstate
 from app.db.engine.json import dumps, loads
+from app.db.engine.postgresql_url import connect_arguments
 from app.db.engine.server_clock import ServerClock
 from app.db.engine.sessions import (
     begin_session,
@@ -29,7 +30,6 @@ from app.db.engine.transaction import T, Work, transact
 
 _NAME = "nanobanana-gateway"
 _LISTENER_NAME = "nanobanana-gateway notifications"
-_CONNECT_TIMEOUT_SECONDS = 5
 _CLOSE_TIMEOUT_SECONDS = 2
 _LISTENER_CHECK_SECONDS = 15
 _LISTENER_TIMEOUT_SECONDS = 5
@@ -178,9 +178,7 @@ def _engine(
         json_serializer=dumps,
         json_deserializer=loads,
         connect_args={
-            # The driver reads the URL as libpq does, with `sslmode` and a socket's directory as `host`.
-            "dsn": url,
-            "timeout": _CONNECT_TIMEOUT_SECONDS,
+            **connect_arguments(url),
             "command_timeout": command_timeout,
             "server_settings": {"application_name": application_name},
         },
