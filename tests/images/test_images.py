@@ -281,7 +281,7 @@ def test_other_widths_and_unknown_ids_are_rejected(served: Served, kept: dict[st
         assert answer.status_code == 404
 
 
-def test_a_missing_file_is_reported_and_restored(served: Served, source: Source) -> None:
+def test_a_missing_file_is_404_until_it_is_back(served: Served, source: Source) -> None:
     content = image_bytes(seed=8)
     task = succeeded(served, source.on("/lost.png", reply(content)))
     (image,) = settled(served, task["id"])
