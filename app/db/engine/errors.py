@@ -31,8 +31,8 @@ def is_unreachable(error: BaseException) -> bool:
 
 
 def may_recover(error: BaseException | None) -> bool:
-    """Whether waiting may help, as a server may still be starting; not if it has to be configured differently."""
-    # The driver's own words for a server without TLS have no class of their own.
+    """Whether an error may pass without a configuration change."""
+    # The driver has no exception class for a server without TLS.
     is_refusal = isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
     return not is_refusal and not isinstance(error, (ssl.SSLError, asyncpg.ClientConfigurationError))
 
