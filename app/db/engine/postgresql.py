@@ -43,10 +43,11 @@ _CLOCK_AGE_MS = 10_000
 
 
 class PostgresqlEngine:
-    """Separate connections for reading and writing, so that a commit never waits for readers.
+    """Reads and writes on separate connections.
 
-    A whole transaction runs in one greenlet, which SQLAlchemy suspends while the driver waits. `AsyncConnection` makes
-    one for each call, which costs 40 to 47 instead of 22 to 27 µs of CPU per result in batches of 64 (2026-11).
+    A commit never waits for readers. A whole transaction runs in one greenlet, which SQLAlchemy suspends while the
+    driver waits. `AsyncConnection` makes one for each call, which costs 40 to 47 instead of 22 to 27 µs of CPU per
+    result in batches of 64 (2026-11).
     """
 
     def __init__(self, url: str, *, transaction_seconds: float, ping_after_seconds: float) -> None:
@@ -92,7 +93,7 @@ class PostgresqlEngine:
         return await self._transact(self._writer, work)
 
     async def migrate(self, work: Work[T]) -> T:
-        """Run work on a connection whose statements have no time limit."""
+        """Run work on a connection without a statement timeout."""
         engine = _engine(self._url, self.clock, statement_seconds=None)
         try:
             return await greenlet_spawn(transact, engine.sync_engine, work)
@@ -100,7 +101,7 @@ class PostgresqlEngine:
             await _close(engine)
 
     async def listen(self, channel: str, on_notification: Callable[[], None]) -> None:
-        """Call back once now and at each notification, until the connection breaks."""
+        """Call back now and on each notification, until disconnected."""
         # On a server with few connections, the writer gets one first. Without notifications, events are only late.
         await self.write(lambda _: None)
         engine = _engine(
