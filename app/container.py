@@ -1,16 +1,15 @@
-"""Builds, starts and stops the parts of the service by feature."""
+"""Builds, starts and stops the parts of the service."""
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from app.access.authenticator import Authenticator
 from app.access.keyring import Keyring
 from app.access.signing_secrets import load_secrets
-from app.clock import Clock, SystemClock
+from app.clock import Clock
 from app.db.engine import Connection, Database
 from app.db.notifier import Notifier
 from app.domain.browser_token import BrowserTokens
@@ -30,6 +29,7 @@ from app.images.service import ImageService
 from app.images.uploads import UploadService
 from app.imaging.executor import ImageExecutor
 from app.outbound.downloads import Downloads
+from app.outbound.environment import trust_store
 from app.server.limits import ConnectionLimits
 from app.settings import Settings, database_url
 from app.storage.spool import Spool
@@ -125,7 +125,7 @@ class Images:
             base_url=settings.base_url,
             is_public=settings.is_sandbox or settings.public_base_url is not None,
             lifetime=round(settings.upload_ttl_seconds * 1000),
-            max_bytes=settings.max_image_bytes,
+            max_bytes=settings.max_upload_bytes,
             daily_bytes=settings.upload_bytes_per_day,
         )
         self.inputs = InputCheck(
@@ -151,6 +151,7 @@ class Upstream:
 
     def __init__(self, kernel: Kernel) -> None:
         settings, wake_ups = kernel.settings, kernel.wake_ups
+        self._clock = kernel.clock
         tokens = CallbackTokens(kernel.secrets)
         callback_base = (settings.local_url if settings.is_sandbox else settings.base_url) + CALLBACK_PATH
         self.rate_limit: SharedRateLimit | None = None
@@ -186,8 +187,9 @@ class Upstream:
         )
         self.reconciler = Reconciler(writer=kernel.writer, client=self.client, clock=kernel.clock, policy=kernel.policy)
 
-    def prepare_rate_limits(self, connection: Connection, now: int) -> None:
+    def prepare_rate_limits(self, connection: Connection) -> None:
         """Create the slots of the shared rate limits."""
+        now = self._clock.now()
         for limit in (POLL_RATE_LIMIT, self.rate_limit):
             if limit is not None:
                 limit.prepare(connection, now)
@@ -234,7 +236,7 @@ class Tasks:
 
 
 class Container:
-    """The parts of one process. `upstream_url` and `upstream_key` name the upstream it uses."""
+    """The parts of one process, grouped by feature."""
 
     def __init__(
         self,
@@ -246,8 +248,8 @@ class Container:
         stream_limits: StreamLimits | None = None,
         open_limits: OpenLimits | None = None,
     ) -> None:
-        clock = clock or SystemClock()
         database, wake_ups = Database(database_url(settings)), WakeUps()
+        clock = clock or database.clock
         self.kernel = Kernel(
             settings=settings,
             clock=clock,
@@ -257,7 +259,7 @@ class Container:
             wake_ups=wake_ups,
             destinations=DestinationRules(settings.allow_networks),
             # Shared, as loading the CA certificates takes longer than everything else here.
-            tls=httpx.create_ssl_context(),
+            tls=trust_store(),
             upstream_url=upstream_url,
             upstream_key=upstream_key,
             secrets=load_secrets(settings),
@@ -277,25 +279,26 @@ class Container:
         if not self.kernel.settings.is_postgresql:
             # The only process that can have claimed images has ended.
             await self.images.archiver.release_all()
-        now = self.kernel.clock.now()
-        await self.kernel.database.write(lambda connection: self.upstream.prepare_rate_limits(connection, now))
+        await self.kernel.database.write(self.upstream.prepare_rate_limits)
         self.events.notifier.start()
 
     def stop_waiting(self) -> None:
-        """End waits and streams. Open connections must not delay the end of the process."""
+        """End waits and streams, so they don't delay shutdown."""
         self.events.broadcaster.stop()
         self.images.service.stop()
 
     async def aclose(self) -> None:
-        """Commit all waiting work and close all connections. The loops must have stopped."""
+        """Commit waiting work and close connections, after the loops stop."""
         await self.images.service.aclose()
         await self.images.files.aclose()
         await self.kernel.writer.aclose()
-        await self.images.downloads.aclose()
         self.images.executor.close()
-        await self.events.notifier.aclose()
-        await self.upstream.client.aclose()
-        await self.webhooks.client.aclose()
+        await asyncio.gather(
+            self.images.downloads.aclose(),
+            self.events.notifier.aclose(),
+            self.upstream.client.aclose(),
+            self.webhooks.client.aclose(),
+        )
         await self.kernel.database.aclose()
 
     def _wake(self, events: Sequence[TaskEvent]) -> None:

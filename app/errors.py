@@ -1,4 +1,4 @@
-"""All errors of the service, each with its stable code and HTTP status."""
+"""All errors of the service, with stable codes and statuses."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 
 class ConfigurationError(Exception):
-    """An invalid setting prevents the start."""
+    """An invalid setting prevents the service from starting."""
 
     def __init__(self, variable: str, problem: str, allowed: str) -> None:
         super().__init__(f"{variable} {problem}; {allowed}")
@@ -15,16 +15,15 @@ class ConfigurationError(Exception):
 class GatewayError(Exception):
     """Base of all errors that clients see (RFC 9457).
 
-    `detail` is for people, `code` for programs. Code and title follow from the name of the class: `ImageNotFound` has
-    the code `image_not_found` and the title "Image not found", unless it sets others.
-    A subclass without a status is a special case of its base and shares its code.
+    `detail` is for people, `code` for programs. Code and title follow from the class name by default: `ImageNotFound`
+    has the code `image_not_found` and the title "Image not found". A subclass without a status shares its base's code.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     retry_after: int | None = None
-    """Seconds after which to try again, if that can help."""
+    """Seconds until a retry may succeed, if one can help."""
 
     def __init_subclass__(cls, *, status: int | None = None, code: str | None = None, title: str | None = None) -> None:
         super().__init_subclass__()
@@ -54,11 +53,11 @@ class HostNotAllowed(GatewayError, status=403):
 
 
 class OriginNotAllowed(GatewayError, status=403):
-    """A web page of another origin is not allowed to call."""
+    """Web pages of this origin may not call the service."""
 
 
 class Forbidden(GatewayError, status=403):
-    """The route requires an API key instead of a browser token."""
+    """The route requires an API key, not a browser token."""
 
 
 class TaskNotFound(GatewayError, status=404):
@@ -70,11 +69,11 @@ class DeliveryNotFound(GatewayError, status=404, title="Webhook delivery not fou
 
 
 class ImageNotFound(GatewayError, status=404):
-    """The image doesn't exist; it may have been deleted with its task."""
+    """The image doesn't exist or was deleted with its task."""
 
 
 class ImageUnavailable(GatewayError, status=404):
-    """There is no copy of the image, and never will be."""
+    """The service can't provide a copy of the image."""
 
 
 class UploadNotFound(GatewayError, status=404):
@@ -86,7 +85,7 @@ class UnknownCallback(GatewayError, status=404):
 
 
 class TaskMismatch(GatewayError, status=409):
-    """A callback names another upstream task than the recorded one."""
+    """The callback's upstream task differs from the recorded one."""
 
 
 class NotCancelable(GatewayError, status=409):
@@ -150,11 +149,11 @@ class InvalidImage(GatewayError, status=422):
 
 
 class PublicUrlRequired(GatewayError, status=422, title="Public URL required"):
-    """Uploads need a public address, from which the upstream fetches them."""
+    """Uploads need a public URL where the upstream fetches them."""
 
 
 class UnreadableCallback(GatewayError, status=422):
-    """A callback can't be understood; it is stored, and the task is polled."""
+    """The callback can't be parsed. The task is polled instead."""
 
 
 class RateLimited(GatewayError, status=429):
@@ -182,7 +181,7 @@ class TooManyOpenRequests(GatewayError, status=429):
 class ServiceUnavailable(GatewayError, status=503):
     """The database is unreachable or the service is stopping.
 
-    The request may or may not have been carried out.
+    The request may have taken effect.
     """
 
     retry_after = 2
@@ -193,7 +192,7 @@ class StorageUnavailable(ServiceUnavailable, status=503):
 
 
 class ImagePending(GatewayError, status=503):
-    """The image could not be fetched yet; the fetch is retried."""
+    """The image has not been fetched yet. Fetching is retried."""
 
 
 class TooManyStreams(GatewayError, status=503):
@@ -209,13 +208,13 @@ class TooManyConnections(GatewayError, status=503):
 
 
 class SlowReader(GatewayError, status=503):
-    """The client read events too slowly; occurs only inside a stream."""
+    """The client read events too slowly. Occurs only inside streams."""
 
 
 class InvalidRequest(GatewayError, status=422):
-    """Fields or parameters are invalid.
+    """Some fields or parameters are invalid.
 
-    `errors` lists each with a message; `detail` repeats the first.
+    `errors` lists each with a message, and `detail` repeats the first.
     """
 
     def __init__(self, errors: Sequence[dict[str, str]]) -> None:

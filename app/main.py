@@ -30,10 +30,12 @@ from app.web.headers import ResponseHeaders
 from app.web.memory_budget import MemoryBudget
 from app.web.middleware import RequestContext, respond_internal_error
 from app.web.open_requests import OpenLimits
+from app.web.prefix import WithoutPrefix
+from app.web.refusals import SpareConnections, respond_overloaded
 from app.web.services import Services, by_type
 from app.webhooks import routes as webhook_routes
 
-# Images inside JSON are in memory while they arrive. At least one of maximum size must fit.
+# Images in JSON bodies are held in memory while they arrive. At least one of maximum size must fit.
 _LARGE_BODIES_BYTES = 256 * 1024 * 1024
 _log = structlog.get_logger(__name__)
 
@@ -47,7 +49,7 @@ def create_app(
     open_limits: OpenLimits | None = None,
     loop_times: LoopTimes | None = None,
 ) -> FastAPI:
-    """Build the application. The database must have been migrated."""
+    """Build the application. The database must be migrated."""
     container = Container(
         settings,
         upstream_url=upstream_url,
@@ -77,14 +79,14 @@ def create_app(
         description=openapi.DESCRIPTION,
         contact={"name": "The operator of this service"},
         license_info={"name": "MIT", "identifier": "MIT"},
-        # Relative, so that it is correct behind any proxy and host name.
-        servers=[{"url": "/", "description": "This service"}],
+        # Without a host name, so that it is correct behind any proxy.
+        servers=[{"url": settings.path_prefix or "/", "description": "This service"}],
         openapi_tags=openapi.TAGS,
         webhooks=webhook_routes.outgoing,
         generate_unique_id_function=lambda route: route.name,
         # A redirect would contain the request's own host and scheme, which may be wrong behind a proxy.
         redirect_slashes=False,
-        # It would search for providers at each request.
+        # Otherwise FastAPI would search for telemetry providers on each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lifespan,
         openapi_url=None,
@@ -92,9 +94,15 @@ def create_app(
         redoc_url=None,
     )
     app.state.container = container
+
+    def begin_stop() -> None:
+        container.stop_waiting()
+        background.begin_stop()
+
+    app.state.begin_stop = begin_stop
     problems.install(app)
     openapi.install(app)
-    # FastAPI builds a router's routes when a request first reaches it. Health probes must not wait for all routers.
+    # FastAPI builds a router's routes on its first request. Health probes come first so they don't wait for the others.
     for routes in (
         operations_routes,
         task_routes,
@@ -118,7 +126,7 @@ def _services(container: Container, background: Background) -> Services:
         writer=kernel.writer,
         is_sandbox=kernel.settings.is_sandbox,
         is_storage_reachable=lambda: images.blobs.is_reachable,
-        stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.is_stuck else [])],
+        stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.has_died else [])],
     )
     return by_type(
         kernel.settings,
@@ -134,7 +142,7 @@ def _services(container: Container, background: Background) -> Services:
         webhooks.deliveries,
         webhooks.secrets,
         health_check,
-        MemoryBudget(max(_LARGE_BODIES_BYTES, 6 * kernel.settings.max_image_bytes)),
+        MemoryBudget(max(_LARGE_BODIES_BYTES, 6 * kernel.settings.max_upload_bytes)),
     )
 
 
@@ -149,7 +157,14 @@ def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
     )
     host_guard = HostGuard(is_open=is_open, allowed_hosts=settings.allowed_hosts)
     origin_guard = OriginGuard(is_open=is_open, origins=origins)
-    return surround(settings, Guarded(direct, [host_guard.check, origin_guard.check, check_small_body]))
+    guarded = surround(settings, Guarded(direct, [host_guard.check, origin_guard.check, check_small_body]))
+    return WithoutPrefix(guarded, settings.path_prefix) if settings.path_prefix else guarded
+
+
+def for_spare_connections(settings: Settings, complete: ASGIApp) -> ASGIApp:
+    """Return the application for connections over the limit."""
+    spare = SpareConnections(complete, surround(settings, respond_overloaded))
+    return WithoutPrefix(spare, settings.path_prefix) if settings.path_prefix else spare
 
 
 def _warm_up(app: FastAPI) -> None:
@@ -159,7 +174,7 @@ def _warm_up(app: FastAPI) -> None:
 
 
 def surround(settings: Settings, app: ASGIApp) -> ASGIApp:
-    """Wrap an application in what all responses need: request id, log line, security headers, CORS."""
+    """Add request IDs, logging, security headers and CORS."""
     on_error: ASGIApp = respond_internal_error
     if settings.cors_origins:
         app, on_error = Cors(app, settings.cors_origins), Cors(on_error, settings.cors_origins)

@@ -1,8 +1,9 @@
-"""Runs the service: prepares the database, opens the port, and serves until stopped."""
+"""Prepares the database, opens the port and serves until stopped."""
 
 import asyncio
 import fcntl
 import gc
+import os
 import resource
 import signal
 import socket
@@ -10,26 +11,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from pathlib import Path
 
 import structlog
-from dotenv import load_dotenv
 from fastapi import FastAPI
 
 from app.access.authenticator import check_start, ensure_bootstrap_key
-from app.access.signing_secrets import check_fingerprint, load_secrets
-from app.clock import SystemClock
+from app.access.signing_secrets import check_fingerprint, load_secrets, record_fingerprint
+from app.db.engine.sqlite import sqlite_path
+from app.domain.destination import DestinationRules
+from app.environment import misspelled
 from app.errors import ConfigurationError, StorageUnavailable
 from app.logging import configure_logs
-from app.main import create_app, surround, with_middleware
-from app.prepare import prepare_data_dir, prepare_database
+from app.main import create_app, for_spare_connections, with_middleware
+from app.outbound.environment import proxy_for, trust_store
+from app.prepare import connect_database, migrate_database, prepare_data_dir
 from app.server.limits import ConnectionLimits
 from app.server.server import Server
 from app.server.versions import untested_versions
-from app.settings import Settings, database_url
+from app.settings import Settings, database_url, setting_names
 from app.storage.store import open_store
 from app.web.open_requests import OpenLimits
-from app.web.refusals import SpareConnections, refuse, respond_overloaded
+from app.web.refusals import refuse
 
 _LOCK_TIMEOUT_SECONDS = 5
 _LOCK_PAUSE_SECONDS = 0.1
@@ -42,24 +44,29 @@ _log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; raises `ConfigurationError` for settings that can't work."""
+    """Serve until SIGTERM or SIGINT; raises `ConfigurationError`."""
     for package, (installed, tested) in untested_versions().items():
         raise ConfigurationError(package, f"{installed} was not tested", f"install {tested}; see requirements.txt")
     prepare_data_dir(settings)
-    load_dotenv(".env")  # the storage client reads AWS_… from the environment only
     secrets = load_secrets(settings)
     others = [settings.nanobanana_api_key, settings.bootstrap_api_key]
     configure_logs(
         settings.log_format, settings.log_level, [*secrets, *(s.get_secret_value() for s in others if s is not None)]
     )
+    for name, meant in misspelled(setting_names()).items():
+        hint = f"Did you mean {meant}?" if meant else "There is no such setting."
+        _log.warning("unknown_setting", name=name, hint=hint)
+    _check_outgoing(settings)
     allow_many_connections()
     with _only_process(settings):
         _serve_alone(settings, secrets)
 
 
 def _serve_alone(settings: Settings, secrets: list[str]) -> None:
+    # All checks come before the migration: a replica that can't run must not change the database of the others.
+    listener = bind(settings)
     is_open = asyncio.run(prepare(settings, secrets))
-    listener = listen(settings)
+    listen(listener, settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     if is_open:
         where = "on this machine" if settings.is_loopback_only else "who can reach this address"
@@ -72,8 +79,12 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
     if settings.nanobanana_api_key is not None:
         _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
-    # Imported only here, as a service with an upstream key doesn't need it.
-    sandbox = import_module("app.sandbox.server").SandboxServer(state=settings.data_dir / "sandbox.db")
+    # Imported here because a service with an upstream key doesn't need it.
+    inputs = import_module("app.sandbox.inputs").InputReader(
+        DestinationRules(settings.allow_networks), public_url=settings.base_url, local_url=settings.local_url
+    )
+    server = import_module("app.sandbox.server").SandboxServer
+    sandbox = server(state=settings.data_dir / "sandbox.db", inputs=inputs)
     sandbox.start()
     reason = "NANOBANANA_API_KEY is not set: using the built-in sandbox; images are fake and free."
     _log.warning("sandbox", reason=reason, address=sandbox.url)
@@ -83,8 +94,16 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
         sandbox.stop()
 
 
+def _check_outgoing(settings: Settings) -> None:
+    """Check what the environment says about outgoing connections; raises `ConfigurationError`."""
+    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
+        trust_store()
+    if not settings.is_sandbox:
+        proxy_for(settings.nanobanana_base_url)
+
+
 def allow_many_connections() -> None:
-    """Raise the limit of open files: the usual 1,024 are too few for clients that wait and stream."""
+    """Raise the limit of open files for waits and streams."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -94,22 +113,30 @@ def allow_many_connections() -> None:
 
 @contextmanager
 def _only_process(settings: Settings) -> Iterator[None]:
-    """Lock the SQLite file; raises `ConfigurationError` if another process serves it.
+    """Lock the SQLite file; raises `ConfigurationError` if it is locked.
 
-    Waits for a process that is stopping. The operating system releases the lock when the process ends.
+    Waits for another process to stop. The operating system releases the lock when the process ends.
     """
     if settings.is_postgresql:
         yield
         return
-    path = Path(database_url(settings).removeprefix("sqlite:///") + ".lock")
+    path = sqlite_path(database_url(settings))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
+        # By the file's own path: a link to it names the same file.
+        path = path.resolve()
+        links = path.stat().st_nlink if path.exists() else 1
+        file = path.with_name(f"{path.name}.lock").open("w")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         raise ConfigurationError(
-            "DATABASE_URL", f"names a file that can't be created ({error.strerror})", "choose a writable directory"
+            "DATABASE_URL", f"names a file that can't be created ({_reason(error)})", "choose a writable directory"
         ) from None
     with file:
+        if links > 1:
+            # Under each name, SQLite would keep another log of what is not in the file yet.
+            raise ConfigurationError(
+                "DATABASE_URL", f"names a SQLite file that has {links} names ({path})", "remove the other hard links"
+            )
         deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
         while True:
             try:
@@ -118,7 +145,7 @@ def _only_process(settings: Settings) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise ConfigurationError(
                         "DATABASE_URL",
-                        f"names a SQLite file that another process is using ({path.with_suffix('')})",
+                        f"names a SQLite file that another process is using ({path})",
                         "stop it, set another DATA_DIR, or use PostgreSQL for several processes",
                     ) from None
                 time.sleep(_LOCK_PAUSE_SECONDS)
@@ -128,42 +155,63 @@ def _only_process(settings: Settings) -> Iterator[None]:
 
 
 async def prepare(settings: Settings, secrets: list[str]) -> bool:
-    """Migrate the database and check the settings; returns whether the service runs without keys."""
-    database = await prepare_database(settings)
+    """Check the settings, then migrate the database.
+
+    Returns whether the service runs without keys.
+    """
+    database = await connect_database(settings)
     try:
         await check_fingerprint(database, secrets)
-        if settings.bootstrap_api_key is not None:
-            await ensure_bootstrap_key(database, SystemClock(), settings.bootstrap_api_key.get_secret_value())
+        is_open = await check_start(database, settings)
         await _check_storage(settings)
-        return await check_start(database, settings)
+        await migrate_database(settings, database)
+        await record_fingerprint(database, secrets)
+        if settings.bootstrap_api_key is not None:
+            await ensure_bootstrap_key(database, database.clock, settings.bootstrap_api_key.get_secret_value())
+        return is_open
     finally:
         await database.aclose()
 
 
 async def _check_storage(settings: Settings) -> None:
-    """Check whether images can be stored; raises `ConfigurationError` unless waiting may help."""
+    """Check image storage; raises `ConfigurationError` if misconfigured."""
     try:
         await open_store(settings.storage_url, settings.data_dir).check()
     except StorageUnavailable:
-        # Tasks and callbacks don't need it, and images can be stored later.
+        # Tasks and callbacks don't need storage, and images can be stored later.
         _log.warning("storage_unreachable", reason="Image storage is unavailable. Images are stored once it is back.")
 
 
-def listen(settings: Settings) -> socket.socket:
-    """Open the port before anything else runs; raises `ConfigurationError`."""
+def bind(settings: Settings) -> socket.socket:
+    """Reserve the port; raises `ConfigurationError`. Nothing can connect before `listen`."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # With protocol 0 the event loop would not disable Nagle's algorithm, which delays every response by 40 ms.
+    # With protocol 0, the event loop would not disable Nagle's algorithm, which delays every response by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host.strip("[]"), settings.port))
-        listener.listen(_BACKLOG)
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         listener.close()
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        problem = f"can't be used: listening on {settings.host}:{settings.port} failed ({reason})"
-        raise ConfigurationError("HOST/PORT", problem, "set PORT, or HOST to an address of this machine") from None
+        raise _unusable_port(settings, error) from None
     return listener
+
+
+def listen(listener: socket.socket, settings: Settings) -> None:
+    """Open the port; raises `ConfigurationError` if another process was first."""
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _unusable_port(settings, error) from None
+
+
+def _unusable_port(settings: Settings, error: Exception) -> ConfigurationError:
+    problem = f"can't be used: listening on {settings.host}:{settings.port} failed ({_reason(error)})"
+    return ConfigurationError("HOST/PORT", problem, "set PORT, or HOST to an address of this machine")
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | None = None) -> Server:
@@ -173,13 +221,13 @@ def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | Non
         complete,
         limits=limits or connection_limits(),
         refuse=refuse,
-        overloaded=SpareConnections(complete, surround(settings, respond_overloaded)),
-        on_stop=app.state.container.stop_waiting,
+        overloaded=for_spare_connections(settings, complete),
+        on_stop=app.state.begin_stop,
     )
 
 
 def connection_limits() -> ConnectionLimits:
-    """Limit connections, to leave file descriptors for everything else."""
+    """Limit connections to leave file descriptors for other uses."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limits = ConnectionLimits()
     if files == resource.RLIM_INFINITY:
@@ -196,12 +244,12 @@ def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstrea
         open_limits=OpenLimits.of_connections(limits.connections),
     )
     server = make_server(settings, app, limits)
-    # What exists now lives until the end. Scanning it for garbage again and again would take a tenth of a busy
-    # service's time, and delay requests.
+    # What exists now lives until the end. Scanning it for garbage repeatedly would take a tenth of a busy service's
+    # time and delay requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD_ALLOCATIONS)
-    # Uvicorn raises the signal again once it has stopped, which must not interrupt the cleanup.
+    # uvicorn raises the signal again after it has stopped, which must not interrupt the cleanup.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run(sockets=[listener])

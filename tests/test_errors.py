@@ -1,4 +1,4 @@
-"""The codes and statuses of errors are part of the API: programs compare them."""
+"""Error codes and statuses are stable parts of the API."""
 
 from app import errors
 from app.errors import GatewayError

@@ -32,10 +32,10 @@ def _subject(text: str) -> str:
 
 
 class TokenRequest(RequestModel):
-    """A browser token to create. `null` is the same as omitting the field."""
+    """A browser token to create. `null` fields count as omitted."""
 
     subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT_CHARACTERS), AfterValidator(_subject)] = Field(
-        description="The user the token is for, as you name them. It gives access to tasks of the same subject only.",
+        description="Your ID for the user. The token only gives access to tasks with the same subject.",
         examples=["user-7"],
         json_schema_extra={"format": "subject"},
     )
@@ -43,7 +43,7 @@ class TokenRequest(RequestModel):
         None, description=f"Lifetime in seconds; {_DEFAULT_SECONDS} if omitted."
     )
     max_tasks: Annotated[int, Field(ge=0, le=_MAX_TASKS), WHOLE] | None = Field(
-        None, description=f"How many tasks it can submit, retries included; {_DEFAULT_TASKS} if omitted."
+        None, description=f"How many tasks the token can submit, including retries; {_DEFAULT_TASKS} if omitted."
     )
 
 

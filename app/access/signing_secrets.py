@@ -15,7 +15,10 @@ _FILE = "secret_key"
 
 
 def load_secrets(settings: Settings) -> list[str]:
-    """Return the secrets, the signing one first; creates one in `DATA_DIR` if none is set (SQLite only)."""
+    """Return the secrets, with the one for signing first.
+
+    If none is set, which only SQLite allows, creates one in `DATA_DIR`. Raises `ConfigurationError`.
+    """
     if settings.secret_key:
         return [secret.get_secret_value() for secret in settings.secret_key]
     path = settings.data_dir / _FILE
@@ -26,7 +29,7 @@ def load_secrets(settings: Settings) -> list[str]:
                 file.write(secrets.token_hex(32))
                 file.flush()
                 os.fsync(file.fileno())
-            # Linking is atomic and fails if another process was first, so that all processes read the same file.
+            # Linking is atomic and fails if another process was first, so all processes read the same file.
             os.link(draft, path)
     except FileExistsError:
         pass
@@ -43,27 +46,42 @@ def load_secrets(settings: Settings) -> list[str]:
 
 
 async def check_fingerprint(database: Database, known: list[str]) -> None:
-    """Check the secrets against the database, and record the signing one.
+    """Check that the secrets match a database that has tables.
 
-    Raises `ConfigurationError`, as replicas with different secrets would reject each other's callbacks.
+    Raises `ConfigurationError`: replicas with different secrets would reject each other's callbacks.
     """
+
+    def work(connection: Connection) -> None:
+        recorded = cluster_state.get(connection, _FINGERPRINT) if cluster_state.exists(connection) else None
+        if recorded is not None:
+            _compare(recorded, [_fingerprint(secret) for secret in known])
+
+    await database.read(work)
+
+
+async def record_fingerprint(database: Database, known: list[str]) -> None:
+    """Record the signing secret's fingerprint; raises like `check_fingerprint`."""
     fingerprints = [_fingerprint(secret) for secret in known]
 
     def work(connection: Connection) -> None:
         recorded = cluster_state.put_if_absent(connection, _FINGERPRINT, fingerprints[0])
-        if recorded not in fingerprints:
-            raise ConfigurationError(
-                "SECRET_KEY",
-                "does not match this database",
-                "set the same value on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
-            )
+        _compare(recorded, fingerprints)
         if recorded != fingerprints[0]:
             cluster_state.replace(connection, _FINGERPRINT, recorded, fingerprints[0])
 
     await database.write(work)
 
 
+def _compare(recorded: str, known: list[str]) -> None:
+    if recorded not in known:
+        raise ConfigurationError(
+            "SECRET_KEY",
+            "does not match this database",
+            "set the same value on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
+        )
+
+
 @lru_cache(maxsize=16)
 def _fingerprint(secret: str) -> str:
-    # Slow on purpose, so that weak secrets can't be guessed quickly from the database.
+    # Slow on purpose, so weak secrets can't be guessed quickly from the database.
     return hashlib.pbkdf2_hmac("sha256", secret.encode(), b"nanobanana-gateway", 200_000).hex()[:32]

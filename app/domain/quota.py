@@ -1,4 +1,4 @@
-"""Quotas: tasks and uploads per token, tasks and bytes of uploads per project and day."""
+"""Quotas of tasks and uploads, per token or day."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Quota:
 
     @property
     def kept_until(self) -> int:
-        """Until when its sum is kept."""
+        """When its count may be deleted."""
         return self.ends_at + _KEPT_AFTER_MS
 
     def is_exceeded(self, used: int) -> bool:
@@ -47,16 +47,16 @@ class Quota:
 
 
 def of_token(token: BrowserToken) -> Quota:
-    """Return the quota of a token."""
+    """Return a token's task quota."""
     return _of_token(token, token.id, token.max_tasks, "1 task" if token.max_tasks == 1 else f"{token.max_tasks} tasks")
 
 
 def of_upload(
     token: BrowserToken | None, project: str, size: int, now: int, *, max_bytes: int, daily_bytes: int
 ) -> list[Quota]:
-    """Return the quotas of an upload of `size` bytes.
+    """Return the quotas of an upload.
 
-    A token may store as many images as its tasks can use, and two of the largest size, `max_bytes`, for each task.
+    The upload has `size` bytes. A token may store as many images as its tasks can use, and two of the largest size, `max_bytes`, for each task.
     A project may store `daily_bytes` per day (UTC); 0 means no limit. Bytes are counted in KiB, rounded up.
     """
     kib = -(-size // _KIB)
@@ -80,7 +80,7 @@ def of_upload(
 
 
 def of_day(project: str, limit: int, now: int) -> Quota:
-    """Return a project's quota of the current day (UTC)."""
+    """Return a project's quota for the current day (UTC)."""
     midnight = start_of_day(now)
     return Quota(
         name=day_name(project, now),
@@ -105,5 +105,5 @@ def start_of_day(now: int) -> int:
 
 
 def day_name(project: str, now: int) -> str:
-    """Return the name of a project's quota of the current day."""
+    """Return the name of a project's quota for today."""
     return f"day {now // _DAY_MS} {project}"

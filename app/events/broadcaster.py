@@ -1,7 +1,7 @@
-"""The event broadcaster: reads each new event once, for all subscriptions of this process.
+"""Reads each new event once for all subscriptions.
 
-A commit or a notification wakes it; as these can get lost, it also reads periodically. Without subscriptions it reads
-nothing.
+A commit or a notification wakes the broadcaster. Either can get lost, so it also reads periodically. Without
+subscriptions it reads nothing.
 """
 
 import asyncio
@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+import structlog
+
 from app.db import event_store, task_store
 from app.db.engine import Connection, Database
 from app.domain.event import StoredEvent
-from app.domain.task import Status
+from app.domain.image import Image
+from app.domain.task import Status, Task
 from app.events.subscription import Subscription
 from app.shapes.event import BroadcastEvent, broadcast_event
 from app.writing.wake_up import WakeUp
@@ -23,10 +26,11 @@ _EVENTS_BATCH = 250
 _SUBSCRIPTIONS_BATCH = 50
 _DELETION_CHECK_SECONDS = 5.0
 _DELETION_CHECK_BATCH = 1_000
+_log = structlog.get_logger(__name__)
 
 
 class EventBroadcaster:
-    """Passes new events to the subscriptions that they concern. A loop waits for `wake_up` and calls `broadcast`."""
+    """Pushes new events to matching subscriptions; a loop calls `broadcast`."""
 
     def __init__(
         self, database: Database, *, base_url: str, deletion_check_seconds: float = _DELETION_CHECK_SECONDS
@@ -44,12 +48,12 @@ class EventBroadcaster:
         self._next_deletion_check = 0.0
 
     def wake(self) -> None:
-        """Notify the broadcaster that events may have been committed."""
+        """Wake the broadcaster, as events may have been committed."""
         if self._last is not None:
             self.wake_up.wake()
 
     def stop(self) -> None:
-        """Close all subscriptions. Open connections must not delay the end of the process."""
+        """Close all subscriptions, so they don't delay shutdown."""
         self.is_stopped = True
         for subscriptions in [*self._of_tasks.values(), *self._of_projects.values()]:
             for subscription in subscriptions:
@@ -57,10 +61,10 @@ class EventBroadcaster:
 
     @asynccontextmanager
     async def subscribed(self, subscription: Subscription) -> AsyncIterator[None]:
-        """Push all events from now on, until the caller's credential ends.
+        """Push new events until the caller's credential ends.
 
-        What is read from the tables afterwards leaves no gap to what is pushed, but may overlap; ids tell duplicates.
-        Raises `ServiceUnavailable`.
+        Events read from the tables inside the context leave no gap before the pushed events, but may overlap with them;
+        compare IDs to find duplicates. Raises `ServiceUnavailable`.
         """
         table, name = self._of_projects, subscription.caller.project
         if subscription.task_id is not None:
@@ -82,7 +86,10 @@ class EventBroadcaster:
                 self._last = None
 
     async def broadcast(self) -> int:
-        """Read and broadcast new events; returns 1 if there may be more. Raises `ServiceUnavailable`."""
+        """Broadcast a page of new events; raises `ServiceUnavailable`.
+
+        Returns 1 if there may be more, otherwise 0.
+        """
         if self._last is None:
             return 0
         before = self._last
@@ -100,20 +107,21 @@ class EventBroadcaster:
         return int(len(page) == _EVENTS_BATCH)
 
     def complete(self, connection: Connection, events: Sequence[StoredEvent]) -> list[BroadcastEvent]:
-        """Add tasks and images to events; events of deleted tasks are left out."""
+        """Add tasks and images; skip deleted tasks and unreadable events."""
         tasks = task_store.get_all(connection, {event.task_id for event in events})
         done = sorted(task.id for task in tasks.values() if task.status is Status.SUCCEEDED)
         images = task_store.images_of(connection, done)
-        return [
-            broadcast_event(event, tasks[event.task_id], images.get(event.task_id, []), self._base_url)
+        found = [
+            _read(event, tasks[event.task_id], images.get(event.task_id, []), self._base_url)
             for event in events
             if event.task_id in tasks
         ]
+        return [event for event in found if event is not None]
 
     def _choose(self, page: Sequence[StoredEvent]) -> list[StoredEvent]:
         """Return the events of a page that a subscription wants.
 
-        From here on the page counts as broadcast: later subscribers find it in the table.
+        The page counts as broadcast from now on, as new subscribers read it from the table.
         """
         if self._last is None or not page:
             return []
@@ -138,11 +146,11 @@ class EventBroadcaster:
                     subscription.push(event)
                 count += 1
                 if count % _SUBSCRIPTIONS_BATCH == 0:
-                    # Let other requests run before a thousand streams have sent their events.
+                    # Don't block other requests while a thousand streams get their events.
                     await asyncio.sleep(0)
 
     async def _close_deleted(self) -> None:
-        """Periodically close subscriptions of deleted tasks. Deleting creates no event."""
+        """Periodically close subscriptions of deleted tasks; deletions create no event."""
         if not self._of_tasks or time.monotonic() < self._next_deletion_check:
             return
         self._next_deletion_check = time.monotonic() + self._deletion_check_seconds
@@ -152,3 +160,13 @@ class EventBroadcaster:
             for task_id in await self._database.read(partial(task_store.missing, task_ids=batch)):
                 for subscription in self._of_tasks.get(task_id, ()):
                     subscription.close()
+
+
+def _read(event: StoredEvent, task: Task, images: Sequence[Image], base_url: str) -> BroadcastEvent | None:
+    """Return an event with its task; None if it is unreadable."""
+    try:
+        return broadcast_event(event, task, images, base_url)
+    except (LookupError, TypeError, ValueError) as error:
+        # One event must not stop all streams.
+        _log.warning("event_skipped", event_id=event.id, task_id=event.task_id, type=event.type, error=repr(error))
+        return None

@@ -64,7 +64,7 @@ async def get_image(
     An image that is not copied yet is fetched from its source first.
     """
     if not IMAGE_ID.fullmatch(image_id):
-        raise ImageNotFound("There is no image with this id.")
+        raise ImageNotFound("No image has this ID.")
     check_width(w)
     async with watch_disconnect(request.receive) as disconnected:
         file = await images.find(image_id, disconnected)

@@ -182,7 +182,7 @@ class UploadService:
         """Return an upload and its file; raises `UploadNotFound` and `UploadExpired`."""
         upload = await self.database.read(lambda connection: upload_store.get(connection, upload_id))
         if upload is None:
-            raise UploadNotFound("There is no upload with this id.")
+            raise UploadNotFound("No upload has this ID.")
         if upload.hash is None or upload.expires_at <= self.clock.now():
             raise UploadExpired("The upload has expired.")
         name = f"{upload.id}.{EXTENSIONS.get(upload.content_type, 'bin')}"
@@ -274,7 +274,7 @@ def _unpack(uri: str, into: Path, max_bytes: int) -> tuple[int, str]:
         for part in decode(uri):
             count += len(part)
             if count > max_bytes:
-                raise BodyTooLarge("The images in image_urls exceed MAX_IMAGE_BYTES together.")
+                raise BodyTooLarge("The images in image_urls exceed MAX_UPLOAD_BYTES together.")
             digest.update(part)
             file.write(part)
     return count, digest.hexdigest()

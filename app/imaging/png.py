@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from app.imaging.layout import BadImage, Budget, Data, Layout, Piece, append, orientation_exif, read_orientation, take
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
-# Needed to decode and display the image. All others are metadata.
+# Chunks needed to decode and display the image. All others are metadata.
 _KEPT = frozenset(
     b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs sPLT acTL fcTL fdAT".split()
 )
@@ -16,7 +16,7 @@ _LARGEST_CHUNK = 2**31 - 1
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to `IEND`; raises `BadImage`. Ignores what follows."""
+    """Read a file up to `IEND`; raises `BadImage`."""
     size: tuple[int, int] | None = None
     orientation = 1
     head: list[Piece] = [MAGIC]
@@ -29,7 +29,7 @@ def read(data: Data) -> Layout:
             size = _read_size(kind, data[start + 8 : end - 4])
             head.append(slice(start, end))
         elif kind == b"IHDR":
-            raise BadImage("states more than one size")
+            raise BadImage("declares more than one size")
         elif kind == b"eXIf" and is_first:
             orientation = read_orientation(data[start + 8 : end - 4])
         elif kind in _KEPT and (is_first or kind in _REPEATED):
@@ -67,7 +67,7 @@ def _read_size(kind: bytes, content: bytes) -> tuple[int, int]:
         raise BadImage("does not begin with its size")
     width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")
     if not width or not height:
-        raise BadImage("does not state its size")
+        raise BadImage("does not declare its size")
     return width, height
 
 

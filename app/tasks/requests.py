@@ -56,7 +56,7 @@ _HTTP_URL: dict[str, Any] = {"format": "uri"}
 
 
 def _describe_keys(schema: dict[str, Any]) -> None:
-    """State that other keys are invalid; Pydantic would allow any value for them."""
+    """Forbid other keys, which Pydantic's schema would allow."""
     pairs = schema["anyOf"][0]
     pairs["additionalProperties"] = next(iter(pairs.pop("patternProperties").values()))
     pairs["propertyNames"] = {"minLength": 1, "maxLength": 128, **_NO_NUL}
@@ -80,7 +80,7 @@ def _limited(value: object) -> object:
 
 
 ImageUrl = Annotated[str, Field(json_schema_extra=_HTTP_URL), AfterValidator(_image_url)]
-# Checked before the entries, as listing the errors of 100,000 entries would take seconds.
+# Checked before the entries, because listing the errors of 100,000 entries would take seconds.
 ImageUrls = Annotated[list[ImageUrl], BeforeValidator(_limited)]
 Prompt = Annotated[
     str,
@@ -94,7 +94,10 @@ MetadataValue = Annotated[str, Field(max_length=2048, json_schema_extra=_NO_NUL)
 
 
 class TaskRequest(RequestModel):
-    """A task to submit. Parameters that the model lacks are errors; `null` is the same as omitting the field."""
+    """A task to submit.
+
+    Parameters that the model doesn't support are errors. `null` is the same as omitting the field.
+    """
 
     synonyms: ClassVar[Mapping[str, str]] = {
         "callBackUrl": "webhook_url",
@@ -170,7 +173,7 @@ class TaskRequest(RequestModel):
 
 
 def _wrong_fields(wrong: list[tuple[str, str]]) -> ValidationError:
-    """Report fields that are invalid in combination, under their names."""
+    """Report fields that don't fit the model or each other."""
     details = [
         InitErrorDetails(type=PydanticCustomError("wrong_for_model", "{why}", {"why": why}), loc=(name,), input=None)
         for name, why in wrong

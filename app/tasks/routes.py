@@ -43,7 +43,7 @@ from app.web.waiting import PREFER, WAIT, applied, preferred_wait, requested_wai
 from app.webhooks.deliveries import DeliveryService
 
 Tasks = Annotated[TaskService, provide(TaskService)]
-# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON. Images in the body have a limit of their own.
+# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON. Images in the body have a separate limit.
 _MAX_BODY_BYTES = 1024 * 1024
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}|$")
 
@@ -66,7 +66,7 @@ _FINISHED: dict[str, Any] = {
 
 
 def _date_only(value: object) -> object:
-    """Reject bare numbers. Pydantic would read them as seconds since 1970."""
+    """Reject bare numbers, which Pydantic would read as Unix seconds."""
     if isinstance(value, str) and not _DATE.match(value):
         raise ValueError("must be a date, or a date and time, such as 2026-11-22T09:17:00Z")
     return value
@@ -77,7 +77,7 @@ _Moment = BeforeValidator(_date_only)
 
 
 class _ListQuery(BaseModel):
-    """The query of the list. An empty value counts as unset."""
+    """The query of the list. Empty values count as unset."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -183,7 +183,7 @@ async def cancel_task(
     openapi_extra=documented(_IDEMPOTENCY_KEY, PREFER),
 )
 async def retry_task(request: Request, task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> ShapeResponse[Task]:
-    """Submit a failed or canceled task again, as a new task."""
+    """Retry a failed or canceled task as a new task."""
     state, is_replay = await tasks.retry(caller, task_id, _IDEMPOTENCY_KEY.read(request))
     return await _accepted(request, caller, state, is_replay=is_replay)
 
@@ -192,7 +192,7 @@ async def retry_task(request: Request, task_id: TaskId, caller: CurrentCaller, t
 async def delete_task(task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> Response:
     """Delete a finished task with everything that belongs to it.
 
-    Its images, callbacks, events and webhook deliveries are deleted, too.
+    This includes its images, callbacks, events and webhook deliveries.
     """
     await tasks.delete(caller, task_id)
     return Response(status_code=204)
@@ -206,8 +206,9 @@ async def list_task_callbacks(task_id: TaskId, caller: CurrentCaller, tasks: Tas
 
 
 async def _accepted(request: Request, caller: Caller, state: TaskState, *, is_replay: bool) -> ShapeResponse[Task]:
-    """Respond with an accepted task, or wait for its end if preferred."""
-    fields = {"Location": f"/v1/tasks/{state.task.id}"}
+    """Respond with an accepted task, after waiting if requested."""
+    settings = service(request, Settings)
+    fields = {"Location": f"{settings.path_prefix}/v1/tasks/{state.task.id}"}
     if is_replay:
         fields["Idempotent-Replayed"] = "true"
     waiter, seconds, status = service(request, TaskWaiter), preferred_wait(request), 202
@@ -216,4 +217,4 @@ async def _accepted(request: Request, caller: Caller, state: TaskState, *, is_re
             state = await waiter.after_submit(caller, state, seconds, disconnected)
         fields |= applied(seconds)
         status = 200 if state.task.is_terminal else 202
-    return ShapeResponse(task_shape(state, service(request, Settings).base_url), status, fields)
+    return ShapeResponse(task_shape(state, settings.base_url), status, fields)

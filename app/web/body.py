@@ -1,4 +1,4 @@
-"""Reading request bodies, with a limit on their size."""
+"""Reads request bodies up to a size limit."""
 
 from starlette.requests import Request
 
@@ -7,9 +7,9 @@ from app.web.headers import header
 from app.web.memory_budget import MemoryPermit
 
 SMALL_BODY_BYTES = 64 * 1024
-"""Limit for routes that read no body; some clients send an empty object anyway."""
+"""Limit for routes that read no body. Some clients send an empty object anyway."""
 
-# The beginning of a JSON string that contains an image.
+# A JSON string that contains an image begins like this.
 _IMAGE = b'"data:'
 _MAX_IMAGES = 16
 
@@ -17,7 +17,7 @@ _MAX_IMAGES = 16
 async def read_body(request: Request, limit: int, permit: MemoryPermit | None = None) -> bytes:
     """Read a body of at most `limit` bytes; raises `BodyTooLarge`.
 
-    With a permit, the body may have `permit.limit` bytes if an image (a data URI) begins within the first `limit`.
+    With a permit, the body can be up to `permit.limit` bytes if an image (a data URI) begins within the first `limit`.
     """
     max_bytes = limit if permit is None else max(limit, permit.limit)
     check_declared_length(header(request.scope, b"content-length"), max_bytes)
@@ -44,7 +44,7 @@ def check_declared_length(content_length: str | None, limit: int) -> None:
 def _bytes_besides_images(body: bytearray) -> int:
     """Count the bytes outside of images.
 
-    Their limit is lower, because validating millions of small values would take too long.
+    Their limit is lower because validating millions of small values would take too long.
     """
     count, end = len(body), 0
     for _ in range(_MAX_IMAGES):

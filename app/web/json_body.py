@@ -1,4 +1,4 @@
-"""JSON bodies: reading, validation, and errors that name what was meant."""
+"""Reads and validates JSON bodies, with helpful errors."""
 
 import codecs
 import json
@@ -25,11 +25,11 @@ class RequestModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     synonyms: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Names in other APIs, with ours."""
+    """Field names of other APIs, with the equivalent field here."""
 
     @classmethod
     def suggest(cls, name: str) -> str | None:
-        """Return the field that was probably meant by an unknown name."""
+        """Return the field that an unknown name probably means."""
         return suggestion(name, cls.model_fields, cls.synonyms)
 
 
@@ -37,19 +37,19 @@ M = TypeVar("M", bound=RequestModel)
 
 
 def _whole(value: object) -> object:
-    """Accept 3.0 as 3, which is how some programs write it."""
+    """Accept 3.0 as 3; some clients send integers that way."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 WHOLE = BeforeValidator(_whole)
-"""For integers in strict models."""
+"""For integer fields of strict models."""
 
 
 async def read_model(request: Request, model: type[M], limit: int, permit: MemoryPermit | None = None) -> M:
     """Read and validate a JSON body.
 
-    Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedRequest`, or `InvalidRequest`, which names each invalid
-    field. `Content-Type` must be JSON: a web page can send other types to any origin without a preflight request.
+    Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedRequest`, or `InvalidRequest`, which lists the invalid
+    fields. `Content-Type` must be JSON because a web page can send other types to any origin without a preflight.
     """
     media_type = (header(request.scope, b"content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -65,9 +65,9 @@ async def read_model(request: Request, model: type[M], limit: int, permit: Memor
 
 
 def _invalid_json(body: bytes, reason: str) -> GatewayError:
-    """Return the error for a body that is not JSON, or contains half a surrogate pair.
+    """Return the error for invalid JSON or a lone surrogate.
 
-    JavaScript's `slice` can cut an emoji in two. Python's parser accepts the halves, so they can be found.
+    JavaScript's `slice` can cut an emoji in two. Python's parser accepts the halves, so it can find their field.
     """
     try:
         field = _field_with_surrogate(json.loads(body))
@@ -79,7 +79,7 @@ def _invalid_json(body: bytes, reason: str) -> GatewayError:
 
 
 def _field_with_surrogate(value: object) -> str | None:
-    """Return the path of the first string that contains a surrogate, or None."""
+    """Return the path of the first string with a surrogate."""
     if isinstance(value, str):
         return "" if _SURROGATE.search(value) else None
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

@@ -17,7 +17,7 @@ from app.web.response import ShapeResponse
 from app.web.suggestions import suggestion
 
 Suggest = Callable[[str], str | None]
-"""Returns the name that was probably meant by an unknown one."""
+"""Returns the name that an unknown one probably means, or None."""
 
 _MAX_FIELD_ERRORS = 50
 _MAX_ERRORS = 1_000
@@ -25,7 +25,7 @@ _MAX_FIELD_NAME = 200
 
 
 def internal_error() -> Response:
-    """Return the response to an uncaught error; details are only in the log."""
+    """Return the response to an uncaught error, without its details."""
     return from_error(GatewayError("The service failed. Its log has the details under this request_id."))
 
 
@@ -44,9 +44,10 @@ def from_error(error: GatewayError) -> Response:
 def invalid_request(
     error: ValidationError | RequestValidationError, suggest: Suggest, *, skip: int = 0
 ) -> InvalidRequest:
-    """Return the error that lists invalid fields by path, without its first `skip` parts.
+    """Return the error that lists invalid fields with messages.
 
-    Clients choose how many there are and how long their names are, so both are limited.
+    Leaves out the first `skip` parts of each field's path. Number and length of fields are limited, because clients
+    choose both.
     """
     count = error.error_count() if isinstance(error, ValidationError) else 0
     if count > _MAX_ERRORS:
@@ -68,14 +69,14 @@ def _field_error(item: Any, suggest: Suggest, skip: int) -> dict[str, str]:
 
 
 def install(app: FastAPI) -> None:
-    """Make the application respond to every error with a problem."""
+    """Make the application respond to all errors with problem details."""
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
 
 
-# Handlers take `Any`, as Starlette's type for them allows no subclass of `Exception`.
+# Handlers take `Any` because Starlette's handler type doesn't allow subclasses of `Exception`.
 async def _gateway_error(_request: Request, error: Any) -> Response:
     return from_error(error)
 
@@ -113,7 +114,7 @@ def _parameters_of(request: Request) -> list[str]:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """List the methods of all routes at a path; Starlette lists one route's."""
+    """List all methods at a path; Starlette lists one route's."""
     found: set[str] = set()
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         scope = {**request.scope, "method": method}

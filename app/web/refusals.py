@@ -31,7 +31,10 @@ _log = structlog.get_logger("app.request")
 
 
 def refuse(status: int, detail: str, client: tuple[str, int] | None) -> Response:
-    """Log a refused request and return its response; called in a separate context."""
+    """Log a refused request and return its response.
+
+    Must run in its own context, because it binds a request ID.
+    """
     error = _ERRORS[status](detail)
     request_id = uuid_utils.uuid4().hex
     bind_request_id(request_id)
@@ -66,5 +69,5 @@ class SpareConnections:
 
 
 async def respond_overloaded(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a request on a connection over the limit."""
+    """Respond with 503 on a connection over the limit."""
     await from_error(TooManyConnections("Too many connections are open; try again."))(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Suggestions for misspelled names of fields and parameters."""
+"""Suggests fields and parameters for misspelled names."""
 
 import difflib
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 def suggestion(name: str, known: Collection[str], synonyms: Mapping[str, str] = _NONE) -> str | None:
     """Return the known name that was probably meant.
 
-    `synonyms` maps names that other APIs use to known ones. Case and separators don't matter.
+    `synonyms` maps other APIs' names to known ones. Case and separators don't matter.
     """
     meant = {_plain(one): one for one in known} | {_plain(one): ours for one, ours in synonyms.items()}
     closest = difflib.get_close_matches(_plain(name), meant, n=1, cutoff=_MIN_SIMILARITY)

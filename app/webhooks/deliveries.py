@@ -78,7 +78,7 @@ class DeliveryService:
         def work(unit: UnitOfWork) -> DeliveryLog:
             delivery = delivery_store.lock(unit.connection, delivery_id)
             if delivery is None or delivery.project != caller.project:
-                raise DeliveryNotFound(f"There is no webhook delivery {delivery_id[:64]}.")
+                raise DeliveryNotFound(f"No webhook delivery has the ID {delivery_id[:64]}.")
             delivery = rules.redeliver(delivery, unit.now)
             delivery_store.save(unit.connection, [delivery])
             return DeliveryLog(delivery, delivery_store.attempts_of(unit.connection, [delivery_id])[delivery_id])

@@ -1,4 +1,4 @@
-"""Waiting for a task in one request: `Prefer: wait=N` and `?wait=N`."""
+"""Requests that wait for a task: `Prefer: wait=N`, `?wait=N`."""
 
 import gc
 import threading
@@ -32,10 +32,14 @@ def gate() -> Iterator[threading.Event]:
 
 
 def waiters(served: Served, count: int) -> None:
-    until(lambda: served.gateway.container.events.open_requests.count == count or None, what=f"{count} who wait")
+    until(
+        lambda: served.gateway.container.events.open_requests.count == count or None, what=f"{count} waiting requests"
+    )
 
 
-def look(served: Served, pool: ThreadPoolExecutor, task: dict[str, Any], wait: int = 60) -> "Future[httpx.Response]":
+def wait_for_result(
+    served: Served, pool: ThreadPoolExecutor, task: dict[str, Any], wait: int = 60
+) -> "Future[httpx.Response]":
     return pool.submit(served.client.get, f"{V1}/{task['id']}", params={"wait": wait})
 
 
@@ -43,19 +47,19 @@ def submit(served: Served, prefer: str, **headers: str) -> httpx.Response:
     return served.client.post(V1, json={"prompt": "a lake"}, headers={"Prefer": prefer, **headers})
 
 
-def verdict(served: Served, task_id: str) -> dict[str, Any]:
+def succeed(served: Served, task_id: str) -> dict[str, Any]:
     """Let a task succeed."""
-    arrived = served.submit_of(task_id)
+    submitted = served.submit_of(task_id)
     task = served.client.wait_for(task_id, "processing")
-    assert served.call_back(arrived, success_a(task["upstream_task_id"])).status_code == 200
+    assert served.call_back(submitted, success_a(task["upstream_task_id"])).status_code == 200
     return served.client.task(task_id)
 
 
-def test_a_get_is_answered_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
-    task, arrived = served.processing()
-    answers = [look(served, pool, task) for _ in range(5)]
+def test_a_get_returns_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
+    task, submitted = served.processing()
+    answers = [wait_for_result(served, pool, task) for _ in range(5)]
     waiters(served, 5)
-    served.call_back(arrived, success_a(task["upstream_task_id"]))
+    served.call_back(submitted, success_a(task["upstream_task_id"]))
     for answer in (future.result() for future in answers):
         assert (answer.status_code, answer.headers["Preference-Applied"]) == (200, "wait=60")
         assert answer.json() == served.client.task(task["id"])
@@ -63,13 +67,13 @@ def test_a_get_is_answered_when_the_result_arrives(served: Served, pool: ThreadP
     waiters(served, 0)
 
 
-def test_a_submit_is_answered_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
+def test_a_submit_returns_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
     with served.follow() as stream:
         waiting = pool.submit(submit, served, "wait=60")
         stream.wait(lambda s: len(s.events) == 3)
         task_id = stream.events[0].data["id"]
         assert not waiting.done()
-        task = verdict(served, task_id)
+        task = succeed(served, task_id)
     answer = waiting.result()
     assert (answer.status_code, answer.json()) == (200, task)
     assert (answer.headers["Location"], answer.headers["Preference-Applied"]) == (f"{V1}/{task_id}", "wait=60")
@@ -79,7 +83,7 @@ def test_a_waiting_submit_keeps_no_body(served: Served, pool: ThreadPoolExecutor
     waiting = pool.submit(submit, served, "wait=60")
     waiters(served, 1)
     assert not [each for each in gc.get_objects() if isinstance(each, TaskRequest)]
-    verdict(served, served.client.get(V1).json()["data"][0]["id"])
+    succeed(served, served.client.get(V1).json()["data"][0]["id"])
     assert waiting.result().status_code == 200
 
 
@@ -93,7 +97,7 @@ def test_a_retry_can_wait_as_well(served: Served) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_without_a_result_the_answer_is_the_current_state(served: Served, gate: threading.Event, seconds: int) -> None:
+def test_without_a_result_the_current_state_is_returned(served: Served, gate: threading.Event, seconds: int) -> None:
     served.vendor.on_submit = lambda _: Reply({"code": 400, "msg": "no"}, gate=gate)
     posted = submit(served, f"wait={seconds}")
     assert (posted.status_code, posted.headers["Preference-Applied"]) == (202, f"wait={seconds}")
@@ -103,7 +107,7 @@ def test_without_a_result_the_answer_is_the_current_state(served: Served, gate: 
     assert got.json()["status"] == "submitting"
 
 
-def test_a_task_that_has_ended_is_not_waited_for(served: Served) -> None:
+def test_a_finished_task_is_returned_at_once(served: Served) -> None:
     served.vendor.on_submit = lambda _: envelope(400, "no")
     key = uuid.uuid4().hex
     first = submit(served, "wait=30", **{"Idempotency-Key": key})
@@ -122,7 +126,7 @@ def test_a_cancellation_ends_the_wait(served: Served, pool: ThreadPoolExecutor) 
     task = served.client.submit()
     served.submit_of(task["id"])
     served.client.wait_for(task["id"], "queued")
-    waiting = look(served, pool, task)
+    waiting = wait_for_result(served, pool, task)
     waiters(served, 1)
     assert served.client.post(f"{V1}/{task['id']}/cancel").status_code == 200
     assert waiting.result().json()["status"] == "canceled"
@@ -139,7 +143,7 @@ def test_a_client_that_disconnects_stops_waiting(served: Served) -> None:
 
 
 @pytest.mark.parametrize("wait", ["x", "-1", "61", "1.5", "1e1", " 1", "99999999999999999999999"])
-def test_a_wrong_wait_in_the_query_is_422(on_sqlite: Served, wait: str) -> None:
+def test_an_invalid_wait_in_the_query_is_422(on_sqlite: Served, wait: str) -> None:
     answer = on_sqlite.client.get(f"{V1}/task_{'0' * 32}", params={"wait": wait})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "wait")
 
@@ -180,7 +184,7 @@ def test_waiting_for_an_unknown_task_is_404(served: Served) -> None:
         ("wait=30, x=" + "y" * 1000, None),
     ],
 )
-def test_the_preference_is_read_as_rfc_7240_writes_it(on_sqlite: Served, prefer: str, applied: str | None) -> None:
+def test_the_preference_is_parsed_as_in_rfc_7240(on_sqlite: Served, prefer: str, applied: str | None) -> None:
     on_sqlite.vendor.on_submit = lambda _: envelope(400, "no")
     answer = submit(on_sqlite, prefer)
     assert answer.headers.get("Preference-Applied") == applied
@@ -190,14 +194,14 @@ def test_the_preference_is_read_as_rfc_7240_writes_it(on_sqlite: Served, prefer:
     assert got.headers.get("Preference-Applied") == applied
 
 
-def test_several_preference_headers_are_one(on_sqlite: Served) -> None:
+def test_several_prefer_headers_are_combined(on_sqlite: Served) -> None:
     on_sqlite.vendor.on_submit = lambda _: envelope(400, "no")
     headers = [("Prefer", "respond-async"), ("Prefer", "wait=20")]
     answer = on_sqlite.client.post(V1, json={"prompt": "x"}, headers=headers)
     assert answer.headers["Preference-Applied"] == "wait=20"
 
 
-def test_the_query_goes_before_the_header(on_sqlite: Served) -> None:
+def test_the_query_takes_precedence_over_the_header(on_sqlite: Served) -> None:
     on_sqlite.vendor.on_submit = lambda _: envelope(400, "no")
     task = submit(on_sqlite, "wait=30").json()
     got = on_sqlite.client.get(f"{V1}/{task['id']}", params={"wait": 5}, headers={"Prefer": "wait=30"})
