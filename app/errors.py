@@ -169,11 +169,11 @@ class DailyBudgetExceeded(GatewayError, status=429):
 
 
 class DailyUploadsExceeded(GatewayError, status=429):
-    """The project has used up its bytes of uploads for the day."""
+    """The project has used up its upload bytes for today."""
 
 
 class TooManyOpenRequests(GatewayError, status=429):
-    """The API key, browser token or subject has too many event streams and waiting requests open."""
+    """The caller has too many streams and waiting requests open."""
 
     retry_after = 5
 
@@ -196,7 +196,7 @@ class ImagePending(GatewayError, status=503):
 
 
 class TooManyStreams(GatewayError, status=503):
-    """The process has reached its limit of event streams and waiting requests."""
+    """The process has too many streams and waiting requests open."""
 
     retry_after = 5
 

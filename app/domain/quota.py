@@ -17,10 +17,10 @@ _KIB = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """A limit on a sum until `ends_at` (milliseconds), and the `amount` that one task or upload adds to it.
+    """A limit on a sum, and the `amount` to add.
 
-    Tasks that `project` created since `counts_since` are included even if the quota was set later. Beyond the limit,
-    `error` is raised with `message`.
+    It applies until `ends_at` (milliseconds). Tasks that `project` created since `counts_since` count even if the quota
+    was set later. Beyond the limit, `error` is raised with `message`.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Quota:
         return self.ends_at + _KEPT_AFTER_MS
 
     def is_exceeded(self, used: int) -> bool:
-        """Whether the amount no longer fits."""
+        """Whether the amount doesn't fit."""
         return used + self.amount > self.limit
 
     def refusal(self, now: int) -> GatewayError:

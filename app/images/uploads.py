@@ -117,7 +117,10 @@ class UploadService:
                 del self._busy[subject]
 
     async def check_quota(self, caller: Caller, size: int = 1) -> None:
-        """Raise `TokenExhausted` or `DailyUploadsExceeded` if an upload of `size` bytes exceeds a quota."""
+        """Check the quotas of an upload of `size` bytes.
+
+        Raises `TokenExhausted` and `DailyUploadsExceeded`.
+        """
         quotas = self._quotas(caller, size)
         used = await self.database.read(lambda connection: quota_store.used(connection, [q.name for q in quotas]))
         for quota in quotas:
@@ -226,7 +229,7 @@ class UploadService:
         return _Clean(path, sha256, size, info)
 
     async def _keep(self, caller: Caller, clean: _Clean) -> Upload:
-        # Charged below; but what is refused then has been stored, and stays until it is collected.
+        # Charged below. A file rejected only then stays in the store until it is collected.
         await self.check_quota(caller, clean.bytes)
         now, quotas = self.clock.now(), self._quotas(caller, clean.bytes)
         upload = Upload(
@@ -258,7 +261,7 @@ class UploadService:
 
 
 def _insert(upload: Upload, quotas: Sequence[Quota], unit: UnitOfWork) -> bool:
-    """Add the row and charge the quotas; False if the file was collected meanwhile."""
+    """Add the row and charge the quotas; False without the file."""
     if upload.hash is None or not refer(unit, upload.hash):
         return False
     if refused := charge(unit, {upload.id: quotas}):

@@ -44,7 +44,7 @@ class Layout(msgspec.Struct, frozen=True):
         return self.orientation >= _FIRST_SWAPPED
 
     def write(self, data: Data, into: BinaryIO) -> None:
-        """Write the image without its metadata; `data` is the file that was read."""
+        """Write the image without its metadata; `data` is its file."""
         with memoryview(data) as view:
             for piece in self.pieces:
                 if isinstance(piece, slice):

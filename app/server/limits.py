@@ -10,7 +10,7 @@ class ConnectionLimits:
     connections: int = 16_384
     """Further connections are spare."""
     spare_connections: int = 256
-    """How many spare connections another application serves at once; further ones are dropped."""
+    """Connections served by another application; further ones are dropped."""
     url_bytes: int = 8 * 1024
     headers: int = 100
     head_bytes: int = 32 * 1024

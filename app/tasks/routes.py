@@ -123,7 +123,10 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
 
 
 async def _read_submission(request: Request, caller: Caller) -> Submission:
-    """Read the body and store its images; the body is not in memory while the request waits."""
+    """Read the body and store its images.
+
+    A separate function, so that the body isn't in memory while the request waits.
+    """
     with memory_permit(request) as permit:
         body = await read_model(request, TaskRequest, _MAX_BODY_BYTES, permit)
         if body.webhook_url is not None:

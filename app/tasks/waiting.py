@@ -23,7 +23,7 @@ class TaskWaiter:
     open_requests: OpenRequests
 
     def may_wait(self, caller: Caller) -> bool:
-        """Whether another request of the caller may wait; else it gets the task's current state."""
+        """Whether another request of the caller may wait."""
         return self.open_requests.refusal(caller) is None
 
     async def after_submit(

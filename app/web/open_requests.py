@@ -11,15 +11,15 @@ from app.errors import GatewayError, TooManyOpenRequests, TooManyStreams
 
 _PER_TOKEN = 20
 _PER_SUBJECT = 60
-# Of eight parts, one is left free: for short requests, and for callers with another key.
+# One eighth stays free: of the connections for short requests, of the open requests for other keys.
 _PARTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenLimits:
-    """How many requests may stay open in one process, and how many of one holder; streams and waits together.
+    """Limits on streams and waits together, in one process.
 
-    Those of a browser token count for its subject and for the key that created it, too.
+    Those of a browser token also count toward its subject and the key that created it.
     """
 
     total: int
@@ -29,13 +29,13 @@ class OpenLimits:
 
     @classmethod
     def of_connections(cls, connections: int) -> Self:
-        """Leave connections free for short requests, and open requests free for other keys."""
+        """Leave room for short requests and for other keys."""
         total = connections - connections // _PARTS
         return cls(total=total, per_key=total - total // _PARTS)
 
 
 class OpenRequests:
-    """Counts the requests that are open now, in total and by holder."""
+    """Counts open requests, in total and by holder."""
 
     def __init__(self, limits: OpenLimits) -> None:
         self.count = 0
@@ -43,7 +43,7 @@ class OpenRequests:
         self._of_holders: Counter[tuple[str, ...]] = Counter()
 
     def refusal(self, caller: Caller) -> GatewayError | None:
-        """Return why the caller may not open another request, if so."""
+        """Return the error if the caller may not open another."""
         if self.count >= self._limits.total:
             return TooManyStreams(f"The limit of {self._limits.total} open requests is reached; try again later.")
         for holder, limit in self._holders(caller).items():
@@ -69,7 +69,7 @@ class OpenRequests:
                     del self._of_holders[holder]
 
     def _holders(self, caller: Caller) -> dict[tuple[str, ...], int]:
-        """Return who holds a caller's requests, with their limits."""
+        """Return the holders of a caller's requests, with their limits."""
         holders: dict[tuple[str, ...], int] = {}
         if caller.token is not None:
             holders["browser token", caller.token.id] = self._limits.per_token

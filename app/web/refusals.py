@@ -46,9 +46,9 @@ def refuse(status: int, detail: str, client: tuple[str, int] | None) -> Response
 
 
 class SpareConnections:
-    """Serves callbacks and health probes on connections over the limit, and refuses all other requests.
+    """Serves only callbacks and health probes.
 
-    The connection closes after the response, as there are few of these.
+    For connections over the limit. Each closes after its response, because there are few of them.
     """
 
     def __init__(self, app: ASGIApp, refusal: ASGIApp) -> None:

@@ -9,9 +9,9 @@ from app.writing.unit_of_work import UnitOfWork
 
 
 def charge(unit: UnitOfWork, wanted: Mapping[str, Sequence[Quota]]) -> dict[str, GatewayError]:
-    """Charge tasks or uploads, given by id in order of arrival; returns the refusals of those that exceed a quota.
+    """Charge tasks or uploads; returns the errors of those refused.
 
-    Each is charged to all of its quotas or to none.
+    They are given by ID in order of arrival. Each is charged to all of its quotas or to none.
     """
     quotas = {quota.name: quota for of_one in wanted.values() for quota in of_one}
     before = quota_store.lock(unit.connection, list(quotas.values()))

@@ -1,4 +1,4 @@
-"""What one caller can hold open: event streams and waiting requests together."""
+"""Limits on the streams and waiting requests of one caller."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ def follow(served: Served, secret: str, stack: ExitStack) -> EventReader:
 
 
 def refused_for(stream: EventReader) -> str:
-    """Return who has too many open requests."""
+    """Return whose limit the error names."""
     assert stream.problem() == (429, "too_many_open_requests")
     assert stream.headers["Retry-After"] == "5"
     return stream.detail().partition(" has ")[0]

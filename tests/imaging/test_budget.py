@@ -1,6 +1,6 @@
-"""What reading a picture may cost, whatever it is made of.
+"""The cost of reading an image is bounded by its size.
 
-Calls are counted rather than timed, so that a busy machine changes nothing.
+Calls are counted rather than timed, so that the load of the machine does not matter.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from tests.support.images.samples import jpeg_segment, png_chunk, riff_chunk, we
 FILE_BYTES = 700_000
 # The limit of 10,000 parts, with up to sixty calls for each, and some for every part that larger files may have.
 CALLS, CALLS_PER_BYTE = 600_000, 0.5
-# Nothing is kept of the parts but where they are; decoding takes one copy of the file.
+# Only the positions of parts are kept. Decoding takes one copy of the file.
 MEMORY_BYTES, MEMORY_PER_BYTE = 8_000_000, 1.5
 
 content = st.binary(max_size=24)
@@ -101,21 +101,19 @@ def process(path: Path) -> None:
         strip(path, path.with_suffix(".clean"))
 
 
-def check_budget(picture: bytes, directory: Path) -> None:
+def check_budget(image: bytes, directory: Path) -> None:
     path = directory / "file"
-    path.write_bytes(picture)
+    path.write_bytes(image)
     calls = calls_of(lambda: process(path))
-    assert calls <= CALLS + CALLS_PER_BYTE * len(picture)
-    assert peak_of(lambda: process(path)) <= MEMORY_BYTES + MEMORY_PER_BYTE * len(picture)
+    assert calls <= CALLS + CALLS_PER_BYTE * len(image)
+    assert peak_of(lambda: process(path)) <= MEMORY_BYTES + MEMORY_PER_BYTE * len(image)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 @settings(max_examples=4)
 @given(data=st.data())
-def test_the_cost_of_a_picture_is_bounded_by_its_size(
-    kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """A few parts, repeated until the file is large: that is how many parts cost most."""
+def test_cost_is_bounded_by_size(kind: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A few parts are repeated until the file is large."""
     part, make = MAKERS[kind]
     parts = b"".join(data.draw(st.lists(part, min_size=1, max_size=3)))
     check_budget(make(parts * (FILE_BYTES // len(parts))), tmp_path_factory.getbasetemp())

@@ -289,7 +289,8 @@ def test_a_stream_does_not_accept_a_large_body(line: RawConnection) -> None:
 
 def test_excess_connections_get_503_or_are_dropped(tmp_path: Path) -> None:
     limits = ConnectionLimits(connections=2, spare_connections=1, head_seconds=30)
-    with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, connection_limits=limits) as served, ExitStack() as stack:
+    given = {"connection_limits": limits, "public_base_url": "http://localhost/below"}
+    with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, **given) as served, ExitStack() as stack:
         served.vendor.on_submit = lambda _: envelope(400, "no")
         readyz = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"
         first, second, third, fourth = (
@@ -309,7 +310,7 @@ def test_excess_connections_get_503_or_are_dropped(tmp_path: Path) -> None:
         assert answered.problem == (404, "unknown_callback")
         assert answered.headers["connection"] == "close"
         assert callback.rest() == b""
-        for path in (b"/healthz", b"/readyz"):
+        for path in (b"/healthz", b"/readyz", b"/below/healthz"):
             probe = stack.enter_context(closing(RawConnection(served.gateway.settings.port)))
             probe.send(b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n")
             assert probe.answer().status == 200
