@@ -30,6 +30,8 @@ _HEADERS = {
     "accept": "image/webp,image/png,image/jpeg,image/gif,image/*;q=0.8,*/*;q=0.5",
     # Images are compressed already, and compressed content may expand to any size.
     "accept-encoding": "identity",
+    # Connections to image hosts are not reused.
+    "connection": "close",
 }
 _REFUSED = "The URL points to a private address that is not in ALLOW_NETWORKS."
 
