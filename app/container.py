@@ -30,6 +30,7 @@ from app.images.uploads import UploadService
 from app.imaging.executor import ImageExecutor
 from app.outbound.downloads import Downloads
 from app.settings import Settings, database_url
+from app.shapes.health import StorageState
 from app.storage.spool import Spool
 from app.storage.store import open_store
 from app.tasks.admission import Admission
@@ -124,6 +125,13 @@ class Images:
             lifetime=round(settings.upload_ttl_seconds * 1000),
             max_bytes=settings.max_image_bytes,
         )
+
+    @property
+    def storage_state(self) -> StorageState:
+        """What `/readyz` says about storage."""
+        if not self.store.is_reachable:
+            return "unreachable"
+        return "ok" if self.spool.gate.is_open else "unwritable"
 
 
 class Events:

@@ -13,7 +13,7 @@ from app.db.engine import Connection, Database
 from app.db.migrate import head_revision
 from app.domain.account import Account, AccountState
 from app.errors import ServiceUnavailable
-from app.shapes.health import Readiness, UpstreamReadiness
+from app.shapes.health import Readiness, StorageState, UpstreamReadiness
 from app.writing.writer import Writer
 
 _CHECK_SECONDS = 3
@@ -27,7 +27,7 @@ class HealthCheck:
     database: Database
     writer: Writer
     is_sandbox: bool
-    is_storage_reachable: Callable[[], bool]
+    storage_state: Callable[[], StorageState]
     stuck_loops: Callable[[], list[str]]
     revision: str | None = field(default_factory=head_revision)
 
@@ -51,15 +51,15 @@ class HealthCheck:
             _log.warning("database_unusable", error=repr(error))
             database = "unusable"
         stuck = self.stuck_loops()
-        is_reachable = self.is_storage_reachable()
+        storage = self.storage_state()
         status: Literal["ready", "degraded", "unavailable"] = "ready"
         if database != "ok" or stuck:
             status = "unavailable"
-        elif upstream.state != "ok" or not is_reachable:
+        elif upstream.state != "ok" or storage != "ok":
             # Other replicas are affected as well, and tasks are still accepted.
             status = "degraded"
         loops = f"stuck: {', '.join(stuck)}" if stuck else "ok"
-        return Readiness(status, database, loops, "ok" if is_reachable else "unreachable", upstream)
+        return Readiness(status, database, loops, storage, upstream)
 
 
 def _revision_and_account(connection: Connection) -> tuple[str | None, Account]:
