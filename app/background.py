@@ -56,7 +56,13 @@ class Background:
             images.archiver.claim, images.archiver.fetch, _CONCURRENT_DOWNLOADS, wake_ups.archive
         )
         expire = _each(reconciler.expire, dispatcher.release_lost)
-        sweep = _each(retention.remove_expired, retention.remove_old, images.uploads.sweep, images.orphans.adopt)
+        sweep = _each(
+            retention.remove_expired,
+            retention.remove_old,
+            retention.remove_old_events,
+            images.uploads.sweep,
+            images.orphans.adopt,
+        )
         frequent = partial(Loop, interval_seconds=times.check_seconds)
         prompt = partial(Loop, max_pause_seconds=_SHORT_PAUSE_SECONDS)
         rare = partial(Loop, interval_seconds=_SWEEP_SECONDS)

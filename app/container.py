@@ -228,7 +228,13 @@ class Tasks:
             collect=kernel.wake_ups.collect,
         )
         self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, max_waits=limits.max_waits)
-        self.retention = Retention(database=database, writer=writer, clock=clock, days=settings.retention_days)
+        self.retention = Retention(
+            database=database,
+            writer=writer,
+            clock=clock,
+            days=settings.retention_days,
+            event_days=settings.event_retention_days,
+        )
 
 
 class Container:

@@ -1,12 +1,13 @@
-"""Statements on task events: append-only, numbered in the order in which they are committed."""
+"""Statements on task events: numbered in the order in which they are committed."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, String, bindparam, func, select
+from sqlalchemy import BigInteger, Row, String, bindparam, delete, false, func, select
 
 from app.db.engine import Connection
 from app.db.rows import LIMIT, read_all
-from app.db.schema import events
+from app.db.schema import events, tasks
 from app.domain.event import StoredEvent
 
 _AFTER = select(events).where(events.c.id > bindparam("after", type_=BigInteger)).order_by(events.c.id).limit(LIMIT)
@@ -38,6 +39,22 @@ def of_project_after(
     statement = _OF_PROJECT if subject is None else _OF_SUBJECT
     values = {"project": project, "subject": subject, "after": last, "limit": limit}
     return read_all(connection, StoredEvent, statement, values)
+
+
+def oldest_after(connection: Connection, last: int, *, ended_before: int, limit: int) -> list[Row[Any]]:
+    """Read up to `limit` events with ids above `last`, in order.
+
+    Rows of `id`, `created_at` and `is_old`: whether the event's task ended before a time and can't change again.
+    """
+    is_old = (tasks.c.completed_at <= ended_before) & tasks.c.ask_at.is_(None)
+    statement = select(events.c.id, events.c.created_at, func.coalesce(is_old, false()).label("is_old"))
+    following = statement.join(tasks, tasks.c.id == events.c.task_id).where(events.c.id > last)
+    return list(connection.execute(following.order_by(events.c.id).limit(limit)).all())
+
+
+def remove(connection: Connection, event_ids: Sequence[int]) -> int:
+    """Delete events; returns how many."""
+    return connection.execute(delete(events).where(events.c.id.in_(event_ids))).rowcount
 
 
 def of_task_after(connection: Connection, task_id: str, last: int, *, limit: int) -> list[StoredEvent]:
