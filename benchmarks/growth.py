@@ -46,7 +46,6 @@ from benchmarks.seeding import INPUT, POLICY
 _AT_ONCE = 200
 _HOST = "hooks.example.com"
 _SUBMITS_PER_SECOND = 50
-_CALM_SECONDS = 3.0
 # Autovacuum keeps up with the service, but not with a benchmark that fills a database in seconds.
 _VACUUM_EVERY = 5
 
@@ -174,7 +173,7 @@ def _sqlite_sizes(path: str) -> dict[str, int]:
         return dict(connection.execute("SELECT name, SUM(pgsize) FROM dbstat GROUP BY name").fetchall())
 
 
-async def measure(kind: str, url: str, count: int) -> tuple[Table, Table]:
+async def measure(kind: str, url: str, count: int, *, calm_seconds: float = 3.0) -> tuple[Table, Table]:
     """Fill an empty database, weigh it, and delete everything beside submits."""
     database = Database(url)
     writer = Writer(database, SystemClock(), lambda _: None, keeps_images=True)
@@ -187,7 +186,9 @@ async def measure(kind: str, url: str, count: int) -> tuple[Table, Table]:
         await filler.fill(count)
         after = await sizes(url)
         grown = {name: (after[name] - before.get(name, 0)) / count for name in after}
-        return _sizes_table(kind, grown, count), await _retention_table(kind, database, writer, count + _AT_ONCE)
+        return _sizes_table(kind, grown, count), await _retention_table(
+            kind, database, writer, count + _AT_ONCE, calm_seconds
+        )
     finally:
         await writer.aclose()
         await database.aclose()
@@ -203,12 +204,12 @@ def _sizes_table(kind: str, grown: dict[str, float], count: int) -> Table:
     return table
 
 
-async def _retention_table(kind: str, database: Database, writer: Writer, count: int) -> Table:
+async def _retention_table(kind: str, database: Database, writer: Writer, count: int, calm_seconds: float) -> Table:
     table = Table(
         f"Retention beside {_SUBMITS_PER_SECOND} submits/s, {kind}",
         ("", "tasks deleted/s", "submits", "median ms", "p99 ms", "longest ms"),
     )
-    calm = await _submit_while(writer, asyncio.sleep(_CALM_SECONDS))
+    calm = await _submit_while(writer, asyncio.sleep(calm_seconds))
     table.rows.append(("without retention", "-", *_cells(calm)))
     retention = Retention(database=database, writer=writer, clock=SystemClock(), days=1e-9)
     before = await database.read(_count)
