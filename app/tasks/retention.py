@@ -21,9 +21,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class Retention:
-    """Deletes tasks that finished more than `days` days ago, and the events of those that did `event_days` ago.
+    """Deletes tasks that finished over `days` days ago, and the events of those that finished over `event_days` ago.
 
-    0 keeps all. Expired idempotency keys and quota counts are deleted as well. A task that may still change or has a
+    0 keeps all. Expired idempotency keys and quota counts are deleted as well. A task that can still change or has a
     pending webhook or image is kept longer.
     """
 
@@ -33,9 +33,9 @@ class Retention:
     days: float
     event_days: float = 0
     _position: str = field(default="", init=False)
-    """The last task scanned; "" at the beginning."""
+    """ID of the last task scanned; "" at the beginning."""
     _event_position: int = field(default=0, init=False)
-    """The last event scanned. Events are scanned again from the first one that was kept."""
+    """ID of the last event scanned. Events are scanned again from the first one that was kept."""
     _first_kept: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -43,9 +43,9 @@ class Retention:
         self._event_steps = SmallSteps(self.writer)
 
     async def remove_old(self) -> int:
-        """Scan one batch of tasks and delete the old ones; returns 0 at the end of the table.
+        """Scan a batch of tasks and delete the old ones.
 
-        Tasks are scanned by id, which is the order of their creation, so this needs no index.
+        Returns 0 at the end of the table. IDs are in order of creation, so this needs no index.
         """
         if not self.days:
             return 0
@@ -98,7 +98,7 @@ class Retention:
         return 0
 
     async def remove_expired(self) -> int:
-        """Delete a batch of expired idempotency keys and quota counts; returns how many."""
+        """Delete expired idempotency keys and quota counts; returns how many."""
         now = self.clock.now()
 
         def work(unit: UnitOfWork) -> int:
