@@ -194,6 +194,31 @@ async def test_copies_go_to_a_bucket_and_come_back_from_it(
             assert buckets.sizes("pictures") == {}
 
 
+async def test_the_late_end_of_a_fetch_does_not_free_the_next(
+    database_url: str, source: Source, tmp_path: Path
+) -> None:
+    asked, gate = threading.Event(), threading.Event()
+
+    def fail_late(send: Send) -> None:
+        asked.set()
+        gate.wait(15)
+        send(reply(b"", status="503 Later"))
+
+    async with process(database_url, tmp_path) as one, process(database_url, tmp_path) as two:
+        (image_id,) = await succeed(one, source.on("/a.png", fail_late))
+        fetching = asyncio.create_task(one.run())
+        await asyncio.to_thread(asked.wait, 15)
+        await one.make_due()
+        assert await one.archive.claim(1) == [], "in hand, whatever the lease says"
+        assert await one.archive.claim_out_of_turn(image_id) is None
+        (claimed,) = await two.archive.claim(1)
+        gate.set()
+        await fetching
+        (image,) = await one.images()
+        assert (image.claimed_by, image.tries) == (claimed.claimed_by, 0)
+        assert await one.archive.claim_out_of_turn(image_id) is None
+
+
 def break_store(one: Process) -> None:
     shutil.rmtree(one.store)
     one.store.write_text("not a directory")

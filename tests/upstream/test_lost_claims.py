@@ -1,6 +1,7 @@
 """Claims whose commit this process may not learn of: put back if lost, never while they are on their way."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,13 +11,17 @@ import pytest
 
 from app.db import task_store
 from app.db.engine import Database, Work
-from app.domain.task import Status
+from app.domain import transitions
+from app.domain.task import Status, Task
 from app.errors import ServiceUnavailable
 from app.upstream.client import UpstreamClient
 from app.upstream.dispatcher import Dispatcher
+from app.upstream.reconciler import POLL_RATE_LIMIT, Reconciler
+from app.writing.unit_of_work import Decision
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 from tests.support.clock import HandClock
+from tests.support.servers.vendor import Reply, Vendor, record
 from tests.support.tasks import POLICY, make_task
 
 T = TypeVar("T")
@@ -102,6 +107,41 @@ async def test_a_claim_on_its_way_is_not_put_back_however_the_clock_is_set(datab
         assert await one.dispatcher.release_lost() == 0, "it is in hand"
         await one.dispatcher.send(claimed)
         assert await one.status() is Status.QUEUED, "it could not be sent"
+
+
+async def test_the_late_end_of_a_poll_does_not_free_the_next(database_url: str, vendor: Vendor) -> None:
+    gates = [threading.Event(), threading.Event()]
+    late = list(gates)
+    vendor.on_poll = lambda asked: Reply(record(asked, 0).body, gate=late.pop(0))
+    database, clock = Database(database_url), HandClock()
+    writer = Writer(database, clock, lambda _: None)
+    writer.start()
+    client = UpstreamClient(base_url=vendor.url, api_key="none", timeout=20, concurrency=2)
+    reconciler = Reconciler(writer=writer, client=client, clock=clock, policy=POLICY)
+    await database.write(lambda connection: POLL_RATE_LIMIT.prepare(connection, clock.now()))
+    try:
+        now = clock.now()
+        task = make_task(created_at=now, deadline_at=now + 86_400_000)
+        await writer.create(task)
+        await writer.move(task.id, lambda found: Decision(None, _processing(found, now)))
+        polls = []
+        for count in (1, 2):
+            clock.advance(2 * POLICY.upstream_timeout + POLICY.poll_after)
+            (due,) = await reconciler.claim(1)
+            polls.append(asyncio.create_task(reconciler.poll(due)))
+            await asyncio.to_thread(vendor.wait_for_polls, count)
+        for gate, poll in zip(gates, polls, strict=True):
+            gate.set()
+            await poll
+    finally:
+        await writer.aclose()
+        await client.aclose()
+        await database.aclose()
+
+
+def _processing(task: Task | None, now: int) -> transitions.Transition | None:
+    claimed = transitions.claim(task, "p", now, POLICY) if task else None
+    return transitions.accept(claimed.task, "up", now, POLICY) if claimed else None
 
 
 @pytest.mark.parametrize("step", [-3_600_000, 0, 3_600_000])
