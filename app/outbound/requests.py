@@ -1,6 +1,6 @@
-"""What all requests to user-supplied URLs share: a guarded pool, and conversions for it.
+"""Shared tools for requests to user-supplied URLs.
 
-The pool is used directly, so that no proxy of the environment, redirect or cookie interferes.
+They use the connection pool directly, so that no proxy setting, redirect or cookie interferes.
 """
 
 import email.utils
@@ -31,10 +31,10 @@ def open_pool(
     tls: ssl.SSLContext | None = None,
     max_idle: int = 0,
 ) -> httpcore.AsyncConnectionPool:
-    """Open a pool that only connects to permitted addresses; `tls` sets the trusted certificates.
+    """Open a pool that only connects to permitted addresses.
 
     Up to `max_idle` connections are kept for a moment and reused. Each leads to the address that was checked when it
-    was opened. The other side may close one just as a request is sent; a new connection can't be in doubt.
+    was opened. But the server may close an idle one just as we send; on a fresh one, that ambiguity can't arise.
     """
     return httpcore.AsyncConnectionPool(
         ssl_context=tls or httpx.create_ssl_context(),
@@ -69,12 +69,12 @@ def stream(
 
 
 def header(response: httpcore.Response, name: bytes) -> str | None:
-    """Return the first header of a lower-case name."""
+    """Return the first header with a name given in lowercase."""
     return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), None)
 
 
 def retry_after_of(response: httpcore.Response) -> int | None:
-    """Return a response's `Retry-After`, seconds or a date, in milliseconds from now; None if it has none."""
+    """Return a response's `Retry-After` in milliseconds from now, if any."""
     text = (header(response, b"retry-after") or "").strip()
     if text.isascii() and text.isdigit():
         return int(text.lstrip("0")[:_MAX_RETRY_AFTER_DIGITS] or "0") * 1000
@@ -87,5 +87,6 @@ def retry_after_of(response: httpcore.Response) -> int | None:
 
 
 def describe(error: Exception) -> str:
-    """Describe an error briefly, as it may quote untrusted text of any length."""
+    """Describe an error in limited length."""
+    # It may quote untrusted text of any length.
     return f"{type(error).__name__}: {error}".rstrip(": ")[:_MAX_ERROR_CHARACTERS]

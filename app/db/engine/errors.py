@@ -1,5 +1,6 @@
 """Database errors: which of them mean that the database can't be reached."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,6 +28,13 @@ def is_unreachable(error: BaseException) -> bool:
     origin = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(origin, "sqlstate", None)
     return isinstance(state, str) and state.startswith(_UNREACHABLE_STATES)
+
+
+def may_recover(error: BaseException | None) -> bool:
+    """Whether waiting may help, as a server may still be starting; not if it has to be configured differently."""
+    # The driver's own words for a server without TLS have no class of their own.
+    is_refusal = isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
+    return not is_refusal and not isinstance(error, (ssl.SSLError, asyncpg.ClientConfigurationError))
 
 
 @contextmanager

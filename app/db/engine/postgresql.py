@@ -13,11 +13,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 
 from app.db.engine.json import dumps, loads
+from app.db.engine.postgresql_url import connect_arguments
 from app.db.engine.transaction import T, Work, transact
 
 _NAME = "nanobanana-gateway"
 _LISTENER_NAME = "nanobanana-gateway notifications"
-_CONNECT_TIMEOUT_SECONDS = 5
 _POOL_TIMEOUT_SECONDS = 10
 _LISTENER_CHECK_SECONDS = 15
 _LISTENER_TIMEOUT_SECONDS = 5
@@ -97,9 +97,7 @@ def _engine(
         json_serializer=dumps,
         json_deserializer=loads,
         connect_args={
-            # The driver reads the URL as libpq does, with `sslmode` and a socket's directory as `host`.
-            "dsn": url,
-            "timeout": _CONNECT_TIMEOUT_SECONDS,
+            **connect_arguments(url),
             "command_timeout": statement_seconds,
             "server_settings": {"application_name": application_name},
         },

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy import URL, Connection, Engine, event
 
 from app.db.engine.json import dumps, loads
 from app.db.engine.transaction import T, Work, transact
@@ -36,7 +35,7 @@ class SqliteEngine:
     """
 
     def __init__(self, url: str) -> None:
-        path = Path(make_url(url).database or "")
+        path = sqlite_path(url)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             # It holds webhook secrets: readable by its owner only, whatever the directory's mode.
@@ -76,10 +75,16 @@ class SqliteEngine:
         self._reader.dispose()
 
 
+def sqlite_path(url: str) -> Path:
+    """Return the file that `sqlite:///PATH` names."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
 def open_engine(url: str, begin: str, pragmas: dict[str, str], *, connections: int = 1) -> Engine:
     """Open a SQLite file; `begin` is the statement that begins each transaction."""
     engine = sqlalchemy.create_engine(
-        make_url(url),
+        # A path may contain any character, also those that mean something in URLs.
+        URL.create("sqlite", database=str(sqlite_path(url))),
         pool_size=connections,
         max_overflow=0,
         hide_parameters=True,
