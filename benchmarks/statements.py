@@ -53,6 +53,8 @@ class _Rehearsal:
         """Run the work immediately."""
         return work(UnitOfWork(self._connection, self._now))
 
+    run_in_background = run
+
 
 def _complete(call: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine that awaits nothing but a rehearsal."""

@@ -89,6 +89,10 @@ class ImageFetcher:
                         files.push(attempt.pop_all())
                 except StorageUnavailable as error:
                     gate.note_failure(error.detail)
+                except DownloadFailed:
+                    # Nobody may be left to find out whether a file can be written.
+                    gate.note_success()
+                    raise
                 else:
                     gate.note_success()
                     return path, download

@@ -294,6 +294,16 @@ async def test_a_full_disk_uses_up_no_try_of_the_source(database_url: str, sourc
         assert {image.state for image in await one.images()} == {ImageState.STORED}
 
 
+async def test_a_dead_source_does_not_leave_temporary_storage_closed(source: Source, tmp_path: Path) -> None:
+    async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
+        gate = one.archive.fetcher.spool.gate
+        gate.first_pause_seconds = 0.01
+        await succeed(one, source.on("/a.png", reply(b"", status="404 Not Found")))
+        gate.note_failure("full")
+        await one.run()
+        assert gate.is_open
+
+
 async def test_temporary_files_that_cannot_be_created_cause_no_download(source: Source, tmp_path: Path) -> None:
     async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
         gate = one.archive.fetcher.spool.gate
