@@ -21,10 +21,18 @@ class SmallSteps:
     about `max_seconds`, so that a loop is not mistaken for stuck.
     """
 
-    def __init__(self, writer: Writer, *, target_seconds: float = 0.01, max_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        target_seconds: float = 0.01,
+        max_seconds: float = 10.0,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._writer = writer
         self._target_seconds = target_seconds
         self._max_seconds = max_seconds
+        self._timer = timer
         self._size = _FIRST_SIZE
 
     async def run(self, items: Sequence[T], change: Callable[[UnitOfWork, Sequence[T]], int]) -> tuple[int, int]:
@@ -32,9 +40,9 @@ class SmallSteps:
 
         Returns how many were reached, at least one, and the sum of the results.
         """
-        until = time.monotonic() + self._max_seconds
+        until = self._timer() + self._max_seconds
         total = reached = 0
-        while reached < len(items) and (not reached or time.monotonic() < until):
+        while reached < len(items) and (not reached or self._timer() < until):
             part = items[reached : reached + self._size]
             result, seconds = await self._step(part, change)
             total, reached = total + result, reached + len(part)
@@ -47,11 +55,11 @@ class SmallSteps:
 
         def work(unit: UnitOfWork) -> int:
             nonlocal began
-            began = time.monotonic()  # not when it was queued
+            began = self._timer()  # not when it was queued
             return change(unit, part)
 
         result = await self._writer.run_in_background(work)
-        return result, time.monotonic() - began
+        return result, self._timer() - began
 
     def _adapt(self, count: int, seconds: float) -> None:
         wanted = round(count * self._target_seconds / max(seconds, 1e-6))

@@ -1,6 +1,5 @@
 """Small steps: how much goes into one transaction, and how long a run takes."""
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from app.db.engine import Database
 from app.writing.small_steps import SmallSteps
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
+from tests.support.clock import HandTimer
 from tests.support.databases.sqlite import create_sqlite
 
 
@@ -30,32 +30,33 @@ async def writer(sqlite_url: str) -> AsyncIterator[Writer]:
 
 
 class Change:
-    """Takes some seconds per item, and notes how many items each transaction has."""
+    """Takes some seconds per item by a timer, and notes how many items each transaction has."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, timer: HandTimer, seconds: float) -> None:
+        self.timer = timer
         self.seconds = seconds
         self.sizes: list[int] = []
 
     def __call__(self, _: UnitOfWork, items: Sequence[int]) -> int:
         self.sizes.append(len(items))
-        until = time.monotonic() + self.seconds * len(items)
-        while time.monotonic() < until:
-            time.sleep(0.001)
-        return len(items)
+        self.timer.seconds += self.seconds * len(items)
+        return 2 * len(items)
 
 
 async def test_steps_grow_and_shrink_with_what_an_item_takes(writer: Writer) -> None:
-    steps, quick, slow = SmallSteps(writer, target_seconds=0.1), Change(0.0005), Change(0.02)
-    assert await steps.run(range(500), quick) == (500, 500)
-    assert quick.sizes[0] == 10
-    assert max(quick.sizes) > 80
-    assert await steps.run(range(200), slow) == (200, 200)
-    # The first one is as large as the last one was; then each takes about 100 ms.
-    assert max(slow.sizes[1:]) <= 6
+    timer = HandTimer()
+    steps, quick, slow = SmallSteps(writer, timer=timer), Change(timer, 0.0001), Change(timer, 0.002)
+    assert await steps.run(range(350), quick) == (350, 700)
+    assert quick.sizes == [10, 20, 40, 80, 100, 100]
+    assert await steps.run(range(110), slow) == (110, 220)
+    # The first one is as large as the last one was.
+    assert slow.sizes == [100, 5, 5]
 
 
 async def test_a_run_ends_when_its_time_is_over_and_reaches_at_least_one(writer: Writer) -> None:
-    slow = Change(0.02)
-    reached, result = await SmallSteps(writer, target_seconds=0.02, max_seconds=0.0).run(range(100), slow)
-    assert (reached, result, slow.sizes) == (10, 10, [10])
-    assert await SmallSteps(writer).run([], slow) == (0, 0)
+    timer = HandTimer()
+    steps, slow = SmallSteps(writer, timer=timer, max_seconds=0.025), Change(timer, 0.0015)
+    assert await steps.run(range(100), slow) == (17, 34)
+    assert slow.sizes == [10, 7]
+    assert await SmallSteps(writer, timer=timer, max_seconds=0.0).run(range(100), slow) == (10, 20)
+    assert await steps.run([], slow) == (0, 0)
