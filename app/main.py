@@ -85,6 +85,12 @@ def create_app(
         redoc_url=None,
     )
     app.state.container = container
+
+    def begin_stop() -> None:
+        container.stop_waiting()
+        background.begin_stop()
+
+    app.state.begin_stop = begin_stop
     problems.install(app)
     openapi.install(app)
     # FastAPI builds a router's routes on its first request. Health probes come first so they don't wait for the others.
@@ -111,7 +117,7 @@ def _services(container: Container, background: Background) -> Services:
         writer=kernel.writer,
         is_sandbox=kernel.settings.is_sandbox,
         storage_state=lambda: images.storage_state,
-        stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.is_stuck else [])],
+        stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.has_died else [])],
     )
     return by_type(
         kernel.settings,

@@ -1,15 +1,17 @@
-"""Statements on task events: numbered in the order in which they are committed."""
+"""Task events, numbered in commit order."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Row, String, bindparam, delete, false, func, select
+from sqlalchemy import BigInteger, Row, String, bindparam, delete, false, func, select, text
 
 from app.db.engine import Connection
 from app.db.rows import LIMIT, read_all
 from app.db.schema import events, tasks
 from app.domain.event import StoredEvent
 
+# The same number as in write_batch.postgresql.sql.
+_LOCK_NUMBERS = text("SELECT pg_advisory_xact_lock(1851879023)")
 _AFTER = select(events).where(events.c.id > bindparam("after", type_=BigInteger)).order_by(events.c.id).limit(LIMIT)
 _OF_PROJECT = _AFTER.where(events.c.project == bindparam("project", type_=String))
 _OF_SUBJECT = _OF_PROJECT.where(events.c.subject == bindparam("subject", type_=String))
@@ -17,9 +19,16 @@ _OF_TASK = _AFTER.where(events.c.task_id == bindparam("task_id", type_=String))
 
 
 def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
-    """Read a task's events in order, as mappings of the table's columns."""
+    """Read a task's events in order, as column mappings."""
     result = connection.execute(select(events).where(events.c.task_id == task_id).order_by(events.c.id))
     return [dict(row) for row in result.mappings()]
+
+
+def lock_numbers(connection: Connection) -> None:
+    """Take the lock on event numbers until the transaction ends."""
+    # SQLite has one writer at a time.
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_NUMBERS)
 
 
 def newest_id(connection: Connection) -> int:
@@ -28,14 +37,17 @@ def newest_id(connection: Connection) -> int:
 
 
 def after(connection: Connection, last: int, *, limit: int) -> list[StoredEvent]:
-    """Read up to `limit` events with ids above `last`, in order."""
+    """Read up to `limit` events after id `last`, in order."""
     return read_all(connection, StoredEvent, _AFTER, {"after": last, "limit": limit})
 
 
 def of_project_after(
     connection: Connection, project: str, last: int, *, subject: str | None = None, limit: int
 ) -> list[StoredEvent]:
-    """Read up to `limit` of a project's (and, if given, subject's) events with ids above `last`, in order."""
+    """Read up to `limit` project events after id `last`.
+
+    In order; with `subject`, only that subject's.
+    """
     statement = _OF_PROJECT if subject is None else _OF_SUBJECT
     values = {"project": project, "subject": subject, "after": last, "limit": limit}
     return read_all(connection, StoredEvent, statement, values)
@@ -58,5 +70,5 @@ def remove(connection: Connection, event_ids: Sequence[int]) -> int:
 
 
 def of_task_after(connection: Connection, task_id: str, last: int, *, limit: int) -> list[StoredEvent]:
-    """Read up to `limit` of a task's events with ids above `last`, in order."""
+    """Read a task's events after id `last`, in order."""
     return read_all(connection, StoredEvent, _OF_TASK, {"task_id": task_id, "after": last, "limit": limit})

@@ -4,16 +4,16 @@ While it is not open, one probe at a time is sent instead of every queued task. 
 """
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from app.domain.policy import Policy
 from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain
 from app.domain.verdict import TaskError
+from app.domain.words import Word
 
 _FIRST_PAUSE_MS, _MAX_PAUSE_MS = 1_000, 60_000
 
 
-class AccountState(StrEnum):
+class AccountState(Word):
     """Whether tasks may be sent."""
 
     OK = "ok"

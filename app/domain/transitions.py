@@ -133,7 +133,7 @@ def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None
 
     If the upstream knows the task, it is polled once more first: after an outage the result may be available.
     """
-    if task.deadline_at is None or task.deadline_at > now or task.is_terminal:
+    if task.deadline_at is None or task.deadline_at > now or task.is_terminal or not task.status.is_known:
         return None
     if task.status is Status.QUEUED:
         waited = TaskError(ErrorCode.TIMEOUT, "The task was still queued after QUEUE_TIMEOUT_SECONDS.")

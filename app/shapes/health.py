@@ -40,3 +40,6 @@ class Readiness:
         Field(description="`unreachable` if image storage fails, `unwritable` if temporary storage is full."),
     ]
     upstream: UpstreamReadiness
+    clock: Annotated[
+        str, Field(description="`ok`, or how far this machine's clock is from the database's, if over 30 s.")
+    ] = "ok"

@@ -1,7 +1,6 @@
 """Group commit: work that arrives during a transaction shares the next one. Background work waits for a gap."""
 
 import asyncio
-import time
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +14,6 @@ _MAX_BATCH = 256
 _MAX_WAITING = 5_000
 # Under constant load, background work gets one transaction after so many others.
 _MAX_BATCHES_AHEAD = 20
-_STUCK_AFTER_SECONDS = 90.0
 _log = structlog.get_logger(__name__)
 
 
@@ -32,7 +30,6 @@ class GroupCommit(ABC, Generic[W]):
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._closing = False
-        self._began: float | None = None
         self.has_failed = False
         """Whether the database was unreachable for a commit. Reset once it works again."""
 
@@ -56,12 +53,9 @@ class GroupCommit(ABC, Generic[W]):
             await self._worker
 
     @property
-    def is_stuck(self) -> bool:
-        """Whether nothing can be committed: the worker has died, or a transaction takes too long."""
-        if self._worker is None or self._closing:
-            return False
-        began = self._began
-        return self._worker.done() or (began is not None and time.monotonic() - began > _STUCK_AFTER_SECONDS)
+    def has_died(self) -> bool:
+        """Whether the worker ended although it should not have."""
+        return self._worker is not None and self._worker.done() and not self._closing
 
     def enqueue(self, work: W, *, in_background: bool = False) -> asyncio.Future[Any]:
         """Queue work; the future resolves to its result after the commit. Raises `ServiceUnavailable`.
@@ -84,9 +78,7 @@ class GroupCommit(ABC, Generic[W]):
                 await self._wake.wait()
                 continue
             batch = self._next_batch()
-            self._began = time.monotonic()
             await self._commit_batch(batch)
-            self._began = None
 
     def _next_batch(self) -> list[tuple[W, asyncio.Future[Any]]]:
         if self._background and (not self._waiting or self._batches_ahead >= _MAX_BATCHES_AHEAD):

@@ -1,4 +1,4 @@
-"""Leased work: what is in hand, what is lost, and outcomes that are written until they are written."""
+"""Leased work: held items, lost claims, and retried writes."""
 
 import asyncio
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ async def test_claimed_items_are_held_until_done(work: LeasedWork[Job]) -> None:
     assert (work.ended("a"), work.ids) == (None, frozenset("b"))
 
 
-async def test_the_late_end_of_an_attempt_does_not_release_the_next(work: LeasedWork[Job]) -> None:
+async def test_an_attempt_that_ends_late_does_not_release_the_next(work: LeasedWork[Job]) -> None:
     await work.claim(committed(FIRST))
     await work.claim(committed(SECOND))
     work.done(FIRST)
@@ -122,7 +122,7 @@ async def test_cancelled_work_is_put_back_before_it_is_released(work: LeasedWork
 
     async def put_back_now() -> None:
         put_back.append(work.ids)
-        raise ServiceUnavailable("away")  # then the lease has to end
+        raise ServiceUnavailable("away")  # so the lease has to end
 
     await work.claim(committed(FIRST))
     running = asyncio.create_task(work.run(FIRST, forever(), put_back_now))
@@ -181,7 +181,7 @@ async def test_an_outcome_is_given_up_when_its_lease_ends(work: LeasedWork[Job],
 
 
 class HastyLoop(asyncio.SelectorEventLoop):
-    """An event loop that notes pauses instead of waiting for them."""
+    """An event loop that records pauses instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()

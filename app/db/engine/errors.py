@@ -1,4 +1,4 @@
-"""Database errors: which of them mean that the database can't be reached."""
+"""Tells an unreachable database from other database errors."""
 
 import ssl
 from collections.abc import Iterator
@@ -10,36 +10,42 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.errors import ServiceUnavailable
 
-# Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; and a server that
-# became a standby (PostgreSQL's documentation, appendix A).
-_UNREACHABLE_STATES = ("08", "53", "57", "58", "25006")
-# The second: the server has ended the session, but the connection isn't closed yet.
+# Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; a server that
+# became a standby; a session that was ended as this process stood still in a transaction (PostgreSQL's documentation,
+# appendix A).
+_UNREACHABLE_STATES = ("08", "53", "57", "58", "25006", "25P03")
+# InternalClientError: the server has ended the session, but the connection isn't closed yet.
 _DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether the database is unreachable, rather than a statement wrong."""
+    """Whether an error means that the database is unreachable."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     # SQLite raises OperationalError for a locked database, a full disk and I/O errors.
     if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError, *_DRIVER_ERRORS)):
         return True
-    # SQLAlchemy doesn't wrap PostgreSQL's errors while it connects.
+    return sqlstate(error).startswith(_UNREACHABLE_STATES)
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return PostgreSQL's code of an error; empty for other errors."""
+    # SQLAlchemy doesn't wrap all errors while it connects.
     origin = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(origin, "sqlstate", None)
-    return isinstance(state, str) and state.startswith(_UNREACHABLE_STATES)
+    return state if isinstance(state, str) else ""
 
 
 def may_recover(error: BaseException | None) -> bool:
-    """Whether waiting may help, as a server may still be starting; not if it has to be configured differently."""
-    # The driver's own words for a server without TLS have no class of their own.
+    """Whether an error may pass without a configuration change."""
+    # The driver has no exception class for a server without TLS.
     is_refusal = isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
     return not is_refusal and not isinstance(error, (ssl.SSLError, asyncpg.ClientConfigurationError))
 
 
 @contextmanager
 def unreachable_as_503() -> Iterator[None]:
-    """Raise `ServiceUnavailable` for an unreachable database; other errors pass unchanged."""
+    """Raise `ServiceUnavailable` if the database is unreachable."""
     try:
         yield
     except (SQLAlchemyError, OSError, asyncpg.PostgresError, *_DRIVER_ERRORS) as error:

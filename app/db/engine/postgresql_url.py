@@ -1,4 +1,7 @@
-"""Reads PostgreSQL URLs as hosting providers print them; the driver knows only some of libpq's parameters."""
+"""Reads PostgreSQL URLs as hosting providers print them.
+
+The driver supports only some of libpq's parameters.
+"""
 
 import getpass
 import os
@@ -11,11 +14,11 @@ from app.errors import ConfigurationError
 
 _CONNECT_TIMEOUT_SECONDS = 5
 _TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# How other drivers spell them.
+# Spellings of other drivers.
 _TLS_ALIASES = {"true": "require", "1": "require", "no-verify": "require", "false": "disable", "0": "disable"}
 _SERVERS = ("any", "primary", "read-write")
 _TLS_FILES = ("sslrootcert", "sslcrl", "sslcert", "sslkey")
-# Parameters of libpq and of other clients that change nothing here: what the driver lacks, or what is set elsewhere.
+# Ignored parameters of libpq and other clients: the driver doesn't support them, or they are set elsewhere.
 _WITHOUT_EFFECT = frozenset(
     """
     channel_binding client_encoding fallback_application_name gssdelegation keepalives keepalives_count
@@ -26,9 +29,10 @@ _WITHOUT_EFFECT = frozenset(
 
 
 def connect_arguments(url: str) -> dict[str, Any]:
-    """Return the driver's arguments for a URL; raises `ConfigurationError` for what can't work.
+    """Return the driver's arguments for a URL.
 
-    Parameters that are unknown here are settings of the session. The server refuses those it doesn't know.
+    Raises `ConfigurationError` for unusable values. Other parameters become session settings; the server rejects unknown
+    ones.
     """
     _hide_closed_home()
     parts = urlsplit(url)
@@ -53,7 +57,7 @@ def connect_arguments(url: str) -> dict[str, Any]:
             arguments["ssl"].load_cert_chain(certificate, query.get("sslkey"), query.get("sslpassword", ""))
     if not (parts.username or query.get("user") or os.environ.get("PGUSER")):
         _check_account()
-    # `quote`, as the driver reads a plus as a plus in some places and as a space in others.
+    # `quote`, because the driver reads a plus sign as a space in some places only.
     arguments["dsn"] = urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
     return arguments
 
@@ -61,7 +65,7 @@ def connect_arguments(url: str) -> dict[str, Any]:
 def _seconds(text: str) -> float:
     """Parse `connect_timeout`; libpq's 0 for no limit counts as unset."""
     if not text.isdigit() and text not in {"", "-1"}:
-        raise _refused("has a connect_timeout that is no number", "allowed: whole seconds")
+        raise _refused("has a connect_timeout that is not a number", "allowed: whole seconds")
     return int(text or 0) if text not in {"", "0", "-1"} else _CONNECT_TIMEOUT_SECONDS
 
 
@@ -72,7 +76,10 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 
 def _check_files(query: dict[str, str]) -> None:
-    """Load the files for TLS once: while connecting, a missing file looks like a server that can't be reached."""
+    """Load the TLS files once, to report unusable ones.
+
+    While connecting, a missing file looks like an unreachable server.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for name in _TLS_FILES:
         path = query.get(name) or os.environ.get(f"PG{name.upper()}") or ""
@@ -90,18 +97,18 @@ def _check_files(query: dict[str, str]) -> None:
 
 
 def _check_account() -> None:
-    """Check that the driver finds the name of this user, which is the default."""
+    """Check that the driver can find the default user name."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
-        raise _refused("names no user, and this process has none", "write postgresql://USER:PASSWORD@…") from None
+        raise _refused("has no user, and neither has this process", "write postgresql://USER:PASSWORD@…") from None
 
 
 def _hide_closed_home() -> None:
     """Point `HOME` elsewhere if this user may not enter it.
 
-    The driver looks for certificates in `~/.postgresql` and would fail, where libpq takes them for missing. Accounts of
-    services have such homes.
+    The driver looks for certificates in `~/.postgresql` and would fail, where libpq treats them as missing. Service
+    accounts often have inaccessible homes.
     """
     try:
         (_home() / ".postgresql" / "postgresql.key").stat()
