@@ -7,6 +7,8 @@ from pydantic import Field
 
 from app.shapes.base import Omitted, unset
 
+StorageState = Literal["ok", "unreachable", "unwritable"]
+
 
 @dataclass(slots=True)
 class Health:
@@ -33,7 +35,10 @@ class Readiness:
     status: Literal["ready", "degraded", "unavailable"]
     database: Annotated[str, Field(description="`ok`, or the problem.")]
     loops: Annotated[str, Field(description="`ok`, or the background loops that are stuck.")]
-    storage: Annotated[Literal["ok", "unreachable"], Field(description="Whether image storage is reachable.")]
+    storage: Annotated[
+        StorageState,
+        Field(description="`unreachable` if image storage fails, `unwritable` if temporary storage is full."),
+    ]
     upstream: UpstreamReadiness
     clock: Annotated[
         str, Field(description="`ok`, or how far this machine's clock is from the database's, if over 30 s.")
