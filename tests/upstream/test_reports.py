@@ -103,10 +103,10 @@ def test_a_comma_inside_a_url_parts_nothing() -> None:
     assert outcome(callback(shape_a(200, info={"resultImageUrl": f"{url},{ONE}"}))) == (url, ONE)
 
 
-def test_the_image_that_expires_in_minutes_is_not_taken_for_a_result() -> None:
-    report = callback(record(1, response={"originImageUrl": TWO, "resultImageUrl": ONE}))
-    assert outcome(report) == (ONE,)
-    assert isinstance(callback(record(1, response={"originImageUrl": TWO})), Unreadable)
+def test_the_image_that_expires_in_minutes_is_used_only_if_there_is_no_other() -> None:
+    assert outcome(callback(record(1, response={"originImageUrl": TWO, "resultImageUrl": ONE}))) == (ONE,)
+    assert outcome(callback(record(1, response={"originImageUrl": TWO, "resultImageUrl": None}))) == (TWO,)
+    assert outcome(callback(record(1, response={"originImageUrl": TWO}, imageUrl=ONE))) == (TWO,)
 
 
 FAILURES: list[tuple[Any, tuple[ErrorCode, str, str]]] = [
@@ -170,7 +170,7 @@ def test_a_flag_of_0_means_that_it_is_being_made(body: Any) -> None:
         record(4),
         record(-1),
         record(None),
-        record(flag=True, response={"resultImageUrl": ONE}),
+        record(True),
     ],
 )
 def test_what_states_no_verdict_is_unreadable(body: Any) -> None:
