@@ -15,6 +15,8 @@ MAX_BODY_BYTES = 1024 * 1024
 _MAX_CODINGS = 2
 _MAX_LAYERS = 6
 _MAX_FORM_FIELDS = 32
+# Percent-decoding is slow.
+_MAX_FORM_CHARACTERS = 256 * 1024
 _GZIP, _ZLIB, _RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _GZIP_MAGIC = b"\x1f\x8b"
 _PADDING = "\ufeff\x00 \t\r\n"
@@ -136,6 +138,8 @@ def _texts(raw: bytes, content_type: str) -> Iterator[str]:
 def _read_form(text: str) -> dict[str, Any] | None:
     """Read a form: an object in one of its fields, or the fields themselves."""
     text = text.strip(_PADDING)
+    if len(text) > _MAX_FORM_CHARACTERS:
+        return None
     if text.startswith("--"):
         fields = _multipart_fields(text)
     elif _FORM_START.match(text):
@@ -158,10 +162,11 @@ def _urlencoded_fields(text: str) -> dict[str, str]:
 
 
 def _multipart_fields(text: str) -> dict[str, str]:
-    boundary = text.partition("\n")[0].rstrip("\r")
+    text = text.replace("\r\n", "\n")
+    boundary = text.partition("\n")[0]
     fields: dict[str, str] = {}
-    for part in text.split(boundary, _MAX_FORM_FIELDS + 1)[1:]:
-        head, blank_line, content = part.replace("\r\n", "\n").partition("\n\n")
+    for part in text.removeprefix(boundary).split(f"\n{boundary}", _MAX_FORM_FIELDS):
+        head, blank_line, content = part.partition("\n\n")
         name = _PART_NAME.search(head[:1024])
         if blank_line and name:
             fields[name[1]] = content.strip()
