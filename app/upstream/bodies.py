@@ -87,7 +87,9 @@ def _decompress(raw: bytes, wbits: int, *, is_whole: bool = False) -> bytes | No
 def parse_object(raw: bytes | str, content_type: str = "") -> dict[str, Any] | None:
     """Parse a JSON object, possibly in a list of one, in a JSON string, or in a form field."""
     for text in _texts(raw, content_type) if isinstance(raw, bytes) else (raw,):
-        found = _unwrap(parse_json(text)) or _read_form(text)
+        found = _unwrap(parse_json(text))
+        if found is None:
+            found = _read_form(text)
         if found is not None:
             return found
     return None
