@@ -36,8 +36,8 @@ TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One task. Times are milliseconds since the epoch, UTC.
 
-    `error` is why the task failed or, until it ends, why its latest attempt failed. `failures` counts the attempts that
-    use up SUBMIT_RETRIES, `attempts` all. `claimed_by` names the process that last claimed the task. A queued task is
+    `error` is why the task failed or, until it ends, why its latest attempt failed or its result can't be read.
+    `failures` counts the attempts that use up SUBMIT_RETRIES, `attempts` all. `claimed_by` names the process that last claimed the task. A queued task is
     not sent before `not_before`. `ask_at` is the time of the next poll, `asked_at` of the last, `asks` their number;
     `deadline_at` is when the task fails without a result.
     """

@@ -75,8 +75,9 @@ def _items(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def _objects_at(value: object) -> list[dict[str, Any]]:
     if isinstance(value, str):
         value = parse_json(value) if value.lstrip()[:1] in {"{", "["} else None
-    listed = value[:_MAX_ITEMS] if isinstance(value, list) else [value]
-    return [item for item in listed if isinstance(item, dict)]
+    if isinstance(value, dict):
+        return [value]
+    return [item for item in value[:_MAX_ITEMS] if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _plain(key: str) -> str:
