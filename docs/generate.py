@@ -1,7 +1,8 @@
 """Generates what the documentation repeats from the code: `python -m docs.generate [--check]`.
 
 All of `reference/api.md` comes from the OpenAPI document. In other pages it is what is allowed for each setting, the
-table of the sandbox's behavior, and that of hostile files. `--check` only reports whether the files are up to date.
+table of the sandbox's behavior, and that of hostile files. The page of errors that the service itself has is made from
+`reference/errors.md`. `--check` only reports whether the files are up to date.
 """
 
 import json
@@ -12,12 +13,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import markdown  # type: ignore[import-untyped]
+
 from app.main import create_app
 from app.sandbox.behavior import Behavior
 from app.settings import Settings
 from tests.support.images.hostile import HOSTILE
 
-REFERENCE = Path(__file__).resolve().parent / "reference"
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+_ERRORS_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>nanobanana-gateway: errors</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
+pre { overflow-x: auto; background: #8882; padding: 0.5rem; }
+:target { background: #fd08; }
+</style>
+</head>
+<body>
+"""
 _FIRST_ERROR = 400
 _API_HEAD = """# API
 
@@ -33,16 +51,15 @@ def main(arguments: list[str]) -> int:
     """Write the generated pages, or with `--check` only compare them; returns the exit code."""
     is_check = arguments == ["--check"]
     stale = []
-    for name, generate in PAGES.items():
-        path = REFERENCE / name
+    for path, generate in PAGES.items():
         before = path.read_text() if path.exists() else ""
         after = generate(before)
         if after != before:
-            stale.append(name)
+            stale.append(str(path.relative_to(ROOT)))
             if not is_check:
                 path.write_text(after)
     if stale and is_check:
-        sys.stderr.write(f"docs/reference: {', '.join(stale)} is not up to date: run make docs\n")
+        sys.stderr.write(f"not up to date: {', '.join(stale)}; run make docs\n")
     return int(bool(stale) and is_check)
 
 
@@ -77,6 +94,13 @@ def images_page(page: str) -> str:
 def _with_table(page: str, head: str, rows: list[str]) -> str:
     before, _, rest = page.partition(head)
     return before + head + "\n".join(rows) + "\n\n" + rest.split("\n\n", 1)[1]
+
+
+def errors_page(_: str) -> str:
+    """Render the reference of errors, without links to other pages."""
+    text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", (REFERENCE / "errors.md").read_text())
+    body = markdown.markdown(text, extensions=["fenced_code", "toc"])
+    return f"{_ERRORS_HEAD}{body}\n</body>\n</html>\n"
 
 
 def api_page(_: str) -> str:
@@ -175,7 +199,13 @@ def _text(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
 
 
-PAGES = {"api.md": api_page, "images.md": images_page, "sandbox.md": sandbox_page, "settings.md": settings_page}
+PAGES = {
+    REFERENCE / "api.md": api_page,
+    REFERENCE / "images.md": images_page,
+    REFERENCE / "sandbox.md": sandbox_page,
+    REFERENCE / "settings.md": settings_page,
+    ROOT / "app" / "web" / "swagger" / "errors.html": errors_page,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

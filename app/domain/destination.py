@@ -46,6 +46,7 @@ _FORBIDDEN_IPV6 = [
 # reach the IPv4 internet.
 _EMBEDDING = [ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96")]
 _LOOPBACKS = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
+_PRIVATE_DOMAINS = (".internal", ".local", ".lan", ".home.arpa")
 # What inet_aton accepts: one to four decimal, octal or hexadecimal numbers.
 _NUMERIC = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)(\.(0[xX][0-9a-fA-F]+|[0-9]+)){0,3}")
 
@@ -72,6 +73,20 @@ class DestinationRules:
             return not any(self.permits(address) for address in _LOOPBACKS)
         address = literal_address(host)
         return address is not None and not self.permits(address)
+
+    def is_private_host(self, host: str) -> bool:
+        """Whether only private networks can reach a URL's host, without resolving it.
+
+        A private name counts as allowed once any network is: which one it is in can't be told.
+        """
+        if self.forbids_host(host):
+            return True
+        return not self._allowed and literal_address(host) is None and _is_private_name(host)
+
+
+def _is_private_name(host: str) -> bool:
+    name = host.lower().rstrip(".")
+    return "." not in name or name.endswith(_PRIVATE_DOMAINS)
 
 
 def literal_address(host: str) -> Address | None:

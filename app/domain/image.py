@@ -9,6 +9,10 @@ from msgspec.structs import asdict, replace
 
 RETRY_PAUSES_MS = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
 """Pauses between attempts to fetch an image: sources recover within minutes, or never."""
+ALL_RETRIES = len(RETRY_PAUSES_MS)
+"""Retries of a source that may recover."""
+EARLY_RETRIES = 4
+"""Retries of a source that may not be ready yet: some minutes."""
 LEASE_MS = 90_000
 """How long an image belongs to the process that claimed it."""
 DEMAND_PAUSE_MS = 10_000
@@ -68,10 +72,13 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class NotFetched(msgspec.Struct, frozen=True):
-    """The outcome of a failed attempt; `retry_after` (ms) is the source's own."""
+    """The outcome of a failed attempt.
+
+    `retries` limits how many follow; `retry_after` (ms) is the source's own.
+    """
 
     reason: str
-    may_recover: bool = True
+    retries: int = ALL_RETRIES
     retry_after: int | None = None
 
 
@@ -124,7 +131,7 @@ def fail(image: Image, failure: NotFetched, *, now: int, planned: int | None = N
     `planned` is the next scheduled time if this attempt was out of turn; such an attempt is not counted.
     """
     reason = failure.reason[:_MAX_REASON_CHARACTERS]
-    if not failure.may_recover or (planned is None and image.tries >= len(RETRY_PAUSES_MS)):
+    if not failure.retries or (planned is None and image.tries >= failure.retries):
         return give_up(image, reason)
     if planned is not None:
         return replace(image, next_try_at=planned, claimed_by=None)

@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import ssl
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import httpcore
 import httpx
@@ -24,10 +26,14 @@ _WRITE_BYTES = 1024 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Image hosts may respond 403 or 404 until a new image has reached their caches.
 _TEMPORARY_STATUSES = frozenset({403, 404, 408, 421, 425, 429})
+# The headers of gzip and zlib. No image begins like this.
+_COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _HEADERS = {
     # Image hosts reject clients that don't look like a browser.
     "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
-    "accept": "image/webp,image/png,image/jpeg,image/gif,image/*;q=0.8,*/*;q=0.5",
+    # Without WebP: servers that convert to it make a lossy copy.
+    "accept": "image/png,image/jpeg,*/*;q=0.5",
     # Images are compressed already, and compressed content may expand to any size.
     "accept-encoding": "identity",
 }
@@ -46,17 +52,25 @@ class Download:
     is_whole: bool
 
 
+class Recovery(Enum):
+    """Whether to retry a failed download."""
+
+    LIKELY = "likely"
+    EARLY = "early"
+    """Only in the first minutes: the image may not be ready yet."""
+    NEVER = "never"
+
+
 class DownloadFailed(Exception):
     """A failed download.
 
-    `reason` is for people, without the address. `may_recover` says whether to retry, and `retry_after` after how many
-    milliseconds, if the server said so.
+    `reason` is for people, without the address. `retry_after` is in milliseconds, if the server sent one.
     """
 
-    def __init__(self, reason: str, *, may_recover: bool, retry_after: int | None = None) -> None:
+    def __init__(self, reason: str, recovery: Recovery, *, retry_after: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.may_recover = may_recover
+        self.recovery = recovery
         self.retry_after = retry_after
 
 
@@ -97,7 +111,7 @@ class Downloads:
             raise _temporary("The server did not respond, or stopped sending.") from None
         except (httpcore.ConnectError, ssl.SSLError) as error:
             raise _temporary(f"The connection failed: {describe(error)}") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        except (httpcore.NetworkError, httpcore.ProtocolError, zlib.error) as error:
             raise _temporary(f"The transfer was interrupted: {describe(error)}") from error
         except (httpx.InvalidURL, httpcore.UnsupportedProtocol, ValueError) as error:
             raise _permanent(f"The URL is invalid: {describe(error)}") from error
@@ -116,7 +130,7 @@ class Downloads:
             async with stream(pool, "GET", target, _HEADERS, step_seconds=self._stall_seconds) as response:
                 if response.status not in _REDIRECTS:
                     return await _save(response, into, max_bytes)
-                location = header(response, b"location")
+                location = _location(response)
             if location is None:
                 raise _permanent("The server sent a redirect without a location.")
             url = str(target.join(location))
@@ -140,20 +154,17 @@ class Downloads:
 
 async def _save(response: httpcore.Response, into: Path, max_bytes: int) -> Download:
     if response.status != HTTPStatus.OK:
-        may_recover = response.status in _TEMPORARY_STATUSES or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         raise DownloadFailed(
             f"The server responded with {response.status}.",
-            may_recover=may_recover,
+            _recovery_from(response.status),
             retry_after=retry_after_of(response),
         )
-    if (header(response, b"content-encoding") or "identity").strip().lower() != "identity":
-        raise _permanent("The server compressed the file, although it was asked not to.")
     declared = header(response, b"content-length") or ""
     if declared.isdigit() and int(declared[:20]) > max_bytes:
         raise _too_large(max_bytes)
     digest, count = hashlib.sha256(), 0
     with into.open("wb") as file:
-        async for block in _blocks(response, max_bytes):
+        async for block in _blocks(_plain(response), max_bytes):
             await asyncio.to_thread(_write, file, digest, block)
             count += len(block)
     if not count:
@@ -162,10 +173,41 @@ async def _save(response: httpcore.Response, into: Path, max_bytes: int) -> Down
     return Download(digest.hexdigest(), count, is_whole=is_chunked or declared.isdigit())
 
 
-async def _blocks(response: httpcore.Response, max_bytes: int) -> AsyncIterator[bytes]:
+def _recovery_from(status: int) -> Recovery:
+    if status in _TEMPORARY_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Recovery.LIKELY
+    return Recovery.NEVER if status == HTTPStatus.GONE else Recovery.EARLY
+
+
+def _location(response: httpcore.Response) -> str | None:
+    """Return where a redirect leads. Some servers send UTF-8, which must be escaped."""
+    raw = next((value for key, value in response.headers if key.lower() == b"location"), None)
+    return None if raw is None else raw.decode("utf-8", errors="backslashreplace")
+
+
+async def _plain(response: httpcore.Response) -> AsyncIterator[bytes]:
+    """Decompress a body if it is compressed. `Content-Encoding` may be wrong, so only the bytes count."""
+    decoder: Any = None
+    is_first = True
+    async for chunk in response.aiter_stream():
+        if is_first:
+            is_first = False
+            decoder = zlib.decompressobj(_GZIP_OR_ZLIB) if chunk.startswith(_COMPRESSED) else None
+        if decoder is None:
+            yield chunk
+            continue
+        packed = chunk
+        while packed:
+            yield await asyncio.to_thread(decoder.decompress, packed, _WRITE_BYTES)
+            packed = decoder.unconsumed_tail
+    if decoder is not None and not decoder.eof:
+        raise _temporary("The transfer was interrupted: the compressed file is incomplete.")
+
+
+async def _blocks(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
     """Join the chunks of a body into blocks that are worth a write."""
     block, count = bytearray(), 0
-    async for chunk in response.aiter_stream():
+    async for chunk in chunks:
         count += len(chunk)
         if count > max_bytes:
             raise _too_large(max_bytes)
@@ -187,11 +229,11 @@ def _origin(url: httpx.URL) -> tuple[str, bytes, int]:
 
 
 def _temporary(reason: str) -> DownloadFailed:
-    return DownloadFailed(reason, may_recover=True)
+    return DownloadFailed(reason, Recovery.LIKELY)
 
 
 def _permanent(reason: str) -> DownloadFailed:
-    return DownloadFailed(reason, may_recover=False)
+    return DownloadFailed(reason, Recovery.NEVER)
 
 
 def _too_large(max_bytes: int) -> DownloadFailed:

@@ -1,6 +1,6 @@
 """Positions in the queue, from a shared snapshot.
 
-Counting the queue for every response would read all of it every time. So a snapshot of a deep queue is kept for a
+Counting the queue for every response would read all of it each time. So a snapshot of a deep queue is kept for a
 multiple of the time it took. Positions are exact while the queue is short and approximate when it is deep.
 """
 
@@ -20,7 +20,7 @@ _MAX_MARKS = 500
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """Queued task ids in order with their positions: all of them, or every n-th once the queue is deep."""
+    """Queued task IDs with positions; every n-th in deep queues."""
 
     fresh_until: float = 0.0
     ids: Sequence[str] = ()
