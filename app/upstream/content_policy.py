@@ -31,7 +31,7 @@ _REFUSAL = _words(rf"""
     | safety~(filters?|systems?|settings?|guardrails?|ratings?|violations?|reasons?|concerns?|blocks?|blocked|rules?|{_RULES})
     | content~(filter\w*|restrictions?|violations?|warning|{_RULES})
     | (usage|moderation|acceptable~use|prohibited~use|community|generative~ai)~{_RULES}
-    | violat\w+~(of~)?{_RULES} | polic(y|ies)~violations?
+    | violat\w+~(of~)?(the~)?{_RULES} | polic(y|ies)~violations?
     | (violat\w+|against|breach\w*)~...(content|usage|safety|use|community|moderation|service|our|their|its|openai|google)
       ~...{_RULES}
     # what they did

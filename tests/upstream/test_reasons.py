@@ -102,6 +102,7 @@ def test_the_title_of_a_page() -> None:
         "The input or output was flagged as sensitive. Please try again. (E005)",
         "contains sensitive words",
         "Violates our policies",
+        "The prompt violates the policy",
         "This request violates Google's Generative AI Prohibited Use policy",
         "HARM_CATEGORY_SEXUALLY_EXPLICIT",
         "prompt contains inappropriate words",
