@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from app.access.authenticator import check_start, ensure_bootstrap_key
 from app.access.signing_secrets import check_fingerprint, load_secrets
 from app.clock import SystemClock
+from app.domain.destination import DestinationRules
 from app.errors import ConfigurationError, StorageUnavailable
 from app.logging import configure_logs
 from app.main import create_app, surround, with_middleware
@@ -72,7 +73,11 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
         _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
     # Imported here because a service with an upstream key doesn't need it.
-    sandbox = import_module("app.sandbox.server").SandboxServer(state=settings.data_dir / "sandbox.db")
+    inputs = import_module("app.sandbox.inputs").InputReader(
+        DestinationRules(settings.allow_networks), public_url=settings.base_url, local_url=settings.local_url
+    )
+    server = import_module("app.sandbox.server").SandboxServer
+    sandbox = server(state=settings.data_dir / "sandbox.db", inputs=inputs)
     sandbox.start()
     reason = "NANOBANANA_API_KEY is not set: using the built-in sandbox; images are fake and free."
     _log.warning("sandbox", reason=reason, address=sandbox.url)

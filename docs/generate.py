@@ -1,8 +1,8 @@
-"""Generates what the documentation repeats from the code: `python -m docs.generate [--check]`.
+"""Generates reference pages from the code: `python -m docs.generate [--check]`.
 
-All of `reference/api.md` comes from the OpenAPI document. In other pages it is what is allowed for each setting, the
-table of the sandbox's behavior, and that of hostile files. The page of errors that the service itself has is made from
-`reference/errors.md`. `--check` only reports whether the files are up to date.
+`reference/api.md` comes entirely from the OpenAPI document. In other pages, it fills in the allowed values of settings
+and the tables of sandbox behavior and hostile files. The service's own error page comes from `reference/errors.md`.
+`--check` only reports outdated files.
 """
 
 import json
@@ -39,16 +39,16 @@ pre { overflow-x: auto; background: #8882; padding: 0.5rem; }
 _FIRST_ERROR = 400
 _API_HEAD = """# API
 
-Generated from the OpenAPI document by `make docs`. A running service has it at `/openapi.json`, and as Swagger UI at
-`/docs`.
+Generated from the OpenAPI document by `make docs`. A running service serves the document at `/openapi.json`, and Swagger
+UI at `/docs`.
 
 Send `Authorization: Bearer <API key or browser token>`. While the service runs without keys, no header is needed.
-[Access](access.md) says who may call what, [Errors](errors.md) explains each `code`, and [Limits](limits.md) apply to all routes.
+[Access](access.md) lists who may call what, [Errors](errors.md) explains each `code`, and [Limits](limits.md) apply to all routes.
 """
 
 
 def main(arguments: list[str]) -> int:
-    """Write the generated pages, or with `--check` only compare them; returns the exit code."""
+    """Write or check the pages; returns the exit code."""
     is_check = arguments == ["--check"]
     stale = []
     for path, generate in PAGES.items():
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 
 def settings_page(page: str) -> str:
-    """Fill in what is allowed for each setting, and its default unless the page says more about it."""
+    """Fill in the allowed values and defaults of settings."""
 
     def row(match: re.Match[str]) -> str:
         name, default, meaning = match[1], match[2], match[4]
@@ -78,7 +78,7 @@ def settings_page(page: str) -> str:
 
 
 def sandbox_page(page: str) -> str:
-    """Write the table of the sandbox's behavior anew."""
+    """Replace the table of sandbox behavior."""
     rows = [
         f"| `{name}` | `{json.dumps(field.get_default())}` | {field.description} |"
         for name, field in Behavior.model_fields.items()
@@ -87,7 +87,7 @@ def sandbox_page(page: str) -> str:
 
 
 def images_page(page: str) -> str:
-    """Write the table of hostile files anew."""
+    """Replace the table of hostile files."""
     return _with_table(page, "| file | what happens |\n|---|---|\n", [hostile.as_table_row for hostile in HOSTILE])
 
 
@@ -104,7 +104,7 @@ def errors_page(_: str) -> str:
 
 
 def api_page(_: str) -> str:
-    """Write the page of the API."""
+    """Write the API page."""
     with tempfile.TemporaryDirectory() as directory:
         settings = Settings(_env_file=None, data_dir=Path(directory))
         document = create_app(settings, upstream_url="http://127.0.0.1:9", upstream_key="key").openapi()

@@ -24,17 +24,18 @@ _MAX_URL_CHARACTERS = 8192
 _MAX_PORT = 65_535
 _WRITE_BYTES = 1024 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# Image hosts may respond 403 or 404 until a new image has reached their caches.
+# Image hosts may respond 403 or 404 until a new image reaches their caches.
 _TEMPORARY_STATUSES = frozenset({403, 404, 408, 421, 425, 429})
 # The headers of gzip and zlib. No image begins like this.
 _COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+_HEAD_BYTES = 2
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _HEADERS = {
     # Image hosts reject clients that don't look like a browser.
     "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
-    # Without WebP: servers that convert to it make a lossy copy.
+    # Without WebP, as servers that convert to it make a lossy copy.
     "accept": "image/png,image/jpeg,*/*;q=0.5",
-    # Images are compressed already, and compressed content may expand to any size.
+    # Images are already compressed, and compressed content may expand to any size.
     "accept-encoding": "identity",
 }
 _REFUSED = "The URL points to a private address that is not in ALLOW_NETWORKS."
@@ -42,9 +43,9 @@ _REFUSED = "The URL points to a private address that is not in ALLOW_NETWORKS."
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A downloaded file: its SHA-256 in lower-case hex, and its size.
+    """A downloaded file; `sha256` is lowercase hex.
 
-    `is_whole` is False if the server didn't announce the end, so that the file may have been truncated.
+    `is_whole` is False if the server announced no length, so that the file may have been truncated.
     """
 
     sha256: str
@@ -64,7 +65,7 @@ class Recovery(Enum):
 class DownloadFailed(Exception):
     """A failed download.
 
-    `reason` is for people, without the address. `retry_after` is in milliseconds, if the server sent one.
+    `reason` is for people and omits the URL. `retry_after` is the server's, in milliseconds.
     """
 
     def __init__(self, reason: str, recovery: Recovery, *, retry_after: int | None = None) -> None:
@@ -75,10 +76,10 @@ class DownloadFailed(Exception):
 
 
 class Downloads:
-    """Downloads files, each over a fresh connection to a checked address.
+    """Downloads files over fresh connections to permitted addresses.
 
-    `trusted_origin` (such as `http://127.0.0.1:4711`, the embedded sandbox) is not checked; other ports of that host
-    and redirects from it are. `tls` sets the trusted certificates.
+    Addresses of `trusted_origin` (such as `http://127.0.0.1:4711`, the embedded sandbox) are not checked; other ports
+    of that host and redirects from it are. `tls` sets the trusted certificates.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class Downloads:
         raise _permanent(f"There were more than {_MAX_REDIRECTS} redirects.")
 
     def _check(self, url: str) -> httpx.URL:
-        """Parse an address and check it without a DNS lookup."""
+        """Parse and check a URL without a DNS lookup."""
         if len(url) > _MAX_URL_CHARACTERS:
             raise _permanent("The URL is too long.")
         target = httpx.URL(url)
@@ -180,32 +181,39 @@ def _recovery_from(status: int) -> Recovery:
 
 
 def _location(response: httpcore.Response) -> str | None:
-    """Return where a redirect leads. Some servers send UTF-8, which must be escaped."""
+    """Return a redirect's target, if any."""
+    # Some servers send UTF-8, which must be escaped.
     raw = next((value for key, value in response.headers if key.lower() == b"location"), None)
     return None if raw is None else raw.decode("utf-8", errors="backslashreplace")
 
 
 async def _plain(response: httpcore.Response) -> AsyncIterator[bytes]:
-    """Decompress a body if it is compressed. `Content-Encoding` may be wrong, so only the bytes count."""
+    """Decompress a body if necessary."""
+    # `Content-Encoding` may be wrong, so only the bytes count.
     decoder: Any = None
-    is_first = True
+    head = b""
     async for chunk in response.aiter_stream():
-        if is_first:
-            is_first = False
-            decoder = zlib.decompressobj(_GZIP_OR_ZLIB) if chunk.startswith(_COMPRESSED) else None
-        if decoder is None:
-            yield chunk
-            continue
         packed = chunk
+        if len(head) < _HEAD_BYTES:
+            head += chunk
+            if len(head) < _HEAD_BYTES:
+                continue
+            packed = head
+            decoder = zlib.decompressobj(_GZIP_OR_ZLIB) if head.startswith(_COMPRESSED) else None
+        if decoder is None:
+            yield packed
+            continue
         while packed:
             yield await asyncio.to_thread(decoder.decompress, packed, _WRITE_BYTES)
             packed = decoder.unconsumed_tail
+    if len(head) < _HEAD_BYTES:
+        yield head
     if decoder is not None and not decoder.eof:
         raise _temporary("The transfer was interrupted: the compressed file is incomplete.")
 
 
 async def _blocks(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
-    """Join the chunks of a body into blocks that are worth a write."""
+    """Join small chunks of a body into larger blocks."""
     block, count = bytearray(), 0
     async for chunk in chunks:
         count += len(chunk)

@@ -1,4 +1,4 @@
-"""When an image is fetched, and when it is given up."""
+"""When images are fetched and when they are given up."""
 
 from msgspec.structs import replace
 

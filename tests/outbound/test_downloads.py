@@ -1,4 +1,4 @@
-"""Downloads over real connections: what is accepted, what is refused, what is retried."""
+"""Downloads over real connections: accepted, rejected or retried."""
 
 import asyncio
 import gzip
@@ -112,7 +112,7 @@ def test_a_redirect_in_raw_utf8_is_escaped(source: Source, tmp_path: Path) -> No
 
 
 def until_closed(source: Source, start: bytes, part: bytes, seconds: float) -> Answer:
-    """Send parts without end, with this pause between them."""
+    """Send parts endlessly, with a pause in between."""
 
     def send_all(send: Send) -> None:
         send(start)
@@ -201,7 +201,7 @@ def test_an_endless_body_is_cut_at_the_limit(source: Source, tmp_path: Path) -> 
         fetch(url, tmp_path / "file")
     assert failed.value.recovery is NEVER
     assert (tmp_path / "file").stat().st_size <= LIMIT
-    # The rest is what fits into the buffers on the way.
+    # Socket buffers hold the rest.
     assert source.sent_bytes - before < LIMIT + 16 * 1024 * 1024
 
 
