@@ -97,6 +97,7 @@ def test_an_early_unreadable_callback_is_remembered_when_the_reply_arrives(start
     assert (failed["error"]["code"], failed["upstream_task_id"]) == ("result_unreadable", upstream_id)
 
 
+@pytest.mark.slow
 def test_the_log_warns_of_results_that_cannot_be_read(tmp_path: Any, vendor: Vendor) -> None:
     settings = {
         "NANOBANANA_API_KEY": "upstream-key",
