@@ -88,7 +88,7 @@ class SandboxServer:
         self._engine = Engine(store, self._behavior, self.url, self._inputs)
         # log_config and log_level would change uvicorn's loggers for the whole process.
         config = uvicorn.Config(
-            create_sandbox(self._engine), http=CuttableConnection, ws="none", log_config=None, lifespan="on"
+            create_sandbox(self._engine), http=CuttableConnection, ws="none", log_config=None, lifespan="on", workers=1
         )
         self._server = uvicorn.Server(config)
         self._loop = asyncio.new_event_loop()

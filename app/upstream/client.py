@@ -4,14 +4,13 @@ import asyncio
 import ssl
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
 from app.domain.models import Model
 from app.domain.submit_outcome import Accepted, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
-from app.settings import is_loopback
+from app.outbound.environment import proxy_for, trust_store
 from app.upstream import wire
 from app.upstream.bodies import MAX_BODY_BYTES, parse_object, unpack
 from app.upstream.outcome import read_submit_reply
@@ -44,8 +43,7 @@ class UpstreamClient:
             max_keepalive_connections=2 * _CALLS_PER_POOL,
             keepalive_expiry=_IDLE_CONNECTION_SECONDS,
         )
-        uses_environment = not is_loopback(urlsplit(base_url).hostname or "")
-        context = tls or httpx.create_ssl_context(trust_env=uses_environment)
+        context, proxy = tls or trust_store(), proxy_for(base_url)
         self._pools = [
             httpx.AsyncClient(
                 base_url=base_url,
@@ -56,7 +54,8 @@ class UpstreamClient:
                 },
                 timeout=httpx.Timeout(timeout),
                 limits=limits,
-                trust_env=uses_environment,
+                trust_env=False,
+                proxy=proxy,
                 verify=context,
             )
             for _ in range(-(-concurrency // _CALLS_PER_POOL))
