@@ -35,10 +35,10 @@ TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One task. Times are milliseconds since the epoch, UTC.
 
-    `error` is why the task failed or, until it ends, why its latest attempt failed. `failures` counts the attempts that
-    count toward SUBMIT_RETRIES, `attempts` all. `claimed_by` names the process that last claimed the task. A queued
-    task is not submitted before `not_before`. `ask_at` is the time of the next poll, `asked_at` that of the last, and
-    `asks` the number of polls. Without a result, the task fails at `deadline_at`.
+    `error` is why the task failed or, until it ends, why its latest attempt failed or its result can't be read.
+    `failures` counts the attempts that count toward SUBMIT_RETRIES, `attempts` all. `claimed_by` names the process that
+    last claimed the task. A queued task is not submitted before `not_before`. `ask_at` is the time of the next poll,
+    `asked_at` that of the last, and `asks` the number of polls. Without a result, the task fails at `deadline_at`.
     """
 
     id: str

@@ -7,7 +7,9 @@ import httpx
 
 from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, TaskError
-from app.upstream.reports import names_task, number, object_in, parse_object, task_id, words
+from app.upstream.bodies import object_in, parse_object
+from app.upstream.fields import names_task, number, task_id
+from app.upstream.reasons import words
 
 _UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY = 401, 402, 408, 429
 _BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
@@ -39,7 +41,7 @@ def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
     if (code in _TEMPORARY_CODES or code in _SERVER_ERRORS) and names_task(*holders):
         return Unknown(f"The upstream responded with {code} and a task id of unknown format.")
 
-    text = words(body.get("msg"), body.get("message")) if body else ""
+    text = words(body.get("msg")) or words(body.get("message")) if body else ""
     message = text or f"The upstream responded with {code} and no reason."
     if code in _ACCOUNT_CODES:
         return AccountRefused(TaskError(_ACCOUNT_CODES[code], message, str(code)))

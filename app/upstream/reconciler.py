@@ -62,7 +62,8 @@ class Reconciler:
             return
         report = await self._client.record_info(task.upstream_task_id)
         if isinstance(report, Unreadable):
-            _log.debug("poll_without_result", task_id=task.id, reason=report.reason)
+            log = _log.warning if report.is_success and task.error is None else _log.debug
+            log("poll_without_result", task_id=task.id, reason=report.reason)
 
         def decide(current: Task | None) -> Decision[Report | None]:
             return self._decide(current, report)
@@ -85,7 +86,7 @@ class Reconciler:
             accepted = transitions.accept(task, task.upstream_task_id or "", now, self._policy)
             if accepted:
                 return Decision(None, accepted)
-        return Decision(None, transitions.note_poll(task, now, self._policy))
+        return Decision(None, transitions.note_poll(task, now, self._policy, report))
 
     def _expire(self, unit: UnitOfWork) -> int:
         overdue = task_store.overdue(unit.connection, now=unit.now, limit=_EXPIRED_PER_BATCH)
@@ -97,6 +98,7 @@ class Reconciler:
         applied = [end for end in ends if end]
         unit.write(applied)
         for transition in applied:
-            code = transition.task.error.code.value if transition.task.error else None
-            _log.warning("task_timed_out", task_id=transition.task.id, code=code)
+            error = transition.task.error
+            code, reason = (error.code.value, error.message) if error else (None, None)
+            _log.warning("task_timed_out", task_id=transition.task.id, code=code, reason=reason)
         return len(applied)

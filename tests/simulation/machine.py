@@ -31,7 +31,7 @@ _NEXT = {
     "failed": {"succeeded", "failed"},
 }
 _ENDS = {"succeeded", "failed", "canceled"}
-_GUESSES = {ErrorCode.TIMEOUT, ErrorCode.SUBMISSION_UNKNOWN}
+_GUESSES = {ErrorCode.TIMEOUT, ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.RESULT_UNREADABLE}
 
 steps = 0
 """How many rules this process has run."""
@@ -50,6 +50,7 @@ class TaskLife(RuleBasedStateMachine):
         self.seen = 0
         self.histories: dict[str, list[str]] = {}
         self.finals: dict[str, tuple[str, str | None]] = {}
+        self.timed_out: set[str] = set()
         self.run(self.world.boot())
 
     def run(self, work: Any) -> Any:
@@ -95,6 +96,8 @@ class TaskLife(RuleBasedStateMachine):
                 self.run(self.world.call_back_with(order, _success("f" * 32)))
         else:
             no_url = _success(order.upstream_id).replace(b"https://", b"ftp://")
+            if kind == "no_url":
+                self.world.vendor.unreadable.add(order.task_id)
             self.run(self.world.call_back_with(order, b'{"code":' if kind == "garbage" else no_url))
 
     @precondition(lambda self: self.world.vendor.orders)
@@ -184,6 +187,11 @@ class TaskLife(RuleBasedStateMachine):
         assert (task.deadline_at is None) is task.is_terminal
         if task.status == "failed" and task.error_code == ErrorCode.SUBMISSION_UNKNOWN:
             assert task.id in self.world.uncertain, "unknown, although the outcome was clear"
+        if task.error_code == ErrorCode.RESULT_UNREADABLE:
+            assert task.id in self.world.vendor.unreadable, "unreadable, although all was readable"
+        elif task.error_code == ErrorCode.TIMEOUT and task.upstream_task_id is not None:
+            assert task.id not in self.world.vendor.unreadable or task.id in self.timed_out, "a lost unreadable success"
+            self.timed_out.add(task.id)
         verdict = self.world.first_verdict.get(task.id)
         if verdict is not None and task.status != "canceled":
             expected = "succeeded" if isinstance(verdict, Succeeded) else "failed"

@@ -30,6 +30,7 @@ class Talk(Enum):
     TRUE = auto()
     NOT_FOUND = auto()
     BROKEN = auto()
+    UNREADABLE = auto()  # a success without a URL
 
 
 AMBIGUOUS = frozenset({Fate.LOST_AFTER, Fate.LOST_BEFORE, Fate.CRASH})
@@ -56,6 +57,8 @@ class SimulatedVendor:
     tokens: CallbackTokens
     orders: dict[str, Order] = field(default_factory=dict)
     accepted_for: dict[str, list[str]] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
+    """Tasks about which a success was reported that can't be read."""
     fate: Fate = Fate.ACCEPTED
     succeeds: bool = True
     talk: Talk = Talk.TRUE
@@ -88,6 +91,9 @@ class SimulatedVendor:
         order = self.orders.get(upstream_task_id)
         if self.talk is Talk.BROKEN or order is None or self.talk is Talk.NOT_FOUND:
             return Unreadable("no answer")
+        if self.talk is Talk.UNREADABLE and order.is_finished:
+            self.unreadable.add(order.task_id)
+            return Unreadable("no URL", upstream_task_id, is_success=True)
         return order.verdict if order.is_finished else Generating(upstream_task_id)
 
     async def aclose(self) -> None:

@@ -324,6 +324,17 @@ async def test_a_poll_without_an_answer_is_unreadable(how: str) -> None:
     assert isinstance(await ask(BROKEN[how], patience=0.5), Unreadable)
 
 
+async def test_a_poll_answered_by_a_page_reports_its_title() -> None:
+    page = b"<html><head><title>502 Bad Gateway, sk-very-secret-key</title></head></html>"
+    assert await ask(answering(reply(page, 502))) == Unreadable(
+        "record-info responded with HTTP 502: 502 Bad Gateway, ***"
+    )
+
+
+async def test_a_record_without_an_id_is_about_the_task_polled() -> None:
+    assert await ask(answering(reply({"code": 200, "data": {"successFlag": 0}}))) == Generating(ID)
+
+
 def test_a_placeholder_key_does_not_change_messages() -> None:
     assert Scrubber("sandbox").text("Unknown sandbox directive") == "Unknown sandbox directive"
     assert Scrubber(KEY).text(f"key {KEY} is wrong") == "key *** is wrong"
