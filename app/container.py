@@ -17,7 +17,7 @@ from app.domain.browser_token import BrowserTokens
 from app.domain.callback import CALLBACK_PATH, CallbackTokens
 from app.domain.destination import DestinationRules
 from app.domain.event import TaskEvent
-from app.domain.policy import Policy
+from app.domain.policy import FIRST_PAUSE_MS, MAX_PAUSE_MS, Policy
 from app.events.broadcaster import EventBroadcaster
 from app.events.streams import StreamLimits, Streams
 from app.images.archiver import Archiver
@@ -40,12 +40,13 @@ from app.upstream.callbacks import CallbackService
 from app.upstream.client import UpstreamClient
 from app.upstream.dispatcher import Dispatcher
 from app.upstream.rate_limit import SharedRateLimit, submit_rate_limit
-from app.upstream.reconciler import POLL_RATE_LIMIT, Reconciler
+from app.upstream.reconciler import Reconciler
 from app.upstream.scrub import Scrubber
 from app.webhooks.client import WebhookClient
 from app.webhooks.deliveries import DeliveryService
 from app.webhooks.secrets import WebhookSecrets
 from app.webhooks.sender import WebhookSender
+from app.writing.clock_repair import ClockRepair
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 
@@ -173,14 +174,14 @@ class Upstream:
             rate_limit=self.rate_limit,
             callback_url=lambda task_id: f"{callback_base}/{tokens.sign(task_id)}",
             wake_up=wake_ups.queue,
+            concurrency=settings.upstream_concurrency,
         )
         self.reconciler = Reconciler(writer=kernel.writer, client=self.client, clock=kernel.clock, policy=kernel.policy)
 
-    def prepare_rate_limits(self, connection: Connection, now: int) -> None:
-        """Create the slots of the shared rate limits."""
-        for limit in (POLL_RATE_LIMIT, self.rate_limit):
-            if limit is not None:
-                limit.prepare(connection, now)
+    def prepare_rate_limit(self, connection: Connection, now: int) -> None:
+        """Create the slots of the shared rate limit."""
+        if self.rate_limit is not None:
+            self.rate_limit.prepare(connection, now)
 
 
 class Webhooks:
@@ -208,7 +209,9 @@ class Webhooks:
 class Tasks:
     """The task lifecycle, from submit to deletion."""
 
-    def __init__(self, kernel: Kernel, images: Images, events: Events, limits: StreamLimits) -> None:
+    def __init__(
+        self, kernel: Kernel, images: Images, events: Events, upstream: Upstream, limits: StreamLimits
+    ) -> None:
         settings, database, writer, clock = kernel.settings, kernel.database, kernel.writer, kernel.clock
         self.service = TaskService(
             database=database,
@@ -218,13 +221,17 @@ class Tasks:
             admission=Admission(database=database, clock=clock, rate=settings.key_rate_limit),
             extend_expiry=images.uploads.extend_expiry,
             collect=kernel.wake_ups.collect,
+            rate_exhausted_until=upstream.rate_limit.exhausted_until if upstream.rate_limit else None,
         )
         self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, max_waits=limits.max_waits)
         self.retention = Retention(database=database, writer=writer, clock=clock, days=settings.retention_days)
 
 
 class Container:
-    """The parts of one process. `upstream_url` and `upstream_key` name the upstream it uses."""
+    """The parts of one process. `upstream_url` and `upstream_key` name the upstream it uses.
+
+    `unwell_pauses` are the shortest and the longest pause (ms) while the upstream is unwell.
+    """
 
     def __init__(
         self,
@@ -234,13 +241,14 @@ class Container:
         upstream_key: str,
         clock: Clock | None = None,
         stream_limits: StreamLimits | None = None,
+        unwell_pauses: tuple[int, int] | None = None,
     ) -> None:
         clock, limits = clock or SystemClock(), stream_limits or StreamLimits()
         database, wake_ups = Database(database_url(settings)), WakeUps()
         self.kernel = Kernel(
             settings=settings,
             clock=clock,
-            policy=_policy(settings),
+            policy=_policy(settings, unwell_pauses),
             database=database,
             writer=Writer(database, clock, self._wake, keeps_images=settings.keep_images),
             wake_ups=wake_ups,
@@ -256,7 +264,14 @@ class Container:
         self.events = Events(self.kernel, limits)
         self.upstream = Upstream(self.kernel)
         self.webhooks = Webhooks(self.kernel)
-        self.tasks = Tasks(self.kernel, self.images, self.events, limits)
+        self.clock_repair = ClockRepair(
+            writer=self.kernel.writer,
+            clock=clock,
+            policy=self.kernel.policy,
+            webhook_pauses=self.webhooks.sender.schedule,
+            cap_rate_slots=self.upstream.rate_limit.cap if self.upstream.rate_limit else None,
+        )
+        self.tasks = Tasks(self.kernel, self.images, self.events, self.upstream, limits)
 
     async def start(self) -> None:
         """Start everything but the loops."""
@@ -266,7 +281,7 @@ class Container:
             # The only process that can have claimed images has ended.
             await self.images.archiver.release_all()
         now = self.kernel.clock.now()
-        await self.kernel.database.write(lambda connection: self.upstream.prepare_rate_limits(connection, now))
+        await self.kernel.database.write(lambda connection: self.upstream.prepare_rate_limit(connection, now))
         self.events.notifier.start()
 
     def stop_waiting(self) -> None:
@@ -297,8 +312,9 @@ class Container:
             wake_ups.delivery.wake()
 
 
-def _policy(settings: Settings) -> Policy:
+def _policy(settings: Settings, unwell_pauses: tuple[int, int] | None) -> Policy:
     """Convert the settings' seconds to milliseconds."""
+    first_pause, max_pause = unwell_pauses or (FIRST_PAUSE_MS, MAX_PAUSE_MS)
     return Policy(
         queue_timeout=round(settings.queue_timeout_seconds * 1000),
         task_timeout=round(settings.task_timeout_seconds * 1000),
@@ -306,4 +322,6 @@ def _policy(settings: Settings) -> Policy:
         submit_tries=settings.submit_retries,
         hold_retry=round(settings.hold_retry_seconds * 1000),
         upstream_timeout=round(settings.upstream_timeout_seconds * 1000),
+        first_pause=first_pause,
+        max_pause=max_pause,
     )

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from app import __version__
 from app.access import routes as access_routes
 from app.background import Background, LoopTimes
+from app.clock import Clock
 from app.container import Container
 from app.events import routes as event_routes
 from app.events.streams import StreamLimits
@@ -44,9 +45,18 @@ def create_app(
     upstream_key: str,
     stream_limits: StreamLimits | None = None,
     loop_times: LoopTimes | None = None,
+    clock: Clock | None = None,
+    unwell_pauses: tuple[int, int] | None = None,
 ) -> FastAPI:
     """Build the application. The database must have been migrated."""
-    container = Container(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
+    container = Container(
+        settings,
+        upstream_url=upstream_url,
+        upstream_key=upstream_key,
+        clock=clock,
+        stream_limits=stream_limits,
+        unwell_pauses=unwell_pauses,
+    )
     background = Background(container, settings, loop_times or LoopTimes())
     services = _services(container, background)
 
@@ -108,6 +118,7 @@ def _services(container: Container, background: Background) -> Services:
     health_check = HealthCheck(
         database=kernel.database,
         writer=kernel.writer,
+        clock=kernel.clock,
         is_sandbox=kernel.settings.is_sandbox,
         is_storage_reachable=lambda: images.blobs.is_reachable,
         stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.is_stuck else [])],

@@ -43,3 +43,9 @@ def of_project_after(
 def of_task_after(connection: Connection, task_id: str, last: int, *, limit: int) -> list[StoredEvent]:
     """Read up to `limit` of a task's events with ids above `last`, in order."""
     return read_all(connection, StoredEvent, _OF_TASK, {"task_id": task_id, "after": last, "limit": limit})
+
+
+def newest_at(connection: Connection) -> int:
+    """Return when the newest event happened; 0 without any."""
+    newest = select(events.c.created_at).order_by(events.c.id.desc()).limit(1)
+    return connection.execute(newest).scalar_one_or_none() or 0

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Executable,
     Row,
@@ -45,12 +46,20 @@ _CLAIMABLE = (
     .where(
         _IS_QUEUED,
         tasks.c.project == bindparam("project"),
-        tasks.c.not_before <= NOW,
+        # A new task is due, whatever the clock said when it was made.
+        (tasks.c.not_before <= NOW) | (tasks.c.attempts == 0),
         # An expression that no index matches: PostgreSQL would read the whole queue through the index on deadlines.
         tasks.c.deadline_at - NOW > 0,
     )
     .order_by(tasks.c.id)
     .limit(LIMIT)
+    .with_for_update(skip_locked=True)
+)
+_NEXT_QUEUED = (
+    select(tasks)
+    .where(_IS_QUEUED, tasks.c.id > bindparam("after"), tasks.c.deadline_at - NOW > 0)
+    .order_by(tasks.c.id)
+    .limit(1)
     .with_for_update(skip_locked=True)
 )
 _TO_POLL = (
@@ -60,7 +69,10 @@ _OVERDUE = (
     select(tasks)
     .where(
         tasks.c.deadline_at <= NOW,
-        tasks.c.upstream_task_id.is_(None) | (tasks.c.asked_at >= tasks.c.deadline_at) | tasks.c.ask_at.is_(None),
+        tasks.c.upstream_task_id.is_(None)
+        | (tasks.c.asked_at >= tasks.c.deadline_at)
+        | tasks.c.ask_at.is_(None)
+        | (tasks.c.deadline_at <= bindparam("unpolled_before", type_=BigInteger)),
     )
     .order_by(tasks.c.deadline_at)
     .limit(LIMIT)
@@ -164,6 +176,12 @@ def claimable(connection: Connection, project: str, *, now: int, limit: int) -> 
     return _read(connection, _CLAIMABLE, {"project": project, "now": now, "limit": limit})
 
 
+def next_queued(connection: Connection, *, after: str, now: int) -> list[Task]:
+    """Lock the first queued task with a higher id, due or not, or the first of all; empty without any."""
+    found = _read(connection, _NEXT_QUEUED, {"after": after, "now": now})
+    return found or _read(connection, _NEXT_QUEUED, {"after": "", "now": now})
+
+
 def claimed_by(connection: Connection, name: str, *, before: int) -> list[str]:
     """List the ids of submitting tasks that a process claimed before a time."""
     is_claimed = (tasks.c.claimed_by == name) & (tasks.c.claimed_at < before)
@@ -185,9 +203,12 @@ def lease_poll(connection: Connection, task_ids: Sequence[str], *, now: int, unt
     connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
 
 
-def overdue(connection: Connection, *, now: int, limit: int) -> list[Task]:
-    """Lock up to `limit` tasks past their deadline, except those waiting for their last poll; skips locked ones."""
-    return _read(connection, _OVERDUE, {"now": now, "limit": limit})
+def overdue(connection: Connection, *, now: int, unpolled_before: int, limit: int) -> list[Task]:
+    """Lock up to `limit` tasks past their deadline; skips locked ones.
+
+    Those waiting for their last poll are left out, unless their deadline was up to `unpolled_before`.
+    """
+    return _read(connection, _OVERDUE, {"now": now, "unpolled_before": unpolled_before, "limit": limit})
 
 
 def queue_marks(connection: Connection, limit: int) -> list[tuple[str, int]]:

@@ -86,13 +86,33 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_terminal and not self.is_guess
 
 
+class WaitReason(StrEnum):
+    """Why an unfinished task does not move."""
+
+    RATE_LIMIT = "rate_limit"
+    INSUFFICIENT_CREDITS = "insufficient_credits"
+    UPSTREAM_UNAUTHORIZED = "upstream_unauthorized"
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+    HELD = "held"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why a task waits, and when it is tried again (ms), if that is known."""
+
+    reason: WaitReason
+    until: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """A task with its images and its position in the queue (from 1), None unless queued."""
+    """A task with its images, its position in the queue (from 1, None unless queued), and why it waits, if it does."""
 
     task: Task
     images: Sequence[Image]
     queue_position: int | None
+    wait: Wait | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,17 @@ class Unreadable(msgspec.Struct, frozen=True):
     upstream_task_id: str | None = None
 
 
+class Unanswered(msgspec.Struct, frozen=True):
+    """A poll that found the upstream unwell; `retry_after` is the upstream's, in milliseconds.
+
+    `is_clear` means that one such reply is enough to stop polling for a while.
+    """
+
+    reason: str
+    retry_after: int | None = None
+    is_clear: bool = False
+
+
 Verdict = Succeeded | Failed
 Report = Succeeded | Failed | Generating | Unreadable
 """The content of one message of the upstream about a task."""

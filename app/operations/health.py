@@ -8,10 +8,12 @@ from typing import Literal
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.clock import Clock, isoformat
 from app.db import account_store, cluster_state
 from app.db.engine import Connection, Database
 from app.db.migrate import head_revision
 from app.domain.account import Account, AccountState
+from app.domain.waiting import account_wait
 from app.errors import ServiceUnavailable
 from app.shapes.health import Readiness, UpstreamReadiness
 from app.writing.writer import Writer
@@ -26,6 +28,7 @@ class HealthCheck:
 
     database: Database
     writer: Writer
+    clock: Clock
     is_sandbox: bool
     is_storage_reachable: Callable[[], bool]
     stuck_loops: Callable[[], list[str]]
@@ -41,10 +44,7 @@ class HealthCheck:
             database = "ok" if is_writable else "unwritable"
             if revision != self.revision:
                 database = f"at revision {revision}, not {self.revision}"
-            if account.state is AccountState.HELD:
-                upstream.state = "held"
-                if account.error:
-                    upstream.reason = account.error.code.value
+            self._describe(account, upstream)
         except (ServiceUnavailable, TimeoutError):
             database = "unreachable"
         except SQLAlchemyError as error:
@@ -55,11 +55,16 @@ class HealthCheck:
         status: Literal["ready", "degraded", "unavailable"] = "ready"
         if database != "ok" or stuck:
             status = "unavailable"
-        elif upstream.state != "ok" or not is_reachable:
+        elif upstream.state is not AccountState.OK or not is_reachable:
             # Other replicas are affected as well, and tasks are still accepted.
             status = "degraded"
         loops = f"stuck: {', '.join(stuck)}" if stuck else "ok"
         return Readiness(status, database, loops, "ok" if is_reachable else "unreachable", upstream)
+
+    def _describe(self, account: Account, upstream: UpstreamReadiness) -> None:
+        if wait := account_wait(account, self.clock.now()):
+            upstream.state, upstream.reason = account.state, wait.reason
+            upstream.until = None if wait.until is None else isoformat(wait.until)
 
 
 def _revision_and_account(connection: Connection) -> tuple[str | None, Account]:

@@ -15,7 +15,7 @@ from app.db.engine import Database
 from app.db.migrate import migrate
 from app.domain.verdict import ErrorCode, Failed, Succeeded, TaskError
 from tests.simulation.books import Books, Entry
-from tests.simulation.vendor import Fate, Order, Talk
+from tests.simulation.vendor import SENT_IN_VAIN, Fate, Order, Outage, Talk
 from tests.simulation.world import POLICY, Plug, PluggedDatabase, World
 
 _ANY = st.integers(min_value=0, max_value=10**6)
@@ -118,6 +118,52 @@ class TaskLife(RuleBasedStateMachine):
         self.world.clock.time += seconds * 1000
         self.run(asyncio.sleep(0))
 
+    @rule(seconds=st.sampled_from([-7200, -3600, -600, -5, 5, 600, 3600, 7200]))
+    def step_clock(self, seconds: int) -> None:
+        """Somebody sets the clock. Once it was set back, sending must go on without waiting for the old time."""
+        self.run(self.world.step_clock(seconds * 1000))
+        world = self.world
+        if seconds > 0 or world.in_hand or world.database.pull is not None:
+            return
+        world.clock.advance(POLICY.longest_hold + 1)
+        queued = [task for task in world.books.tasks().values() if task.status == "queued"]
+        due = [task for task in queued if task.deadline_at and task.deadline_at > world.clock.time]
+        self.run(world.claim(1))
+        assert world.in_hand or not due, "nothing is sent after the clock was set back"
+
+    @precondition(lambda self: self.world.database.pull is None)
+    @rule(outage=st.sampled_from(list(Outage)), seconds=st.sampled_from([25, 300]))
+    def outage(self, outage: Outage, seconds: int) -> None:
+        """The vendor is unwell for a while. That may cost a handful of tasks, which end as unknown."""
+        world = self.world
+        for _ in range(12):
+            self.run(world.submit(None))
+        before, (submits, polls) = world.books.tasks(), (world.vendor.submits, world.vendor.polls)
+        in_hand = len(world.in_hand)
+        self.run(world.live_through(outage, seconds))
+        probes = _probes_within(seconds)
+        if outage is not Outage.NONE:
+            assert world.vendor.submits - submits <= in_hand + 4 + probes, "too many submits in an outage"
+        if outage in {Outage.SILENT, Outage.UNREACHABLE, Outage.RATE_LIMITED}:
+            assert world.vendor.polls - polls <= 4 + probes, "too many polls in an outage"
+        if outage is Outage.SILENT:
+            # Probes 1, 2, 4, 8 and so on; the others come after a free check, which fails.
+            assert world.vendor.submits - submits <= in_hand + 4 + probes.bit_length(), "too many tasks spent"
+        after = world.books.tasks()
+        refused = [
+            task_id
+            for task_id, task in after.items()
+            if task.status == "failed"
+            and task.error_code in {"invalid_request", "upstream_error"}
+            and not (task_id in before and before[task_id].is_terminal)
+            and task_id not in world.first_verdict
+        ]
+        # The first sign of an outage may have been a task's last try.
+        assert len(refused) <= 1 or outage is Outage.NONE, f"{outage} failed {refused}"
+        if outage not in SENT_IN_VAIN:
+            lost = [t for t in after.values() if t.error_code == "submission_unknown" and t.id not in world.uncertain]
+            assert not lost
+
     @precondition(lambda self: self.world.accepted)
     @rule(index=_ANY, verb=st.sampled_from(["cancel", "retry", "delete"]))
     def ask_for(self, index: int, verb: str) -> None:
@@ -197,7 +243,7 @@ class TaskLife(RuleBasedStateMachine):
     async def _come_to_rest(self) -> None:
         """Let the vendor be honest and the clock run: everything must end."""
         world = self.world
-        world.database.pull, world.vendor.talk = None, Talk.TRUE
+        world.database.pull, world.vendor.talk, world.vendor.outage = None, Talk.TRUE, Outage.NONE
         for order in world.vendor.orders.values():
             order.is_finished = True
         for _ in range(200):
@@ -217,6 +263,15 @@ class TaskLife(RuleBasedStateMachine):
     def _order(self, index: int) -> Order:
         orders = list(self.world.vendor.orders.values())
         return orders[index % len(orders)]
+
+
+def _probes_within(seconds: int) -> int:
+    """How many probes fit into a time, with pauses that double up to a minute."""
+    probes, passed = 0, 0
+    while passed <= seconds * 1000:
+        probes += 1
+        passed += POLICY.unwell_pause(probes)
+    return probes
 
 
 def _success(upstream_id: str) -> bytes:

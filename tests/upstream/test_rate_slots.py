@@ -38,7 +38,7 @@ def test_what_another_limit_took_for_long_is_free_again_after_a_start(database_u
         def cap(connection: Connection) -> list[int]:
             rate_slot_store.ensure(connection, SCOPE, 2)
             rate_slot_store.occupy(connection, SCOPE, [0, 1], 86_400_000)
-            rate_slot_store.cap(connection, SCOPE, 100)
+            rate_slot_store.cap(connection, SCOPE, beyond=200, latest=100)
             return rate_slot_store.find_free(connection, SCOPE, slots=2, wanted=2, now=100)
 
         free = await database.write(cap)
