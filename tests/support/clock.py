@@ -33,6 +33,16 @@ class HandClock:
 
 
 @dataclass
+class WrongClock:
+    """The machine's clock, set wrong by some milliseconds."""
+
+    ahead: int = 0
+
+    def now(self) -> int:
+        return time.time_ns() // 1_000_000 + self.ahead
+
+
+@dataclass
 class HandTimer:
     """A monotonic clock, in seconds."""
 
