@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopTimes:
-    """Intervals of the loops without a wake-up, and of a stop.
+    """Intervals of the loops, and time limits for stopping.
 
     An interrupted webhook is sent again, which receivers must expect.
     """
@@ -84,7 +84,10 @@ class Background:
             loop.start()
 
     async def stop(self) -> None:
-        """Stop the loops, then their work. Submits get time to finish, as they can't be repeated."""
+        """Stop the loops, then their work.
+
+        Submits get time to finish because they can't be repeated.
+        """
         _log.info("stopping", submits_in_flight=self._submits.busy, max_seconds=round(self._upstream_seconds))
         for loop in self._loops:
             await loop.stop()
@@ -99,7 +102,7 @@ class Background:
 
 
 def _each(*steps: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
-    """Combine steps into one; it returns the sum of their results."""
+    """Combine steps into one that returns their sum."""
 
     async def run_once() -> int:
         return sum([await step() for step in steps])

@@ -1,4 +1,4 @@
-"""The command line: `python -m app serve | migrate | keys | projects | sandbox`."""
+"""The command line, `python -m app`."""
 
 import gc
 import sys
@@ -19,7 +19,7 @@ _MAX_BUDGET = 1_000_000_000
 _KEYS = "app.access.authenticator"
 _PROJECTS = "app.access.projects"
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 cli.add_typer(keys, name="keys")
 project_commands = typer.Typer(no_args_is_help=True, help="List projects and set their daily budgets.")
@@ -66,9 +66,12 @@ def sandbox(
 @keys.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
-    project: Annotated[str, typer.Option(help="The project it belongs to.")] = DEFAULT_PROJECT,
+    project: Annotated[str, typer.Option(help="The project the key belongs to.")] = DEFAULT_PROJECT,
 ) -> None:
-    """Create an API key and print it, last. It can't be shown again."""
+    """Create an API key and print it last.
+
+    It can't be shown again.
+    """
     _check_name("NAME", name, _MAX_NAME_CHARACTERS)
     _check_name("--project", project, _MAX_PROJECT_CHARACTERS)
     key, secret = _run(lambda database, clock: _load(_KEYS).create_key(database, clock, name, project))
@@ -111,7 +114,7 @@ def set_budget(
 
 @project_commands.command("list")
 def list_projects() -> None:
-    """List projects with budget and today's tasks (UTC), one per line."""
+    """List projects with budget and today's tasks, one per line."""
     for use in _run(lambda database, clock: _load(_PROJECTS).list_projects(database, clock)):
         budget = "none" if use.daily_tasks is None else str(use.daily_tasks)
         typer.echo(f"{use.name}\tbudget {budget}\ttoday {use.created_today}")
@@ -128,7 +131,7 @@ def version(
 
 
 def main() -> None:
-    """Run the command line; on errors, print one line and exit with code 2."""
+    """Run the command line; errors exit with code 2."""
     try:
         cli()
     except (ConfigurationError, GatewayError) as error:
@@ -147,9 +150,9 @@ def _run(work: Callable[[Any, Any], Any]) -> Any:
 
 
 def _load(name: str) -> Any:
-    """Import a module when needed, so that short commands start quickly.
+    """Import a module when needed, so short commands start quickly.
 
-    Garbage collection is suspended, as nearly everything created by imports lives until the end.
+    Garbage collection is suspended because nearly everything that imports create lives until the end.
     """
     gc.disable()
     try:

@@ -8,7 +8,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
-    """Where services read the time; tests pass one that they control."""
+    """A source of the current time, which tests can control."""
 
     def now(self) -> int:
         """Return milliseconds since the Unix epoch."""
@@ -24,14 +24,14 @@ class SystemClock:
 
 
 def isoformat(milliseconds: int) -> str:
-    """Format a time as RFC 3339: UTC, with milliseconds and `Z`."""
+    """Format a time as RFC 3339 with milliseconds and `Z`."""
     return (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def from_datetime(moment: datetime) -> int:
-    """Convert to milliseconds since the epoch; no time zone means UTC.
+    """Convert to Unix milliseconds; no time zone means UTC.
 
-    Rounds up, so that comparing with whole milliseconds by "at or after" and "before" gives the exact result.
+    Rounds up, so that "at or after" and "before" comparisons with whole milliseconds are exact.
     """
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return -((_EPOCH - aware) // timedelta(milliseconds=1))

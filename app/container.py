@@ -1,4 +1,4 @@
-"""Builds, starts and stops the parts of the service by feature."""
+"""Builds, starts and stops the parts of the service."""
 
 import ssl
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from app.images.archiver import Archiver
 from app.images.blobs import Blobs
 from app.images.fetcher import ImageFetcher
 from app.images.files import ImageFiles
+from app.images.inputs import InputCheck
 from app.images.orphans import OrphanFinder
 from app.images.service import ImageService
 from app.images.uploads import UploadService
@@ -123,7 +124,10 @@ class Images:
             base_url=settings.base_url,
             is_public=settings.is_sandbox or settings.public_base_url is not None,
             lifetime=round(settings.upload_ttl_seconds * 1000),
-            max_bytes=settings.max_image_bytes,
+            max_bytes=settings.max_upload_bytes,
+        )
+        self.inputs = InputCheck(
+            destinations=kernel.destinations, base_url=settings.base_url, is_sandbox=settings.is_sandbox
         )
 
 
@@ -228,7 +232,7 @@ class Tasks:
 
 
 class Container:
-    """The parts of one process. `upstream_url` and `upstream_key` name the upstream it uses.
+    """The parts of one process, grouped by feature.
 
     `unwell_pauses` are the shortest and the longest pause (ms) while the upstream is unwell.
     """
@@ -285,12 +289,12 @@ class Container:
         self.events.notifier.start()
 
     def stop_waiting(self) -> None:
-        """End waits and streams. Open connections must not delay the end of the process."""
+        """End waits and streams, so they don't delay shutdown."""
         self.events.broadcaster.stop()
         self.images.service.stop()
 
     async def aclose(self) -> None:
-        """Commit all waiting work and close all connections. The loops must have stopped."""
+        """Commit waiting work and close connections, after the loops stop."""
         await self.images.service.aclose()
         await self.images.files.aclose()
         await self.kernel.writer.aclose()

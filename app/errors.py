@@ -1,11 +1,12 @@
-"""All errors of the service, each with its stable code and HTTP status."""
+"""All errors of the service, with stable codes and statuses."""
 
 import re
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 
 class ConfigurationError(Exception):
-    """An invalid setting prevents the start."""
+    """An invalid setting prevents the service from starting."""
 
     def __init__(self, variable: str, problem: str, allowed: str) -> None:
         super().__init__(f"{variable} {problem}; {allowed}")
@@ -14,16 +15,15 @@ class ConfigurationError(Exception):
 class GatewayError(Exception):
     """Base of all errors that clients see (RFC 9457).
 
-    `detail` is for people, `code` for programs. Code and title follow from the name of the class: `ImageNotFound` has
-    the code `image_not_found` and the title "Image not found", unless it sets others.
-    A subclass without a status is a special case of its base and shares its code.
+    `detail` is for people, `code` for programs. Code and title follow from the class name by default: `ImageNotFound`
+    has the code `image_not_found` and the title "Image not found". A subclass without a status shares its base's code.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     retry_after: int | None = None
-    """Seconds after which to try again, if that can help."""
+    """Seconds until a retry may succeed, if one can help."""
 
     def __init_subclass__(cls, *, status: int | None = None, code: str | None = None, title: str | None = None) -> None:
         super().__init_subclass__()
@@ -53,11 +53,11 @@ class HostNotAllowed(GatewayError, status=403):
 
 
 class OriginNotAllowed(GatewayError, status=403):
-    """A web page of another origin is not allowed to call."""
+    """Web pages of this origin may not call the service."""
 
 
 class Forbidden(GatewayError, status=403):
-    """The route requires an API key instead of a browser token."""
+    """The route requires an API key, not a browser token."""
 
 
 class TaskNotFound(GatewayError, status=404):
@@ -69,11 +69,11 @@ class DeliveryNotFound(GatewayError, status=404, title="Webhook delivery not fou
 
 
 class ImageNotFound(GatewayError, status=404):
-    """The image doesn't exist; it may have been deleted with its task."""
+    """The image doesn't exist or was deleted with its task."""
 
 
 class ImageUnavailable(GatewayError, status=404):
-    """There is no copy of the image, and never will be."""
+    """The service can't provide a copy of the image."""
 
 
 class UploadNotFound(GatewayError, status=404):
@@ -85,7 +85,7 @@ class UnknownCallback(GatewayError, status=404):
 
 
 class TaskMismatch(GatewayError, status=409):
-    """A callback names another upstream task than the recorded one."""
+    """The callback's upstream task differs from the recorded one."""
 
 
 class NotCancelable(GatewayError, status=409):
@@ -149,11 +149,11 @@ class InvalidImage(GatewayError, status=422):
 
 
 class PublicUrlRequired(GatewayError, status=422, title="Public URL required"):
-    """Uploads need a public address, from which the upstream fetches them."""
+    """Uploads need a public URL where the upstream fetches them."""
 
 
 class UnreadableCallback(GatewayError, status=422):
-    """A callback can't be understood; it is stored, and the task is polled."""
+    """The callback can't be parsed. The task is polled instead."""
 
 
 class RateLimited(GatewayError, status=429):
@@ -171,7 +171,7 @@ class DailyBudgetExceeded(GatewayError, status=429):
 class ServiceUnavailable(GatewayError, status=503):
     """The database is unreachable or the service is stopping.
 
-    The request may or may not have been carried out.
+    The request may have taken effect.
     """
 
     retry_after = 2
@@ -182,7 +182,7 @@ class StorageUnavailable(ServiceUnavailable, status=503):
 
 
 class ImagePending(GatewayError, status=503):
-    """The image could not be fetched yet; the fetch is retried."""
+    """The image has not been fetched yet. Fetching is retried."""
 
 
 class TooManyStreams(GatewayError, status=503):
@@ -198,12 +198,22 @@ class TooManyConnections(GatewayError, status=503):
 
 
 class SlowReader(GatewayError, status=503):
-    """The client read events too slowly; occurs only inside a stream."""
+    """The client read events too slowly. Occurs only inside streams."""
 
 
 class InvalidRequest(GatewayError, status=422):
-    """Some fields or parameters are invalid; `errors` lists each with a message."""
+    """Some fields or parameters are invalid.
 
-    def __init__(self, detail: str, errors: list[dict[str, str]]) -> None:
-        super().__init__(detail)
+    `errors` lists each with a message, and `detail` repeats the first.
+    """
+
+    def __init__(self, errors: Sequence[dict[str, str]]) -> None:
+        first, rest = errors[0], len(errors) - 1
+        more = f" ({rest} more in errors)" if rest else ""
+        super().__init__(f"{first['field']}: {first['message']}{more}")
         self.errors = errors
+
+    @classmethod
+    def field(cls, name: str, message: str) -> Self:
+        """Return the error for a single field."""
+        return cls([{"field": name, "message": message}])

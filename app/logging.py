@@ -1,4 +1,4 @@
-"""Structured logs: console lines or one JSON object per line, with secrets redacted."""
+"""Structured logs as console lines or JSON, with secrets redacted."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ _CHATTY = ("httpx", "httpcore", "sqlalchemy.engine", "alembic", "asyncio", "PIL"
 
 
 def configure_logs(log_format: Literal["console", "json"], level: str, secrets: list[str]) -> None:
-    """Send all logs, including those of libraries, to standard error, without `secrets`."""
+    """Send all logs to standard error, with `secrets` masked."""
     output = Output(_reopened(sys.stderr))
     shared: list[Processor] = [
         _add_request_id,
@@ -53,21 +53,21 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
 
 
 def bind_request_id(request_id: str) -> None:
-    """Add this request id to all lines logged in this context."""
+    """Add this request ID to all lines of the context."""
     _request_id.set(request_id)
 
 
 def current_request_id() -> str:
-    """Return the id of the current request, or "" outside of one."""
+    """Return the current request's ID, or "" if none."""
     return _request_id.get()
 
 
 class Output:
-    """Writes each line before the call returns; failures lose only the line.
+    """Writes lines synchronously; a failure loses only the line.
 
-    It replaces `structlog.WriteLogger`, which raises when the disk is full. Its lock is reentrant, because the garbage
-    collector may finalize an object that logs during a write. For the same reason the library handler shares the lock:
-    two locks could be taken in either order.
+    It replaces `structlog.WriteLogger`, which raises when the disk is full. Its lock is reentrant because the garbage
+    collector may finalize an object that logs during a write. For the same reason the library handler shares the lock,
+    as two locks could deadlock.
     """
 
     def __init__(self, file: TextIO | None) -> None:
@@ -88,7 +88,7 @@ class Output:
             self._file.flush()
 
     def flush(self) -> None:
-        """Do nothing: `write` has flushed."""
+        """Do nothing, because `write` flushes."""
 
     def msg(self, line: str) -> None:
         """Write a line; structlog calls it by the level's name."""
@@ -101,7 +101,7 @@ class _LibraryHandler(logging.StreamHandler[Output]):
     """Writes lines logged through the standard library."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the standard library's name
-        """Log that a line failed; the default would print it unredacted."""
+        """Log the failure; the default would print the line unredacted."""
         failed = logging.LogRecord(record.name, record.levelno, "", 0, "line_failed", (), None)
         self.stream.write(self.format(failed) + self.terminator)
 
@@ -126,10 +126,10 @@ def _add_request_id(_logger: object, _method: str, event: EventDict) -> EventDic
 def _renderer(log_format: Literal["console", "json"], *, is_terminal: bool) -> Processor:
     """Return the processor that turns an event into a line."""
     if log_format == "json":
-        # `repr` keeps bytes readable, and secrets in them findable.
+        # `repr` keeps bytes readable and lets redaction find secrets in them.
         return structlog.processors.JSONRenderer(default=repr, ensure_ascii=False)
     if is_terminal:
-        # Quotes all values: one with control characters must not reach the terminal as it is.
+        # Quote all values, because control characters must not reach the terminal.
         return structlog.dev.ConsoleRenderer(
             pad_event_to=_EVENT_WIDTH,
             repr_native_str=True,

@@ -33,7 +33,7 @@ from app.web.middleware import RequestContext, respond_internal_error
 from app.web.services import Services, by_type
 from app.webhooks import routes as webhook_routes
 
-# Images inside JSON are in memory while they arrive. At least one of maximum size must fit.
+# Images in JSON bodies are held in memory while they arrive. At least one of maximum size must fit.
 _LARGE_BODIES_BYTES = 256 * 1024 * 1024
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ def create_app(
     clock: Clock | None = None,
     unwell_pauses: tuple[int, int] | None = None,
 ) -> FastAPI:
-    """Build the application. The database must have been migrated."""
+    """Build the application. The database must be migrated."""
     container = Container(
         settings,
         upstream_url=upstream_url,
@@ -86,7 +86,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
         # A redirect would contain the request's own host and scheme, which may be wrong behind a proxy.
         redirect_slashes=False,
-        # It would search for providers at each request.
+        # Otherwise FastAPI would search for telemetry providers on each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lifespan,
         openapi_url=None,
@@ -96,7 +96,7 @@ def create_app(
     app.state.container = container
     problems.install(app)
     openapi.install(app)
-    # FastAPI builds a router's routes when a request first reaches it. Health probes must not wait for all routers.
+    # FastAPI builds a router's routes on its first request. Health probes come first so they don't wait for the others.
     for routes in (
         operations_routes,
         task_routes,
@@ -133,10 +133,11 @@ def _services(container: Container, background: Background) -> Services:
         images.service,
         images.files,
         images.uploads,
+        images.inputs,
         webhooks.deliveries,
         webhooks.secrets,
         health_check,
-        MemoryBudget(max(_LARGE_BODIES_BYTES, 6 * kernel.settings.max_image_bytes)),
+        MemoryBudget(max(_LARGE_BODIES_BYTES, 6 * kernel.settings.max_upload_bytes)),
     )
 
 
@@ -161,7 +162,7 @@ def _warm_up(app: FastAPI) -> None:
 
 
 def surround(settings: Settings, app: ASGIApp) -> ASGIApp:
-    """Wrap an application in what all responses need: request id, log line, security headers, CORS."""
+    """Add request IDs, logging, security headers and CORS."""
     on_error: ASGIApp = respond_internal_error
     if settings.cors_origins:
         app, on_error = Cors(app, settings.cors_origins), Cors(on_error, settings.cors_origins)

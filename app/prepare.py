@@ -25,7 +25,10 @@ _log = structlog.get_logger(__name__)
 
 
 async def prepare_database(settings: Settings) -> Database:
-    """Connect, wait for a starting database, and migrate it. The caller must close it."""
+    """Connect to the database and migrate it. Callers close it.
+
+    Waits for a server that is starting; raises `ConfigurationError`.
+    """
     if settings.database_url is None:
         prepare_data_dir(settings)
     try:
@@ -65,7 +68,7 @@ async def prepare_database(settings: Settings) -> Database:
 
 
 def run_with_database(work: Callable[[Database, Clock], Awaitable[T]]) -> T:
-    """Migrate the database, then do `work` with it; for commands that need no server."""
+    """Migrate the database, then run `work` with it."""
     settings = load_settings()
     prepare_data_dir(settings)
     configure_logs(settings.log_format, settings.log_level, [])
@@ -81,7 +84,10 @@ def run_with_database(work: Callable[[Database, Clock], Awaitable[T]]) -> T:
 
 
 def _reason(error: Exception) -> str:
-    """Summarize an error in a line. A server's message is safe to show, but a driver's may contain the URL."""
+    """Summarize an error in one line.
+
+    A server's message is safe to show, but a driver's may contain the URL.
+    """
     origin = getattr(error, "orig", None) or error
     if getattr(origin, "sqlstate", None):
         return str(origin).partition("\n")[0].removeprefix(f"{type(origin)}: ")

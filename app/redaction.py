@@ -1,4 +1,4 @@
-"""Keeping secrets out of logs."""
+"""Keeps secrets out of logs."""
 
 import json
 import re
@@ -7,8 +7,9 @@ from functools import lru_cache
 
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# The secret part of callback URLs and of browser tokens in a query; API keys and browser tokens themselves.
-_BEARERS = re.compile(r"(/callbacks/nanobanana/|access_token=|nbg_|nbt_)[^/?&\s\"']+")
+# Secrets follow these prefixes: in callback URLs, in queries, in API keys and in browser tokens.
+_BEARER_PREFIXES = ("/callbacks/nanobanana/", "access_token=", "nbg_", "nbt_")
+_BEARERS = re.compile(rf"({'|'.join(_BEARER_PREFIXES)})[^/?&\s\"']+")
 # Masking a shorter secret would make the log unreadable and reveal the secret.
 _MIN_SECRET_CHARACTERS = 6
 _SECRET_NAMES = re.compile(r"authorization|api_key|secret|password|token", re.IGNORECASE)
@@ -17,16 +18,16 @@ _KEPT_ON_FAILURE = ("timestamp", "level", "event", "request_id")
 
 
 class RedactingRenderer:
-    """The last processor: renders an event as a line without secrets.
+    """The last processor. Renders events as lines without secrets.
 
-    The finished line is redacted, because a secret can be anywhere: in the representation of a value, in a traceback,
-    in the message of a library. If a value can't be rendered, a line without the fields is written instead.
+    It redacts the finished line because a secret can be anywhere: in a value's `repr`, in a traceback, in a library's
+    message. If a value can't be rendered, the line is written without its fields.
     """
 
     def __init__(self, render: Processor, secrets: Iterable[str]) -> None:
         self._render = render
         spellings = {form for s in secrets if len(s) >= _MIN_SECRET_CHARACTERS for form in _spellings(s)}
-        # The longest first: one secret may be part of another.
+        # Longest first, because one secret may be part of another.
         self._secrets = sorted(spellings, key=len, reverse=True)
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
@@ -34,10 +35,11 @@ class RedactingRenderer:
         event = {name: _MASK if _is_secret(name) else value for name, value in event.items()}
         try:
             line = str(self._render(logger, method, dict(event)))
-        except Exception as error:  # noqa: BLE001 -- values are of any type, and their __repr__ may raise anything
+        except Exception as error:  # noqa: BLE001 -- a value's __repr__ may raise anything
             kept = {name: event[name] for name in _KEPT_ON_FAILURE if name in event}
             line = str(self._render(logger, method, {**kept, "line_failed": type(error).__name__}))
-        line = _BEARERS.sub(rf"\1{_MASK}", line)
+        if any(prefix in line for prefix in _BEARER_PREFIXES):
+            line = _BEARERS.sub(rf"\1{_MASK}", line)
         for secret in self._secrets:
             line = line.replace(secret, _MASK)
         return line
@@ -50,6 +52,6 @@ def _is_secret(name: str) -> bool:
 
 
 def _spellings(secret: str) -> set[str]:
-    """Return a secret as it is, and as JSON and `repr` spell it."""
+    """Return a secret verbatim and escaped by JSON and `repr`."""
     plain = {secret, repr(secret)[1:-1]}
     return plain | {json.dumps(text, ensure_ascii=False)[1:-1] for text in plain} | {repr(text)[1:-1] for text in plain}

@@ -1,4 +1,4 @@
-"""Runs the service: prepares the database, opens the port, and serves until stopped."""
+"""Prepares the database, opens the port and serves until stopped."""
 
 import asyncio
 import fcntl
@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; raises `ConfigurationError` for settings that can't work."""
+    """Serve until SIGTERM or SIGINT; raises `ConfigurationError`."""
     for package, (installed, tested) in untested_versions().items():
         raise ConfigurationError(package, f"{installed} was not tested", f"install {tested}; see requirements.txt")
     prepare_data_dir(settings)
@@ -71,7 +71,7 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
     if settings.nanobanana_api_key is not None:
         _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
-    # Imported only here, as a service with an upstream key doesn't need it.
+    # Imported here because a service with an upstream key doesn't need it.
     sandbox = import_module("app.sandbox.server").SandboxServer(state=settings.data_dir / "sandbox.db")
     sandbox.start()
     reason = "NANOBANANA_API_KEY is not set: using the built-in sandbox; images are fake and free."
@@ -83,7 +83,7 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
 
 
 def allow_many_connections() -> None:
-    """Raise the limit of open files: the usual 1,024 are too few for clients that wait and stream."""
+    """Raise the limit of open files for waits and streams."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -93,9 +93,9 @@ def allow_many_connections() -> None:
 
 @contextmanager
 def _only_process(settings: Settings) -> Iterator[None]:
-    """Lock the SQLite file; raises `ConfigurationError` if another process serves it.
+    """Lock the SQLite file; raises `ConfigurationError` if it is locked.
 
-    Waits for a process that is stopping. The operating system releases the lock when the process ends.
+    Waits for another process to stop. The operating system releases the lock when the process ends.
     """
     if settings.is_postgresql:
         yield
@@ -127,7 +127,7 @@ def _only_process(settings: Settings) -> Iterator[None]:
 
 
 async def prepare(settings: Settings, secrets: list[str]) -> bool:
-    """Migrate the database and check the settings; returns whether the service runs without keys."""
+    """Prepare the database; returns whether the service runs without keys."""
     database = await prepare_database(settings)
     try:
         await check_fingerprint(database, secrets)
@@ -140,18 +140,18 @@ async def prepare(settings: Settings, secrets: list[str]) -> bool:
 
 
 async def _check_storage(settings: Settings) -> None:
-    """Check whether images can be stored; raises `ConfigurationError` unless waiting may help."""
+    """Check image storage; raises `ConfigurationError` if misconfigured."""
     try:
         await open_store(settings.storage_url, settings.data_dir).check()
     except StorageUnavailable:
-        # Tasks and callbacks don't need it, and images can be stored later.
+        # Tasks and callbacks don't need storage, and images can be stored later.
         _log.warning("storage_unreachable", reason="Image storage is unavailable. Images are stored once it is back.")
 
 
 def listen(settings: Settings) -> socket.socket:
     """Open the port before anything else runs; raises `ConfigurationError`."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # With protocol 0 the event loop would not disable Nagle's algorithm, which delays every response by 40 ms.
+    # With protocol 0, the event loop would not disable Nagle's algorithm, which delays every response by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -177,7 +177,7 @@ def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | Non
 
 
 def _max_connections() -> int:
-    """Limit connections, to leave file descriptors for everything else."""
+    """Limit connections to leave file descriptors for other uses."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = ConnectionLimits().connections
     return limit if files == resource.RLIM_INFINITY else min(limit, max(files - _RESERVED_FILES, files // 2))
@@ -185,12 +185,12 @@ def _max_connections() -> int:
 
 def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:
     server = make_server(settings, create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key))
-    # What exists now lives until the end. Scanning it for garbage again and again would take a tenth of a busy
-    # service's time, and delay requests.
+    # What exists now lives until the end. Scanning it for garbage repeatedly would take a tenth of a busy service's
+    # time and delay requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD_ALLOCATIONS)
-    # Uvicorn raises the signal again once it has stopped, which must not interrupt the cleanup.
+    # uvicorn raises the signal again after it has stopped, which must not interrupt the cleanup.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""Every setting of the service: environment variables, also read from `.env`.
+"""All settings, from environment variables and `.env`.
 
 docs/reference/settings.md explains each; a test compares the two.
 """
@@ -48,7 +48,7 @@ def _rate(value: object) -> object:
 
 
 def _host(text: str) -> str:
-    """Parse a host name, `*.` and a name, or an address, without port."""
+    """Parse a host name, `*.` pattern or address, without port."""
     name = text.lower().removesuffix(".")
     if re.fullmatch(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
         return name
@@ -60,7 +60,7 @@ def _host(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    """Parse an origin; returns it as browsers write it."""
+    """Parse an origin; returns it as browsers send it."""
     match = re.fullmatch(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?/?", text.lower())
     if match is None:
         raise ValueError("would allow every page on the web" if text == "*" else "not an origin")
@@ -90,7 +90,7 @@ _NETWORKS_ALLOWED = "comma-separated networks, such as 10.0.0.0/8,fd00::/8; all 
 
 
 class Settings(BaseSettings):
-    """Typed settings; descriptions say what is allowed, for errors and docs."""
+    """Typed settings; errors and docs show each field's description."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", validate_default=True, hide_input_in_errors=True
@@ -128,7 +128,8 @@ class Settings(BaseSettings):
     )
     keep_images: bool = Field(default=True, description="true or false")
     storage_url: str | None = Field(None, description="a directory, or s3://BUCKET or s3://BUCKET/PREFIX")
-    max_image_bytes: int = Field(26_214_400, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
+    max_image_bytes: int = Field(67_108_864, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
+    max_upload_bytes: int = Field(26_214_400, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
     retention_days: float = Field(
         0, ge=0, le=36_500, allow_inf_nan=False, description="a number of days, or 0 to keep tasks forever"
     )
@@ -182,8 +183,8 @@ class Settings(BaseSettings):
     def _stripped_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
-        # Secret files tend to end in a newline. In a header it would break every call, and its escaped form in the
-        # error message would not be recognized as the key.
+        # Secret files tend to end in a newline. In a header it would break every call, and redaction would not find the
+        # key in the error message, where the newline is escaped.
         plain = value.get_secret_value().strip()
         if not re.fullmatch(r"[\x21-\x7e]+", plain):
             raise ValueError("contains spaces or non-ASCII characters")
@@ -236,21 +237,21 @@ class Settings(BaseSettings):
 
     @property
     def effective_poll_after_seconds(self) -> float:
-        """`POLL_AFTER_SECONDS`, or its default, which is short if no callback can arrive."""
+        """`POLL_AFTER_SECONDS`, or a default that depends on callbacks."""
         if self.poll_after_seconds is not None:
             return self.poll_after_seconds
         return 60 if self.public_base_url else 3
 
     @property
     def is_loopback_only(self) -> bool:
-        """Whether the service is meant for clients on this machine only."""
+        """Whether only clients on this machine can use the service."""
         public_host = urlsplit(self.public_base_url).hostname if self.public_base_url else None
         return is_loopback(self.host) and (public_host is None or is_loopback(public_host))
 
 
 @lru_cache(maxsize=256)  # parsing an address takes longer than the rest of a request's checks
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only mean this machine."""
+    """Whether a host name or address always means this machine."""
     name = host.strip("[]").lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -263,7 +264,7 @@ def is_loopback(host: str) -> bool:
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; `overrides` take precedence over the environment.
 
-    Raises `ConfigurationError`, which doesn't contain the value, as that may be a secret.
+    Raises `ConfigurationError` without the value, which may be a secret.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:

@@ -1,1 +1,1 @@
-"""How fast the service is, measured beside a FastAPI endpoint that does nothing. See docs/explanation/performance.md."""
+"""Benchmarks of the service; see docs/explanation/performance.md."""

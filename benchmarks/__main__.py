@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure the service beside an endpoint that does nothing, and print tables in Markdown."""
+"""Benchmark the service against a no-op endpoint; print Markdown tables."""
 
 import argparse
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import against, dispatch, fairness, latency, memory, startup, throughput
 from benchmarks.databases import KINDS
-from benchmarks.neighbours import Neighbours
+from benchmarks.neighbors import Neighbors
 from benchmarks.report import Table, machine
 from benchmarks.session import Options, Session
 
@@ -27,7 +27,7 @@ _COMPARABLE = (*against.COMPARABLE, *_COMPARED)
 
 
 def run(names: list[str], options: Options, directory: Path | None = None) -> list[Table]:
-    """Run benchmarks by their names and print each table as soon as it is there."""
+    """Run benchmarks by name and print each table when ready."""
     of_paths, others = (throughput.measure, _OTHERS) if options.against is None else (against.throughput, _COMPARED)
     paths = [name for name in names if name in throughput.PATHS]
     measures = [others[name] for name in names if name in others]
@@ -37,9 +37,9 @@ def run(names: list[str], options: Options, directory: Path | None = None) -> li
     with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as own, Session(Path(own), options) as session:
         print(f"{machine(session.generator.name)}\n", flush=True)
         for measure in measures:
-            neighbours = Neighbours(session.databases)
+            neighbors = Neighbors(session.databases)
             table = measure(session)
-            table.notes.append(neighbours.note())
+            table.notes.append(neighbors.note())
             print(f"{table.markdown()}\n", flush=True)
             tables.append(table)
     return tables
@@ -49,7 +49,7 @@ def _listed(allowed: tuple[str, ...], text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in allowed]
     if unknown or not names:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}: allowed are {', '.join(allowed)}")
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}: choose from {', '.join(allowed)}")
     return names
 
 
@@ -63,7 +63,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--against",
         metavar="REV",
-        help=f"measure another revision in turn with this one: {', '.join(_COMPARABLE)}",
+        help=f"alternate with another revision; supports {', '.join(_COMPARABLE)}",
     )
     parser.add_argument(
         "--database",
@@ -72,20 +72,20 @@ def _parse() -> argparse.Namespace:
         help="comma-separated: sqlite, postgresql (default: both)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: 3)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round (default: 2; wrk: whole ones)")
-    parser.add_argument("--connections", type=int, default=128, help="clients at once (default: 128)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round (default: 2; wrk rounds it)")
+    parser.add_argument("--connections", type=int, default=128, help="concurrent connections (default: 128)")
     parser.add_argument("--generator", choices=["wrk", "bundled"], help="default: wrk where installed")
-    parser.add_argument("--directory", type=Path, help="where databases are made (default: the temporary directory)")
+    parser.add_argument("--directory", type=Path, help="where to create databases (default: the temporary directory)")
     given = parser.parse_args()
     given.only = given.only or list(_NAMES if given.against is None else _COMPARABLE)
     if given.against is not None and (others := [name for name in given.only if name not in _COMPARABLE]):
-        parser.error(f"{', '.join(others)}: can't be measured against another revision")
+        parser.error(f"{', '.join(others)}: no comparison with another revision")
     return given
 
 
 def _main() -> int:
     given = _parse()
-    # End as Ctrl-C does: everything that was started is stopped first.
+    # Like Ctrl-C, these stop everything that was started.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     options = Options(

@@ -1,4 +1,4 @@
-"""Compares the checked-out code with another revision, in alternating rounds of one run: `--against REV`."""
+"""Compares this code with another revision in alternating rounds."""
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from benchmarks.yardsticks import NoopPost, UsualVerdicts
 
 T = TypeVar("T")
 COMPARABLE = tuple(name for name, path in PATHS.items() if path not in {NoopPost, UsualVerdicts})
-"""The paths that are the service's own."""
+"""The service's own paths."""
 _COLUMNS = (
     "path",
     "database",
@@ -52,8 +52,8 @@ def throughput(session: Session, names: Sequence[str]) -> Table:
         for kind in session.options.databases:
             table.rows.append(_compare(session, name, kind, table))
     table.notes.append(
-        f"Median of {session.options.rounds} rounds of {session.options.seconds:g} s; each ratio is the median of the "
-        "rounds' ratios (least-greatest), of rounds that followed each other."
+        f"Median of {session.options.rounds} rounds of {session.options.seconds:g} s; each ratio is the median (min-max) "
+        "of the ratios of consecutive rounds."
     )
     return table
 
@@ -94,7 +94,7 @@ def _begin(session: Session, exits: ExitStack, revision: Revision, name: str, ki
 
 
 def _measure(session: Session, side: _Side, noop_rate: float, table: Table) -> None:
-    """Measure a round, again with more requests if those prepared were too few."""
+    """Measure a round; repeat it with more requests if needed."""
     for attempt in range(_ATTEMPTS):
         plan = prepare(side.path, noop_rate * session.options.seconds * 2**attempt)
         applied = side.path.applied()
@@ -103,12 +103,12 @@ def _measure(session: Session, side: _Side, noop_rate: float, table: Table) -> N
             outcome = run_round(side.rounds, side.server, side.path.database, load)
             check(session, side.path, outcome, applied, table)
             return
-    table.failures.append(f"{side.path.title}: the prepared requests were too few {_ATTEMPTS} times")
+    table.failures.append(f"{side.path.title}: too few prepared requests in all {_ATTEMPTS} attempts")
 
 
 def latency(session: Session) -> Table:
-    """Compare latencies of an idle service, both ways, on each database."""
-    columns = ("way", "database", "median ms now", "then", "now / then")
+    """Compare latencies of an idle service on each database."""
+    columns = ("path", "database", "median ms now", "then", "now / then")
     table = Table(f"Latency, idle, against {session.revisions[1].name}", columns)
     for kind in session.options.databases:
         with ExitStack() as exits:
@@ -150,6 +150,6 @@ def _ratio(now: Sequence[float], then: Sequence[float]) -> str:
 
 
 def _orders(sides: tuple[T, T], rounds: int) -> Iterator[Sequence[T]]:
-    """Yield both sides for each round, the first one changing from round to round."""
+    """Yield both sides for each round, alternating the first."""
     for number in range(rounds):
         yield sides if number % 2 == 0 else sides[::-1]

@@ -1,7 +1,7 @@
-"""Copies by the gigabyte: how much memory the service takes while it makes them, and how fast it is.
+"""Memory use and speed while copying gigabytes of images.
 
-`python -m benchmarks.archive --gigabytes 2` lets a service fetch that much in pictures of several megabytes, each
-another, from a server on this machine, keep them in a directory, and send them all once more.
+`python -m benchmarks.archive --gigabytes 2` makes a service fetch distinct images of several megabytes each from a
+local server, store them in a directory, and serve each once.
 """
 
 import argparse
@@ -43,7 +43,7 @@ _MEBIBYTE = 1 << 20
 
 
 class Gallery:
-    """A server of pictures: some of noise, and of each as many as one likes that differ in a comment."""
+    """A server of endless distinct images: noise with numbered comments."""
 
     def __init__(self) -> None:
         self._bases = [_noise(seed) for seed in range(_BASES)]
@@ -53,8 +53,8 @@ class Gallery:
         threading.Thread(target=lambda: uvloop.run(self._serve()), daemon=True).start()
         self._ready.wait()
 
-    def picture(self, number: int) -> list[bytes]:
-        """Return the parts of a picture: a JPEG whose comment is its number."""
+    def image(self, number: int) -> list[bytes]:
+        """Return the parts of a JPEG with a numbered comment."""
         base = self._bases[number % _BASES]
         comment = str(number).encode()
         return [base[:2], b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment, base[2:]]
@@ -67,7 +67,7 @@ class Gallery:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        parts = self.picture(int(head.split(b" ")[1][1:]))
+        parts = self.image(int(head.split(b" ")[1][1:]))
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % sum(map(len, parts)))
         for part in parts:
             writer.write(part)
@@ -83,29 +83,29 @@ class Watch:
     samples: list[int] = field(default_factory=list)
 
     def until(self, is_done: Callable[[], bool]) -> float:
-        """Sample until something has happened; returns after how many seconds it had."""
+        """Sample until a condition holds; return the elapsed seconds."""
         began = time.perf_counter()
         while not is_done():
             self.samples.append(self.server.usage().rss_bytes)
             time.sleep(_SAMPLE_SECONDS)
         return time.perf_counter() - began
 
-    def tell(self, what: str) -> None:
-        """Print the samples in four parts, oldest first, and forget them."""
+    def report(self, what: str) -> None:
+        """Print the peak of each quarter, and clear the samples."""
         parts = [self.samples[n * len(self.samples) // 4 : (n + 1) * len(self.samples) // 4 or None] for n in range(4)]
         tops = " · ".join(f"{max(part, default=0) / _MEBIBYTE:.0f}" for part in parts)
-        print(f"  RSS MiB {what}: {tops} (highest of each quarter of the time)")
+        print(f"  RSS MiB {what}: {tops} (peak per quarter of the time)")
         self.samples.clear()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print."""
+    """Measure, print the results, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.archive", description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=2.0)
     options = parser.parse_args(arguments)
     gallery = Gallery()
     count = round(options.gigabytes * 1e9 / gallery.average_bytes)
-    print(f"{count} pictures of {_SIDE} x {_SIDE} pixels, {gallery.average_bytes / 1e6:.1f} MB each, as JPEG")
+    print(f"{count} JPEG images of {_SIDE} x {_SIDE} pixels, {gallery.average_bytes / 1e6:.1f} MB each")
     with tempfile.TemporaryDirectory(prefix="archive-") as directory:
         return _run(Path(directory), gallery, count)
 
@@ -131,7 +131,7 @@ def _run(directory: Path, gallery: Gallery, count: int) -> int:
         cpu = server.usage().cpu_seconds
         seconds = watch.until(lambda: asyncio.run(_pending(url, images)) == 0)
         cpu = server.usage().cpu_seconds - cpu
-        watch.tell("while fetching")
+        watch.report("while fetching")
         states = asyncio.run(_states(url, images))
         stored = sum(image.bytes or 0 for image in states)
         is_complete = all(image.state is ImageState.STORED for image in states)
@@ -139,12 +139,12 @@ def _run(directory: Path, gallery: Gallery, count: int) -> int:
             f"  {stored / 1e9:.2f} GB stored in {seconds:.0f} s ({stored / 1e6 / seconds:.0f} MB/s, {cpu:.0f} s of CPU)"
         )
         sent, seconds = _read_all(server, watch, images)
-        watch.tell(f"while sending to {_READERS} at once")
+        watch.report(f"while sending to {_READERS} clients at once")
         print(f"  {sent / 1e9:.2f} GB sent in {seconds:.0f} s ({sent / 1e6 / seconds:.0f} MB/s)")
         time.sleep(_REST_SECONDS)
         print(f"  RSS MiB after: {server.usage().rss_bytes / _MEBIBYTE:.0f}")
     left = list((directory / "data" / "tmp").glob("*"))
-    print(f"  files left on their way: {len(left)}")
+    print(f"  temporary files left: {len(left)}")
     return 0 if is_complete and sent == stored and not left else 1
 
 

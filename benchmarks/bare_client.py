@@ -1,6 +1,6 @@
-"""The yardstick of dispatch, a process of its own: workers that send submits with httpx and do nothing else.
+"""The baseline for dispatch: workers that only submit with httpx.
 
-`python -m benchmarks.bare_client URL --count N --concurrency C` prints how many a second were answered.
+`python -m benchmarks.bare_client URL --count N --concurrency C` prints the submits per second.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""History in bulk: millions of tasks as years of use leave them, made by the database itself.
+"""Fills a database with millions of tasks in SQL.
 
-Row `i` was created `i` seconds ago. The newest few thousand are in flight, however long the history behind them is.
+Row `i` was created `i` seconds ago. The newest few thousand tasks are in flight, regardless of the history's length.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _DAY = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class _Dialect:
-    """How a database spells what the statements below need."""
+    """Database-specific SQL fragments for the statements below."""
 
     rows: str
     hexadecimal: str
@@ -72,12 +72,12 @@ SELECT
     CASE WHEN status IN ('succeeded', 'failed', 'canceled') THEN {now} - i * 1000 + 9000 END,
     {now} - i * 1000 + 9000,
     {now} - i * 1000,
-    -- Of those in processing every tenth is to be asked about now; so are some that timed out within the last day.
+    -- Every tenth task in processing is due for a poll, and so are some that timed out within the last day.
     CASE WHEN status = 'processing' THEN {now} - 1000 + (i % 10) * 6000
          WHEN status = 'failed' AND i % 200 = 6 AND i < 86400 THEN {now} + i * 10 END,
     NULL{nothing},
     0,
-    -- What was claimed and never heard of is past its deadline.
+    -- Tasks that were claimed and never reported are past their deadline.
     CASE WHEN status = 'queued' THEN {now} + {day} WHEN status = 'processing' THEN {now} + 900000 - (i % 800) * 1000
          WHEN status = 'submitting' THEN {now} - 1000 END,
     CASE WHEN status = 'succeeded' THEN 1 ELSE 0 END,
@@ -110,7 +110,7 @@ CROSS JOIN (
 ) AS steps
 WHERE i > {submitting} AND i % 4 = 1 AND i % 100 >= 8
 """
-# One every ten seconds for longer than the day that they live, so that some are to be swept.
+# One every ten seconds for longer than their lifetime of a day, so that some have expired.
 _IDEMPOTENCY_KEYS = """
 INSERT INTO idempotency_keys (project, subject, key, fingerprint, task_id, created_at)
 SELECT 'default', '', 'order-' || i, {reverse_id}, {id}, {now} - i * 10000 FROM {rows}
@@ -118,7 +118,7 @@ SELECT 'default', '', 'order-' || i, {reverse_id}, {id}, {now} - i * 10000 FROM 
 
 
 class History:
-    """The history of one database, growing backwards in time; `now` is milliseconds since the epoch."""
+    """One database's history, which grows backward from `now` (ms)."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -127,7 +127,10 @@ class History:
         self.rows = 0
 
     async def grow(self, rows: int) -> None:
-        """Add older tasks until there are so many. Can be cancelled between statements of some seconds."""
+        """Add older tasks up to a total of `rows`.
+
+        Can be canceled between statements, which take some seconds each.
+        """
         statements = []
         while self.rows < rows:
             first, last = self.rows + 1, min(self.rows + _AT_ONCE, rows)
@@ -140,7 +143,7 @@ class History:
             await _run_on_sqlite(self._url, statements)
 
     def task_id(self, number: int) -> str:
-        """Return the id of the task that was created so many seconds ago."""
+        """Return the id of the task created `number` seconds ago."""
         return f"task_{self.now - number * 1000:012x}7{number:019x}"
 
     def _fill(self, statement: str, first: int, last: int) -> str:
@@ -167,7 +170,7 @@ class History:
 
 async def _run_on_sqlite(url: str, statements: Sequence[str]) -> None:
     path = make_url(url).database or ""
-    # If the machine goes down meanwhile, so does the benchmark.
+    # Durability doesn't matter: a crash of the machine would end the benchmark, too.
     quick = ("PRAGMA synchronous = OFF", "PRAGMA cache_size = -500000")
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
         for statement in (*quick, *statements, "PRAGMA wal_checkpoint(TRUNCATE)"):

@@ -16,21 +16,21 @@ KINDS = (SQLITE, POSTGRESQL)
 
 @dataclass(frozen=True, slots=True)
 class EmptyDatabase:
-    """An empty database; `server_pid` is the process of a server of our own, None where there is none."""
+    """An empty database; `server_pid` is None unless we run PostgreSQL."""
 
     kind: str
     url: str
     server_pid: int | None = None
 
     def server_cpu_seconds(self) -> float | None:
-        """Read the CPU seconds that the database's own processes have used; None where we can't know."""
+        """Return the server processes' CPU seconds; None if unknown."""
         return None if self.server_pid is None else cpu_seconds_of_tree(self.server_pid)
 
 
 class Databases:
-    """Makes databases in a directory; PostgreSQL is started when first needed and stopped at the end.
+    """Creates databases, starting PostgreSQL when first needed.
 
-    `TEST_DATABASE_URL` names another PostgreSQL server to use, whose CPU time then is not known.
+    `TEST_DATABASE_URL` names another PostgreSQL server to use; its CPU time is unknown.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -45,7 +45,7 @@ class Databases:
         self._exits.close()
 
     def create(self, kind: str) -> EmptyDatabase:
-        """Make an empty database."""
+        """Create an empty database."""
         if kind == SQLITE:
             return EmptyDatabase(kind, f"sqlite:///{self._directory / f'{uuid.uuid4().hex}.db'}")
         if self._postgres is None:
@@ -53,7 +53,7 @@ class Databases:
         return EmptyDatabase(kind, self._postgres.create_database(migrated=False), self._server_pid())
 
     def server_cpu_seconds(self) -> float:
-        """Read the CPU seconds that a PostgreSQL of our own has used."""
+        """Return the CPU seconds of our PostgreSQL, if running."""
         pid = self._server_pid()
         return 0.0 if pid is None else cpu_seconds_of_tree(pid)
 
@@ -62,5 +62,5 @@ class Databases:
 
 
 def sqlite_version() -> str:
-    """Return the version of the SQLite that Python was built with."""
+    """Return the version of Python's SQLite library."""
     return sqlite3.sqlite_version

@@ -1,4 +1,4 @@
-"""Dispatch on its own: from the first claim to the last recorded upstream id, beside a bare loop of httpx calls."""
+"""Dispatch throughput, compared with a bare loop of httpx calls."""
 
 import time
 
@@ -15,9 +15,9 @@ _PAUSE_SECONDS = 0.25
 
 
 def measure(session: Session) -> Table:
-    """Measure each concurrency on each database; as many tasks as take about a round."""
+    """Measure each concurrency on each database."""
     columns = ("concurrency", "database", "ratio to the bare loop", "tasks/s", "bare loop, calls/s", "CPU ms/task")
-    table = Table("Dispatch, against an upstream that answers at once", columns)
+    table = Table("Dispatch, with an upstream that responds immediately", columns)
     count = max(round(session.options.seconds * _TASKS_PER_SECOND), 1)
     for concurrency in CONCURRENCIES:
         for kind in session.options.databases:
@@ -31,8 +31,8 @@ def measure(session: Session) -> Table:
             row = (str(concurrency), kind, spread(ratios), spread(rates, 0), spread(bare, 0), milliseconds(cpu, 3))
             table.rows.append(row)
     table.notes.append(
-        f"Median of {session.options.rounds} rounds (least-greatest) of {count:,} queued tasks; each round starts the "
-        "service anew, whose start is part of the CPU time but not of the rate."
+        f"Median of {session.options.rounds} rounds (min-max) of {count:,} queued tasks; each round starts a new process, "
+        "and its start counts toward the CPU time but not the rate."
     )
     return table
 
@@ -43,7 +43,7 @@ def _bare_rate(session: Session, count: int, concurrency: int) -> float:
 
 
 def _dispatch_rate(session: Session, kind: str, count: int, concurrency: int) -> tuple[float, float]:
-    """Let the service send so many queued tasks; returns tasks per second and the CPU seconds it used."""
+    """Dispatch `count` tasks; return tasks per second and CPU seconds."""
     database = session.databases.create(kind)
     store = Store(database.url)
     store.add_queued(count)
@@ -56,7 +56,7 @@ def _dispatch_rate(session: Session, kind: str, count: int, concurrency: int) ->
 
 
 def wait_until_sent(store: Store) -> None:
-    """Wait until no task is queued or being submitted any more."""
+    """Wait until no task is queued or being submitted."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while store.count(Status.QUEUED, Status.SUBMITTING):
         if time.monotonic() > deadline:

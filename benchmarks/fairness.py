@@ -1,4 +1,4 @@
-"""More clients than planned for: whether all get slower alike, or some starve and fail."""
+"""Overload: whether all clients slow down equally or some starve."""
 
 import statistics
 
@@ -9,7 +9,7 @@ from benchmarks.session import Session
 
 CLIENTS = (128, 256, 512)
 _PATHS: tuple[type[Path], ...] = (Verdicts, Submits, Reads)
-# More than any path here answers.
+# More than any of these paths can serve.
 _MOST_PER_SECOND = 12_000
 _COLUMNS = (
     "path",
@@ -20,13 +20,14 @@ _COLUMNS = (
     "p99 ms",
     "longest ms",
     "longest/median",
-    "answers per client, least-median-most",
+    "responses per client, min-median-max",
     "failed",
 )
 
 
 def measure(session: Session) -> Table:
-    """Measure with ever more clients, by the bundled generator, which tells of each of them."""
+    """Measure with increasing numbers of clients."""
+    # Only the bundled generator reports each connection.
     table = Table("Many clients", _COLUMNS)
     generator = Bundled()
     seconds = session.options.seconds
@@ -40,10 +41,10 @@ def measure(session: Session) -> Table:
                     try:
                         outcome = generator.run(server.port, plan, connections=clients, seconds=seconds)
                     except UsedUp:
-                        table.failures.append(f"{path.title}: {len(plan.requests)} prepared requests were too few")
+                        table.failures.append(f"{path.title}: {len(plan.requests)} prepared requests were not enough")
                         continue
                     table.rows.append([path.title, kind, str(clients), *_cells(outcome)])
-    table.notes.append(f"Load by the bundled generator for {seconds:g} s; all answers are waited for.")
+    table.notes.append(f"Load by the bundled generator for {seconds:g} s, until all responses have arrived.")
     return table
 
 

@@ -1,4 +1,4 @@
-"""The service under measurement: one process, as `python -m app serve` runs it."""
+"""Starts the service to be measured."""
 
 from pathlib import Path
 
@@ -7,20 +7,20 @@ from benchmarks.processes import ROOT, Server
 
 SECRET = "benchmark-secret-of-some-length"  # noqa: S105 -- guards a database that is deleted right after
 HELD_BACK = "1/600"
-"""An upstream rate limit that keeps the dispatcher still while something else is measured."""
+"""A rate limit that effectively pauses the dispatcher."""
 
 
 def start_gateway(
     database: EmptyDatabase, directory: Path, upstream_url: str, *, root: Path = ROOT, **settings: str
 ) -> Server:
-    """Make a gateway in front of an upstream, open on loopback, its log going to a file; settings by their names."""
+    """Create a gateway without keys, logging to a file."""
     environment = {
         "DATA_DIR": str(directory / "data"),
         "DATABASE_URL": database.url,
         "SECRET_KEY": SECRET,
         "NANOBANANA_API_KEY": "benchmark",
         "NANOBANANA_BASE_URL": upstream_url,
-        # What it is wherever callbacks can arrive.
+        # The default wherever callbacks can arrive.
         "POLL_AFTER_SECONDS": "60",
         "KEEP_IMAGES": "false",
         "UPSTREAM_RATE_LIMIT": HELD_BACK,

@@ -1,4 +1,7 @@
-"""The bundled load generator, a process of its own: `python -m benchmarks.generator FILE --port N …` prints JSON."""
+"""The bundled load generator, run as a subprocess.
+
+`python -m benchmarks.generator FILE --port N` prints JSON.
+"""
 
 import argparse
 import asyncio
@@ -19,7 +22,7 @@ _OK = range(200, 300)
 
 
 class _Load:
-    """What all connections share: the requests still to send, and the time at which sending ends."""
+    """State shared by all connections: requests, end time and results."""
 
     def __init__(self, requests: list[bytes], *, is_once: bool, seconds: float) -> None:
         self._left: Iterator[bytes] = iter(requests) if is_once else cycle(requests)
@@ -39,7 +42,7 @@ class _Load:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: sends, waits for the whole answer, sends the next."""
+    """One connection, which waits for each response before sending."""
 
     def __init__(self, load: _Load) -> None:
         self._load = load
@@ -98,7 +101,7 @@ async def _run(requests: list[bytes], *, port: int, connections: int, seconds: f
     took = time.perf_counter() - began
     latencies = sorted(load.latencies) or [0.0]
     percentiles = statistics.quantiles([*latencies, latencies[-1]], n=100)
-    told = {
+    result = {
         "answered": sum(one.answers for one in opened),
         "refused": load.refused,
         "broken": load.broken,
@@ -109,11 +112,11 @@ async def _run(requests: list[bytes], *, port: int, connections: int, seconds: f
         "per_connection": [one.answers for one in opened],
         "is_used_up": load.is_used_up,
     }
-    return json.dumps(told)
+    return json.dumps(result)
 
 
 def read_requests(path: Path) -> list[bytes]:
-    """Read what `load.write_requests` wrote."""
+    """Read a file written by `load.write_requests`."""
     requests = []
     with path.open("rb") as file:
         while line := file.readline():

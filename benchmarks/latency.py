@@ -1,4 +1,4 @@
-"""How long it takes on an idle system: a submit to reach the upstream, a verdict to reach a client that waits."""
+"""Latency of submits and results when the service is idle."""
 
 import json
 import statistics
@@ -17,8 +17,8 @@ from benchmarks.report import Table
 from benchmarks.seeding import Store
 from benchmarks.session import Session
 
-OUTWARD = "submit sent to its arrival at the upstream"
-BACK = "callback sent to the answer of `?wait=30`"
+OUTWARD = "from submit to arrival at the upstream"
+BACK = "from callback to the response of `?wait=30`"
 _TIMES = 100
 _PAUSE_SECONDS = 0.03
 _PATIENCE_SECONDS = 10
@@ -26,8 +26,8 @@ _NANOSECONDS = 1_000_000
 
 
 def measure(session: Session) -> Table:
-    """Measure both ways on each database."""
-    table = Table("Latency, idle", ("way", "database", "median ms", "p99 ms", "longest ms"))
+    """Measure both latencies on each database."""
+    table = Table("Latency, idle", ("path", "database", "median ms", "p99 ms", "longest ms"))
     for kind in session.options.databases:
         database = session.databases.create(kind)
         with session.gateway(database, UPSTREAM_RATE_LIMIT="0") as server:
@@ -36,13 +36,13 @@ def measure(session: Session) -> Table:
             if returned:
                 table.rows.append((BACK, kind, *_cells(returned)))
             else:
-                table.notes.append(f"{kind}: no answer carries `Preference-Applied`, so nothing waits for a verdict.")
-    table.notes.append(f"{_TIMES} times, one at a time, {_PAUSE_SECONDS * 1000:.0f} ms of rest after each.")
+                table.notes.append(f"{kind}: no response has `Preference-Applied`, so this version can't wait.")
+    table.notes.append(f"{_TIMES} times in sequence, with {_PAUSE_SECONDS * 1000:.0f} ms of rest after each.")
     return table
 
 
 def outward(session: Session, server: Server, times: int = _TIMES) -> list[float]:
-    """Time submits until the upstream has them, in milliseconds."""
+    """Time submits until they reach the upstream, in milliseconds."""
     took = []
     with Client(server.port) as client, Client(session.upstream.port) as upstream:
         for _ in range(times):
@@ -55,7 +55,7 @@ def outward(session: Session, server: Server, times: int = _TIMES) -> list[float
 
 
 def _arrival(upstream: Client, prompt: str) -> int:
-    """Ask the upstream until it has seen this prompt; returns when, in nanoseconds since the epoch."""
+    """Return when the upstream received a prompt, in epoch nanoseconds."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline:
         for at, body in upstream.ask(request("GET", "/arrivals")).json():
@@ -71,7 +71,10 @@ def _verdicts(database: EmptyDatabase) -> list[tuple[str, bytes]]:
 
 
 def back(server: Server, verdicts: Iterable[tuple[str, bytes]]) -> list[float]:
-    """Time callbacks until a client that waits has its answer; empty if this version has nothing to wait with."""
+    """Time callbacks until a waiting client has its response.
+
+    In milliseconds; empty if this version doesn't support waiting.
+    """
     took = []
     with Client(server.port) as waiting, Client(server.port) as upstream:
         for task_id, verdict in verdicts:
@@ -83,7 +86,7 @@ def back(server: Server, verdicts: Iterable[tuple[str, bytes]]) -> list[float]:
             if "preference-applied" not in answer.head.lower():
                 return []
             if answer.json()["status"] != "succeeded":
-                raise RuntimeError("a client that waits was answered before the verdict")
+                raise RuntimeError("a waiting client received its response before the result")
             took.append((answer.at - sent) / _NANOSECONDS)
     return took
 

@@ -1,7 +1,7 @@
-"""Load: prepared requests sent by many connections at once, by wrk where it is installed, else by our own generator.
+"""Load generators: wrk if installed, else the bundled one.
 
-All of a request is prepared before time is measured. Each connection sends its next request when the last was
-answered, so latencies are those of a busy server, not of a given rate.
+Requests are prepared before the measurement. Each connection sends its next request when the last response has
+arrived, so latencies are those of a saturated server, not of a given rate.
 """
 
 import json
@@ -22,7 +22,7 @@ _MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Requests as they go over the wire; `is_once` for those that must not be sent twice."""
+    """Encoded requests; with `is_once`, none may be sent twice."""
 
     requests: Sequence[bytes]
     is_once: bool = False
@@ -30,7 +30,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a load; latencies in seconds. `refused` counts answers that are not 2xx, `broken` no answers."""
+    """The results of a load; latencies are in seconds.
+
+    `refused` counts responses other than 2xx, `broken` requests without a response.
+    """
 
     answered: int
     refused: int
@@ -40,35 +43,35 @@ class Outcome:
     p99: float
     longest: float
     per_connection: Sequence[int] = ()
-    """How many answers each connection got; empty where the generator doesn't tell."""
+    """Responses per connection; empty if the generator doesn't report them."""
 
     @property
     def rate(self) -> float:
-        """2xx answers per second."""
+        """2xx responses per second."""
         return self.answered / self.seconds
 
     @property
     def failed(self) -> int:
-        """Requests without a 2xx answer."""
+        """Requests without a 2xx response."""
         return self.refused + self.broken
 
 
 class Generator(Protocol):
-    """Something that puts load on a server of this machine."""
+    """Puts load on a local server."""
 
     name: str
 
     def run(self, port: int, plan: Plan, *, connections: int, seconds: float) -> Outcome:
-        """Send the plan's requests; raises `UsedUp` if those that go out once are too few."""
+        """Send the plan's requests; raises `UsedUp` if they run out."""
         ...
 
 
 class UsedUp(Exception):
-    """The server answered all prepared requests before the time was over, so that its rate is not known."""
+    """The prepared requests ran out early, leaving the rate unknown."""
 
 
 class Wrk:
-    """wrk, with one thread: as many connections as one core can serve."""
+    """wrk, with a single thread."""
 
     name = "wrk"
 
@@ -98,7 +101,10 @@ class Wrk:
 
 
 class Bundled:
-    """Our own generator: slower than wrk, but it comes along, tells of each connection and waits for all answers."""
+    """Our own generator, slower than wrk.
+
+    It needs no installation, reports each connection, and waits for all responses.
+    """
 
     name = "bundled"
 
@@ -110,21 +116,21 @@ class Bundled:
             more = ["--once"] if plan.is_once else []
             module = "benchmarks.generator"
             output = run_python(module, file.name, *numbers, *more, seconds=seconds + _PATIENCE_SECONDS)
-        told = json.loads(output)
-        if told.pop("is_used_up"):
+        result = json.loads(output)
+        if result.pop("is_used_up"):
             raise UsedUp
-        return Outcome(**told)
+        return Outcome(**result)
 
 
 def choose(name: str | None = None) -> Generator:
-    """Return the generator of that name; without one wrk where it is installed."""
+    """Return a generator by name; by default wrk if installed."""
     if name == Bundled.name or (name is None and shutil.which("wrk") is None):
         return Bundled()
     return Wrk()
 
 
 def request(method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> bytes:
-    """Write a request as it goes over the wire."""
+    """Encode an HTTP request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{k}: {v}" for k, v in (headers or {}).items())]
     if body is not None:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
@@ -132,12 +138,12 @@ def request(method: str, path: str, body: bytes | None = None, headers: Mapping[
 
 
 def write_requests(path: Path, plan: Plan) -> None:
-    """Write a plan as generators read it: for each request its length on a line, then the request."""
+    """Write each request after a line with its length."""
     with path.open("wb") as file:
         for one in plan.requests:
             file.write(b"%d\n%s" % (len(one), one))
 
 
 def _whole(seconds: float) -> int:
-    """Wrk takes whole seconds only."""
+    """Round seconds, as wrk accepts only integers."""
     return max(round(seconds), 1)

@@ -1,4 +1,4 @@
-"""What tasks in flight cost the process: its memory with few and with many of them."""
+"""Memory per task in flight."""
 
 import time
 
@@ -9,7 +9,7 @@ from benchmarks.seeding import Store
 from benchmarks.session import Session
 
 SEEDED = 100_000
-"""Tasks in `processing` that the database already holds when the service starts."""
+"""Tasks in `processing` when the service starts."""
 _SENT = 2_000
 _REST_SECONDS = 2.0
 
@@ -21,12 +21,12 @@ def measure(session: Session) -> Table:
     for kind in session.options.databases:
         base, loaded = (_resident(session, kind, seeded) for seeded in (0, SEEDED))
         table.rows.append((kind, mebibytes(base), mebibytes(loaded), f"{(loaded - base) / SEEDED:,.0f}"))
-    table.notes.append(f"Each time the service itself has sent {_SENT:,} of the tasks and then answered reads of them.")
+    table.notes.append(f"In both cases, the service submitted {_SENT:,} of the tasks and then served reads of them.")
     return table
 
 
 def _resident(session: Session, kind: str, seeded: int) -> int:
-    """Return the resident bytes of a service that has done the same work beside so many tasks in flight."""
+    """Return the resident bytes with seeded tasks in flight."""
     database = session.databases.create(kind)
     store = Store(database.url)
     if seeded:

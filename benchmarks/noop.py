@@ -1,4 +1,4 @@
-"""The yardstick, a process of its own: a FastAPI endpoint that does nothing, as uvicorn serves it at its best."""
+"""The baseline: a no-op FastAPI endpoint on tuned uvicorn."""
 
 import argparse
 from typing import Any
@@ -16,18 +16,18 @@ class _Small(BaseModel):
 
 @app.get("/noop")
 async def noop() -> dict[str, Any]:
-    """Answer."""
+    """Respond."""
     return {"ok": True}
 
 
 @app.post("/noop")
 async def noop_with_body(body: _Small) -> dict[str, Any]:
-    """Read a small body and answer."""
+    """Parse a small body and respond."""
     return {"ok": True}
 
 
 def serve(application: FastAPI) -> None:
-    """Serve an application on the port of the command line, as fast as uvicorn can."""
+    """Serve an application on `--port`, as fast as uvicorn can."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     uvicorn.run(

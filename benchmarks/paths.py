@@ -1,4 +1,4 @@
-"""The paths of the service that clients and the upstream take often, each as requests prepared for a load."""
+"""The service's hot paths, as prepared requests."""
 
 import json
 import uuid
@@ -19,7 +19,7 @@ _READ_TASKS = 4_000
 
 
 class Path(ABC):
-    """One path on one database. `title` names it in the table."""
+    """One path on one database; `title` is for the table."""
 
     name: str
     title: str
@@ -29,30 +29,30 @@ class Path(ABC):
         self._store = Store(database.url)
 
     def server(self, session: Session) -> AbstractContextManager[Server]:
-        """Make the server that is measured, with dispatch held back."""
+        """Create the server to measure, with dispatch paused."""
         return session.gateway(self.database)
 
     @abstractmethod
     def plan(self, at_most: int) -> Plan:
-        """Prepare up to so many requests, with what the database must hold for them."""
+        """Prepare up to `at_most` requests and the rows they need."""
 
     def applied(self) -> int | None:
-        """Count what 2xx answers have promised so far, as the database has it; None where they promise nothing."""
+        """Count committed changes; None if requests change nothing."""
         return None
 
     def settle(self) -> None:
-        """Let the database come to rest after it was filled."""
+        """Let the database finish maintenance after inserts."""
         self._store.settle()
 
 
 class Verdicts(Path):
-    """Callbacks of the upstream, each for another task that waits for its verdict."""
+    """Upstream callbacks, each with the result of another task."""
 
     name = "verdicts"
     title = "fresh verdict, `POST /callbacks/…`"
 
     def plan(self, at_most: int) -> Plan:
-        """Add tasks in `processing` and prepare the verdict of each."""
+        """Add tasks in `processing` and prepare their callbacks."""
         tokens = CallbackTokens([SECRET])
         return Plan([verdict_request(tokens, task) for task in self._store.add_processing(at_most)], is_once=True)
 
@@ -62,7 +62,7 @@ class Verdicts(Path):
 
 
 class Submits(Path):
-    """Submits of clients."""
+    """Client submits."""
 
     name = "submits"
     title = "submit, `POST /v1/tasks`"
@@ -77,19 +77,19 @@ class Submits(Path):
 
 
 class KeyedSubmits(Submits):
-    """Submits that bring an idempotency key each."""
+    """Submits with idempotency keys."""
 
     name = "submits-keyed"
     title = "submit with `Idempotency-Key`"
 
     def plan(self, at_most: int) -> Plan:
-        """Prepare submits with a fresh key each."""
+        """Prepare submits with distinct keys."""
         keys = [{"Idempotency-Key": uuid.uuid4().hex} for _ in range(at_most)]
         return Plan([request("POST", "/v1/tasks", _SUBMIT, key) for key in keys], is_once=True)
 
 
 class Reads(Path):
-    """Looks at single tasks, half of them succeeded with an image, half queued in a long queue."""
+    """Reads of tasks, half succeeded, half in a long queue."""
 
     name = "reads"
     title = "read, `GET /v1/tasks/{id}`"
@@ -109,7 +109,7 @@ class Reads(Path):
 
 
 class ReadsOfShortQueue(Reads):
-    """The same with a short queue, in which positions are told exactly."""
+    """Reads with a short queue, where positions are exact."""
 
     name = "reads-short"
     title = "read, 100 queued"
@@ -117,7 +117,7 @@ class ReadsOfShortQueue(Reads):
 
 
 class Lists(Reads):
-    """Looks at the newest tasks of a project."""
+    """Lists of a project's newest tasks."""
 
     name = "lists"
     title = "list, `GET /v1/tasks?limit=20`"
@@ -128,7 +128,7 @@ class Lists(Reads):
 
 
 def verdict_request(tokens: CallbackTokens, task: Task) -> bytes:
-    """Write the upstream's callback for a task in `processing`: success with one image, shape A."""
+    """Encode the callback for a success with one image."""
     info = {"resultImageUrl": f"https://tempfile.example/workers/nano/image_{task.upstream_task_id}.png"}
     data = {"taskId": task.upstream_task_id, "info": info}
     verdict = {"code": 200, "msg": "Image generated successfully.", "data": data}

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, started, measured and ended from outside."""
+"""Starts, measures and stops servers as subprocesses."""
 
 import http.client
 import os
@@ -21,16 +21,17 @@ _PAUSE_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used so far: CPU time in seconds (user and system), resident memory in bytes."""
+    """A process's CPU time and resident memory."""
 
     cpu_seconds: float
     rss_bytes: int
 
 
 class Server:
-    """`python -m …` on a free port of this machine, until the block ends; `--port N` is added to the arguments.
+    """Runs `python -m …` with `--port` and a free port.
 
-    `root` is where Python finds the modules. The process gets only the environment given here, so that no setting of the caller's shell changes a measurement.
+    `root` is where Python finds the modules. The process inherits no settings from the caller's environment, which could
+    change a measurement.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Server:
                 env={**kept, "PYTHONPATH": str(root), **(environment or {})},
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C is for us; we end what we started, in order.
+                # Ctrl-C must reach only this process, which then stops its subprocesses in order.
                 start_new_session=True,
             )
 
@@ -73,17 +74,17 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where the server is reached."""
+        """The server's base URL."""
         return f"http://127.0.0.1:{self.port}"
 
     def usage(self) -> Usage:
-        """Read what the process has used so far."""
+        """Return the process's usage so far."""
         process = psutil.Process(self._process.pid)
         times = process.cpu_times()
         return Usage(times.user + times.system, process.memory_info().rss)
 
     def stop(self) -> None:
-        """End the process, by force if it does not end by itself."""
+        """Terminate the process; kill it if that takes too long."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -115,14 +116,14 @@ class Server:
 
 
 def free_port() -> int:
-    """Find a port of this machine that nobody listens on."""
+    """Return an unused local port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def cpu_seconds_of_tree(pid: int) -> float:
-    """Read the CPU seconds of a process, its living children and those it has seen end."""
+    """Return the CPU seconds of a process and its children."""
     try:
         parent = psutil.Process(pid)
         alive = [parent, *parent.children(recursive=True)]
@@ -144,12 +145,15 @@ def _sum_cpu(processes: Iterable[psutil.Process]) -> float:
 
 
 def run_python(*arguments: str, seconds: float) -> str:
-    """Run `python -m …` to its end and return what it printed; raises RuntimeError if it fails or takes too long."""
+    """Run `python -m …` like `run`."""
     return run([sys.executable, "-m", *arguments], seconds=seconds)
 
 
 def run(command: Sequence[str], *, seconds: float) -> str:
-    """Run a program to its end and return what it printed; raises RuntimeError if it fails or takes too long."""
+    """Run a program and return its output; raises on failure.
+
+    Raises RuntimeError if it fails and TimeoutExpired after `seconds`.
+    """
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

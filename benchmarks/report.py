@@ -1,4 +1,4 @@
-"""Tables in Markdown, and the machine on which they were made."""
+"""Markdown tables, and a description of the machine."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ _PACKAGES = ("fastapi", "starlette", "uvicorn", "uvloop", "httptools", "sqlalche
 
 @dataclass(slots=True)
 class Table:
-    """A table; `failures` tell what makes its numbers worthless."""
+    """A table; any `failures` invalidate its numbers."""
 
     title: str
     columns: Sequence[str]
@@ -26,13 +26,13 @@ class Table:
     failures: list[str] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """Write it as Markdown, padded so that it can be read as it is."""
+        """Format the table as aligned Markdown."""
         cells = [list(self.columns), *(list(row) for row in self.rows)]
         widths = [max(len(row[column]) for row in cells) for column in range(len(self.columns))]
         lines = [_line(row, widths) for row in cells]
         rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-        told = [*self.notes, *(f"FAILED: {failure}" for failure in self.failures)]
-        return "\n".join([f"### {self.title}", "", lines[0], rule, *lines[1:], "", *told])
+        notes = [*self.notes, *(f"FAILED: {failure}" for failure in self.failures)]
+        return "\n".join([f"### {self.title}", "", lines[0], rule, *lines[1:], "", *notes])
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -40,7 +40,7 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def spread(numbers: Sequence[float], digits: int = 2) -> str:
-    """Write the median of rounds and, in brackets, the least and the greatest."""
+    """Format the median with the minimum and maximum."""
     middle = statistics.median(numbers)
     if len(numbers) == 1:
         return f"{middle:,.{digits}f}"
@@ -48,17 +48,17 @@ def spread(numbers: Sequence[float], digits: int = 2) -> str:
 
 
 def milliseconds(seconds: Sequence[float], digits: int = 1) -> str:
-    """Write the median of durations, given in seconds, in milliseconds."""
+    """Format the median of durations in milliseconds."""
     return f"{statistics.median(seconds) * 1000:,.{digits}f}"
 
 
 def mebibytes(count: float) -> str:
-    """Write bytes in MiB."""
+    """Format bytes in MiB."""
     return f"{count / 2**20:,.0f}"
 
 
 def machine(generator: str) -> str:
-    """Describe the machine and what runs on it, as a list in Markdown."""
+    """Describe the machine and its software as a Markdown list."""
     memory = psutil.virtual_memory().total / 2**30
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return "\n".join(

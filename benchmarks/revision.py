@@ -1,4 +1,4 @@
-"""Two revisions side by side: the files of each, and a process that seeds databases with its code."""
+"""Checks out another revision and seeds databases with its code."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _GIT_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A revision of the project, by the directory that holds its files."""
+    """A revision of the project in a directory."""
 
     name: str
     root: Path = ROOT
@@ -36,13 +36,13 @@ def checked_out(name: str, directory: Path) -> Iterator[Revision]:
         run(["git", "worktree", "add", "--quiet", "--detach", str(root), commit], seconds=_GIT_SECONDS)
         yield Revision(commit, root)
     finally:
-        # Works for a checkout that was interrupted, too, and drops those of runs that were killed.
+        # Also cleans up after an interrupted checkout, and after killed runs.
         shutil.rmtree(root, ignore_errors=True)
         run(["git", "worktree", "prune"], seconds=_GIT_SECONDS)
 
 
 class SeededPath:
-    """A path of one revision on one database, prepared by that revision's own code."""
+    """A path on one database, prepared by a revision's code."""
 
     def __init__(self, revision: Revision, name: str, database: EmptyDatabase) -> None:
         self.database = database
@@ -60,25 +60,25 @@ class SeededPath:
         self._seeder.stop()
 
     def plan(self, at_most: int) -> Plan:
-        """Prepare up to so many requests."""
+        """Prepare up to `at_most` requests."""
         plan = self._seeder.call("plan", at_most)
         return Plan([one.encode("latin-1") for one in plan["requests"]], is_once=plan["is_once"])
 
     def applied(self) -> int | None:
-        """Count the changes that the database has; None where requests change nothing."""
+        """Count committed changes; None if requests change nothing."""
         count = self._seeder.call("applied")
         return None if count is None else int(count)
 
     def settle(self) -> None:
-        """Let the database come to rest after it was filled."""
+        """Let the database finish maintenance after inserts."""
         self._seeder.call("settle")
 
 
 class Seeder:
-    """`benchmarks/seeder.py` with the code of a revision."""
+    """Runs `benchmarks/seeder.py` with a revision's code."""
 
     def __init__(self, revision: Revision, database: EmptyDatabase) -> None:
-        # -P: the script's directory must not come before the revision's.
+        # -P keeps the script's directory out of the import path, where it would precede the revision's.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-W", "ignore", str(_SCRIPT), database.kind, database.url],
             cwd=revision.root,
@@ -107,6 +107,6 @@ class Seeder:
         return json.loads(reply)
 
     def stop(self) -> None:
-        """End the process."""
+        """Kill the process."""
         self._process.kill()
         self._process.communicate()

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scale`: time the service's statements on ever longer histories, and show their plans."""
+"""Times the service's statements on growing histories, optionally with plans."""
 
 import argparse
 import asyncio
@@ -28,19 +28,19 @@ T = TypeVar("T")
 _ROWS = (10_000, 100_000, 1_000_000, 5_000_000)
 _TIMES = 15
 _WARM_UP = 3
-# What takes longer than that in sum is slow enough to be told from fewer calls.
+# After this total, fewer calls are enough to show that a statement is slow.
 _ENOUGH_SECONDS = 3.0
-# What is measured in tenths of milliseconds varies by more than this without any reason.
+# Growth counts only beyond both limits, as times of tenths of a millisecond vary by more than this factor.
 _GROWS_BY = 3.0
 _AT_LEAST_SECONDS = 0.002
 
 
 class _RollBack(Exception):
-    """Ends a transaction without a trace."""
+    """Rolls a transaction back."""
 
 
 async def measure(kind: str, url: str, sizes: Sequence[int], *, with_plans: bool, times: int = _TIMES) -> Table:
-    """Grow one database through these sizes and time every statement at each."""
+    """Grow a database and time every statement at each size."""
     table = Table(f"Scale, {kind}: median milliseconds", ("statement", *(f"{size:,} tasks" for size in sizes), "grows"))
     database = Database(url)
     client = UpstreamClient(base_url="http://127.0.0.1:9", api_key="none", timeout=1, concurrency=1)
@@ -64,7 +64,7 @@ async def measure(kind: str, url: str, sizes: Sequence[int], *, with_plans: bool
 
 
 async def _median(database: Database, statement: Statement, times: int) -> float:
-    """Call a statement some times, each in a transaction that leaves no trace; returns seconds."""
+    """Return a statement's median seconds, in transactions rolled back."""
     took: list[float] = []
     while len(took) < _WARM_UP + times and sum(took) < _ENOUGH_SECONDS:
         took.append(await _rolled_back(database, lambda connection: _seconds(statement, connection)))
@@ -85,11 +85,11 @@ async def _print_plans(kind: str, database: Database, wanted: Sequence[Statement
 
 
 async def plans(database: Database, statement: Statement) -> list[str]:
-    """Explain all that a statement executes."""
+    """Return the query plans of everything a statement executes."""
     executed: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, text: str, parameters: Any, _context: Any, is_many: bool) -> None:
-        # Many rows in one INSERT are passed as one row of parameters.
+        # executemany passes a list of rows; the first is enough to explain the statement.
         executed.append((text, parameters[0] if is_many and isinstance(parameters, list) else parameters))
 
     def call(connection: Connection) -> None:
@@ -113,7 +113,7 @@ def _seconds(statement: Statement, connection: Connection) -> float:
 def _explain(connection: Connection, text: str, parameters: Any, database: Database) -> list[str]:
     words = "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF)" if database.is_postgresql else "EXPLAIN QUERY PLAN"
     rows = connection.exec_driver_sql(f"{words} {text}", parameters)
-    # PostgreSQL tells the plan in its only column, SQLite in its last.
+    # PostgreSQL returns the plan in its only column, SQLite in its last.
     return [f"  {tuple(row)[-1]}" for row in rows]
 
 
@@ -135,7 +135,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rows", default=",".join(map(str, _ROWS)), help="comma-separated numbers of tasks")
     parser.add_argument("--database", choices=sorted(by_name), action="append", help="may be repeated; default: both")
     parser.add_argument("--plans", action="store_true", help="show query plans at the last size")
-    parser.add_argument("--directory", type=Path, help="where databases are made (default: the temporary directory)")
+    parser.add_argument("--directory", type=Path, help="where to create databases (default: the temporary directory)")
     given = parser.parse_args()
     given.rows = sorted(int(size.replace("_", "")) for size in given.rows.split(","))
     if given.rows[0] < SMALLEST:

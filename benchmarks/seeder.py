@@ -1,8 +1,8 @@
-"""Fills a database and prepares requests with the code of one revision; a process of its own.
+"""Fills a database and prepares requests with one revision's code.
 
-It is run as a file, with the revision's directory in `PYTHONPATH`, so that `app` and `benchmarks` are that revision's.
-A line of JSON on standard input is a call, `[name, *arguments]`; the line printed in reply is its result. Of the
-revision it uses what every revision has: `PATHS`, `Path`, `Store`, `verdict_request`, `SECRET`.
+It runs as a file with the revision's directory in `PYTHONPATH`, so that `app` and `benchmarks` are that revision's. Each
+JSON line on standard input is a call, `[name, *arguments]`, and each line printed is its result. It uses only names that
+all revisions have: `PATHS`, `Path`, `Store`, `verdict_request`, `SECRET`.
 """
 
 import argparse
@@ -23,26 +23,26 @@ class Seeder:
         self._path: paths.Path | None = None
 
     def open(self, name: str) -> str:
-        """Create the tables and the rows that a path needs; returns its title."""
+        """Create a path's tables and rows; return its title."""
         self._path = throughput.PATHS[name](self._database)
         return self._path.title
 
     def plan(self, at_most: int) -> dict[str, Any]:
-        """Prepare requests; bytes are sent as Latin-1."""
+        """Prepare requests, with bytes decoded as Latin-1."""
         plan = self._opened.plan(at_most)
         return {"requests": [one.decode("latin-1") for one in plan.requests], "is_once": plan.is_once}
 
     def settle(self) -> None:
-        """Let the database come to rest."""
+        """Let the database finish maintenance after inserts."""
         self._opened.settle()
 
     def applied(self) -> int | None:
-        """Count the changes that the database has."""
+        """Count committed changes."""
         return self._opened.applied()
 
     def verdicts(self, count: int) -> list[tuple[str, str]]:
-        """Add tasks in `processing`; returns the id of each and the callback that ends it."""
-        # Taken from there because it moves between modules of `app`.
+        """Add tasks in `processing`; return their ids and callbacks."""
+        # Imported through `paths`, because it moves between modules of `app`.
         tokens = paths.CallbackTokens([SECRET])  # type: ignore[attr-defined]
         tasks = seeding.Store(self._database.url).add_processing(count)
         return [(task.id, paths.verdict_request(tokens, task).decode("latin-1")) for task in tasks]

@@ -1,4 +1,4 @@
-"""Databases in the state that a benchmark needs, written through the service's own statements."""
+"""Seeds databases through the service's own statements."""
 
 import asyncio
 import secrets
@@ -28,7 +28,7 @@ from app.domain.verdict import Succeeded
 T = TypeVar("T")
 _AT_ONCE = 5_000
 _HOUR = 3_600_000
-# Long enough that nothing seeded is asked about or given up while something else is measured.
+# Long enough that no seeded task is polled or given up during a measurement.
 _POLICY = Policy(
     queue_timeout=24 * _HOUR,
     task_timeout=_HOUR,
@@ -47,36 +47,36 @@ _INPUT = {
 
 
 class Store:
-    """A migrated database. Everything here is done while no time is measured."""
+    """A migrated database, to be used outside measurements."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         asyncio.run(self._with_database(migrate))
 
     def add_queued(self, count: int) -> list[Task]:
-        """Add tasks as a submit leaves them."""
+        """Add queued tasks."""
         return self._add([_queued() for _ in range(count)])
 
     def add_processing(self, count: int) -> list[Task]:
-        """Add tasks that wait for their verdict."""
+        """Add tasks that wait for their result."""
         return self._add([_processing() for _ in range(count)])
 
     def add_succeeded(self, count: int) -> list[Task]:
-        """Add tasks that brought one image each."""
+        """Add succeeded tasks with one image each."""
         return self._add([_succeeded() for _ in range(count)])
 
     def count(self, *statuses: Status) -> int:
-        """Count the tasks in these states; without any, all."""
+        """Count tasks in these states, or all by default."""
         wanted = tasks.c.status.in_([status.value for status in statuses]) if statuses else text("1 = 1")
         return int(self._read(select(func.count()).select_from(tasks).where(wanted))[0])
 
     def first_claim_and_last_reply(self) -> tuple[int, int]:
-        """Read when the first task was claimed and when the last upstream id was noted, in milliseconds."""
+        """Return the first claim and last submit times, in milliseconds."""
         first, last = self._read(select(func.min(tasks.c.claimed_at), func.max(tasks.c.submitted_at)))
         return int(first), int(last)
 
     def settle(self) -> None:
-        """Let the database do now what it would do soon after so many inserts: statistics, its log, free space."""
+        """Run the database maintenance that the inserts would soon trigger."""
         asyncio.run(_settle(self.url))
 
     def _add(self, new: list[Task]) -> list[Task]:
@@ -114,7 +114,7 @@ def _processing() -> Task:
     claimed = transitions.claim(queued, "benchmark", queued.created_at, _POLICY)
     accepted = transitions.accept(claimed.task, secrets.token_hex(16), queued.created_at, _POLICY) if claimed else None
     if accepted is None:
-        raise RuntimeError("a new task can't be claimed and accepted any more")
+        raise RuntimeError("a new task can't be claimed and accepted")
     return accepted.task
 
 
@@ -123,7 +123,7 @@ def _succeeded() -> Task:
     verdict = Succeeded(task.upstream_task_id or "", (f"https://tempfile.example/{secrets.token_hex(16)}.png",))
     concluded = transitions.conclude(task, verdict, task.updated_at)
     if concluded is None:
-        raise RuntimeError("a task that is processing can't be concluded any more")
+        raise RuntimeError("a processing task can't be concluded")
     return concluded.task
 
 
@@ -143,7 +143,7 @@ async def _insert(database: Database, new: list[Task]) -> None:
 
 def _write(connection: Connection, part: Sequence[Task], images: Sequence[Image]) -> None:
     batch_store.write(connection, Batch(created=part))
-    # An insert writes only what a new task has.
+    # An insert writes only the columns of a new task.
     moved = [task for task in part if task.status is not Status.QUEUED]
     events = [event_of(task) for task in part]
     batch_store.write(connection, Batch(changed=moved, images=images, events=events))
@@ -153,7 +153,7 @@ async def _settle(url: str) -> None:
     if url.startswith("postgres"):
         connection = await asyncpg.connect(url)
         try:
-            # No transaction may contain these.
+            # These can't run inside a transaction.
             await connection.execute("VACUUM (ANALYZE)")
             await connection.execute("CHECKPOINT")
         finally:

@@ -1,4 +1,4 @@
-"""What all benchmarks of one run share: a directory, databases, the no-op server, an upstream, a load generator."""
+"""The shared resources of one benchmark run."""
 
 import uuid
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ _NOOP = Plan([request("GET", "/noop")])
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is measured and for how long."""
+    """What to measure, and for how long."""
 
     databases: tuple[str, ...] = KINDS
     rounds: int = 3
@@ -25,11 +25,11 @@ class Options:
     connections: int = 128
     generator: str | None = None
     against: str | None = None
-    """A revision to compare with, as Git names it."""
+    """A Git revision to compare with."""
 
 
 class Session:
-    """One run of benchmarks; a context manager that ends all that it started."""
+    """One benchmark run; on exit, stops everything it started."""
 
     def __init__(self, directory: Path, options: Options) -> None:
         self.options = options
@@ -55,17 +55,17 @@ class Session:
         self._exits.close()
 
     def start(self, module: str, *, ready_path: str = "/", **environment: str) -> Server:
-        """Start a server that lives until the session ends."""
+        """Start a server that runs until the session ends."""
         server = Server(module, directory=self.fresh_directory(), environment=environment, ready_path=ready_path)
         return self._exits.enter_context(server)
 
     def gateway(self, database: EmptyDatabase, revision: Revision | None = None, **settings: str) -> Server:
-        """Make a gateway, of this revision unless told otherwise; to be used as a context manager."""
+        """Create a gateway, of this revision by default."""
         root = (revision or self.revisions[0]).root
         return start_gateway(database, self.fresh_directory(), self.upstream.url, root=root, **settings)
 
     def fresh_directory(self) -> Path:
-        """Name a directory that nobody has used."""
+        """Return the path of a new directory."""
         return self.directory / uuid.uuid4().hex[:8]
 
     def load(self, port: int, plan: Plan, *, seconds: float | None = None) -> Outcome:
@@ -74,5 +74,5 @@ class Session:
         return self.generator.run(port, plan, connections=self.options.connections, seconds=wanted)
 
     def load_noop(self, *, seconds: float | None = None) -> Outcome:
-        """Put the same load on the endpoint that does nothing."""
+        """Put the same load on the no-op endpoint."""
         return self.load(self.noop.port, _NOOP, seconds=seconds)

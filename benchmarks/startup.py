@@ -1,4 +1,4 @@
-"""How long a start takes: from the start of the process until `/readyz` answers 200."""
+"""Startup time, from the process's start until `/readyz` is 200."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,21 +14,21 @@ _SANDBOX = {"NANOBANANA_API_KEY": ""}
 
 @dataclass(slots=True)
 class _Starts:
-    """What the starts of one revision took: seconds until ready, CPU seconds used until then."""
+    """Seconds until ready, and CPU seconds used until then."""
 
     seconds: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
 
 def measure(session: Session) -> Table:
-    """Measure starts on each database, of all revisions in turn."""
+    """Measure starts on each database, alternating between revisions."""
     table = Table("Start until `/readyz`", _columns(session.revisions))
     for kind in session.options.databases:
         table.rows.append(_row(session, "first start, empty database", kind, is_first=True))
         table.rows.append(_row(session, "restart", kind))
         if kind == SQLITE:
             table.rows.append(_row(session, "restart with the sandbox", kind, settings=_SANDBOX))
-    table.notes.append(f"Median of {_times(session)} starts (least-greatest).")
+    table.notes.append(f"Median of {_times(session)} starts (min-max).")
     return table
 
 

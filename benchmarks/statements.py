@@ -1,4 +1,4 @@
-"""The statements whose cost must not grow with the history, each as the service's own function calls it."""
+"""Statements whose cost must not grow with the history."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -30,37 +30,37 @@ _POLICY = Policy(
     hold_retry=60_000,
     upstream_timeout=30_000,
 )
-# Succeeded in any history, with an image and events.
+# The number of a task that has succeeded in any history, with an image and events.
 _SUCCEEDED = 9_909
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One function of the service, to be called in a transaction that is rolled back."""
+    """A service function to call in a rolled-back transaction."""
 
     name: str
     call: Callable[[Connection], Any]
 
 
 class _Rehearsal:
-    """Stands where the writer stands, and does the work in a transaction that others end."""
+    """Replaces the writer; works in the caller's transaction."""
 
     def __init__(self, connection: Connection, now: int) -> None:
         self._connection = connection
         self._now = now
 
     async def run(self, work: Callable[[UnitOfWork], Any]) -> Any:
-        """Do the work now."""
+        """Run the work immediately."""
         return work(UnitOfWork(self._connection, self._now))
 
 
 def _complete(call: Coroutine[Any, Any, Any]) -> Any:
-    """Run a call that waits for nothing but a rehearsal."""
+    """Run a coroutine that awaits nothing but a rehearsal."""
     try:
         call.send(None)
     except StopIteration as end:
         return end.value
-    raise RuntimeError("the call waits for something else")
+    raise RuntimeError("the coroutine awaits something else")
 
 
 class _StoppedClock:
@@ -72,7 +72,7 @@ class _StoppedClock:
 
 
 def statements(history: History, database: Database, client: UpstreamClient) -> list[Statement]:
-    """List the statements, with parameters that fit this history; `client` is never called."""
+    """List statements with parameters for a history; `client` stays unused."""
     return [*_reads(history), *_pages(history), *_claims(history), *_services(history, database, client)]
 
 
@@ -114,8 +114,8 @@ def _pages(history: History) -> list[Statement]:
         page("status=processing", status=Status.PROCESSING),
         page("status=succeeded", status=Status.SUCCEEDED),
         page("status=canceled", status=Status.CANCELED),
-        page("model of every hundredth", model=Model.NANO_BANANA_2, project="project-49"),
-        page("model that is never used", model=Model.NANO_BANANA_2),
+        page("model of one task in a hundred", model=Model.NANO_BANANA_2, project="project-49"),
+        page("unused model", model=Model.NANO_BANANA_2),
         page("type", type=TaskType.IMAGE_TO_IMAGE),
         page("created_after=now", created_after=history.now),
         page("created_before=long ago", created_before=long_ago),
@@ -178,4 +178,4 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
 
 
 SMALLEST = max(IN_FLIGHT, _SUCCEEDED) + 1
-"""The shortest history that the statements fit."""
+"""The minimum length of a history for these statements."""

@@ -1,8 +1,8 @@
-"""Many open streams on one process: their memory, and how long news take to their clients.
+"""Memory and latency of many event streams on one process.
 
-`python -m benchmarks.streams --streams 1000 --events 200` opens that many streams of a project, each of which is told
-of every event, then as many of single tasks. Times are from before a request is sent until a client has the event
-that it caused, so they have the commit in them; that of the request's own answer is printed beside.
+`python -m benchmarks.streams --streams 1000 --events 200` opens that many streams of a project, each of which receives
+all events, then as many of single tasks. Times are from sending a request until a client has the resulting event, so
+they include the commit. The time of the request's own response is printed for comparison.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import uvloop
 
 _SETTINGS = {
     "NANOBANANA_API_KEY": "none",
-    # Nothing is sent: tasks stay queued until they are canceled.
+    # Nothing is submitted: tasks stay queued until they are canceled.
     "NANOBANANA_BASE_URL": "http://127.0.0.1:9",
     "UPSTREAM_RATE_LIMIT": "1/600",
     "SECRET_KEY": "benchmark",
@@ -36,13 +36,13 @@ _SETTLE_SECONDS = 1.0
 
 @dataclass
 class Client:
-    """One stream and when each of its events arrived, by task id and type."""
+    """One stream, with arrival times by task id and type."""
 
     arrived: dict[tuple[str, str], float] = field(default_factory=dict)
     reading: "asyncio.Task[None] | None" = None
 
     async def open(self, port: int, path: str) -> None:
-        """Connect, wait for the head of the answer, and go on reading in the background."""
+        """Connect, read the response's head, and read on in background."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
@@ -63,7 +63,7 @@ class Client:
 
 
 class Gateway:
-    """The service as a process of its own."""
+    """The service in a subprocess."""
 
     def __init__(self, directory: Path, port: int, database_url: str | None) -> None:
         environment = {**os.environ, **_SETTINGS, "DATA_DIR": str(directory)}
@@ -90,13 +90,13 @@ class Gateway:
         return int(self.process.memory_info().rss)
 
     def stop(self) -> None:
-        """End the process."""
+        """Terminate the process."""
         self.process.terminate()
         self.process.wait()
 
 
 async def open_streams(gateway: Gateway, paths: Sequence[str]) -> list[Client]:
-    """Open streams, some at a time."""
+    """Open streams in batches."""
     clients = [Client() for _ in paths]
     for start in range(0, len(paths), _OPENED_AT_ONCE):
         part = slice(start, start + _OPENED_AT_ONCE)
@@ -107,7 +107,7 @@ async def open_streams(gateway: Gateway, paths: Sequence[str]) -> list[Client]:
 
 
 async def close_streams(clients: Sequence[Client]) -> None:
-    """Leave."""
+    """Close all streams."""
     reading = [client.reading for client in clients if client.reading is not None]
     for one in reading:
         one.cancel()
@@ -115,20 +115,20 @@ async def close_streams(clients: Sequence[Client]) -> None:
 
 
 async def submit(http: httpx.AsyncClient) -> str:
-    """Make a task and return its id."""
+    """Submit a task and return its id."""
     response = await http.post("/v1/tasks", json={"prompt": "a lake at sunset, seen from a wooden pier"})
     return str(response.raise_for_status().json()["id"])
 
 
 def show(name: str, seconds: Sequence[float]) -> None:
-    """Print a line of figures."""
+    """Print a table row."""
     ordered = sorted(seconds)
     p50, p99 = statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
     print(f"| {name} | {p50 * 1000:.1f} | {p99 * 1000:.1f} | {ordered[-1] * 1000:.1f} | {len(ordered)} |")
 
 
 async def follow_project(gateway: Gateway, http: httpx.AsyncClient, arguments: argparse.Namespace) -> None:
-    """Measure streams that are each told of everything."""
+    """Measure streams that receive all events of a project."""
     before = gateway.memory
     clients = await open_streams(gateway, ["/v1/events"] * arguments.streams)
     await asyncio.sleep(_SETTLE_SECONDS)
@@ -145,7 +145,7 @@ async def follow_project(gateway: Gateway, http: httpx.AsyncClient, arguments: a
         await asyncio.sleep(arguments.pause)
     await asyncio.sleep(_SETTLE_SECONDS)
     delays = [client.arrived[task_id, "task.queued"] - began for client in clients for task_id, began in sent.items()]
-    show("to its answer", answers)
+    show("to its response", answers)
     show(f"to each of {arguments.streams} clients", delays)
     show("to the first client", [min(c.arrived[t, "task.queued"] for c in clients) - b for t, b in sent.items()])
     show("to the last client", [max(c.arrived[t, "task.queued"] for c in clients) - b for t, b in sent.items()])
@@ -156,7 +156,7 @@ async def follow_project(gateway: Gateway, http: httpx.AsyncClient, arguments: a
 
 
 async def follow_tasks(gateway: Gateway, http: httpx.AsyncClient, arguments: argparse.Namespace) -> None:
-    """Measure streams that are each told of one task."""
+    """Measure streams of single tasks."""
     ids = [await submit(http) for _ in range(arguments.streams)]
     clients = await open_streams(gateway, [f"/v1/tasks/{task_id}/events" for task_id in ids])
     await asyncio.sleep(_SETTLE_SECONDS)
@@ -169,12 +169,12 @@ async def follow_tasks(gateway: Gateway, http: httpx.AsyncClient, arguments: arg
         if client.reading is not None:
             await client.reading
         delays.append(client.arrived[task_id, "task.canceled"] - began)
-    show("to its answer", answers)
-    show("to the one client that follows the task", delays)
+    show("to its response", answers)
+    show("to the client that follows the task", delays)
 
 
 async def measure(arguments: argparse.Namespace) -> None:
-    """Run all and print what came of it."""
+    """Run all measurements and print the results."""
     with tempfile.TemporaryDirectory() as name:
         gateway = Gateway(Path(name), arguments.port, arguments.database_url)
         try:
@@ -191,9 +191,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--events", type=int, default=200)
-    parser.add_argument("--pause", type=float, default=0.2, help="seconds between two submits")
+    parser.add_argument("--pause", type=float, default=0.2, help="seconds between submits")
     parser.add_argument("--port", type=int, default=8099)
-    parser.add_argument("--database-url", help="a PostgreSQL URL; SQLite if left out")
+    parser.add_argument("--database-url", help="a PostgreSQL URL (default: SQLite)")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(measure(parser.parse_args()))
 

@@ -1,4 +1,4 @@
-"""Requests per second of each path, in rounds that alternate with rounds of the no-op endpoint."""
+"""Requests per second of each path, compared with a no-op."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,7 +31,7 @@ _COLUMNS = (
     "failed",
 )
 WARM_UP_SECONDS = 1.0
-# Prepared requests that go out once: so many times what the no-op endpoint answers meanwhile.
+# How many requests to prepare, as a multiple of what the no-op endpoint serves in the same time.
 _MARGIN = 2.5
 
 
@@ -40,25 +40,25 @@ class Prepared(Protocol):
 
     @property
     def title(self) -> str:
-        """Its name in tables."""
+        """The path's name in tables."""
 
     @property
     def database(self) -> EmptyDatabase:
-        """The database that it fills."""
+        """The path's database."""
 
     def plan(self, at_most: int) -> Plan:
-        """Prepare up to so many requests."""
+        """Prepare up to `at_most` requests."""
 
     def settle(self) -> None:
-        """Let the database come to rest."""
+        """Let the database finish maintenance after inserts."""
 
     def applied(self) -> int | None:
-        """Count the changes that the database has."""
+        """Count committed changes."""
 
 
 @dataclass(slots=True)
 class Rounds:
-    """What the rounds of one path gave; CPU time in seconds per answer."""
+    """One path's results; CPU times are seconds per response."""
 
     ratios: list[float] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Rounds:
     rss: int = 0
 
     def cells(self) -> list[str]:
-        """Write them as they stand in the table, from the rate on."""
+        """Format the table cells, from the rate on."""
         if not self.outcomes:
             return ["-"] * 7
         return [
@@ -82,7 +82,7 @@ class Rounds:
 
 
 def measure(session: Session, names: list[str]) -> Table:
-    """Measure paths on each database; a row each."""
+    """Measure paths on each database."""
     table = Table("Throughput", _COLUMNS)
     noop = Rounds()
     for name in names:
@@ -95,14 +95,14 @@ def measure(session: Session, names: list[str]) -> Table:
             table.rows.append([path.title, "-" if is_bare else kind, ratio, *rounds.cells()])
     table.rows.insert(0, ["no-op `GET`", "-", "1", *noop.cells()])
     table.notes.append(
-        f"Median of {session.options.rounds} rounds of {session.options.seconds:g} s (least-greatest), "
+        f"Median of {session.options.rounds} rounds of {session.options.seconds:g} s (min-max), "
         f"{session.options.connections} connections, each round after one of the no-op endpoint."
     )
     return table
 
 
 def _alternate(session: Session, path: Path, server: Server, noop: Rounds, table: Table) -> Rounds:
-    """Measure in turn the no-op endpoint and the path, so that noise hits both."""
+    """Alternate between no-op and path, so noise affects both."""
     rounds = Rounds()
     seconds = min(WARM_UP_SECONDS, session.options.seconds)
     warm = session.load_noop(seconds=seconds)
@@ -115,7 +115,7 @@ def _alternate(session: Session, path: Path, server: Server, noop: Rounds, table
         try:
             outcome = run_round(rounds, server, path.database, partial(session.load, server.port, plan))
         except UsedUp:
-            table.failures.append(f"{path.title}: {len(plan.requests)} prepared requests were too few")
+            table.failures.append(f"{path.title}: {len(plan.requests)} prepared requests were not enough")
             continue
         rounds.ratios.append(outcome.rate / yardstick.rate)
         check(session, path, outcome, applied, table)
@@ -123,14 +123,14 @@ def _alternate(session: Session, path: Path, server: Server, noop: Rounds, table
 
 
 def prepare(path: Prepared, answers: float) -> Plan:
-    """Prepare as many requests as a round can take, given how many the no-op endpoint answers."""
+    """Prepare enough requests, given the no-op's number of responses."""
     plan = path.plan(round(answers * _MARGIN) + 1)
     path.settle()
     return plan
 
 
 def run_round(rounds: Rounds, server: Server, database: EmptyDatabase | None, load: Callable[[], Outcome]) -> Outcome:
-    """Put load on a server and note what came of it and what it cost."""
+    """Put load on a server; record the outcome and cost."""
     used, database_used = server.usage(), database.server_cpu_seconds() if database else None
     outcome = load()
     uses, database_uses = server.usage(), database.server_cpu_seconds() if database else None
@@ -144,12 +144,13 @@ def run_round(rounds: Rounds, server: Server, database: EmptyDatabase | None, lo
 
 
 def check(session: Session, path: Prepared, outcome: Outcome, before: int | None, table: Table) -> None:
-    """Hold what was answered against what the database has: what was under way at the end was not answered any more."""
+    """Check responses against the database."""
+    # Requests in progress at the end may be committed without a response.
     after = path.applied()
     if before is None or after is None:
         return
     surplus = after - before - outcome.answered
     if not 0 <= surplus <= session.options.connections:
         table.failures.append(
-            f"{path.title} on {path.database.kind}: {outcome.answered} answers, {after - before} in the database"
+            f"{path.title} on {path.database.kind}: {outcome.answered} responses, {after - before} in the database"
         )

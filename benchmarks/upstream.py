@@ -1,6 +1,6 @@
-"""An upstream that takes every submit at once, a process of its own, as cheap as a server in Python can be.
+"""A minimal upstream that accepts every submit immediately.
 
-`GET /arrivals` tells of the submits since the last such question: `[[nanoseconds since the epoch, body], …]`.
+`GET /arrivals` returns the submits since the last call: `[[nanoseconds since the epoch, body], …]`.
 """
 
 import argparse

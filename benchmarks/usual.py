@@ -1,6 +1,6 @@
-"""A usual callback handler, for contrast: an ORM session per request that selects, updates and commits.
+"""A typical callback handler, with one ORM session per request.
 
-A process of its own: `python -m benchmarks.usual --port N`, its database in `DATABASE_URL`.
+Run it as `python -m benchmarks.usual --port N`, with `DATABASE_URL`.
 """
 
 import os
@@ -32,9 +32,10 @@ class _Task(_Base):
 
 
 def make_engine(url: str) -> AsyncEngine:
-    """Connect as durably as the service does. SQLite has one connection, as more only fail each other's commits."""
+    """Connect, with the same durability as the service."""
     if url.startswith("postgres"):
         return create_async_engine("postgresql+asyncpg://", pool_size=_POOL, connect_args={"dsn": url})
+    # A single connection, as more would only make each other's commits fail.
     engine = create_async_engine(make_url(url).set(drivername="sqlite+aiosqlite"), pool_size=1, max_overflow=0)
     event.listens_for(engine.sync_engine, "connect")(_prepare_sqlite)
     return engine
@@ -60,7 +61,7 @@ async def seed(url: str, ids: Iterable[str]) -> None:
 
 
 async def count_succeeded(url: str) -> int:
-    """Count the tasks whose callback was committed."""
+    """Count tasks with a committed callback."""
     engine = make_engine(url)
     async with engine.connect() as connection:
         found = await connection.exec_driver_sql("SELECT count(*) FROM usual_tasks WHERE status = 'succeeded'")

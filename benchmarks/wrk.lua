@@ -1,7 +1,7 @@
--- Sends the requests of a file in order: from the beginning again when they are used up, or never one twice.
+-- Sends the requests of a file in order, repeatedly or once each.
 --
--- Arguments: the file, and "again" or "once". The file holds for each request its length on a line, then the
--- request itself, whole, as it goes over the wire: nothing is put together while time is measured.
+-- Arguments: the file, and "again" or "once". For each request, the file has a line with the length, then the complete
+-- encoded request, so that nothing is built during the measurement.
 
 local threads = {}
 

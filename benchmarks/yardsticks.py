@@ -1,4 +1,4 @@
-"""What the service is held against: the no-op endpoint with a body, and a usual callback handler."""
+"""Baselines: a no-op with a body, and a typical handler."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ _VERDICT = json.dumps(
 
 
 class NoopPost(Path):
-    """The endpoint that does nothing, but reads a small body."""
+    """The no-op endpoint that reads a small body."""
 
     name = "noop-post"
     title = "no-op `POST` with a small body"
@@ -28,7 +28,7 @@ class NoopPost(Path):
         self.database = database
 
     def server(self, session: Session) -> AbstractContextManager[Server]:
-        """Take the session's."""
+        """Use the session's no-op server."""
         return nullcontext(session.noop)
 
     def plan(self, at_most: int) -> Plan:
@@ -36,20 +36,20 @@ class NoopPost(Path):
         return Plan([request("POST", "/noop", _SMALL)])
 
     def settle(self) -> None:
-        """There is no database."""
+        """Do nothing, as there is no database."""
 
 
 class UsualVerdicts(Path):
-    """Callbacks to a handler that selects, updates and commits by itself, without images and events."""
+    """Callbacks to a typical handler, without images and events."""
 
     name = "usual"
-    title = "usual handler: select, update, commit"
+    title = "typical handler: select, update, commit"
 
     def __init__(self, database: EmptyDatabase) -> None:
         self.database = database
 
     def server(self, session: Session) -> AbstractContextManager[Server]:
-        """Make its own server."""
+        """Create the handler's server."""
         return Server(
             "benchmarks.usual", directory=session.fresh_directory(), environment={"DATABASE_URL": self.database.url}
         )
@@ -61,8 +61,8 @@ class UsualVerdicts(Path):
         return Plan([request("POST", f"/callbacks/{one}", _VERDICT) for one in ids], is_once=True)
 
     def applied(self) -> int:
-        """Count rows whose callback was committed."""
+        """Count rows with a committed callback."""
         return asyncio.run(usual.count_succeeded(self.database.url))
 
     def settle(self) -> None:
-        """Rows are few; nothing to wait for."""
+        """Do nothing, as there are few rows."""

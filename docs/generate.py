@@ -1,7 +1,8 @@
-"""Generates what the documentation repeats from the code: `python -m docs.generate [--check]`.
+"""Generates reference pages from the code: `python -m docs.generate [--check]`.
 
-All of `reference/api.md` comes from the OpenAPI document. In other pages it is what is allowed for each setting, the
-table of the sandbox's behavior, and that of hostile files. `--check` only reports whether the files are up to date.
+`reference/api.md` comes entirely from the OpenAPI document. In other pages, it fills in the allowed values of settings
+and the tables of sandbox behavior and hostile files. The service's own error page comes from `reference/errors.md`.
+`--check` only reports outdated files.
 """
 
 import json
@@ -12,42 +13,58 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import markdown  # type: ignore[import-untyped]
+
 from app.main import create_app
 from app.sandbox.behavior import Behavior
 from app.settings import Settings
 from tests.support.images.hostile import HOSTILE
 
-REFERENCE = Path(__file__).resolve().parent / "reference"
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+_ERRORS_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>nanobanana-gateway: errors</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
+pre { overflow-x: auto; background: #8882; padding: 0.5rem; }
+:target { background: #fd08; }
+</style>
+</head>
+<body>
+"""
 _FIRST_ERROR = 400
 _API_HEAD = """# API
 
-Generated from the OpenAPI document by `make docs`. A running service has it at `/openapi.json`, and as Swagger UI at
-`/docs`.
+Generated from the OpenAPI document by `make docs`. A running service serves the document at `/openapi.json`, and Swagger
+UI at `/docs`.
 
 Send `Authorization: Bearer <API key or browser token>`. While the service runs without keys, no header is needed.
-[Access](access.md) says who may call what, [Errors](errors.md) explains each `code`, and [Limits](limits.md) apply to all routes.
+[Access](access.md) lists who may call what, [Errors](errors.md) explains each `code`, and [Limits](limits.md) apply to all routes.
 """
 
 
 def main(arguments: list[str]) -> int:
-    """Write the generated pages, or with `--check` only compare them; returns the exit code."""
+    """Write or check the pages; returns the exit code."""
     is_check = arguments == ["--check"]
     stale = []
-    for name, generate in PAGES.items():
-        path = REFERENCE / name
+    for path, generate in PAGES.items():
         before = path.read_text() if path.exists() else ""
         after = generate(before)
         if after != before:
-            stale.append(name)
+            stale.append(str(path.relative_to(ROOT)))
             if not is_check:
                 path.write_text(after)
     if stale and is_check:
-        sys.stderr.write(f"docs/reference: {', '.join(stale)} is not up to date: run make docs\n")
+        sys.stderr.write(f"not up to date: {', '.join(stale)}; run make docs\n")
     return int(bool(stale) and is_check)
 
 
 def settings_page(page: str) -> str:
-    """Fill in what is allowed for each setting, and its default unless the page says more about it."""
+    """Fill in the allowed values and defaults of settings."""
 
     def row(match: re.Match[str]) -> str:
         name, default, meaning = match[1], match[2], match[4]
@@ -61,7 +78,7 @@ def settings_page(page: str) -> str:
 
 
 def sandbox_page(page: str) -> str:
-    """Write the table of the sandbox's behavior anew."""
+    """Replace the table of sandbox behavior."""
     rows = [
         f"| `{name}` | `{json.dumps(field.get_default())}` | {field.description} |"
         for name, field in Behavior.model_fields.items()
@@ -70,7 +87,7 @@ def sandbox_page(page: str) -> str:
 
 
 def images_page(page: str) -> str:
-    """Write the table of hostile files anew."""
+    """Replace the table of hostile files."""
     return _with_table(page, "| file | what happens |\n|---|---|\n", [hostile.as_table_row for hostile in HOSTILE])
 
 
@@ -79,8 +96,15 @@ def _with_table(page: str, head: str, rows: list[str]) -> str:
     return before + head + "\n".join(rows) + "\n\n" + rest.split("\n\n", 1)[1]
 
 
+def errors_page(_: str) -> str:
+    """Render the reference of errors, without links to other pages."""
+    text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", (REFERENCE / "errors.md").read_text())
+    body = markdown.markdown(text, extensions=["fenced_code", "toc"])
+    return f"{_ERRORS_HEAD}{body}\n</body>\n</html>\n"
+
+
 def api_page(_: str) -> str:
-    """Write the page of the API."""
+    """Write the API page."""
     with tempfile.TemporaryDirectory() as directory:
         settings = Settings(_env_file=None, data_dir=Path(directory))
         document = create_app(settings, upstream_url="http://127.0.0.1:9", upstream_key="key").openapi()
@@ -175,7 +199,13 @@ def _text(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
 
 
-PAGES = {"api.md": api_page, "images.md": images_page, "sandbox.md": sandbox_page, "settings.md": settings_page}
+PAGES = {
+    REFERENCE / "api.md": api_page,
+    REFERENCE / "images.md": images_page,
+    REFERENCE / "sandbox.md": sandbox_page,
+    REFERENCE / "settings.md": settings_page,
+    ROOT / "app" / "web" / "swagger" / "errors.html": errors_page,
+}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Alembic's environment: runs on a given connection, or by the settings when started by hand."""
+"""Alembic's environment; uses a given connection, or else the settings."""
 
 import asyncio
 

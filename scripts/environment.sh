@@ -1,8 +1,8 @@
 #!/bin/sh
-# Bring .venv up to date: environment.sh runtime|development (PYTHON names the interpreter)
+# Create or update .venv: environment.sh runtime|development (PYTHON selects the interpreter)
 #
-# A stamp in .venv names the lock file that is installed. It is written last, and a marker is there until
-# then: what was interrupted or failed is built again from nothing.
+# A stamp in .venv identifies the installed lock file. It is written last, and a marker exists until then,
+# so that an interrupted or failed environment is rebuilt from scratch.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -22,7 +22,7 @@ fail() {
     exit 1
 }
 
-# The path is part of it, because scripts in .venv/bin don't survive a move.
+# Includes the path, because scripts in .venv/bin don't survive a move.
 stamp() {
     echo "$(pwd) $(cksum <"$1")"
 }
@@ -35,7 +35,7 @@ version_of() {
     "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 }
 
-# An environment that was finished, belongs to this directory, and has the Python that PYTHON asks for.
+# Whether .venv is complete, belongs to this directory, and has the version of PYTHON.
 is_usable() {
     [ -x "$venv/bin/python" ] || return 1
     case $(cat "$venv/.runtime" 2>/dev/null) in "$(pwd) "*) ;; *) return 1 ;; esac
@@ -60,10 +60,10 @@ create() {
 
 install_lock() {
     echo "Installing the packages of $lock"
-    # Bytecode is written when a module is first imported: most of them never are.
+    # Most modules are never imported, so Python compiles each on first import instead.
     $venv/bin/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r "$lock" \
         >$log 2>&1 || explain
-    # `app` is imported from here, and has its command in .venv/bin, as if it were installed.
+    # Make `app` importable from here and add its command to .venv/bin, as if it were installed.
     $venv/bin/python -c 'import pathlib, sys, sysconfig
 pathlib.Path(sysconfig.get_path("purelib"), "nanobanana_gateway.pth").write_text(sys.argv[1] + "\n")' "$(pwd)"
     printf '#!/bin/sh\nexec "${0%%/*}/python" -P -m app "$@"\n' >$venv/bin/nanobanana-gateway

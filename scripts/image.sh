@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the container image: image.sh NAME (with docker, or without a daemon by buildah; BUILDER names one)
+# Build the container image: image.sh NAME (with docker, or buildah if no daemon runs; BUILDER selects one)
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,8 @@
-"""The codes and statuses of errors are part of the API: programs compare them."""
+"""Error codes and statuses are stable parts of the API."""
 
 from app import errors
 from app.errors import GatewayError
+from tests.support.servers.served import Served
 
 ERRORS = {
     ("internal_error", 500, "Internal error"),
@@ -49,3 +50,12 @@ ERRORS = {
 def test_codes_statuses_and_titles_are_stable() -> None:
     classes = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)]
     assert {(kind.code, kind.status, kind.title) for kind in classes} == ERRORS
+
+
+def test_the_type_of_an_error_leads_to_its_explanation(on_sqlite: Served) -> None:
+    problem = on_sqlite.client.get("/v1/tasks/task_0").json()
+    assert problem["type"] == "/docs/errors#task_not_found"
+    page = on_sqlite.client.get(problem["type"])
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for code, _, _ in ERRORS:
+        assert f'<h3 id="{code}">' in page.text

@@ -1,1 +1,1 @@
-"""Access: API keys, browser tokens, projects and secrets."""
+"""API keys, browser tokens, projects and secrets."""

@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class Authenticator:
-    """Identifies callers, and issues browser tokens."""
+    """Identifies callers and issues browser tokens."""
 
     database: Database
     clock: Clock
@@ -38,10 +38,13 @@ class Authenticator:
         self._checked = Refresh(self._check, lambda: self.clock.now() / 1000)
 
     async def is_open(self) -> bool:
-        """Whether requests need no key: with `AUTH=none`, or until an API key exists."""
+        """Whether the service runs without keys.
+
+        True with `AUTH=none`, or if `AUTH` is unset and no API key exists yet.
+        """
         if self.auth is not None:
             return self.auth == "none"
-        # Keys are never deleted, only revoked. Until there is one, another process may create it at any time.
+        # Keys are never deleted, only revoked. Until one exists, another process can create it at any time.
         if not self._keys_exist:
             await self._checked.refresh()
         return not self._keys_exist
@@ -49,13 +52,13 @@ class Authenticator:
     async def _check(self) -> None:
         self._keys_exist = await self.database.read(key_store.any_exist)
         if self._keys_exist and self._is_checked:
-            _log.warning("keys_required", reason="An API key was created: from now on, every request needs one.")
+            _log.warning("keys_required", reason="An API key was created. Every request now needs one.")
         self._is_checked = True
 
     async def authenticate(self, authorization: str | None) -> Caller:
-        """Return the caller by the `Authorization` header; raises `Unauthorized`.
+        """Return the caller by `Authorization` header; raises `Unauthorized`.
 
-        The limits of a browser token apply even while no key is needed.
+        The limits of a browser token apply even if no key is needed.
         """
         scheme, _, rest = (authorization or "").partition(" ")
         secret = rest.strip() if scheme.lower() == "bearer" else ""
@@ -64,7 +67,7 @@ class Authenticator:
         if await self.is_open():
             return _ANONYMOUS
         if not secret:
-            raise Unauthorized("Send an API key or a browser token as 'Authorization: Bearer <key>'.")
+            raise Unauthorized(_reason(authorization))
         credential = await self.keyring.by_secret(secret) if _KEY.fullmatch(secret) else None
         if credential is None:
             raise Unauthorized("This API key is unknown or was revoked.")
@@ -74,7 +77,7 @@ class Authenticator:
         """Return the caller by a browser token; raises `Unauthorized`."""
         token = self.tokens.verify(text)
         if token is None:
-            raise Unauthorized("This browser token is invalid: it was changed, or signed with another secret.")
+            raise Unauthorized("This browser token is invalid: it was changed or signed with another secret.")
         if self.clock.now() >= token.expires_at:
             raise Unauthorized("This browser token has expired; get a new one.")
         is_open = await self.is_open()
@@ -92,17 +95,28 @@ class Authenticator:
         )
 
     def issue_token(self, caller: Caller, *, subject: str, seconds: int, max_tasks: int) -> tuple[str, int]:
-        """Create a browser token for a subject; returns it with its expiry (milliseconds)."""
+        """Return a new browser token and its expiry in milliseconds."""
         expires_at = self.clock.now() + seconds * 1000
         token = BrowserToken(new_token_id(), caller.project, subject, caller.key_id, max_tasks, expires_at)
         _log.info("browser_token", project=caller.project, key_id=caller.key_id, seconds=seconds, max_tasks=max_tasks)
         return self.tokens.sign(token), expires_at
 
 
-async def check_start(database: Database, settings: Settings) -> bool:
-    """Check the rules for running without keys; returns whether the service does.
+def _reason(authorization: str | None) -> str:
+    """Explain why an `Authorization` header contains no key."""
+    expected = "send an API key or a browser token as 'Authorization: Bearer <key>'"
+    if authorization is None:
+        return f"The Authorization header is missing; {expected}."
+    if authorization.strip().lower() == "bearer":
+        return f"The Authorization header contains no key; {expected}."
+    # Don't quote the header, because it may be the bare key.
+    return f"The Authorization header must begin with 'Bearer '; {expected}."
 
-    Raises `ConfigurationError` if other machines could reach it and `AUTH` is not set explicitly.
+
+async def check_start(database: Database, settings: Settings) -> bool:
+    """Whether the service runs without keys; raises `ConfigurationError`.
+
+    Without keys, `AUTH` must be set explicitly if other machines can reach the service.
     """
     if settings.auth is not None:
         return settings.auth == "none"
@@ -120,7 +134,7 @@ async def check_start(database: Database, settings: Settings) -> bool:
 async def create_key(
     database: Database, clock: Clock, name: str, project: str, secret: str | None = None
 ) -> tuple[ApiKey, str]:
-    """Create a key; returns it with its secret, which can't be shown again."""
+    """Create a key; returns it and its secret, shown once."""
     secret = secret or new_secret()
     key = ApiKey(new_key_id(), project, name, clock.now())
     await database.write(lambda connection: key_store.add(connection, key, hash_secret(secret)))
@@ -128,7 +142,7 @@ async def create_key(
 
 
 async def ensure_bootstrap_key(database: Database, clock: Clock, secret: str) -> None:
-    """Create the key with this secret if missing; a revoked one stays revoked."""
+    """Create this key unless it exists, even if revoked."""
     key = ApiKey(new_key_id(), DEFAULT_PROJECT, "bootstrap", clock.now())
     if await database.write(lambda connection: key_store.add(connection, key, hash_secret(secret))):
         _log.info("bootstrap_key_created", key_id=key.id)

@@ -1,4 +1,4 @@
-"""Credentials of callers. They can end while a request is open."""
+"""Credentials that can end while a request is open."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,23 +12,23 @@ from app.errors import Unauthorized
 
 
 class KeyCredential:
-    """An API key, until it is revoked. Each key in use has one in this process; see `Keyring`."""
+    """An API key in use, shared by its requests."""
 
     def __init__(self, key: ApiKey, digest: str) -> None:
         self.key = key
         self.digest = digest
         self.read_at = 0.0
-        """When the key was last read, and requested; monotonic seconds."""
+        """Times of the last read and the last request, in monotonic seconds."""
         self.requested_at = 0.0
         self.used_at = 0
-        """When the key itself was last used here, and the use recorded in the database; milliseconds."""
+        """Times of the last use in this process and of the last recorded use, in milliseconds."""
         self.recorded_at = key.last_used_at or 0
         self.is_over = False
         self._on_end: set[OnEnd] = set()
 
     @property
     def is_followed(self) -> bool:
-        """Whether an open request has to end with the key."""
+        """Whether open requests depend on the key."""
         return bool(self._on_end)
 
     def end(self) -> None:
@@ -40,7 +40,7 @@ class KeyCredential:
 
     @contextmanager
     def until_over(self, on_end: OnEnd) -> Iterator[None]:
-        """Call `on_end` when the key is revoked; at once if it was."""
+        """Call `on_end` when the key is, or was, revoked."""
         self._on_end.add(on_end)
         try:
             if self.is_over:
@@ -52,7 +52,7 @@ class KeyCredential:
 
 @dataclass(frozen=True, slots=True)
 class TokenCredential:
-    """A browser token, until it expires or its key is revoked."""
+    """A browser token, until expiry or revocation of its key."""
 
     by_key: KeyCredential | None
     expires_at: int

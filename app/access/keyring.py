@@ -27,11 +27,11 @@ _RECORDING_SECONDS = 0.2
 
 @dataclass(eq=False, kw_only=True)
 class Keyring:
-    """Finds keys by secret or id.
+    """Finds keys by secret or ID.
 
-    `refresh` reads the keys in use again periodically. If it is late, requests read their key themselves, as none is
-    admitted by a key read more than `_FRESH_SECONDS` ago. So a revocation takes effect within a second in every
-    process, and ends open requests. Without keys in use, nothing is read. `monotonic` returns seconds.
+    A loop calls `refresh` to reread the keys in use. If it is late, requests reread their key themselves, because a key
+    read more than `_FRESH_SECONDS` ago admits no request. So a revocation takes effect within a second in every
+    process and ends open requests. Nothing is read while no key is in use. `monotonic` returns seconds.
     """
 
     database: Database
@@ -39,27 +39,27 @@ class Keyring:
     clock: Clock
     monotonic: Callable[[], float] = time.monotonic
     _credentials: dict[str, KeyCredential] = field(default_factory=dict, init=False)
-    """Of recently used keys, each by hash and by id."""
+    """Credentials of recently used keys, each by hash and by ID."""
     _unknown: dict[str, float] = field(default_factory=dict, init=False)
-    """Hashes and ids without a key, and when they were read, oldest first. Limited, as anyone can add some."""
+    """Unknown hashes and IDs with the time they were read, oldest first. Limited, because anyone can add entries."""
     _recording: asyncio.Task[None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._loader = BatchLoader("keyring", self._read)
 
     async def by_secret(self, secret: str) -> KeyCredential | None:
-        """Find a key by its secret, and record its use; None if it is unknown or revoked."""
+        """Find an active key by secret for use; raises `ServiceUnavailable`."""
         credential = await self._find(hash_secret(secret))
         if credential is not None:
             credential.used_at = self.clock.now()
         return credential
 
     async def by_id(self, key_id: str) -> KeyCredential | None:
-        """Find a key by its id; None if it is unknown or revoked. Both raise `ServiceUnavailable`."""
+        """Find an active key by ID; raises `ServiceUnavailable`."""
         return await self._find(key_id)
 
     async def refresh(self) -> int:
-        """Read the keys in use again, and record uses; called by a loop."""
+        """Reread the keys in use and record their use."""
         now = self.monotonic()
         credentials = list({credential.key.id: credential for credential in self._credentials.values()}.values())
         in_use = [
@@ -80,7 +80,7 @@ class Keyring:
         now = self.monotonic()
         credential = self._credentials.get(name)
         if credential is not None:
-            # Set before anything is awaited, as `refresh` drops unused keys.
+            # Set before the first await, because `refresh` drops unused keys.
             credential.requested_at = now
         if credential is None or now - credential.read_at > _FRESH_SECONDS:
             if now - self._unknown.get(name, -math.inf) < _FRESH_SECONDS:
@@ -115,7 +115,10 @@ class Keyring:
         return {name: self._credentials[name] for name in names if name in self._credentials}
 
     async def _start_recording(self, credentials: Sequence[KeyCredential]) -> None:
-        """Record uses without delaying reads: a writer that waits for a lock must not keep revoked keys valid."""
+        """Record uses without delaying reads.
+
+        Otherwise a writer waiting for a lock would keep revoked keys valid.
+        """
         if self._recording is None:
             self._recording = asyncio.create_task(self._record_uses(credentials), name="key-uses")
         await asyncio.wait([self._recording], timeout=_RECORDING_SECONDS)
@@ -124,7 +127,7 @@ class Keyring:
             await recording
 
     async def _record_uses(self, credentials: Sequence[KeyCredential]) -> None:
-        """Record when keys were last used, at most once a minute."""
+        """Record each key's last use, at most once a minute."""
         due = [credential for credential in credentials if credential.used_at - credential.recorded_at >= _USE_PAUSE_MS]
         if due:
             uses = {credential.key.id: credential.used_at for credential in due}

@@ -1,4 +1,4 @@
-"""Projects: their daily budgets and use."""
+"""Projects with their daily budgets and use."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from app.domain.key import DEFAULT_PROJECT
 
 @dataclass(frozen=True, slots=True)
 class ProjectUse:
-    """A project with its daily budget (None: no limit) and today's tasks (UTC)."""
+    """A project's daily budget and number of tasks today (UTC)."""
 
     name: str
     daily_tasks: int | None
@@ -19,21 +19,21 @@ class ProjectUse:
 
 
 async def set_daily_budget(database: Database, clock: Clock, project: str, daily_tasks: int | None) -> None:
-    """Limit the tasks a project can create per day (UTC); None for no limit."""
+    """Limit a project's tasks per UTC day; None means unlimited."""
 
     def work(connection: Connection) -> None:
         if daily_tasks is not None:
             quota_store.set_daily_budget(connection, project, daily_tasks)
             return
         quota_store.drop_daily_budget(connection, project)
-        # Without a budget nothing is counted. If one is set again today, today's tasks are counted then.
+        # Tasks are counted only if there is a budget. Setting one again counts today's tasks from the table.
         quota_store.remove(connection, quota.day_name(project, clock.now()))
 
     await database.write(work)
 
 
 async def list_projects(database: Database, clock: Clock) -> list[ProjectUse]:
-    """List projects with a key or a budget, and the default one."""
+    """List the default project and projects with keys or budgets."""
     now = clock.now()
 
     def work(connection: Connection) -> list[ProjectUse]:

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from app.access.authenticator import Authenticator
 from app.clock import isoformat
 from app.domain.browser_token import MAX_SUBJECT_CHARACTERS, is_subject
 from app.shapes.base import Time
-from app.web.body import WHOLE, read_model
 from app.web.dependencies import CurrentCaller, bearer
+from app.web.json_body import WHOLE, RequestModel, read_model
 from app.web.openapi import json_body, problems
 from app.web.response import ShapeResponse
 from app.web.services import provide
@@ -31,13 +31,11 @@ def _subject(text: str) -> str:
     return text
 
 
-class TokenRequest(BaseModel):
-    """A browser token to create. `null` is the same as omitting the field."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+class TokenRequest(RequestModel):
+    """A browser token to create. `null` fields count as omitted."""
 
     subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT_CHARACTERS), AfterValidator(_subject)] = Field(
-        description="The user the token is for, as you name them. It gives access to tasks of the same subject only.",
+        description="Your ID for the user. The token only gives access to tasks with the same subject.",
         examples=["user-7"],
         json_schema_extra={"format": "subject"},
     )
@@ -45,7 +43,7 @@ class TokenRequest(BaseModel):
         None, description=f"Lifetime in seconds; {_DEFAULT_SECONDS} if omitted."
     )
     max_tasks: Annotated[int, Field(ge=0, le=_MAX_TASKS), WHOLE] | None = Field(
-        None, description=f"How many tasks it can submit, retries included; {_DEFAULT_TASKS} if omitted."
+        None, description=f"How many tasks the token can submit, including retries; {_DEFAULT_TASKS} if omitted."
     )
 
 

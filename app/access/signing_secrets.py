@@ -15,7 +15,10 @@ _FILE = "secret_key"
 
 
 def load_secrets(settings: Settings) -> list[str]:
-    """Return the secrets, the signing one first; creates one in `DATA_DIR` if none is set (SQLite only)."""
+    """Return the secrets, with the one for signing first.
+
+    If none is set, which only SQLite allows, creates one in `DATA_DIR`. Raises `ConfigurationError`.
+    """
     if settings.secret_key:
         return [secret.get_secret_value() for secret in settings.secret_key]
     path = settings.data_dir / _FILE
@@ -26,7 +29,7 @@ def load_secrets(settings: Settings) -> list[str]:
                 file.write(secrets.token_hex(32))
                 file.flush()
                 os.fsync(file.fileno())
-            # Linking is atomic and fails if another process was first, so that all processes read the same file.
+            # Linking is atomic and fails if another process was first, so all processes read the same file.
             os.link(draft, path)
     except FileExistsError:
         pass
@@ -43,9 +46,9 @@ def load_secrets(settings: Settings) -> list[str]:
 
 
 async def check_fingerprint(database: Database, known: list[str]) -> None:
-    """Check the secrets against the database, and record the signing one.
+    """Check that the secrets match the database; raises `ConfigurationError`.
 
-    Raises `ConfigurationError`, as replicas with different secrets would reject each other's callbacks.
+    Replicas with different secrets would reject each other's callbacks. Records the signing secret's fingerprint.
     """
     fingerprints = [_fingerprint(secret) for secret in known]
 
@@ -65,5 +68,5 @@ async def check_fingerprint(database: Database, known: list[str]) -> None:
 
 @lru_cache(maxsize=16)
 def _fingerprint(secret: str) -> str:
-    # Slow on purpose, so that weak secrets can't be guessed quickly from the database.
+    # Slow on purpose, so weak secrets can't be guessed quickly from the database.
     return hashlib.pbkdf2_hmac("sha256", secret.encode(), b"nanobanana-gateway", 200_000).hex()[:32]

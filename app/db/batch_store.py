@@ -51,9 +51,6 @@ def write(connection: Connection, batch: Batch) -> None:
 
     With events it must be the last write of a transaction: no other one can append events until the commit.
     """
-    if batch.callbacks:
-        # Not part of the one statement: their bodies may be any bytes, which JSON can't hold.
-        connection.execute(insert(callbacks), [asdict(callback) for callback in batch.callbacks])
     write_all = _write_at_once if connection.dialect.name == "postgresql" else _write_one_by_one
     written = write_all(connection, batch)
     if written < len(batch.changed):
@@ -68,6 +65,7 @@ def _write_at_once(connection: Connection, batch: Batch) -> int:
         "created": dumps(batch.created),
         "changed": dumps(changed),
         "images": dumps(batch.images),
+        "callbacks": dumps(batch.callbacks),
         "deliveries": dumps(batch.deliveries),
         "events": dumps(batch.events),
         "channel": CHANNEL,
@@ -79,6 +77,9 @@ def _write_one_by_one(connection: Connection, batch: Batch) -> int:
     _INSERT_TASKS.write(connection, batch.created)
     written = _UPDATE_TASKS.write(connection, batch.changed)
     _INSERT_IMAGES.write(connection, batch.images)
+    if batch.callbacks:
+        # Row by row: SQLite can't decode the base64 in which JSON holds bytes.
+        connection.execute(insert(callbacks), [asdict(callback) for callback in batch.callbacks])
     _INSERT_DELIVERIES.write(connection, batch.deliveries)
     _INSERT_EVENTS.write(connection, batch.events)
     return written

@@ -1,4 +1,4 @@
-"""Storage keys of image files: named by hash, so that each image is kept once."""
+"""Storage keys of image files, named by hash for deduplication."""
 
 import re
 
@@ -7,26 +7,26 @@ THUMBNAIL_WIDTHS = (256, 512)
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
 """File name extensions by content type."""
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
-"""The folders of a store that hold images."""
+"""The image folders of a store."""
 _KEY = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{62})(\.w[0-9]+\.webp)?")
 
 
 def original_key(sha256: str) -> str:
-    """Return the storage key of an image; `sha256` is lower-case hex."""
+    """Return an image's storage key; `sha256` is lowercase hex."""
     return f"{sha256[:2]}/{sha256}"
 
 
 def thumbnail_key(sha256: str, width: int) -> str:
-    """Return the storage key of an image's thumbnail."""
+    """Return a thumbnail's storage key."""
     return f"{original_key(sha256)}.w{width}.webp"
 
 
 def keys_of(sha256: str) -> list[str]:
-    """List all keys that an image may have, thumbnails first, to be deleted in this order."""
+    """List an image's possible keys; delete them in this order."""
     return [*(thumbnail_key(sha256, width) for width in THUMBNAIL_WIDTHS), original_key(sha256)]
 
 
 def sha256_of(key: str) -> str | None:
-    """Return the hash of the image with this storage key; None for a foreign key."""
+    """Return the hash in a storage key; None if foreign."""
     match = _KEY.fullmatch(key)
     return match[2] if match else None

@@ -1,4 +1,4 @@
-"""Browser tokens: short-lived credentials for web pages, each limited to one subject."""
+"""Short-lived credentials for web pages, each limited to one subject."""
 
 import base64
 import hmac
@@ -10,7 +10,7 @@ import uuid_utils
 
 from app.domain.signing import Signer, encode
 
-TOKEN_PREFIX = "nbt_"  # noqa: S105 -- distinguishes tokens from keys, and lets scanners find leaked ones
+TOKEN_PREFIX = "nbt_"  # noqa: S105 -- distinguishes tokens from keys, and lets secret scanners find them
 MAX_SUBJECT_CHARACTERS = 255
 # Long enough for the longest subject in its longest encoding.
 _TOKEN = re.compile(rf"{TOKEN_PREFIX}([A-Za-z0-9_-]{{1,4096}})\.([A-Za-z0-9_-]{{43}})")
@@ -34,8 +34,8 @@ class BrowserToken(msgspec.Struct, frozen=True, array_like=True):
 class BrowserTokens:
     """Signs and verifies tokens.
 
-    The first of `secrets` signs, all verify, so that a secret can be rotated. The signing keys are derived, so that
-    nothing else signed under these secrets passes for a token.
+    The first of `secrets` signs and all verify, so that a secret can be rotated. The signing keys are derived, so that
+    nothing else signed with these secrets passes for a token.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ class BrowserTokens:
         return f"{TOKEN_PREFIX}{content}.{self._signer.sign(content.encode())}"
 
     def verify(self, text: str) -> BrowserToken | None:
-        """Read a token, expired or not; None if it is not ours."""
+        """Read a token, even if expired; None if not ours."""
         match = _TOKEN.fullmatch(text)
         if match is None or not self._signer.verify(match[1].encode(), match[2]):
             return None
@@ -65,5 +65,5 @@ def new_token_id() -> str:
 
 
 def is_subject(text: str) -> bool:
-    """Whether a text can be a subject: 1 to 255 printable characters, not all blank."""
+    """Whether a text is non-blank, printable and not too long."""
     return len(text) <= MAX_SUBJECT_CHARACTERS and text.isprintable() and bool(text.strip())

@@ -1,4 +1,4 @@
-"""Callbacks of the upstream: their signed URLs and the record of what arrived."""
+"""Upstream callbacks: their signed URLs and records."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,16 @@ import msgspec
 
 from app.domain.signing import Signer
 
-# 32 hex digits, a dash, and the MAC in URL-safe base64.
+# 32 hex digits, a dash, and a 160-bit MAC in URL-safe base64.
 _TOKEN_LENGTH = 32 + 1 + 27
 _MAC_BYTES = 20
 CALLBACK_PATH = "/callbacks/nanobanana"
-"""The path below which each task has its own callback URL."""
+"""The parent path of all callback URLs."""
 _PURPOSE = b"nanobanana-callback:"
 
 
 class ReceivedCallback(msgspec.Struct, frozen=True):
-    """One request to a task's callback URL, with the status and word of our response."""
+    """A request to a task's callback URL, and our response."""
 
     task_id: str
     received_at: int
@@ -25,23 +25,23 @@ class ReceivedCallback(msgspec.Struct, frozen=True):
 
 
 class CallbackTokens:
-    """Signs and verifies the last segment of callback URLs: task id and 160-bit MAC.
+    """Signs and verifies the last segment of callback URLs.
 
-    The first of `secrets` signs, all verify, so that a secret can be rotated.
+    The first of `secrets` signs and all verify, so that a secret can be rotated.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._signer = Signer([secret.encode() for secret in secrets], size=_MAC_BYTES)
 
     def sign(self, task_id: str) -> str:
-        """Return the token of a task."""
+        """Return a task's token."""
         bare = task_id.removeprefix("task_")
         return f"{bare}-{self._signer.sign(_PURPOSE + bare.encode())}"
 
     def verify(self, token: str) -> str | None:
-        """Return the id of the task that a token names; None if it is not ours."""
+        """Return the task id in a token; None if invalid."""
         if len(token) != _TOKEN_LENGTH or not token.isascii():
             return None
-        # The id needs no check: only ids of tasks are signed.
+        # The id needs no check, as only task ids are signed.
         bare, _, mac = token.partition("-")
         return f"task_{bare}" if self._signer.verify(_PURPOSE + bare.encode(), mac) else None

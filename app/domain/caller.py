@@ -13,10 +13,10 @@ OnEnd = Callable[[GatewayError], None]
 
 
 class Credential(Protocol):
-    """What admitted a caller. It may end while a request is still open."""
+    """A caller's credential, which may end during a request."""
 
     def until_over(self, on_end: OnEnd) -> AbstractContextManager[None]:
-        """Call `on_end` with the reason when the credential ends; at once if it has."""
+        """Call `on_end` with the reason once the credential has ended."""
         ...
 
 
@@ -34,9 +34,9 @@ class Caller:
     credential: Credential | None = field(default=None, compare=False)
 
     def until_over(self, on_end: OnEnd) -> AbstractContextManager[None]:
-        """Call `on_end` with the reason when the caller's credential ends."""
+        """Call `on_end` with the reason once the credential has ended."""
         return nullcontext() if self.credential is None else self.credential.until_over(on_end)
 
     def owns(self, task: Task | None) -> bool:
-        """Whether a task belongs to the caller; other tasks are invisible."""
+        """Whether the caller may see a task."""
         return task is not None and task.project == self.project and self.subject in {None, task.subject}

@@ -1,4 +1,4 @@
-"""Images within a request: `data:image/png;base64,…` (RFC 2397)."""
+"""Inline images, as `data:image/png;base64,…` (RFC 2397)."""
 
 import binascii
 import re
@@ -11,7 +11,7 @@ _CHARACTERS_AT_ONCE = 1024 * 1024  # a multiple of four, as base64 requires
 
 
 class BadDataUri(ValueError):
-    """An unreadable data URI; the message completes a sentence about the field."""
+    """An invalid data URI; the message's subject is the field."""
 
 
 def is_data_uri(url: str) -> bool:
@@ -20,21 +20,21 @@ def is_data_uri(url: str) -> bool:
 
 
 def decode(uri: str) -> Iterator[bytes]:
-    """Decode the content in parts; raises `BadDataUri`, perhaps after some parts.
+    """Decode the content in chunks; raises `BadDataUri`, possibly midway.
 
-    The media type must be an image's or absent; the actual type is detected from the bytes.
+    The media type must be an image type or absent; the actual type is detected from the bytes.
     """
     head = _HEAD.match(uri[:_MAX_HEAD_CHARACTERS])
     if head is None:
         raise BadDataUri("must be an http(s) URL, or a data URI that begins like data:image/png;base64,")
     text = uri[head.end() :]
-    # Percent-encoding is allowed in any URI; of base64's characters only these are ever encoded.
+    # Any URI may be percent-encoded. In base64, only these characters are ever encoded.
     if "%" in text:
-        for written, meant in _ENCODED:
-            text = text.replace(written, meant)
+        for encoded, character in _ENCODED:
+            text = text.replace(encoded, character)
     padded = text + "=" * (-len(text) % 4)
     try:
         for start in range(0, len(padded), _CHARACTERS_AT_ONCE):
             yield binascii.a2b_base64(padded[start : start + _CHARACTERS_AT_ONCE], strict_mode=True)
-    except ValueError:  # from binascii, and for characters beyond ASCII
+    except ValueError:  # bad base64 or non-ASCII characters
         raise BadDataUri("is a data URI whose base64 can't be decoded") from None

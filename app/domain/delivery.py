@@ -1,4 +1,4 @@
-"""Deliveries of events to webhooks: retried until they succeed or are given up."""
+"""Webhook deliveries: their schedule, leases and outcomes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from app.domain.event import TaskEvent
 
 TRY_TIMEOUT_MS = 15_000
-"""The time limit of one attempt, from name resolution to the response's status."""
+"""The time limit of one attempt, from DNS lookup to response status."""
 LEASE_MS = 30_000
 """How long a delivery belongs to the process that claimed it."""
 KEPT_RESPONSE_BYTES = 1024
@@ -32,11 +32,11 @@ class DeliveryState(StrEnum):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One delivery. Its id is the message's id, however often it is sent.
+    """One delivery; its id identifies the message across retries.
 
-    Times are milliseconds since the epoch, UTC. `tries` counts since it was planned or redelivered, `attempts` in all.
-    `next_attempt_at` is shown to its owner. From `due_at` on any process may claim it; while it is claimed
-    (`claimed_by`) that is the end of the lease.
+    Times are milliseconds since the epoch, UTC. `tries` counts attempts since it was planned or redelivered, `attempts`
+    all of them. Its owner sees `next_attempt_at`. Any process may claim it from `due_at` on; while it is claimed
+    (`claimed_by`), `due_at` is the end of the lease.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt: when it began (`at`), and the first 1 KiB of the response or the error."""
+    """One attempt; `response` is the body's first KiB."""
 
     delivery_id: str
     at: int
@@ -69,7 +69,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResponse:
-    """A receiver's response, or the error if there is none; `retry_after` in milliseconds."""
+    """A receiver's response, or the error; `retry_after` is in milliseconds."""
 
     status: int | None
     error: str | None = None
@@ -78,12 +78,12 @@ class DeliveryResponse:
 
     @property
     def is_success(self) -> bool:
-        """Whether the receiver accepted the message: any 2xx. A redirect is a failure."""
+        """Whether the receiver responded 2xx; redirects are failures."""
         return self.status is not None and HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def plan(event: TaskEvent) -> Delivery | None:
-    """Plan the delivery of an event, due at once; None if the task has no webhook."""
+    """Plan an event's delivery, due immediately; None without a webhook."""
     if event.webhook_url is None or not event.is_for_webhook:
         return None
     return Delivery(
@@ -110,8 +110,8 @@ def settle(
 ) -> Delivery:
     """Apply the outcome of an attempt.
 
-    `schedule` lists the pauses between attempts in ms; `jitter` is random, 0 to 1. A process that lost its lease can
-    still report success, but no longer schedule a retry.
+    `schedule` lists the pauses between attempts in ms; `jitter` is random, 0 to 1. A process that has lost its lease
+    can still report success, but can't schedule a retry.
     """
     tried = replace(delivery, attempts=delivery.attempts + 1)
     if answer.is_success:
@@ -127,14 +127,14 @@ def settle(
 
 
 def release(delivery: Delivery, by: str, now: int) -> Delivery:
-    """Return an interrupted delivery; any process may try at once."""
+    """Release an interrupted delivery for any process to claim."""
     if delivery.state is not DeliveryState.PENDING or delivery.claimed_by != by:
         return delivery
     return replace(delivery, due_at=now, claimed_by=None)
 
 
 def redeliver(delivery: Delivery, now: int) -> Delivery:
-    """Restart the schedule, at once unless an attempt is in progress."""
+    """Restart the schedule; due immediately unless an attempt is running."""
     fresh = replace(delivery, state=DeliveryState.PENDING, tries=0)
     if delivery.claimed_by is not None:
         return fresh

@@ -1,4 +1,4 @@
-"""SSRF policy for user-supplied URLs: public addresses, and what the operator allows."""
+"""SSRF policy for user-supplied URLs."""
 
 import ipaddress
 import re
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# IANA's special-purpose addresses that are not public, or lead back into a private network.
+# IANA's special-purpose networks that are not public or can lead into a private network.
 _FORBIDDEN_IPV4 = [
     ipaddress.IPv4Network(network)
     for network in (
@@ -16,8 +16,8 @@ _FORBIDDEN_IPV4 = [
         "10.0.0.0/8",  # private
         "100.64.0.0/10",  # carrier-grade NAT
         "127.0.0.0/8",  # loopback
-        "168.63.129.16/32",  # a cloud's metadata service, although a public address
-        "169.254.0.0/16",  # link-local, with most clouds' metadata
+        "168.63.129.16/32",  # Azure's metadata service, although a public address
+        "169.254.0.0/16",  # link-local, with the metadata services of most clouds
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocol assignments
         "192.0.2.0/24",  # documentation
@@ -30,34 +30,35 @@ _FORBIDDEN_IPV4 = [
         "240.0.0.0/4",  # reserved, broadcast
     )
 ]
-# All public IPv6 addresses. This excludes unspecified, loopback, link-local, unique local (fd00:ec2::254 is a cloud's
-# metadata service), multicast and future ranges without listing them.
+# All public IPv6 addresses. Excludes unspecified, loopback, link-local, unique local (fd00:ec2::254 is AWS's metadata
+# service), multicast and future ranges without listing them.
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _FORBIDDEN_IPV6 = [
     ipaddress.IPv6Network(network)
     for network in (
-        "2001::/23",  # protocol assignments, with Teredo
+        "2001::/23",  # protocol assignments, including Teredo
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4
         "3fff::/20",  # documentation
     )
 ]
-# Addresses that embed an IPv4 address in their last 32 bits: mapped ones, and those of NAT64, by which IPv6-only hosts
-# reach the IPv4 internet.
+# Addresses whose last 32 bits are an IPv4 address: IPv4-mapped, and NAT64, through which IPv6-only hosts reach the
+# IPv4 internet.
 _EMBEDDING = [ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96")]
 _LOOPBACKS = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
-# What inet_aton accepts: one to four decimal, octal or hexadecimal numbers.
+_PRIVATE_DOMAINS = (".internal", ".local", ".lan", ".home.arpa")
+# As inet_aton accepts: one to four decimal, octal or hexadecimal numbers.
 _NUMERIC = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)(\.(0[xX][0-9a-fA-F]+|[0-9]+)){0,3}")
 
 
 class DestinationRules:
-    """Decides about addresses. `allowed` lists non-public networks that may be reached."""
+    """Permits public addresses and the non-public networks in `allowed`."""
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
         self._allowed = tuple(allowed)
 
     def permits(self, address: Address) -> bool:
-        """Whether a connection to an address may be opened."""
+        """Whether connections to an address are allowed."""
         if any(address in network for network in self._allowed):
             return True
         if isinstance(address, ipaddress.IPv4Address):
@@ -67,15 +68,27 @@ class DestinationRules:
         return address in _GLOBAL_UNICAST and not any(address in network for network in _FORBIDDEN_IPV6)
 
     def forbids_host(self, host: str) -> bool:
-        """Whether a URL's host is known to be forbidden without resolving it."""
+        """Whether a host is forbidden, as known without DNS."""
         if _means_this_machine(host):
             return not any(self.permits(address) for address in _LOOPBACKS)
         address = literal_address(host)
         return address is not None and not self.permits(address)
 
+    def is_private_host(self, host: str) -> bool:
+        """Whether a host is forbidden or has a private name."""
+        # Once any network is allowed, private names are too, as we can't tell which network they are in.
+        if self.forbids_host(host):
+            return True
+        return not self._allowed and literal_address(host) is None and _is_private_name(host)
+
+
+def _is_private_name(host: str) -> bool:
+    name = host.lower().rstrip(".")
+    return "." not in name or name.endswith(_PRIVATE_DOMAINS)
+
 
 def literal_address(host: str) -> Address | None:
-    """Parse a host that is an address in any form (`2130706433`, `0x7f.1`); None for a name."""
+    """Parse an address in any form (`0x7f.1`); None for names."""
     plain = host.strip("[]").rstrip(".").partition("%")[0]
     if _NUMERIC.fullmatch(plain):
         try:

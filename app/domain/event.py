@@ -1,4 +1,4 @@
-"""Events: what clients are notified of."""
+"""Events that notify clients of changes to tasks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,17 +11,17 @@ from app.domain.task import TERMINAL, Status, Task, TaskState
 from app.domain.verdict import ErrorCode, TaskError
 
 IMAGES_SETTLED = "task.images_settled"
-"""The type of the event after a success once no image is pending."""
+"""The event type sent after a success, once no image is pending."""
 _IMAGES_FOLLOW = "images_follow"
 _COPIED = ("attempts", "upstream_task_id", "submitted_at", "completed_at", "updated_at")
 _ENDS = frozenset(f"task.{status.value}" for status in TERMINAL)
 
 
 class TaskEvent(msgspec.Struct, frozen=True):
-    """One event to append. `snapshot` is the mutable part of the task right after its transition.
+    """An event to append; `snapshot` holds the task's mutable fields.
 
     `webhook_url` is the task's, for planning the delivery; it is not stored with the event. `subject` is the task's, so
-    that a subject's events are found by an index.
+    that an index can find a subject's events.
     """
 
     task_id: str
@@ -34,23 +34,23 @@ class TaskEvent(msgspec.Struct, frozen=True):
 
     @property
     def is_for_webhook(self) -> bool:
-        """Whether a webhook is notified: the task has one, and has ended."""
+        """Whether to notify a webhook; only ends are sent."""
         return self.webhook_url is not None and self.type in _ENDS
 
 
 class StoredEvent(TaskEvent, frozen=True, kw_only=True):
-    """One event in the table; ids grow in the order in which events became visible."""
+    """A stored event; ids grow in order of visibility."""
 
     id: int
 
 
 def event_of(task: Task, *, images_follow: bool = False) -> TaskEvent:
-    """Create the event of a task's transition; `images_follow` if images are pending."""
+    """Create a transition's event; set `images_follow` if images are pending."""
     return _event(f"task.{task.status.value}", task, images_follow=images_follow)
 
 
 def images_settled(task: Task, now: int) -> TaskEvent:
-    """Create the event that none of a task's images is pending."""
+    """Create the event that all images are settled."""
     return replace(_event(IMAGES_SETTLED, task), created_at=now)
 
 
@@ -65,7 +65,7 @@ def _event(event_type: str, task: Task, *, images_follow: bool = False) -> TaskE
 
 
 def task_at(task: Task, snapshot: dict[str, Any]) -> Task:
-    """Return a task as it was at an event with this snapshot."""
+    """Return a task as it was at an event."""
     error = snapshot["error"]
     return replace(
         task,
@@ -76,16 +76,16 @@ def task_at(task: Task, snapshot: dict[str, Any]) -> Task:
 
 
 def state_at(task: Task, images: Sequence[Image], snapshot: dict[str, Any]) -> TaskState:
-    """Return a task as it was at an event, with its present images if it had succeeded."""
+    """Return a past state, with current images after a success."""
     then = task_at(task, snapshot)
     return TaskState(then, images if then.status is Status.SUCCEEDED else [], None)
 
 
 def concludes(event: TaskEvent) -> bool:
-    """Whether this is a task's last event for streams and waiting requests.
+    """Whether streams and waiting requests end at this event.
 
-    A guess concludes, too, although a result may still replace it a day later. A success concludes unless it says that
-    an event about the images follows; successes of older versions never say so.
+    A guess concludes, too, although a result may still replace it a day later. A success concludes unless its snapshot
+    has `images_follow`, which older versions never set.
     """
     if event.type == IMAGES_SETTLED:
         return True
@@ -93,5 +93,5 @@ def concludes(event: TaskEvent) -> bool:
 
 
 def is_concluded(task: Task, images: Sequence[Image]) -> bool:
-    """Whether streams and waiting requests need no further events of this task."""
+    """Whether streams and waiting requests for this task can end."""
     return task.is_terminal and not any(image.is_pending for image in images)

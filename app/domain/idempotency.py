@@ -1,4 +1,4 @@
-"""Idempotency keys: one task, however often the request is sent."""
+"""Idempotency keys: a repeated request creates only one task."""
 
 import hashlib
 import json
@@ -11,16 +11,16 @@ LIFETIME_MS = 24 * 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A key as its owner sees it; `subject` is empty for API keys."""
+    """An idempotency key within its owner's scope."""
 
     project: str
-    subject: str
+    subject: str  # empty for API keys
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The task of a key, and the fingerprint of the request that created it."""
+    """A key's task, and the fingerprint of its first request."""
 
     key: IdempotencyKey
     fingerprint: str
@@ -28,6 +28,6 @@ class Reservation:
 
 
 def fingerprint(request: dict[str, Any]) -> str:
-    """Hash a request's content (JSON), to detect a key reused for another request."""
+    """Hash a request, to detect reuse for a different request."""
     canonical = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Result images of tasks, and the rules for copying them."""
+"""Result images, and the rules for copying them."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -8,13 +8,17 @@ import uuid_utils
 from msgspec.structs import asdict, replace
 
 RETRY_PAUSES_MS = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
-"""Pauses between attempts to fetch an image: sources recover within minutes, or never."""
+"""Pauses between attempts; sources recover within minutes or never."""
+ALL_RETRIES = len(RETRY_PAUSES_MS)
+"""Retries of a source that may recover."""
+EARLY_RETRIES = 4
+"""Retries of a source that may not be ready yet, over some minutes."""
 LEASE_MS = 90_000
 """How long an image belongs to the process that claimed it."""
 DEMAND_PAUSE_MS = 10_000
-"""A requested image is fetched out of turn, but at most once in this time."""
+"""The minimum pause between fetches on demand."""
 NOT_KEPT = "not_kept"
-"""The reason of an image that is not copied because of the settings."""
+"""The reason when the settings disable copying."""
 _MAX_RETRY_AFTER_MS = 3_600_000
 _MAX_REASON_CHARACTERS = 300
 _TIME_IN_ID = (1 << 32) - 1
@@ -29,10 +33,11 @@ class ImageState(StrEnum):
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """One image; type and size are known once it is stored. Times are milliseconds since the epoch, UTC.
+    """One image; type and size are None until stored.
 
-    `hash` names the stored file. `tries` counts scheduled attempts. From `next_try_at` on any process may claim it;
-    while it is claimed (`claimed_by`) that is the end of the lease. `tried_at` is when the last attempt began.
+    Times are milliseconds since the epoch, UTC. `hash` names the stored file. `tries` counts scheduled attempts. Any
+    process may claim the image from `next_try_at` on; while it is claimed (`claimed_by`), that is the end of the lease.
+    `tried_at` is when the last attempt began.
     """
 
     id: str
@@ -58,7 +63,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """The outcome of an attempt: the file of an image, fetched, checked and stored."""
+    """The outcome of a successful attempt: a stored file."""
 
     hash: str
     content_type: str
@@ -68,15 +73,18 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class NotFetched(msgspec.Struct, frozen=True):
-    """The outcome of a failed attempt; `retry_after` (ms) is the source's own."""
+    """The outcome of a failed attempt.
+
+    `retries` limits the total number of retries; `retry_after` is in milliseconds.
+    """
 
     reason: str
-    may_recover: bool = True
+    retries: int = ALL_RETRIES
     retry_after: int | None = None
 
 
 def new_images(task_id: str, urls: Sequence[str], *, is_kept: bool, now: int) -> list[Image]:
-    """Create the images of a task in the upstream's order, with unguessable ids (96 random bits)."""
+    """Create a task's images; their ids are unguessable."""
     return [
         Image(
             id=_new_id(now),
@@ -92,9 +100,10 @@ def new_images(task_id: str, urls: Sequence[str], *, is_kept: bool, now: int) ->
 
 
 def _new_id(now: int) -> str:
-    """Make an id that starts with the time (modulo 50 days), so that new ids are neighbors in the index."""
-    # `secrets` releases the interpreter lock for a system call, and gets it back late while the event loop is busy. The
-    # digits 12 to 19 of a version 4 UUID are left out, as six of their bits are not random.
+    """Make an id with 96 random bits."""
+    # It starts with the time (modulo 50 days), so that new ids are neighbors in the index. `secrets` would release the
+    # GIL for a system call, and get it back late while the event loop is busy. Digits 12 to 19 of a version 4 UUID are
+    # dropped, as six of their bits are not random.
     digits = uuid_utils.uuid4().hex
     return f"img_{now & _TIME_IN_ID:08x}{digits[:12]}{digits[20:]}"
 
@@ -105,7 +114,7 @@ def claim(image: Image, by: str, now: int) -> Image:
 
 
 def may_demand(image: Image, now: int) -> bool:
-    """Whether a requested image may be fetched now: due, or neither claimed nor just tried."""
+    """Whether a requested image may be fetched now."""
     if not image.is_pending:
         return False
     if image.next_try_at is None or image.next_try_at <= now:
@@ -119,12 +128,12 @@ def store(image: Image, found: Stored) -> Image:
 
 
 def fail(image: Image, failure: NotFetched, *, now: int, planned: int | None = None) -> Image:
-    """Apply a failed attempt: schedule the next, or give up.
+    """Apply a failed attempt: schedule a retry, or give up.
 
-    `planned` is the next scheduled time if this attempt was out of turn; such an attempt is not counted.
+    For an attempt on demand, `planned` is the time of the next scheduled one; attempts on demand are not counted.
     """
     reason = failure.reason[:_MAX_REASON_CHARACTERS]
-    if not failure.may_recover or (planned is None and image.tries >= len(RETRY_PAUSES_MS)):
+    if not failure.retries or (planned is None and image.tries >= failure.retries):
         return give_up(image, reason)
     if planned is not None:
         return replace(image, next_try_at=planned, claimed_by=None)
@@ -133,10 +142,10 @@ def fail(image: Image, failure: NotFetched, *, now: int, planned: int | None = N
 
 
 def give_up(image: Image, reason: str) -> Image:
-    """Give an image up."""
+    """Stop trying to copy an image."""
     return replace(image, state=ImageState.UNAVAILABLE, reason=reason, next_try_at=None, claimed_by=None)
 
 
 def put_back(image: Image, at: int) -> Image:
-    """Return an image, to be claimed at a time; the attempt says nothing about its source."""
+    """Release an image until `at`, without counting the attempt."""
     return replace(image, next_try_at=at, claimed_by=None)

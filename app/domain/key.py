@@ -1,4 +1,4 @@
-"""API keys: their format and what is stored of them."""
+"""API keys and their hashes."""
 
 import hashlib
 import secrets
@@ -11,7 +11,7 @@ DEFAULT_PROJECT = "default"
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret; times in milliseconds since the epoch."""
+    """A key without its secret; times are epoch milliseconds."""
 
     id: str
     project: str
@@ -28,10 +28,12 @@ def new_key_id() -> str:
 
 
 def new_secret() -> str:
-    """Make a new API key: 256 random bits, with a prefix for secret scanners."""
+    """Make a new API key of 256 random bits."""
+    # The prefix is for secret scanners.
     return f"nbg_{secrets.token_urlsafe(32)}"
 
 
 def hash_secret(secret: str) -> str:
-    """Hash an API key for storage. Plain SHA-256 is enough for 256 random bits."""
+    """Hash an API key for storage."""
+    # Plain SHA-256 is enough for 256 random bits.
     return hashlib.sha256(secret.encode()).hexdigest()

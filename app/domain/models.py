@@ -27,7 +27,7 @@ class TaskType(StrEnum):
 class ModelSpec:
     """What one model accepts besides `prompt` and `image_urls`.
 
-    `defaults` has every parameter in the order of responses; `choices` the allowed values of those that are enumerated.
+    `defaults` has all parameters in the order of responses; `choices` has the allowed values of enumerated ones.
     """
 
     max_input_images: int
@@ -37,7 +37,7 @@ class ModelSpec:
 
 SPECS: dict[Model, ModelSpec] = {
     Model.NANO_BANANA: ModelSpec(
-        # The vendor documents no limit; this is the highest of its other models.
+        # The vendor documents no limit; this is the highest of the other models.
         max_input_images=14,
         defaults={"num_images": 1, "aspect_ratio": None, "watermark": None},
         choices={"aspect_ratio": _TEN_RATIOS},

@@ -1,4 +1,4 @@
-"""Quotas: tasks and uploads per token, tasks per project and day."""
+"""Quotas of tasks and uploads, per token or day."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ _MAX_IMAGES_PER_TASK = max(spec.max_input_images for spec in SPECS.values())
 class Quota:
     """A limit on the number of `what`, until `ends_at` (milliseconds).
 
-    Tasks that the project created since `counts_since` are included even if the quota was set later.
+    Tasks that the project created since `counts_since` count even if the quota was set later.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Quota:
 
     @property
     def kept_until(self) -> int:
-        """Until when its count is kept."""
+        """When its count may be deleted."""
         return self.ends_at + _KEPT_AFTER_MS
 
     def refusal(self, now: int) -> GatewayError:
@@ -44,17 +44,17 @@ class Quota:
 
 
 def of_token(token: BrowserToken) -> Quota:
-    """Return the quota of a token."""
+    """Return a token's task quota."""
     return Quota(token.id, token.max_tasks, token.expires_at)
 
 
 def of_uploads(token: BrowserToken) -> Quota:
-    """Return the quota of a token's uploads: as many as its tasks can use."""
+    """Return a token's upload quota, enough for all its tasks."""
     return Quota(f"uploads {token.id}", token.max_tasks * _MAX_IMAGES_PER_TASK, token.expires_at, what="upload")
 
 
 def of_day(project: str, limit: int, now: int) -> Quota:
-    """Return a project's quota of the current day (UTC)."""
+    """Return a project's quota for the current day (UTC)."""
     midnight = start_of_day(now)
     return Quota(day_name(project, now), limit, midnight + _DAY_MS, project, midnight)
 
@@ -65,5 +65,5 @@ def start_of_day(now: int) -> int:
 
 
 def day_name(project: str, now: int) -> str:
-    """Return the name of a project's quota of the current day."""
+    """Return the name of a project's quota for today."""
     return f"day {now // _DAY_MS} {project}"

@@ -1,4 +1,4 @@
-"""A rate limit in memory over a sliding window."""
+"""An in-memory sliding-window rate limiter."""
 
 from collections import deque
 from contextlib import suppress
@@ -7,17 +7,17 @@ _MIN_NAMES = 1_000
 
 
 class RateWindow:
-    """Admits each name at most `count` times in any `seconds`, exactly."""
+    """Admits each name at most `count` times per `seconds`, exactly."""
 
     def __init__(self, count: int, seconds: float) -> None:
         self._count = count
         self._seconds = seconds
         self._times: dict[str, deque[float]] = {}
-        """The last `count` times at which each name was admitted."""
+        """The times of each name's last `count` admissions."""
         self._forget_at = _MIN_NAMES
 
     def take(self, name: str, now: float) -> float:
-        """Admit a name and return 0, or return after how many seconds to try again."""
+        """Admit a name and return 0, or the seconds remaining."""
         times = self._times.get(name)
         if times is None:
             if len(self._times) >= self._forget_at:
@@ -29,7 +29,7 @@ class RateWindow:
         return 0
 
     def give_back(self, name: str, then: float) -> None:
-        """Revoke an admission that was not used."""
+        """Revoke an unused admission."""
         with suppress(KeyError, ValueError):  # already outside the window
             self._times[name].remove(then)
 

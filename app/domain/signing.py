@@ -1,4 +1,4 @@
-"""Message authentication codes (HMAC-SHA256) under secrets that can be rotated."""
+"""HMAC-SHA256 signatures with rotatable keys."""
 
 import base64
 import hmac
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class Signer:
-    """Signs with the first of some keys and verifies with all.
+    """Signs with the first key and verifies with all.
 
     Codes are `size` bytes in URL-safe base64.
     """
@@ -16,11 +16,11 @@ class Signer:
         self._size = size
 
     def sign(self, message: bytes) -> str:
-        """Return the code of a message."""
+        """Return a message's code."""
         return self._code(self._keys[0], message)
 
     def verify(self, message: bytes, code: str) -> bool:
-        """Whether this is the message's code under any key; `code` must be ASCII."""
+        """Whether any key made this code, which must be ASCII."""
         # No early exit: the time must not reveal which key matches.
         return any([hmac.compare_digest(self._code(key, message), code) for key in self._keys])  # noqa: C419
 

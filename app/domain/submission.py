@@ -1,4 +1,4 @@
-"""A validated request for a task."""
+"""Validated task requests."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,6 @@ class Submission:
     webhook_url: str | None = None
     retry_of: str | None = None
     subject: str | None = None
-    """The subject of the retried task. Otherwise the task belongs to the caller's subject."""
+    """The retried task's subject; otherwise the caller's subject applies."""
     identity: list[str] | None = None
-    """Replaces `image_urls` in the fingerprint of a request that contains images."""
+    """Replaces `image_urls` in the fingerprint of requests with inline images."""

@@ -1,6 +1,6 @@
 """Tasks and their states.
 
-Its transitions are in `transitions.py`; docs/explanation/architecture.md has them as a table.
+`transitions.py` has the transitions; docs/explanation/architecture.md shows them as a table.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class Status(StrEnum):
 
     # Each comment says what ends the state.
     QUEUED = "queued"  # the dispatcher claims it; its owner may cancel it; the queue timeout ends it
-    SUBMITTING = "submitting"  # the dispatcher holds it; a callback or the task timeout may come first
-    PROCESSING = "processing"  # the upstream holds it; callback, poll or task timeout end it
+    SUBMITTING = "submitting"  # the submit's outcome ends it; a callback or the task timeout may come first
+    PROCESSING = "processing"  # a callback, a poll or the task timeout ends it
     SUCCEEDED = "succeeded"
     FAILED = "failed"  # final, unless it is our own guess (see `Task.is_final`)
     CANCELED = "canceled"
@@ -37,9 +37,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One task. Times are milliseconds since the epoch, UTC.
 
     `error` is why the task failed or, until it ends, why its latest attempt failed. `failures` counts the attempts that
-    use up SUBMIT_RETRIES, `attempts` all. `claimed_by` names the process that last claimed the task. A queued task is
-    not sent before `not_before`. `ask_at` is the time of the next poll, `asked_at` of the last, `asks` their number;
-    `deadline_at` is when the task fails without a result.
+    count toward SUBMIT_RETRIES, `attempts` all. `claimed_by` names the process that last claimed the task. A queued
+    task is not submitted before `not_before`. `ask_at` is the time of the next poll, `asked_at` that of the last, and
+    `asks` the number of polls. Without a result, the task fails at `deadline_at`.
     """
 
     id: str
@@ -72,7 +72,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the task has ended, possibly by our own guess."""
+        """Whether the task has ended, possibly by a guess."""
         return self.status in TERMINAL
 
     @property
@@ -82,7 +82,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether no later report of the upstream can change the task."""
+        """Whether no upstream report can change the task anymore."""
         return self.is_terminal and not self.is_guess
 
 
@@ -107,7 +107,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """A task with its images, its position in the queue (from 1, None unless queued), and why it waits, if it does."""
+    """A task with its images, queue position and reason to wait.
+
+    The position counts from 1; it is None unless the task is queued.
+    """
 
     task: Task
     images: Sequence[Image]
@@ -117,7 +120,10 @@ class TaskState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:
-    """Which tasks a list includes; times in milliseconds, `created_before` exclusive."""
+    """Which tasks a list includes.
+
+    Times are in milliseconds; `created_before` is exclusive.
+    """
 
     status: Status | None = None
     model: Model | None = None
@@ -127,7 +133,7 @@ class TaskFilter:
 
 
 def id_at(milliseconds: int) -> str:
-    """Return the lowest id that a task created at a time can have."""
+    """Return the lowest possible id of tasks created then."""
     return f"task_{max(milliseconds, 0) & _MAX_TIME:012x}{'0' * 20}"
 
 
@@ -143,7 +149,7 @@ def new_task(
     webhook_url: str | None = None,
     retry_of: str | None = None,
 ) -> Task:
-    """Create a queued task with a new, time-ordered id (UUID version 7, RFC 9562)."""
+    """Create a queued task with a new, time-ordered id."""
     return Task(
         id=f"task_{uuid_utils.uuid7().hex}",
         project=project,

@@ -1,4 +1,4 @@
-"""Uploaded input images: public for a while at an unguessable URL."""
+"""Uploaded input images, public until expiry at unguessable URLs."""
 
 import re
 import secrets
@@ -9,11 +9,14 @@ import msgspec
 UPLOAD_PATH = "/v1/uploads"
 UPLOAD_ID = re.compile(r"upl_[0-9a-f]{32}")
 REMEMBERED_MS = 7 * 86_400_000
-"""How long an expired upload is distinguished from one that never existed."""
+"""How long an expired upload is distinguished from an unknown one."""
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """One upload; times in milliseconds. `hash` is None once its file is released."""
+    """One upload; times are in milliseconds.
+
+    `hash` is None once its file is released.
+    """
 
     id: str
     project: str
@@ -38,7 +41,7 @@ def url_of(upload_id: str, base_url: str) -> str:
 
 
 def named_in(urls: Sequence[str], base_url: str) -> dict[int, str]:
-    """Return the ids of those URLs that are our uploads, by position."""
+    """Return the upload ids among URLs, by position."""
     start = f"{base_url}{UPLOAD_PATH}/"
     found = {position: url.removeprefix(start) for position, url in enumerate(urls) if url.startswith(start)}
     return {position: upload_id for position, upload_id in found.items() if UPLOAD_ID.fullmatch(upload_id)}

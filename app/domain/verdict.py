@@ -1,4 +1,4 @@
-"""What the upstream reports about a task, independent of its format."""
+"""Upstream reports about tasks, independent of their format."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class ErrorCode(StrEnum):
-    """Why a task failed, for programs."""
+    """Machine-readable reasons for failure."""
 
     INVALID_REQUEST = "invalid_request"
     CONTENT_POLICY = "content_policy"
@@ -19,11 +19,11 @@ class ErrorCode(StrEnum):
 
 
 GUESSES = frozenset({ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.TIMEOUT})
-"""Failures that we inferred from silence; a later verdict replaces them."""
+"""Failures inferred from silence; a later verdict replaces them."""
 
 
 class TaskError(msgspec.Struct, frozen=True):
-    """A failure: our code, the message, the vendor's own code."""
+    """A failure, with our code and the vendor's."""
 
     code: ErrorCode
     message: str
@@ -38,14 +38,14 @@ class Succeeded(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The task failed upstream. Not every message repeats the id."""
+    """The task failed upstream; the message may lack the id."""
 
     upstream_task_id: str | None
     error: TaskError
 
 
 class Generating(msgspec.Struct, frozen=True):
-    """The upstream has the task and is still working on it."""
+    """The upstream is still working on the task."""
 
     upstream_task_id: str | None
 
@@ -70,4 +70,4 @@ class Unanswered(msgspec.Struct, frozen=True):
 
 Verdict = Succeeded | Failed
 Report = Succeeded | Failed | Generating | Unreadable
-"""The content of one message of the upstream about a task."""
+"""The content of one upstream message about a task."""

@@ -11,13 +11,13 @@ from standardwebhooks import Webhook
 from app.domain.delivery import Delivery
 
 ROTATION_OVERLAP_MS = 24 * 3_600_000
-"""How long after a rotation messages are also signed with the old secret."""
+"""How long the old secret still signs after a rotation."""
 _SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSecret:
-    """A project's signing secret, and the one before while it still signs; times in ms."""
+    """A project's current and previous signing secrets; times in ms."""
 
     project: str
     secret: str
@@ -26,19 +26,19 @@ class WebhookSecret:
     created_at: int
 
     def signing(self, now: int) -> list[str]:
-        """List the secrets that sign now, the current one first."""
+        """List the secrets in use, the current one first."""
         if self.previous is None or self.previous_until is None or self.previous_until <= now:
             return [self.secret]
         return [self.secret, self.previous]
 
     def rotated(self, now: int) -> "WebhookSecret":
-        """Return it with a new secret; the old one keeps signing for a day."""
+        """Return it with a new secret; the old still signs."""
         fresh = new_secret(self.project, now)
         return replace(fresh, previous=self.secret, previous_until=now + ROTATION_OVERLAP_MS)
 
 
 def new_secret(project: str, now: int) -> WebhookSecret:
-    """Make a secret: 256 random bits, in the specification's format."""
+    """Make a secret of 256 random bits."""
     encoded = base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
     return WebhookSecret(project=project, secret=f"whsec_{encoded}", created_at=now)
 

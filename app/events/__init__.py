@@ -1,1 +1,1 @@
-"""Events: broadcast to streams and waiting requests."""
+"""Event streams and waiting requests."""

@@ -1,7 +1,7 @@
-"""The event broadcaster: reads each new event once, for all subscriptions of this process.
+"""Reads each new event once for all subscriptions.
 
-A commit or a notification wakes it; as these can get lost, it also reads periodically. Without subscriptions it reads
-nothing.
+A commit or a notification wakes the broadcaster. Either can get lost, so it also reads periodically. Without
+subscriptions it reads nothing.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _DELETION_CHECK_BATCH = 1_000
 
 
 class EventBroadcaster:
-    """Passes new events to the subscriptions that they concern. A loop waits for `wake_up` and calls `broadcast`."""
+    """Pushes new events to matching subscriptions; a loop calls `broadcast`."""
 
     def __init__(
         self, database: Database, *, base_url: str, deletion_check_seconds: float = _DELETION_CHECK_SECONDS
@@ -44,12 +44,12 @@ class EventBroadcaster:
         self._next_deletion_check = 0.0
 
     def wake(self) -> None:
-        """Notify the broadcaster that events may have been committed."""
+        """Wake the broadcaster, as events may have been committed."""
         if self._last is not None:
             self.wake_up.wake()
 
     def stop(self) -> None:
-        """Close all subscriptions. Open connections must not delay the end of the process."""
+        """Close all subscriptions, so they don't delay shutdown."""
         self.is_stopped = True
         for subscriptions in [*self._of_tasks.values(), *self._of_projects.values()]:
             for subscription in subscriptions:
@@ -57,10 +57,10 @@ class EventBroadcaster:
 
     @asynccontextmanager
     async def subscribed(self, subscription: Subscription) -> AsyncIterator[None]:
-        """Push all events from now on, until the caller's credential ends.
+        """Push new events until the caller's credential ends.
 
-        What is read from the tables afterwards leaves no gap to what is pushed, but may overlap; ids tell duplicates.
-        Raises `ServiceUnavailable`.
+        Events read from the tables inside the context leave no gap before the pushed events, but may overlap with them;
+        compare IDs to find duplicates. Raises `ServiceUnavailable`.
         """
         table, name = self._of_projects, subscription.caller.project
         if subscription.task_id is not None:
@@ -82,7 +82,10 @@ class EventBroadcaster:
                 self._last = None
 
     async def broadcast(self) -> int:
-        """Read and broadcast new events; returns 1 if there may be more. Raises `ServiceUnavailable`."""
+        """Broadcast a page of new events; raises `ServiceUnavailable`.
+
+        Returns 1 if there may be more, otherwise 0.
+        """
         if self._last is None:
             return 0
         before = self._last
@@ -100,7 +103,7 @@ class EventBroadcaster:
         return int(len(page) == _EVENTS_BATCH)
 
     def complete(self, connection: Connection, events: Sequence[StoredEvent]) -> list[BroadcastEvent]:
-        """Add tasks and images to events; events of deleted tasks are left out."""
+        """Add tasks and images to events; skip deleted tasks."""
         tasks = task_store.get_all(connection, {event.task_id for event in events})
         done = sorted(task.id for task in tasks.values() if task.status is Status.SUCCEEDED)
         images = task_store.images_of(connection, done)
@@ -113,7 +116,7 @@ class EventBroadcaster:
     def _choose(self, page: Sequence[StoredEvent]) -> list[StoredEvent]:
         """Return the events of a page that a subscription wants.
 
-        From here on the page counts as broadcast: later subscribers find it in the table.
+        The page counts as broadcast from now on, as new subscribers read it from the table.
         """
         if self._last is None or not page:
             return []
@@ -138,11 +141,11 @@ class EventBroadcaster:
                     subscription.push(event)
                 count += 1
                 if count % _SUBSCRIPTIONS_BATCH == 0:
-                    # Let other requests run before a thousand streams have sent their events.
+                    # Don't block other requests while a thousand streams get their events.
                     await asyncio.sleep(0)
 
     async def _close_deleted(self) -> None:
-        """Periodically close subscriptions of deleted tasks. Deleting creates no event."""
+        """Periodically close subscriptions of deleted tasks; deletions create no event."""
         if not self._of_tasks or time.monotonic() < self._next_deletion_check:
             return
         self._next_deletion_check = time.monotonic() + self._deletion_check_seconds

@@ -1,4 +1,4 @@
-"""Routes of event streams: of a task, or of a project."""
+"""Routes for event streams of a task or a project."""
 
 import re
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ _EXAMPLE = (
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Each event has an `id`, an `event` type such as `task.succeeded`, and `data`: the task as it was "
-        "at the event (`Task`) in one line of JSON. A stream that is cut ends with the event `stream.cut`, whose `data` "
+        "at the event (`Task`) in one line of JSON. A stream that is cut short ends with the event `stream.cut`; its `data` "
         "is a `Problem`.",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
     },
@@ -36,7 +36,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def _event_id(text: str) -> int:
     if not re.fullmatch(r"[0-9]*", text):
-        raise ValueError("must be an event id, a whole number")
+        raise ValueError("must be an event ID, a whole number")
     digits = text.lstrip("0") or "0"
     return int(digits) if len(digits) < len(str(_MAX_ID)) else _MAX_ID
 
@@ -49,12 +49,12 @@ _QUERY: Parameter[int] = Parameter(
     "last_event_id",
     "query",
     _EventId,
-    "The same for clients that can't set headers; `Last-Event-ID` takes precedence.",
+    "The same, for clients that can't set headers. `Last-Event-ID` takes precedence.",
 )
 
 
 async def get_last_event_id(request: Request) -> int | None:
-    """Return the event id to resume after, if any; raises `InvalidRequest`."""
+    """Return the event ID to resume after; raises `InvalidRequest`."""
     given = [parameter for parameter in (_HEADER, _QUERY) if parameter.text(request)]
     ids = [parameter.read(request) for parameter in given]
     return ids[0] if ids else None
@@ -76,7 +76,7 @@ async def stream_task_events(
 ) -> Response:
     """Stream the events of a task.
 
-    Past events come first, then new ones until the task has finished.
+    Sends past events first, then new ones until the task finishes.
     """
     return EventStream(streams.of_task(caller, task_id, after=after))
 
@@ -91,6 +91,6 @@ async def stream_task_events(
 async def stream_events(after: LastEventId, caller: CurrentCaller, streams: OpenStreams) -> Response:
     """Stream the events of all tasks of the project.
 
-    Begins with new events, or after `Last-Event-ID`. With a browser token, only tasks of its subject are included.
+    Starts after `Last-Event-ID`, or else with new events. A browser token only receives events of its subject's tasks.
     """
     return EventStream(streams.of_project(caller, after=after))

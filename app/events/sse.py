@@ -17,21 +17,21 @@ from app.web.waiting import watch_disconnect
 
 _HEARTBEAT = b": heartbeat\n\n"
 _CHUNK_BYTES = 64 * 1024
-# Random, so that clients don't all reconnect at the same moment after a restart.
+# Random, so clients don't all reconnect at the same moment after a restart.
 _RETRY_MS = (1_000, 3_000)
 
 
 class EventStream(Response):
     """Sends the events of the stream that `opening` opens.
 
-    The response to an empty stream is 204, so that browsers don't reconnect. A stream that is cut ends with the event
-    `stream.cut`, which states the reason. A client that doesn't read is disconnected.
+    The response to an empty stream is 204, so browsers don't reconnect. A stream that ends early sends the event
+    `stream.cut` with the reason. A client that doesn't read is disconnected.
     """
 
     media_type = "text/event-stream"
 
     def __init__(self, opening: AbstractAsyncContextManager[Stream]) -> None:
-        # The URL may contain a token, so it must not be sent as a referrer. nginx would buffer events without the last.
+        # The URL may contain a token, so it must not be sent as a referrer. Without X-Accel-Buffering, nginx buffers.
         headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Accel-Buffering": "no"}
         super().__init__(headers=headers)
         del self.headers["content-length"]
@@ -89,5 +89,5 @@ def _chunks(events: Sequence[BroadcastEvent]) -> Iterator[bytes]:
 
 
 def _cut(error: GatewayError) -> bytes:
-    """Return the event that ends a cut stream. It has no id, so that clients resume after the last event."""
+    """Return `stream.cut`, without an ID, so that clients can resume."""
     return b"event: stream.cut\ndata: %b\n\n" % encode(problem_shape(error))

@@ -1,4 +1,7 @@
-"""Event streams: past events from the table, then broadcast ones, each once and in order."""
+"""Event streams deliver each event once and in order.
+
+Past events come from the table, new ones from the broadcaster.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,8 +24,8 @@ _REPLAY_BATCH = 100
 class StreamLimits:
     """Limits of waiting requests and event streams in one process.
 
-    `max_waits` requests wait and `max_open` streams are open at once, each with up to `max_waiting` unsent events. A
-    heartbeat follows `heartbeat_seconds` without an event. A client that doesn't read is disconnected after
+    Up to `max_waits` requests can wait and `max_open` streams can be open, each with up to `max_waiting` unsent events.
+    A heartbeat is sent after `heartbeat_seconds` without an event. A client that doesn't read is disconnected after
     `stall_seconds`, or after `stop_seconds` when the process stops.
     """
 
@@ -43,15 +46,15 @@ class Stream:
     subscription: Subscription
     limits: StreamLimits
     position: int = 0
-    """The id of the last event returned, or after which to begin."""
+    """ID of the last event returned. The stream continues after it."""
     is_replaying: bool = True
-    """Whether the table may hold events that won't be broadcast."""
+    """Whether the table may contain events that won't be broadcast."""
     is_over: bool = False
     cut: GatewayError | None = None
     """Why the stream ends early; the client may reconnect and resume."""
 
     async def next(self, seconds: float) -> list[BroadcastEvent]:
-        """Return the next events; empty at the timeout and when the stream is over.
+        """Return the next events, or none at timeout or end.
 
         Raises `ServiceUnavailable`, and `TaskNotFound` if the task doesn't exist or was deleted.
         """
@@ -60,7 +63,7 @@ class Stream:
             if events or self.is_over:
                 return events
         waiting = await self.subscription.take(seconds)
-        # If a replay was interrupted, there is a gap before the broadcast events, which only a resumed stream can fill.
+        # An interrupted replay leaves a gap before the broadcast events, which only a resumed stream can fill.
         events = [] if self.is_replaying else [event for event in waiting if event.id > self.position]
         if events and self.subscription.ended_by is None:
             self.position = events[-1].id
@@ -74,13 +77,13 @@ class Stream:
         if self.subscription.ended_by is not None:
             return self.subscription.ended_by
         if self.subscription.is_too_slow:
-            return SlowReader("Events arrived faster than they were read; resume after the last one received.")
+            return SlowReader("Events arrived faster than they were read; resume after the last event received.")
         if self.broadcaster.is_stopped:
             return ServiceUnavailable("The service is stopping; resume after the last event received.")
         return _gone(self.subscription) if self.subscription.is_closed else None
 
     def close(self) -> None:
-        """Make a pending `next` return: the client has disconnected."""
+        """Make a pending `next` return because the client disconnected."""
         self.subscription.close()
 
     def on_stop(self, call: Callable[[], None]) -> None:
@@ -90,13 +93,13 @@ class Stream:
     async def _replay(self) -> list[BroadcastEvent]:
         """Read the next page of past events.
 
-        Events broadcast so far are in this page or a later one, so they are dropped. Those broadcast from now on follow
-        the last page without a gap, unless the buffer overflows: then one more page is read.
+        Events broadcast so far are in this page or a later one, so they are dropped. Events broadcast from now on follow
+        the last page without a gap. If the buffer overflows, another page is read.
         """
         self.subscription.clear()
 
         def work(connection: Connection) -> tuple[bool, list[StoredEvent], list[BroadcastEvent]]:
-            # Read first, so that the page includes an ending seen here.
+            # Read this first, so that the page includes any ending seen here.
             has_ended = self._has_ended(connection)
             page = self._page(connection)
             return has_ended, page, self.broadcaster.complete(connection, page)
@@ -130,7 +133,7 @@ class Stream:
 
 @dataclass(eq=False, kw_only=True)
 class Streams:
-    """Opens streams; `count` are open now."""
+    """Opens streams; `count` are currently open."""
 
     database: Database
     broadcaster: EventBroadcaster
@@ -139,7 +142,7 @@ class Streams:
 
     @asynccontextmanager
     async def of_task(self, caller: Caller, task_id: str, *, after: int | None) -> AsyncIterator[Stream]:
-        """Stream a task's events with ids above `after`, or all.
+        """Stream a task's events with IDs above `after`, or all.
 
         Raises `TooManyStreams` and `ServiceUnavailable`. If the task doesn't exist, `next` raises `TaskNotFound`.
         """
@@ -149,19 +152,19 @@ class Streams:
 
     @asynccontextmanager
     async def of_project(self, caller: Caller, *, after: int | None) -> AsyncIterator[Stream]:
-        """Stream the caller's events with ids above `after`, or new ones.
+        """Stream the caller's events above `after`, or new ones.
 
         Raises `TooManyStreams` and `ServiceUnavailable`.
         """
         async with self._open(caller, None) as (stream, newest):
-            # A higher id comes from another database, or from before a backup was restored.
+            # A higher ID comes from another database or from before a backup was restored.
             stream.position = newest if after is None else min(after, newest)
             stream.is_replaying = stream.position < newest
             yield stream
 
     @asynccontextmanager
     async def _open(self, caller: Caller, task_id: str | None) -> AsyncIterator[tuple[Stream, int]]:
-        """Open a stream; returns it with the newest event id."""
+        """Open a stream; yields it with the newest event ID."""
         if self.count >= self.limits.max_open:
             raise TooManyStreams(f"The limit of {self.limits.max_open} open streams is reached; try again later.")
         if self.broadcaster.is_stopped:
@@ -177,4 +180,4 @@ class Streams:
 
 
 def _gone(subscription: Subscription) -> TaskNotFound:
-    return TaskNotFound(f"There is no task {subscription.task_id}.")
+    return TaskNotFound(f"No task has the ID {subscription.task_id}.")

@@ -1,4 +1,4 @@
-"""Subscriptions: bounded buffers of broadcast events."""
+"""Subscriptions buffer a limited number of broadcast events."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,10 +13,10 @@ _ENDINGS = frozenset(f"task.{status.value}" for status in TERMINAL)
 
 
 class Subscription:
-    """Receives the events of a task or, without one, of a caller.
+    """Receives the events of a task, or of a caller.
 
-    With `endings_only` it receives only the end of a task. Beyond `max_waiting` events it counts as too slow: the
-    buffer is emptied and receives nothing until `clear`.
+    With `endings_only`, it receives only the end of a task. With more than `max_waiting` events, it counts as too slow:
+    the buffer is emptied and receives nothing until `clear` is called.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Subscription:
         self.is_too_slow = False
         self.is_closed = False
         self.ended_by: GatewayError | None = None
-        """Why the caller's credential ended."""
+        """Why the caller's credential ended, if it did."""
         self.on_close: Callable[[], None] | None = None
         self._endings_only = endings_only
         self._max_waiting = max_waiting
@@ -35,11 +35,11 @@ class Subscription:
         self._wake_up = WakeUp()
 
     def wants(self, event_type: str) -> bool:
-        """Whether it receives events of this type."""
+        """Whether the subscription receives events of this type."""
         return not self._endings_only or event_type in _ENDINGS
 
     def push(self, event: BroadcastEvent) -> None:
-        """Add an event if it is wanted and the caller's own."""
+        """Add an event if it is wanted and visible."""
         is_for_us = self.wants(event.type) and self.caller.owns(event.state.task)
         if not is_for_us or self.is_too_slow or self.ended_by is not None:
             return
@@ -51,25 +51,25 @@ class Subscription:
         self._wake_up.wake()
 
     def close(self) -> None:
-        """Wake the reader for the last time: the process stops, the task is gone, or the client is."""
+        """Wake the reader for the last time."""
         self.is_closed = True
         self._wake_up.wake()
         if self.on_close is not None:
             self.on_close()
 
     def end(self, reason: GatewayError) -> None:
-        """Close and drop all waiting events: the caller's credential has ended."""
+        """Close and drop waiting events, as the credential has ended."""
         self.ended_by = reason
         self._waiting = []
         self.close()
 
     def clear(self) -> None:
-        """Drop all waiting events. They are read from the table instead."""
+        """Drop waiting events, to read them from the table instead."""
         self._waiting = []
         self.is_too_slow = False
 
     async def take(self, seconds: float) -> list[BroadcastEvent]:
-        """Return the waiting events, or wait for some; empty at the timeout and if too slow or closed."""
+        """Wait for events; returns none at timeout, overflow or close."""
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         # The wake-up may be for an event that was already taken.

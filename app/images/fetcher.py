@@ -10,11 +10,12 @@ from app.errors import ServiceUnavailable, StorageUnavailable
 from app.images.blobs import BlobBeingDeleted, Blobs
 from app.imaging.executor import ImageExecutor
 from app.imaging.layout import BadImage
-from app.outbound.downloads import DownloadFailed, Downloads
+from app.outbound.downloads import DownloadFailed, Downloads, Recovery
 from app.storage.spool import Spool
 
 _STORAGE_PAUSE_MS = 30_000
 _SHORT_PAUSE_MS = 1_000
+_RETRIES = {Recovery.LIKELY: rules.ALL_RETRIES, Recovery.EARLY: rules.EARLY_RETRIES, Recovery.NEVER: 0}
 _log = structlog.get_logger(__name__)
 
 
@@ -43,11 +44,11 @@ class ImageFetcher:
     async def fetch(self, image: Image) -> Outcome:
         """Fetch an image once and return the outcome; raises nothing."""
         if not self.is_on:
-            return NotFetched(rules.NOT_KEPT, may_recover=False)
+            return NotFetched(rules.NOT_KEPT, retries=0)
         try:
             return await self._fetch_and_keep(image)
         except DownloadFailed as error:
-            return NotFetched(error.reason, may_recover=error.may_recover, retry_after=error.retry_after)
+            return NotFetched(error.reason, _RETRIES[error.recovery], error.retry_after)
         except BlobBeingDeleted as error:
             return Postponed(_SHORT_PAUSE_MS, error.detail)
         except StorageUnavailable as error:
@@ -67,7 +68,8 @@ class ImageFetcher:
             try:
                 info = await self.executor.inspect(path)
             except BadImage as error:
-                # If the download was complete, another one gives the same bad image.
-                return NotFetched(error.reason, may_recover=not download.is_whole)
+                # A page that says "not yet", perhaps, or half of the image.
+                recovery = Recovery.EARLY if download.is_whole else Recovery.LIKELY
+                return NotFetched(error.reason, _RETRIES[recovery])
             await self.blobs.keep(download.sha256, path, download.bytes, info)
         return Stored(download.sha256, info.content_type, download.bytes, info.width, info.height)

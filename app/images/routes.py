@@ -64,7 +64,7 @@ async def get_image(
     An image that is not copied yet is fetched from its source first.
     """
     if not IMAGE_ID.fullmatch(image_id):
-        raise ImageNotFound("There is no image with this id.")
+        raise ImageNotFound("No image has this ID.")
     check_width(w)
     async with watch_disconnect(request.receive) as disconnected:
         file = await images.find(image_id, disconnected)
@@ -74,4 +74,4 @@ async def get_image(
 def check_width(width: int | None) -> None:
     """Raise `InvalidRequest` for a width without thumbnails."""
     if width is not None and width not in THUMBNAIL_WIDTHS:
-        raise InvalidRequest("Some parameters are invalid.", [{"field": "w", "message": f"must be {_WIDTHS}"}])
+        raise InvalidRequest.field("w", f"must be {_WIDTHS}")

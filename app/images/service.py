@@ -50,9 +50,9 @@ class ImageService:
             await self._demand(image_id, disconnected)
             image = await self._read(image_id)
         if image is None:
-            raise ImageNotFound("There is no image with this id.")
+            raise ImageNotFound("No image has this ID.")
         if image.state is ImageState.UNAVAILABLE:
-            raise ImageUnavailable(f"There is no copy of this image: {image.reason}")
+            raise ImageUnavailable(f"The image was not copied: {image.reason}")
         if image.hash is None or image.content_type is None or image.bytes is None:
             if not self.store.is_reachable:
                 raise StorageUnavailable("Image storage is unavailable.")

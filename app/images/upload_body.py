@@ -45,7 +45,7 @@ async def read_file(request: Request, into: Path, max_bytes: int) -> None:
                 await target.flush(_WRITE_BYTES)
         await target.flush()
     if not target.count:
-        raise InvalidRequest("The body contains no image.", [{"field": "file", "message": "is empty"}])
+        raise InvalidRequest.field("file", "is empty")
 
 
 class _Target:
@@ -77,9 +77,7 @@ async def _read_form(request: Request, boundary: bytes, target: _Target, max_bod
     def begin_part() -> None:
         seen["begin"] += 1
         if seen["begin"] > 1:
-            raise InvalidRequest(
-                "The form has more than one part.", [{"field": "file", "message": "must be the only part"}]
-            )
+            raise InvalidRequest.field("file", "must be the only part")
 
     count = 0
     try:
@@ -106,7 +104,7 @@ async def _read_form(request: Request, boundary: bytes, target: _Target, max_bod
     if not seen["form"] or seen["begin"] != seen["end"]:
         raise MalformedRequest("The form is incomplete: its end is missing.")
     if not seen["begin"]:
-        raise InvalidRequest("The form contains no image.", [{"field": "file", "message": "is required"}])
+        raise InvalidRequest.field("file", "is required")
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -106,7 +106,7 @@ async def get_upload(
 ) -> Response:
     """Get the bytes of an upload, until it expires."""
     if not UPLOAD_ID.fullmatch(upload_id):
-        raise UploadNotFound("There is no upload with this id.")
+        raise UploadNotFound("No upload has this ID.")
     check_width(w)
     found, file = await uploads.find(upload_id)
     max_age = min(uploads.seconds_left(found), _MAX_AGE_SECONDS)

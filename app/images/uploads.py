@@ -157,8 +157,7 @@ class UploadService:
                     count, digest = await asyncio.to_thread(_unpack, uri, source, bytes_left)
                     ready.append((position, await self._clean(source, path)))
                 except (BadDataUri, BadImage) as bad:
-                    problem = {"field": f"image_urls.{position}", "message": str(bad)}
-                    raise InvalidRequest("Some fields of the body are invalid.", [problem]) from None
+                    raise InvalidRequest.field(f"image_urls.{position}", str(bad)) from None
                 bytes_left -= count
                 identity[position] = f"sha256:{digest}"
             for position, clean in ready:
@@ -173,7 +172,7 @@ class UploadService:
         """Return an upload and its file; raises `UploadNotFound` and `UploadExpired`."""
         upload = await self.database.read(lambda connection: upload_store.get(connection, upload_id))
         if upload is None:
-            raise UploadNotFound("There is no upload with this id.")
+            raise UploadNotFound("No upload has this ID.")
         if upload.hash is None or upload.expires_at <= self.clock.now():
             raise UploadExpired("The upload has expired.")
         name = f"{upload.id}.{EXTENSIONS.get(upload.content_type, 'bin')}"
@@ -197,7 +196,7 @@ class UploadService:
             if upload_id not in found
         ]
         if problems:
-            raise InvalidRequest("Some input images are not available.", problems)
+            raise InvalidRequest(problems)
 
     async def sweep(self) -> int:
         """Expire one batch of uploads; returns how many there were."""
@@ -263,7 +262,7 @@ def _unpack(uri: str, into: Path, max_bytes: int) -> tuple[int, str]:
         for part in decode(uri):
             count += len(part)
             if count > max_bytes:
-                raise BodyTooLarge("The images in image_urls exceed MAX_IMAGE_BYTES together.")
+                raise BodyTooLarge("The images in image_urls exceed MAX_UPLOAD_BYTES together.")
             digest.update(part)
             file.write(part)
     return count, digest.hexdigest()

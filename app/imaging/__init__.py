@@ -1,1 +1,1 @@
-"""Untrusted images: checked by their bytes, stripped of metadata, scaled to thumbnails."""
+"""Inspects untrusted images, strips their metadata, and makes thumbnails."""

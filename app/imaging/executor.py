@@ -1,4 +1,4 @@
-"""Threads for work on images, off the event loop and with bounded memory."""
+"""Image processing on threads, with limited memory."""
 
 import asyncio
 import contextlib
@@ -14,12 +14,12 @@ from app.imaging.strip import strip
 from app.imaging.thumbnail import thumbnail
 
 T = TypeVar("T")
-# Decoding takes up to 16 bytes per pixel.
+# Decoding takes up to 16 bytes per pixel, so only one large image is decoded at a time.
 _LARGE_PIXELS = 12_000_000
 
 
 class ImageExecutor:
-    """Works on at most `max_threads` images at a time, one of them large. Its methods raise `BadImage`."""
+    """Processes up to `max_threads` images at once; methods raise `BadImage`."""
 
     def __init__(self, *, max_threads: int = 2, max_pixels: int = MAX_PIXELS) -> None:
         self._threads = ThreadPoolExecutor(max_threads, thread_name_prefix="images")
@@ -27,15 +27,15 @@ class ImageExecutor:
         self._large = threading.Lock()
 
     async def inspect(self, path: Path) -> ImageInfo:
-        """Check a file as `inspect.inspect` does."""
+        """Run `inspect.inspect`."""
         return await self._run(self._decode, path, partial(inspect, path, max_pixels=self._max_pixels))
 
     async def thumbnail(self, path: Path, width: int) -> bytes:
-        """Make a thumbnail of an inspected image as `thumbnail.thumbnail` does."""
+        """Run `thumbnail.thumbnail` on an inspected image."""
         return await self._run(self._decode, path, partial(thumbnail, path, width))
 
     async def strip(self, source: Path, target: Path) -> None:
-        """Copy an image without its metadata as `strip.strip` does."""
+        """Run `strip.strip`."""
         await self._run(strip, source, target)
 
     def close(self) -> None:

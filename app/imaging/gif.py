@@ -8,18 +8,18 @@ _GRAPHIC_CONTROL, _APPLICATION = 0xF9, 0xFF
 _LOOPING = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _COLOR_PROFILE = b"ICCRGBG1012"
 _APPLICATION_HEAD = 3 + 11
-# A looping block counts loops in three bytes, or states a buffer's size in five.
+# A looping block contains a loop count (three bytes), a buffer size (five), or both.
 _LOOPING_BYTES = _APPLICATION_HEAD + 4 + 6 + 1
 _SCREEN_BYTES, _IMAGE_BYTES = 13, 10
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to its trailer; raises `BadImage`. Ignores what follows the end."""
+    """Read a file up to its trailer; raises `BadImage`."""
     budget = Budget(data, bytes_per_part=64)
     screen = take(data, 0, _SCREEN_BYTES)
     width, height = int.from_bytes(screen[6:8], "little"), int.from_bytes(screen[8:10], "little")
     if not width or not height:
-        raise BadImage("does not state its size")
+        raise BadImage("does not declare its size")
     at = _SCREEN_BYTES + _colors(screen[10])
     pieces: list[Piece] = [slice(0, at)]
     has_pixels = False
@@ -37,7 +37,7 @@ def read(data: Data) -> Layout:
             # The code size comes before the blocks.
             end = _skip_blocks(data, at + _IMAGE_BYTES + _colors(image[9]) + 1, budget)
             pieces.append(slice(at, end))
-            if not has_pixels:  # some decoders enlarge the screen to the first image on it
+            if not has_pixels:  # some decoders enlarge the screen to fit the first image
                 left, top, across, down = (int.from_bytes(image[n : n + 2], "little") for n in (1, 3, 5, 7))
                 width, height = max(width, left + across), max(height, top + down)
             has_pixels = True
@@ -50,7 +50,7 @@ def read(data: Data) -> Layout:
 
 
 def _colors(flags: int) -> int:
-    """Return the size in bytes of the color table that flags announce."""
+    """Return a color table's size in bytes, from its flags."""
     return 3 * 2 ** ((flags & 0x07) + 1) if flags & 0x80 else 0
 
 

@@ -1,4 +1,4 @@
-"""Checks what a file is by its bytes, and decodes it to know that it is complete."""
+"""Detects a file's type, and decodes it to verify it."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from app.imaging import gif, jpeg, png, webp
 from app.imaging.layout import BadImage, Data, Layout
 
 MAX_PIXELS = 50_000_000
-"""Largest image that is decoded, width times height: about that of the largest phone cameras."""
+"""The largest image to decode, about that of the largest phone cameras."""
 _HEAD = 512
 _JPEG_SCALE = 8
 # For error messages only.
@@ -28,7 +28,7 @@ _KNOWN_OTHERS = (
 
 
 class ImageInfo(msgspec.Struct, frozen=True):
-    """Type and size of an image, in pixels as viewers show it (orientation applied)."""
+    """An image's type, and its size after applying orientation."""
 
     content_type: str
     width: int
@@ -36,7 +36,7 @@ class ImageInfo(msgspec.Struct, frozen=True):
 
 
 def inspect(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
-    """Check a file; raises `BadImage`. Takes CPU time: see `ImageExecutor`."""
+    """Check a file; raises `BadImage`. CPU-bound: use `ImageExecutor`."""
     with opened(path) as data:
         kind, layout = read_layout(data)
     if layout.width * layout.height > max_pixels:
@@ -48,7 +48,7 @@ def inspect(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[mmap]:
-    """Map a file into memory; raises `BadImage` if it is empty."""
+    """Map a file into memory; raises `BadImage` if empty."""
     if path.stat().st_size == 0:
         raise BadImage("is empty")
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
@@ -56,7 +56,7 @@ def opened(path: Path) -> Iterator[mmap]:
 
 
 def read_layout(data: Data) -> tuple[str, Layout]:
-    """Return a file's format (as Pillow names it) and structure; raises `BadImage`."""
+    """Return Pillow's format name and the structure; raises `BadImage`."""
     head = data[:_HEAD]
     readers: list[tuple[bool, str, Callable[[Data], Layout]]] = [
         (head.startswith(png.MAGIC), "PNG", png.read),
@@ -71,20 +71,20 @@ def read_layout(data: Data) -> tuple[str, Layout]:
 
 
 def _decode(path: Path, kind: str, layout: Layout) -> None:
-    """Decode the first frame. A JPEG is read completely, but decoded at an eighth of its size."""
+    """Decode the first frame."""
     size = layout.width, layout.height
     try:
         with Image.open(path, formats=(kind,)) as image:
-            # The decoder may use another part of the file than we do, such as a second header.
+            # The decoder may take the size from elsewhere, such as a second header.
             found = image.size
             if found == size:
-                if kind == "JPEG":
+                if kind == "JPEG":  # still read completely, but decoded at an eighth of its size
                     image.draft(None, (max(image.width // _JPEG_SCALE, 1), max(image.height // _JPEG_SCALE, 1)))
                 image.load()
     except Exception as error:  # decoders document no exceptions
         raise BadImage(f"can't be decoded as {kind}") from error
     if found != size:
-        raise BadImage("states more than one size")
+        raise BadImage("declares more than one size")
 
 
 def _name_of(head: bytes) -> str:

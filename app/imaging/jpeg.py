@@ -30,7 +30,7 @@ _MAX_SCANS = 64
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to the end of its image; raises `BadImage`. Ignores what follows."""
+    """Read a file up to its end marker; raises `BadImage`."""
     sizes: list[tuple[int, int]] = []
     orientation = 1
     pieces: list[Piece] = []
@@ -58,7 +58,7 @@ def read(data: Data) -> Layout:
 
 
 def _segments(data: Data) -> Iterator[tuple[int, bytes, slice]]:
-    """Yield marker, content and position of each segment between the first and the end marker.
+    """Yield marker, content and position of each segment.
 
     A scan's position includes the compressed data after its header.
     """
@@ -89,18 +89,18 @@ def _segments(data: Data) -> Iterator[tuple[int, bytes, slice]]:
 def _read_size(frame: bytes) -> tuple[int, int]:
     height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
     if not width or not height:
-        raise BadImage("does not state its size")
+        raise BadImage("does not declare its size")
     return width, height
 
 
 def _kept(marker: int, content: bytes, position: slice) -> Piece | None:
-    """Return the part of a segment to keep: what decoding needs, and the color profile."""
+    """Return the part of a segment to keep, if any."""
     if marker in _NEEDED or (marker == _APP2 and content.startswith(b"ICC_PROFILE\0")):
         return position
     if marker == _APP0 and content.startswith(b"JFIF\0") and len(content) >= _JFIF_BYTES:
         return _segment(_APP0, content[: _JFIF_BYTES - 2] + b"\0\0")  # without the thumbnail, of size 0 x 0
     if marker == _APP14 and content.startswith(b"Adobe") and len(content) >= _ADOBE_BYTES:
-        return _segment(_APP14, content[:_ADOBE_BYTES])  # says how colors are encoded
+        return _segment(_APP14, content[:_ADOBE_BYTES])  # defines how colors are encoded
     return None
 
 

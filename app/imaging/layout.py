@@ -1,4 +1,4 @@
-"""The structure of image files, as far as checking and rewriting them needs it."""
+"""The structure of image files, and shared parsing helpers."""
 
 import struct
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from PIL import Image
 
 Data = bytes | mmap
 Piece = slice | bytes
-"""A part of a file, or bytes that replace one."""
+"""A part of a file, or its replacement."""
 
 _ORIENTATION = 0x0112
 _ORIENTATIONS = range(1, 9)
@@ -17,7 +17,7 @@ _FIRST_SWAPPED = 5
 
 
 class BadImage(Exception):
-    """The file is not an accepted image; `reason` completes a sentence such as "The file …"."""
+    """A rejected file; `reason` completes "The file …"."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -27,7 +27,7 @@ class BadImage(Exception):
 class Layout(msgspec.Struct, frozen=True):
     """The structure of a complete file.
 
-    Width and height are in pixels as stored; `pieces` make up the same image without its metadata.
+    Width and height are in pixels, before orientation; `pieces` make up the image without its metadata.
     """
 
     width: int
@@ -42,7 +42,7 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 class Budget:
-    """Limits the number of parts of a file, so that many tiny ones can't take long."""
+    """Limits the parts of a file, and thus the time."""
 
     def __init__(self, data: Data, *, bytes_per_part: int) -> None:
         self._left = 10_000 + len(data) // bytes_per_part
@@ -60,14 +60,17 @@ def truncated() -> BadImage:
 
 
 def take(data: Data, start: int, end: int) -> bytes:
-    """Return a part of a file; raises `BadImage` if the file ends before."""
+    """Return part of a file; raises `BadImage` past its end."""
     if end > len(data):
         raise truncated()
     return data[start:end]
 
 
 def read_orientation(exif: bytes) -> int:
-    """Return the orientation, 1 to 8, in an EXIF block (from its TIFF header on); 1 if none."""
+    """Return the orientation in an EXIF block, 1 by default.
+
+    The block begins with its TIFF header.
+    """
     found = Image.Exif()
     try:
         found.load(exif)
@@ -83,7 +86,7 @@ def orientation_exif(orientation: int) -> bytes:
 
 
 def riff_chunks(data: Data, start: int, end: int, budget: Budget) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, start and end of the content (without padding) of each RIFF chunk."""
+    """Yield name, start and end of each RIFF chunk's content."""
     while start < end:
         budget.spend()
         head = take(data, start, start + 8)

@@ -5,7 +5,7 @@ import zlib
 from app.imaging.layout import BadImage, Budget, Data, Layout, Piece, orientation_exif, read_orientation, take
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
-# Needed to decode and display the image. All others are metadata.
+# Chunks needed to decode and display the image. All others are metadata.
 _KEPT = frozenset(
     b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs sPLT acTL fcTL fdAT".split()
 )
@@ -13,7 +13,7 @@ _LARGEST_CHUNK = 2**31 - 1
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to `IEND`; raises `BadImage`. Ignores what follows."""
+    """Read a file up to `IEND`; raises `BadImage`."""
     budget = Budget(data, bytes_per_part=512)
     size: tuple[int, int] | None = None
     orientation = 1
@@ -53,7 +53,7 @@ def _read_size(kind: bytes, content: bytes) -> tuple[int, int]:
         raise BadImage("does not begin with its size")
     width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")
     if not width or not height:
-        raise BadImage("does not state its size")
+        raise BadImage("does not declare its size")
     return width, height
 
 

@@ -1,4 +1,4 @@
-"""Removing personal metadata from image files."""
+"""Removes personal metadata from image files."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from app.imaging.inspect import opened, read_layout
 def strip(source: Path, target: Path) -> None:
     """Copy an image without its personal metadata; raises `BadImage`.
 
-    EXIF, GPS, XMP, IPTC, comments, previews and trailing bytes are removed. The compressed pixels, color profiles and
-    the orientation stay as they are.
+    Removes EXIF, GPS, XMP, IPTC, comments, previews and trailing bytes. Keeps the compressed pixels, color profiles and
+    the orientation.
     """
     with opened(source) as data, memoryview(data) as view, target.open("wb") as file:
         for piece in read_layout(data)[1].pieces:

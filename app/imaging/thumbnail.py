@@ -25,7 +25,7 @@ _ROTATIONS = {
 
 
 def thumbnail(path: Path, width: int) -> bytes:
-    """Make an upright WebP of the first frame, at most `width` pixels wide, never enlarged.
+    """Make an upright WebP, at most `width` pixels wide.
 
     The file must have passed `inspect`; raises `BadImage` if it still can't be decoded.
     """
@@ -34,7 +34,7 @@ def thumbnail(path: Path, width: int) -> bytes:
     height = width * _MAX_HEIGHT_TIMES_WIDTH
     try:
         with Image.open(path, formats=(kind,)) as image:
-            # A JPEG is decoded at about the needed size. Rotated last, when the image is small.
+            # Decodes a JPEG at about the needed size. Rotation comes later, when the image is small.
             image.thumbnail((height, width) if layout.is_rotated else (width, height))
             profile = image.info.get("icc_profile")
             small = _displayable(image)

@@ -22,12 +22,12 @@ _FRAME_HEAD = 16
 
 
 def is_webp(head: bytes) -> bool:
-    """Whether a file's first 12 bytes are a WebP's."""
+    """Whether a file begins like a WebP (12 bytes)."""
     return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
 
 
 def read(data: Data) -> Layout:
-    """Walk a file up to its stated end; raises `BadImage`. Ignores what follows."""
+    """Read a file up to its declared end; raises `BadImage`."""
     budget = Budget(data, bytes_per_part=256)
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
@@ -39,7 +39,7 @@ def read(data: Data) -> Layout:
     size = _read_size(first, data[start:stop][:10])
     if first != b"VP8X":
         return Layout(*size, 1, _chunk(b"RIFF", [b"WEBP", *_chunk(first, [slice(start, stop)])]))
-    # Some writers prepend JPEG's prefix.
+    # Some encoders prepend JPEG's prefix.
     blocks = [data[begin:stop].removeprefix(b"Exif\0\0") for kind, begin, stop in chunks if kind == b"EXIF"]
     orientation = read_orientation(blocks[0]) if blocks else 1
     flags = data[start] & ~(_EXIF_FLAG | _XMP_FLAG) | (_EXIF_FLAG if orientation > 1 else 0)
@@ -55,7 +55,7 @@ def read(data: Data) -> Layout:
 
 
 def _frame(data: Data, start: int, stop: int, budget: Budget) -> list[Piece]:
-    """Return a frame of an animation without unknown chunks."""
+    """Return an animation frame without unknown chunks."""
     pieces: list[Piece] = [take(data, start, min(start + _FRAME_HEAD, stop))]
     for kind, first, last in riff_chunks(data, start + _FRAME_HEAD, stop, budget):
         if kind in _KEPT_IN_FRAME:

@@ -1,1 +1,1 @@
-"""Loops: when services are called, never what they do."""
+"""Background loops: they decide when to call services."""

@@ -1,4 +1,4 @@
-"""Claims due work and does it in bounded background tasks."""
+"""Claims due work and runs it in background tasks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -15,9 +15,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class ClaimLoop(Generic[T]):
-    """Works on up to `size` items at once, claiming no more.
+    """Works on up to `size` items at once.
 
-    Wakes `wake_up` when one ends. With `gather_seconds` it waits that long for others to end before it claims again.
+    Claims no more than it can start at once, and wakes `wake_up` when an item ends. While busy, it first waits
+    `gather_seconds` for other items to end.
     """
 
     claim: Callable[[int], Awaitable[Sequence[T]]]
@@ -29,7 +30,7 @@ class ClaimLoop(Generic[T]):
 
     @property
     def busy(self) -> int:
-        """How many items are being worked on."""
+        """Number of items in progress."""
         return len(self._tasks)
 
     async def run_once(self) -> int:
@@ -46,7 +47,7 @@ class ClaimLoop(Generic[T]):
         return len(claimed)
 
     async def finish(self, seconds: float) -> int:
-        """Wait up to `seconds`, then cancel what still runs; returns how many."""
+        """Wait up to `seconds`; returns how many items were canceled."""
         if not self._tasks:
             return 0
         _, late = await asyncio.wait(self._tasks, timeout=seconds)

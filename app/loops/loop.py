@@ -1,4 +1,4 @@
-"""A background loop that survives errors and detects when it is stuck."""
+"""A background loop that survives errors and detects being stuck."""
 
 import asyncio
 import time
@@ -18,8 +18,8 @@ _log = structlog.get_logger(__name__)
 class Loop:
     """Calls `run_once` until stopped.
 
-    After a result above 0 it is called again at once, otherwise on a wake-up or after `interval_seconds`. On errors the
-    pause doubles up to `max_pause_seconds`.
+    If it returns more than 0, it is called again at once, otherwise on a wake-up or after `interval_seconds`. On errors,
+    the pause doubles up to `max_pause_seconds`.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Loop:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the loop has died, hangs in a step, or keeps failing."""
+        """Whether the loop died, hangs or keeps failing."""
         if self._task is None:
             return False
         if self._task.done():
@@ -78,7 +78,7 @@ class Loop:
                     await self.wake_up.wait(self.interval_seconds)
 
     async def _pause(self, seconds: float) -> None:
-        """Pause; only a stop cuts this short."""
+        """Pause. Only `stop` cuts this short."""
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
             await self.wake_up.wait(left)

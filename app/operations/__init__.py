@@ -1,1 +1,1 @@
-"""Operations: liveness and readiness."""
+"""Liveness and readiness."""

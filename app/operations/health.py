@@ -35,7 +35,7 @@ class HealthCheck:
     revision: str | None = field(default_factory=head_revision)
 
     async def check(self) -> Readiness:
-        """Check now. Never raises, and takes at most a few seconds."""
+        """Check now, without raising, within a few seconds."""
         upstream = UpstreamReadiness("sandbox" if self.is_sandbox else "live")
         try:
             async with asyncio.timeout(_CHECK_SECONDS):

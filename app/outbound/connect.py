@@ -1,6 +1,6 @@
-"""Connections to permitted addresses only: resolved, checked and connected to in one step.
+"""Resolves hosts and connects only to permitted addresses.
 
-Checking a name before the request is not enough, as it may resolve to another address a moment later.
+Both happen in one step, as a name that was checked earlier may resolve to another address now.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class DestinationRefused(httpcore.ConnectError):
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Opens the connections of a pool, after checking their addresses."""
+    """Opens a pool's connections after checking their addresses."""
 
     def __init__(self, rules: DestinationRules, resolve: Resolve | None = None) -> None:
         self._rules = rules
@@ -42,7 +42,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first permitted address of a host that accepts the connection."""
+        """Connect to a host's first reachable permitted address."""
         seconds = _CONNECT_SECONDS if timeout is None else min(timeout, _CONNECT_SECONDS)
         failure: Exception = DestinationRefused("The host has no permitted address.")
         for address in await self._permitted(host, port):
@@ -55,7 +55,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         raise failure
 
     async def sleep(self, seconds: float) -> None:
-        """Wait between the pool's attempts."""
+        """Sleep between the pool's attempts."""
         await self._network.sleep(seconds)
 
     async def _permitted(self, host: str, port: int) -> list[Address]:
@@ -70,19 +70,17 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
 async def resolve_host(
     host: str, port: int, *, getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo
 ) -> list[str]:
-    """Resolve a name with the system's resolver, on a separate daemon thread.
-
-    That can't be canceled and may take half a minute. On shared threads, a few dead names would delay all others, and
-    non-daemon threads would delay the end of the process.
-    """
+    """Resolve a name with the system's resolver; raises OSError."""
+    # A lookup can't be canceled and may take half a minute. On shared threads, a few dead names would delay all others;
+    # non-daemon threads would delay the end of the process.
     found: Future[list[Any]] = Future()
-    # From here on, canceling the caller does not cancel the future, so that the thread can set it.
+    # Canceling the caller must not cancel this future, or the thread couldn't set it.
     found.set_running_or_notify_cancel()
 
     def work() -> None:
         try:
             found.set_result(getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except UnicodeError:  # a label that is empty or too long
+        except UnicodeError:  # an empty or overlong label
             found.set_exception(OSError("not a host name"))
         except OSError as error:
             found.set_exception(error)

@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import ssl
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import httpcore
 import httpx
@@ -22,13 +24,18 @@ _MAX_URL_CHARACTERS = 8192
 _MAX_PORT = 65_535
 _WRITE_BYTES = 1024 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# Image hosts may respond 403 or 404 until a new image has reached their caches.
+# Image hosts may respond 403 or 404 until a new image reaches their caches.
 _TEMPORARY_STATUSES = frozenset({403, 404, 408, 421, 425, 429})
+# The headers of gzip and zlib. No image begins like this.
+_COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+_HEAD_BYTES = 2
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 _HEADERS = {
     # Image hosts reject clients that don't look like a browser.
     "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
-    "accept": "image/webp,image/png,image/jpeg,image/gif,image/*;q=0.8,*/*;q=0.5",
-    # Images are compressed already, and compressed content may expand to any size.
+    # Without WebP, as servers that convert to it make a lossy copy.
+    "accept": "image/png,image/jpeg,*/*;q=0.5",
+    # Images are already compressed, and compressed content may expand to any size.
     "accept-encoding": "identity",
 }
 _REFUSED = "The URL points to a private address that is not in ALLOW_NETWORKS."
@@ -36,9 +43,9 @@ _REFUSED = "The URL points to a private address that is not in ALLOW_NETWORKS."
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A downloaded file: its SHA-256 in lower-case hex, and its size.
+    """A downloaded file; `sha256` is lowercase hex.
 
-    `is_whole` is False if the server didn't announce the end, so that the file may have been truncated.
+    `is_whole` is False if the server announced no length, so that the file may have been truncated.
     """
 
     sha256: str
@@ -46,25 +53,33 @@ class Download:
     is_whole: bool
 
 
+class Recovery(Enum):
+    """Whether to retry a failed download."""
+
+    LIKELY = "likely"
+    EARLY = "early"
+    """Only in the first minutes: the image may not be ready yet."""
+    NEVER = "never"
+
+
 class DownloadFailed(Exception):
     """A failed download.
 
-    `reason` is for people, without the address. `may_recover` says whether to retry, and `retry_after` after how many
-    milliseconds, if the server said so.
+    `reason` is for people and omits the URL. `retry_after` is the server's, in milliseconds.
     """
 
-    def __init__(self, reason: str, *, may_recover: bool, retry_after: int | None = None) -> None:
+    def __init__(self, reason: str, recovery: Recovery, *, retry_after: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.may_recover = may_recover
+        self.recovery = recovery
         self.retry_after = retry_after
 
 
 class Downloads:
-    """Downloads files, each over a fresh connection to a checked address.
+    """Downloads files over fresh connections to permitted addresses.
 
-    `trusted_origin` (such as `http://127.0.0.1:4711`, the embedded sandbox) is not checked; other ports of that host
-    and redirects from it are. `tls` sets the trusted certificates.
+    Addresses of `trusted_origin` (such as `http://127.0.0.1:4711`, the embedded sandbox) are not checked; other ports
+    of that host and redirects from it are. `tls` sets the trusted certificates.
     """
 
     def __init__(
@@ -97,7 +112,7 @@ class Downloads:
             raise _temporary("The server did not respond, or stopped sending.") from None
         except (httpcore.ConnectError, ssl.SSLError) as error:
             raise _temporary(f"The connection failed: {describe(error)}") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+        except (httpcore.NetworkError, httpcore.ProtocolError, zlib.error) as error:
             raise _temporary(f"The transfer was interrupted: {describe(error)}") from error
         except (httpx.InvalidURL, httpcore.UnsupportedProtocol, ValueError) as error:
             raise _permanent(f"The URL is invalid: {describe(error)}") from error
@@ -116,14 +131,14 @@ class Downloads:
             async with stream(pool, "GET", target, _HEADERS, step_seconds=self._stall_seconds) as response:
                 if response.status not in _REDIRECTS:
                     return await _save(response, into, max_bytes)
-                location = header(response, b"location")
+                location = _location(response)
             if location is None:
                 raise _permanent("The server sent a redirect without a location.")
             url = str(target.join(location))
         raise _permanent(f"There were more than {_MAX_REDIRECTS} redirects.")
 
     def _check(self, url: str) -> httpx.URL:
-        """Parse an address and check it without a DNS lookup."""
+        """Parse and check a URL without a DNS lookup."""
         if len(url) > _MAX_URL_CHARACTERS:
             raise _permanent("The URL is too long.")
         target = httpx.URL(url)
@@ -140,20 +155,17 @@ class Downloads:
 
 async def _save(response: httpcore.Response, into: Path, max_bytes: int) -> Download:
     if response.status != HTTPStatus.OK:
-        may_recover = response.status in _TEMPORARY_STATUSES or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         raise DownloadFailed(
             f"The server responded with {response.status}.",
-            may_recover=may_recover,
+            _recovery_from(response.status),
             retry_after=retry_after_of(response),
         )
-    if (header(response, b"content-encoding") or "identity").strip().lower() != "identity":
-        raise _permanent("The server compressed the file, although it was asked not to.")
     declared = header(response, b"content-length") or ""
     if declared.isdigit() and int(declared[:20]) > max_bytes:
         raise _too_large(max_bytes)
     digest, count = hashlib.sha256(), 0
     with into.open("wb") as file:
-        async for block in _blocks(response, max_bytes):
+        async for block in _blocks(_plain(response), max_bytes):
             await asyncio.to_thread(_write, file, digest, block)
             count += len(block)
     if not count:
@@ -162,10 +174,48 @@ async def _save(response: httpcore.Response, into: Path, max_bytes: int) -> Down
     return Download(digest.hexdigest(), count, is_whole=is_chunked or declared.isdigit())
 
 
-async def _blocks(response: httpcore.Response, max_bytes: int) -> AsyncIterator[bytes]:
-    """Join the chunks of a body into blocks that are worth a write."""
-    block, count = bytearray(), 0
+def _recovery_from(status: int) -> Recovery:
+    if status in _TEMPORARY_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Recovery.LIKELY
+    return Recovery.NEVER if status == HTTPStatus.GONE else Recovery.EARLY
+
+
+def _location(response: httpcore.Response) -> str | None:
+    """Return a redirect's target, if any."""
+    # Some servers send UTF-8, which must be escaped.
+    raw = next((value for key, value in response.headers if key.lower() == b"location"), None)
+    return None if raw is None else raw.decode("utf-8", errors="backslashreplace")
+
+
+async def _plain(response: httpcore.Response) -> AsyncIterator[bytes]:
+    """Decompress a body if necessary."""
+    # `Content-Encoding` may be wrong, so only the bytes count.
+    decoder: Any = None
+    head = b""
     async for chunk in response.aiter_stream():
+        packed = chunk
+        if len(head) < _HEAD_BYTES:
+            head += chunk
+            if len(head) < _HEAD_BYTES:
+                continue
+            packed = head
+            decoder = zlib.decompressobj(_GZIP_OR_ZLIB) if head.startswith(_COMPRESSED) else None
+        if decoder is None:
+            yield packed
+            continue
+        while packed:
+            yield await asyncio.to_thread(decoder.decompress, packed, _WRITE_BYTES)
+            packed = decoder.unconsumed_tail
+    if len(head) < _HEAD_BYTES:
+        yield head
+    if decoder is not None and not decoder.eof:
+        raise _temporary("The transfer was interrupted: the compressed file is incomplete.")
+
+
+async def _blocks(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+    """Join small chunks of a body into larger blocks."""
+    block, count = bytearray(), 0
+    async for chunk in chunks:
         count += len(chunk)
         if count > max_bytes:
             raise _too_large(max_bytes)
@@ -187,11 +237,11 @@ def _origin(url: httpx.URL) -> tuple[str, bytes, int]:
 
 
 def _temporary(reason: str) -> DownloadFailed:
-    return DownloadFailed(reason, may_recover=True)
+    return DownloadFailed(reason, Recovery.LIKELY)
 
 
 def _permanent(reason: str) -> DownloadFailed:
-    return DownloadFailed(reason, may_recover=False)
+    return DownloadFailed(reason, Recovery.NEVER)
 
 
 def _too_large(max_bytes: int) -> DownloadFailed:

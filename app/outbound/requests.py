@@ -1,6 +1,6 @@
-"""What all requests to user-supplied URLs share: a guarded pool, and conversions for it.
+"""Shared tools for requests to user-supplied URLs.
 
-The pool is used directly, so that no proxy of the environment, redirect or cookie interferes.
+They use the connection pool directly, so that no proxy setting, redirect or cookie interferes.
 """
 
 import email.utils
@@ -22,11 +22,11 @@ _MAX_RETRY_AFTER_DIGITS = 9
 def open_pool(
     rules: DestinationRules, *, resolve: Resolve | None = None, tls: ssl.SSLContext | None = None
 ) -> httpcore.AsyncConnectionPool:
-    """Open a pool that only connects to permitted addresses; `tls` sets the trusted certificates."""
+    """Open a pool that only connects to permitted addresses."""
     return httpcore.AsyncConnectionPool(
         ssl_context=tls or httpx.create_ssl_context(),
         max_connections=None,
-        # The other side may close an idle connection just as we send; a fresh one can't be in doubt.
+        # The server may close an idle connection just as we send. On a fresh one, that ambiguity can't arise.
         max_keepalive_connections=0,
         network_backend=GuardedNetwork(rules, resolve),
     )
@@ -41,7 +41,10 @@ def stream(
     content: bytes | None = None,
     step_seconds: float | None = None,
 ) -> AbstractAsyncContextManager[httpcore.Response]:
-    """Send a request and stream the response; `step_seconds` limits each step, such as one read."""
+    """Send a request and stream the response.
+
+    `step_seconds` limits each step, such as one read.
+    """
     target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     general = {"host": url.netloc.decode("ascii"), "connection": "close"}
     encoded = [(name.encode("ascii"), value.encode("ascii")) for name, value in {**general, **headers}.items()]
@@ -50,12 +53,12 @@ def stream(
 
 
 def header(response: httpcore.Response, name: bytes) -> str | None:
-    """Return the first header of a lower-case name."""
+    """Return the first header with a name given in lowercase."""
     return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), None)
 
 
 def retry_after_of(response: httpcore.Response) -> int | None:
-    """Return a response's `Retry-After`, seconds or a date, in milliseconds from now; None if it has none."""
+    """Return a response's `Retry-After` in milliseconds from now, if any."""
     text = (header(response, b"retry-after") or "").strip()
     if text.isascii() and text.isdigit():
         return int(text.lstrip("0")[:_MAX_RETRY_AFTER_DIGITS] or "0") * 1000
@@ -68,5 +71,6 @@ def retry_after_of(response: httpcore.Response) -> int | None:
 
 
 def describe(error: Exception) -> str:
-    """Describe an error briefly, as it may quote untrusted text of any length."""
+    """Describe an error in limited length."""
+    # It may quote untrusted text of any length.
     return f"{type(error).__name__}: {error}".rstrip(": ")[:_MAX_ERROR_CHARACTERS]

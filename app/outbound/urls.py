@@ -1,4 +1,4 @@
-"""Checks of user-supplied URLs that need no DNS lookup."""
+"""Checks user-supplied URLs without DNS lookups."""
 
 import re
 
@@ -17,7 +17,7 @@ def problem_with(url: str, rules: DestinationRules) -> str | None:
         return "is not a valid URL"
     if parsed.userinfo:
         return "must not contain a user name or password"
-    # The encoded form: decoding raises for some names that resolve, such as xn--ls8h.la.
+    # Check the encoded form: decoding raises for some names that resolve, such as xn--ls8h.la.
     if b":" not in parsed.raw_host and not _NAME.fullmatch(parsed.raw_host):
         return "has no valid host name"
     if rules.forbids_host(parsed.raw_host.decode("ascii")):

@@ -1,1 +1,1 @@
-"""A runnable imitation of the vendor, faults included."""
+"""A runnable simulator of the vendor, faults included."""

@@ -1,4 +1,4 @@
-"""The sandbox as an ASGI application: the vendor's endpoints, and its own below `/sandbox`."""
+"""The sandbox's ASGI application; control endpoints are under `/sandbox`."""
 
 import json
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from app.sandbox.store import Submit, Task
 from app.sandbox.vendor_routes import VendorRoutes
 
 _WELCOME = {
-    "service": "NanoBanana sandbox: an imitation of the upstream",
+    "service": "NanoBanana sandbox: a simulated upstream",
     "control": ["/sandbox/behaviour", "/sandbox/submits", "/sandbox/tasks", "/sandbox/state"],
     "directives": "[sandbox: delay=0.2, fail=501] inside a prompt",
 }
@@ -77,7 +77,8 @@ async def _welcome(_: Request) -> Response:
 
 
 async def _vendor_error(_: Request, error: Exception) -> Response:
-    """Report an unknown path or method in the vendor's envelope. A client that has left receives nothing."""
+    """Return an unknown path or method as a vendor error."""
+    # After a disconnect, any response will do.
     return Envelope(error.status_code, error.detail) if isinstance(error, HTTPException) else Envelope(400)
 
 

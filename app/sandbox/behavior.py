@@ -1,4 +1,4 @@
-"""How the sandbox behaves: how long it takes, how it fails, how it calls back."""
+"""Settings of the sandbox: delays, faults and callbacks."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
@@ -9,7 +9,7 @@ _DAY_SECONDS = 86_400
 
 
 class BehaviorError(ValueError):
-    """An invalid behavior: `problems` lists `{"field", "message"}`, the text has all of them in one line."""
+    """An invalid behavior; `problems` lists `{"field", "message"}`."""
 
     def __init__(self, error: ValidationError) -> None:
         self.problems = [_problem(dict(found)) for found in error.errors()]
@@ -17,7 +17,7 @@ class BehaviorError(ValueError):
 
 
 def _as_range(value: object) -> object:
-    """Return `3` and `"3"` as the range from 3 to 3, and `"1-3"` as the range from 1 to 3."""
+    """Convert `3`, `"3"` or `"1-3"` to a pair."""
     if isinstance(value, str):
         low, _, high = value.partition("-")
         return low, high or low
@@ -34,11 +34,11 @@ Range = Annotated[tuple[Seconds, Seconds], BeforeValidator(_as_range)]
 
 
 class Behavior(BaseModel):
-    """Settings of the sandbox. Faults are probabilities from 0 (never, the default) to 1 (always)."""
+    """Sandbox settings; faults are probabilities from 0 to 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int | str | None = Field(default=None, description="Makes draws repeatable: per prompt, and its n-th submit.")
+    seed: int | str | None = Field(default=None, description="Makes random draws repeatable per prompt and submit.")
     accepted_keys: list[str] | None = Field(default=None, description="Accepted API keys; null accepts any.")
     credits: int | None = Field(default=100, description="Credits that the credit endpoint returns.")
     delay_seconds: Range = Field(default=(2.0, 4.0), description="How long a generation takes: [min, max] or a number.")
@@ -58,13 +58,13 @@ class Behavior(BaseModel):
     in_http_200: Probability = Field(
         default=0.0, description="Send an error's code inside HTTP 200, not as the status."
     )
-    proxy_accepts: Probability = Field(default=0.5, description="Whether the task was accepted behind a 502 or 504.")
+    proxy_accepts: Probability = Field(default=0.5, description="Accept the task despite a 502 or 504.")
     retry_after_seconds: int | None = Field(
-        default=1, ge=0, le=_DAY_SECONDS, description="Retry-After of a 429; null: none."
+        default=1, ge=0, le=_DAY_SECONDS, description="Retry-After of a 429; null sends none."
     )
     slow_seconds: Seconds = Field(default=35.0, description="Delay of a `slow_reply`.")
 
-    fail_400: Outcome = Field(default=0.0, description="Fail: the content is refused.")
+    fail_400: Outcome = Field(default=0.0, description="Fail: content policy violation.")
     fail_500: Outcome = Field(default=0.0, description="Fail: internal error.")
     fail_501: Outcome = Field(default=0.0, description="Fail: generation failed.")
     never: Outcome = Field(default=0.0, description="Never finish.")
@@ -77,14 +77,14 @@ class Behavior(BaseModel):
     )
     callback_late_seconds: Seconds = Field(default=0.0, description="Pause between the result and its callback.")
     callback_garbage: CallbackFault = Field(default=0.0, description="Send an unreadable body first.")
-    callback_wrong_task: CallbackFault = Field(default=0.0, description="Send the result with another taskId first.")
+    callback_wrong_task: CallbackFault = Field(default=0.0, description="Send the result with a wrong taskId first.")
     callback_progress: CallbackFault = Field(default=0.0, description="Send GENERATING before the result (generate-2).")
     callback_reorder: CallbackFault = Field(default=0.0, description="Send GENERATING after the result (generate-2).")
     callback_contradict: CallbackFault = Field(default=0.0, description="Send the opposite result after the true one.")
-    callback_tries: int = Field(default=3, ge=1, le=10, description="Attempts to deliver a result until a 200.")
+    callback_tries: int = Field(default=3, ge=1, le=10, description="Maximum attempts to deliver a result.")
     callback_timeout_seconds: float = Field(default=15.0, gt=0, le=600, description="Time limit of one attempt.")
     callback_pauses_seconds: list[Seconds] = Field(
-        default=[1.0, 2.0], min_length=1, description="Pauses between attempts; the last one repeats."
+        default=[1.0, 2.0], min_length=1, description="Pauses between attempts; the last value repeats."
     )
 
     not_found_seconds: Seconds = Field(
@@ -101,7 +101,7 @@ class Behavior(BaseModel):
             total = sum(self.chances(names).values())
             if total > 1 + 1e-9:
                 raise ValueError(
-                    f"only one of {', '.join(names)} can happen, so their sum must be at most 1: {total:g}"
+                    f"only one of {', '.join(names)} can happen, so their sum must be at most 1, not {total:g}"
                 )
         return self
 
@@ -119,7 +119,7 @@ class Behavior(BaseModel):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Build a behavior from a JSON object; raises `BehaviorError`. Omitted fields keep their defaults."""
+        """Build a behavior from a JSON object; raises `BehaviorError`."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -131,13 +131,13 @@ def _marked(mark: str) -> tuple[str, ...]:
 
 
 SUBMIT_FAULTS = _marked("submit")
-"""Faults of a submit; at most one of them happens."""
+"""Submit faults, of which at most one happens."""
 OUTCOMES = _marked("outcome")
-"""Ways for a task not to succeed; at most one of them happens."""
+"""Unsuccessful outcomes of a task, of which at most one happens."""
 RECORD_FAULTS = _marked("record")
-"""Faults of record-info; at most one of them happens per poll."""
+"""Faults of record-info, of which at most one happens per poll."""
 CALLBACK_FAULTS = _marked("callback")
-"""Faults of callbacks; any of them can happen together."""
+"""Callback faults, which can happen together."""
 
 
 def _problem(found: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Directives inside a prompt: `[sandbox: item, item, ...]` applies to that task alone.
+"""Directives in a prompt, such as `[sandbox: delay=0.2, fail=501]`.
 
 An item is `word`, `word=value`, `word*count` or `word=value*count`, as described in docs/reference/sandbox.md.
 """
@@ -24,12 +24,12 @@ ALIASES = {
     "contradict": "callback_contradict",
     "not_found": "not_found_seconds",
 }
-"""Short words by the behavior fields that they set."""
+"""Short words, and the behavior fields they set."""
 
 _FAULTS = (*SUBMIT_FAULTS, *OUTCOMES, *RECORD_FAULTS, *CALLBACK_FAULTS)
 _SETTINGS = ("in_http_200", "proxy_accepts", "slow_seconds", "repeat_count")
 KNOWN_WORDS = tuple(dict.fromkeys(("fail", *ALIASES, *ALIASES.values(), *_FAULTS, *_SETTINGS)))
-"""Every word that a directive may contain."""
+"""All words allowed in a directive."""
 
 _AMOUNTS = {"repeat": "repeat_count", "slow": "slow_seconds"}
 
@@ -43,9 +43,9 @@ class DirectiveError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a script of submits: the next `count` submits of the prompt meet `fault` (None: all further ones).
+    """A fault for the next `count` submits, or all.
 
-    `accepts` is whether the task is accepted behind a proxy's error; None leaves that to chance.
+    `accepts` says whether the task is accepted despite a proxy error; None leaves that to chance.
     """
 
     fault: str
@@ -55,9 +55,9 @@ class Step:
 
 @dataclass(slots=True)
 class Directives:
-    """The directives of one prompt; `text` is the prompt without them.
+    """A prompt's directives; `text` is the prompt without them.
 
-    `limits` maps faults to how often they happen at most.
+    `limits` maps faults to the maximum number of times they happen.
     """
 
     text: str
@@ -66,7 +66,7 @@ class Directives:
     script: list[Step] = field(default_factory=list)
 
     def step(self, nth: int) -> Step | None:
-        """Return the script's step for the n-th submit of this prompt, counted from 0."""
+        """Return the step for the prompt's n-th submit (from 0)."""
         for step in self.script:
             if step.count is None or nth < step.count:
                 return step
@@ -74,9 +74,9 @@ class Directives:
         return None
 
     def apply(self, behavior: Behavior, nth_submit: int = 0, nth_task: int = 0) -> Behavior:
-        """Return the behavior for the n-th submit of this prompt and the n-th task created from it, counted from 0.
+        """Return the behavior for a submit; raises `BehaviorError`.
 
-        Raises `BehaviorError`.
+        The prompt's submits and tasks are counted from 0.
         """
         changes: dict[str, Any] = dict.fromkeys(SUBMIT_FAULTS, 0) if self.script else {}
         for group in (SUBMIT_FAULTS, OUTCOMES, RECORD_FAULTS):
@@ -84,7 +84,7 @@ class Directives:
                 changes |= dict.fromkeys(group, 0)
         changes |= self.settings
         for name, limit in self.limits.items():
-            # Those of record-info are counted per poll.
+            # `draw_record_fault` limits the faults of record-info, per poll.
             if name not in RECORD_FAULTS and (nth_submit if name in SUBMIT_FAULTS else nth_task) >= limit:
                 changes[name] = 0
         return Behavior.from_dict({**behavior.model_dump(), **changes}) if changes else behavior

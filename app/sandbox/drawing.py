@@ -1,4 +1,4 @@
-"""Generated images: a landscape with the prompt on it. The same request gives the same bytes."""
+"""Draws landscapes with the prompt on them, deterministically per request."""
 
 import hashlib
 import io
@@ -30,7 +30,7 @@ Color = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """An image to draw: `text` is the prompt without directives, `width` and `height` are in pixels at scale 1."""
+    """An image to draw; sizes are pixels at scale 1."""
 
     text: str
     number: int
@@ -58,7 +58,10 @@ def drawing_of(order: Order, number: int) -> Drawing:
 
 
 def size(aspect_ratio: str | None) -> tuple[int, int]:
-    """Return width and height of about a megapixel with a ratio such as `16:9`; `auto` and None are square."""
+    """Return width and height of about one megapixel.
+
+    The ratio is text such as `16:9`; `auto` and None are square.
+    """
     ratio = "1:1" if aspect_ratio in {None, "auto"} else aspect_ratio
     across, down = (int(part) for part in ratio.split(":"))
     width = (_MEGAPIXEL * across / down) ** 0.5
@@ -66,7 +69,7 @@ def size(aspect_ratio: str | None) -> tuple[int, int]:
 
 
 def draw(drawing: Drawing) -> bytes:
-    """Draw and encode an image. Takes a fraction of a second, more at 4K."""
+    """Draw and encode an image; CPU-bound, slower at 4K."""
     seed = hashlib.sha256(json.dumps(asdict(drawing)).encode()).hexdigest()
     dice = random.Random(seed)  # noqa: S311 -- not for secrets
     image = _landscape(dice, drawing.width * _OVERSAMPLING, drawing.height * _OVERSAMPLING)
@@ -76,7 +79,7 @@ def draw(drawing: Drawing) -> bytes:
     _write(image, drawing.watermark, max_width=0.44, right=True)
     _write(image, drawing.text, max_width=0.9, bottom=True)
     encoded = io.BytesIO()
-    # Compressed little, which is faster.
+    # Light compression is faster.
     image.save(encoded, _FORMATS[drawing.format], compress_level=3, quality=90)
     return encoded.getvalue()
 
@@ -115,14 +118,17 @@ def _color(hue: float, saturation: float, value: float) -> Color:
 
 
 def _mix(one: Color, other: Color, share: float) -> Color:
-    """Blend two colors; `share` is that of the other, 0 to 1."""
+    """Blend two colors; `share` (0 to 1) weights the second."""
     return tuple(round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
 
 
 def _write(image: Image.Image, text: str, *, max_width: float, right: bool = False, bottom: bool = False) -> None:
-    """Write text on a dark panel in a corner: wrapped to `max_width` (a share of the width), shortened if long."""
+    """Write text on a dark panel in a corner.
+
+    The text is wrapped to `max_width`, a fraction of the image's width, and shortened if it is long.
+    """
     unit = min((image.width * image.height) ** 0.5 / 28, image.width / 13, image.height / 9)
-    # Comes with Pillow, so that no font need be installed.
+    # Pillow's own font, so that none has to be installed.
     font = ImageFont.load_default(size=unit if bottom else unit * 0.7)
     shown = _legible(text[:_MAX_CHARACTERS], font)
     if not shown:
@@ -140,9 +146,9 @@ def _write(image: Image.Image, text: str, *, max_width: float, right: bool = Fal
 
 
 def _legible(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Return the part of a text that the font can show, or a note if it can show none."""
+    """Drop characters the font lacks; a note if none remain."""
     missing = bytes(font.getmask(_MISSING))
     plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     shown = {c: c == " " or bytes(font.getmask(c)) != missing for c in set(plain)}
     legible = " ".join("".join(c for c in plain if shown[c]).split())
-    return legible or ("(in characters that this font lacks)" if plain else "")
+    return legible or ("(characters not in this font)" if plain else "")

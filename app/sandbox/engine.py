@@ -1,4 +1,4 @@
-"""The engine: accepts orders, finishes their tasks in time, and calls back."""
+"""Accepts orders, finishes their tasks on time, and sends callbacks."""
 
 import asyncio
 import hashlib
@@ -29,25 +29,25 @@ class Engine:
         self.public_url = public_url
         self.closing = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
-        # A slow receiver delays no other. `callback_timeout_seconds` limits each attempt as a whole.
+        # No connection limit, so that slow receivers don't delay others. `callback_timeout_seconds` limits each attempt.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
         self._client = httpx.AsyncClient(headers=_HEADERS, trust_env=False, limits=limits, timeout=None)  # noqa: S113
         self.behave(behavior)
 
     def behave(self, behavior: Behavior) -> None:
-        """Treat later submits in this way, and begin the draws anew."""
+        """Set the behavior of later submits and reseed the draws."""
         self.behavior = behavior
         self._seed = secrets.token_hex(8) if behavior.seed is None else behavior.seed
-        # For draws that belong to no prompt.
+        # For draws without a prompt.
         self.dice = random.Random(self._seed)  # noqa: S311 -- not for secrets
 
     def start(self) -> None:
-        """Continue the tasks of an earlier process."""
+        """Continue the tasks left by an earlier process."""
         for task in self.store.tasks.values():
             self._run(task)
 
     async def close(self) -> None:
-        """Stop all timers and callbacks; the store keeps what is left to do."""
+        """Stop all timers and callbacks; the store keeps unfinished work."""
         self.closing.set()
         await self._stop()
         await self._client.aclose()
@@ -58,11 +58,11 @@ class Engine:
         self.store.clear()
 
     def admit(self, submit: Submit, order: Order, directives: Directives) -> SubmitPlan:
-        """Decide on a submit, and create its task if it is accepted; raises `BehaviorError`."""
+        """Plan a submit and create its task; raises `BehaviorError`."""
         prompt_key = hashlib.sha256(order.prompt.encode("utf-8", "surrogatepass")).hexdigest()
         nth_submit, nth_task = self.store.count_prompt(prompt_key)
         behavior = directives.apply(self.behavior, nth_submit, nth_task)
-        # By prompt, not by order of arrival, so that concurrent submits repeat too.
+        # Seeded by prompt, not by order of arrival, so that concurrent submits are repeatable too.
         luck = f"{self._seed}:{prompt_key}"
         plan = plan_submit(behavior, directives, luck, nth_submit)
         if plan.is_accepted:
@@ -77,12 +77,12 @@ class Engine:
         return plan
 
     async def wait_settled(self, task_id: str) -> None:
-        """Wait until nothing is left to do for a task, or the engine closes."""
+        """Wait until a task is settled or the engine closes."""
         if task_id in self._running:
             await self.wait(asyncio.shield(self._running[task_id]))
 
     async def wait(self, work: "Coroutine[Any, Any, None] | asyncio.Future[Any]") -> None:
-        """Wait for work, but not longer than until the engine closes, which cancels it."""
+        """Wait for work; closing the engine cancels it."""
         waits = {asyncio.ensure_future(work), asyncio.ensure_future(self.closing.wait())}
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for future in waits:
@@ -109,7 +109,7 @@ class Engine:
         self.store.save(task)
 
     async def _call_back(self, task: Task, kind: str, url: str) -> None:
-        """Send a callback: the result until a 200 or the last attempt, others once."""
+        """Send a callback; only results are retried, until a 200."""
         body = callback_body(kind, task, self.public_url)
         pauses = self.behavior.callback_pauses_seconds
         for number in range(self.behavior.callback_tries if kind == "result" else 1):

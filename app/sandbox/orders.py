@@ -1,4 +1,4 @@
-"""Orders: the content of a submit, checked the way the vendor checks it."""
+"""Parses submits and validates them as the vendor does."""
 
 import json
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from app.upstream.wire import WIRE_NAMES, WIRE_TYPES
 
 _MAX_IMAGES = 4
 _MAX_PROMPT_CHARACTERS = {Model.NANO_BANANA_2: 20_000}
-# The vendor states no limit of input images for `generate`.
+# The vendor documents no limit on input images for `generate`.
 _MAX_INPUTS = {model: SPECS[model].max_input_images for model in (Model.NANO_BANANA_PRO, Model.NANO_BANANA_2)}
 _TEXT, _IMAGE = WIRE_TYPES.values()
 
 
 class OrderError(ValueError):
-    """A submit that the vendor rejects with code 400; the text is the message."""
+    """An invalid submit; the text is the 400's message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A valid submit. `params` holds the known fields, which the vendor repeats as `paramJson`."""
+    """A valid submit; `params` are its known fields (`paramJson`)."""
 
     model: Model
     type: str
@@ -41,7 +41,7 @@ class Order:
 
 
 def read_order(model: Model, raw: bytes) -> Order:
-    """Read the body of a submit; raises `OrderError`. Fields that the model doesn't know are ignored."""
+    """Parse a submit's body, ignoring unknown fields; raises `OrderError`."""
     try:
         body = json.loads(raw, parse_constant=_reject_constant)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Everything that chance decides about a submit or a task, drawn once. The same luck draws the same."""
+"""Random decisions about submits and tasks, reproducible from a seed."""
 
 import random
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _ACCEPTING_FAULTS = frozenset({"hang_up_after", "garbage_200", "slow_reply"})
 
 @dataclass(frozen=True, slots=True)
 class SubmitPlan:
-    """What happens to one submit: the fault, if any, and whether the task is accepted all the same."""
+    """What happens to one submit; faulty ones can be accepted."""
 
     behavior: Behavior
     fault: str | None
@@ -28,8 +28,8 @@ class SubmitPlan:
 class TaskPlan:
     """What happens to one task.
 
-    `delay` is in seconds, None for a task that never ends. `code` is 200, 400, 500 or 501. `callbacks` lists the kinds
-    of callbacks in their order. `luck` seeds the draws of each poll; `in_http_200` is a probability.
+    `delay` is in seconds, None for a task that never ends. `code` is 200, 400, 500 or 501. `callbacks` lists kinds of
+    callbacks in order. `luck` seeds the draws of each poll; `in_http_200` is a probability.
     """
 
     delay: float | None
@@ -44,7 +44,7 @@ class TaskPlan:
 
 
 def plan_submit(behavior: Behavior, directives: Directives, luck: str, nth: int) -> SubmitPlan:
-    """Plan the n-th submit of a prompt, counted from 0."""
+    """Plan a prompt's n-th submit (from 0)."""
     dice = _dice(f"{luck}:submit:{nth}")
     fault = _draw(dice, behavior.chances(SUBMIT_FAULTS))
     accepts = dice.random() < behavior.proxy_accepts
@@ -77,7 +77,7 @@ def plan_task(behavior: Behavior, directives: Directives, luck: str, model: Mode
 
 
 def draw_record_fault(plan: TaskPlan, nth: int) -> str | None:
-    """Draw the fault of the n-th poll of a task, counted from 0."""
+    """Draw the fault of a task's n-th poll (from 0)."""
     fault = _draw(_dice(f"{plan.luck}:record:{nth}"), plan.record_faults)
     return fault if fault and nth < plan.record_limits.get(fault, nth + 1) else None
 
@@ -87,7 +87,7 @@ def _dice(seed: str) -> random.Random:
 
 
 def _draw(dice: random.Random, chances: dict[str, float]) -> str | None:
-    """Draw at most one name, each with its own probability."""
+    """Draw at most one name by its probability."""
     point = dice.random()
     for name, chance in chances.items():
         if point < chance:
@@ -97,10 +97,10 @@ def _draw(dice: random.Random, chances: dict[str, float]) -> str | None:
 
 
 def _plan_callbacks(dice: random.Random, behavior: Behavior, model: Model) -> tuple[str, ...]:
-    # Every chance is drawn in every case, so that changing one of them leaves the others as they were.
+    # Always draw for every fault, so that changing one probability doesn't change the other draws.
     names = ("drop", "garbage", "wrong_task", "progress", "repeat", "contradict", "reorder")
     happens = {name: dice.random() < getattr(behavior, f"callback_{name}") for name in names}
-    # Only callbacks of generate-2 can say GENERATING.
+    # Only generate-2 sends GENERATING callbacks.
     can_progress = model is Model.NANO_BANANA_2
     counts = {
         "garbage": happens["garbage"],

@@ -1,4 +1,4 @@
-"""The vendor's responses, and broken ones: proxies' pages, torn bodies, cut connections."""
+"""Vendor responses, and broken ones such as proxy error pages."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ _PROXY_TITLES = {502: "502 Bad Gateway", 504: "504 Gateway Time-out"}
 
 
 class AsciiJson(JSONResponse):
-    """JSON in ASCII, as prompts may hold characters that no encoding can write."""
+    """ASCII JSON, as prompts may contain lone surrogates."""
 
     def render(self, content: Any) -> bytes:
         """Encode the content."""
@@ -31,7 +31,7 @@ class AsciiJson(JSONResponse):
 
 
 class Envelope(AsciiJson):
-    """The vendor's JSON: `code`, a message under `key`, and `data` on success only."""
+    """The vendor's JSON; only successes have `data`."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Envelope(AsciiJson):
         key: str = "msg",
         in_http_200: bool = False,
     ) -> None:
-        """`in_http_200` sends an error's code inside HTTP 200, not as the status."""
+        """Build the response; `in_http_200` sends an error with status 200."""
         fields = {"code": code, key: message or _ERRORS[code]} | ({"data": data} if code == OK else {})
         super().__init__(fields, OK if in_http_200 else code)
         self.code = code
@@ -52,20 +52,21 @@ class HangUp(Response):
     """Cuts the TCP connection instead of responding."""
 
     async def __call__(self, scope: Scope, receive: Receive, _: Send) -> None:
-        """Cut, then wait until the server has noticed: returning earlier would make it respond 500."""
+        """Cut the connection."""
+        # If we returned before the server notices, it would respond 500.
         scope["state"]["hang_up"]()
         while (await receive())["type"] != "http.disconnect":
             pass
 
 
 def proxy_page(status: int) -> HTMLResponse:
-    """Return the error page of a proxy between the client and the vendor."""
+    """Return a proxy's error page."""
     title = _PROXY_TITLES[status]
     page = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n<hr>"
     return HTMLResponse(f"{page}<center>nginx</center>\r\n</body>\r\n</html>\r\n", status_code=status)
 
 
 def torn(reply: Envelope) -> Response:
-    """Return the reply without its second half."""
+    """Return a reply cut in half."""
     body = bytes(reply.body)
     return Response(body[: len(body) // 2], status_code=reply.status_code, media_type="application/json")

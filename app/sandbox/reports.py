@@ -1,4 +1,4 @@
-"""The vendor's reports on a task, in its own shapes and words: record-info and callbacks."""
+"""Builds record-info and callback bodies in the vendor's format."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _FAILURES = {
 }
 _FLAGS = {None: FLAG_GENERATING, OK: FLAG_SUCCESS, 500: FLAG_CREATE_FAILED}
 _CONTRADICTING_FAILURE = 501
-# The one of `generate` has been observed, the others follow it.
+# Only the name for `generate` was observed; the others are guesses.
 _OPERATIONS = {
     Model.NANO_BANANA: "nanobanana",
     Model.NANO_BANANA_PRO: "nanobanana-pro",
@@ -32,10 +32,7 @@ def image_names(task: Task) -> list[str]:
 
 
 def record(task: Task, base_url: str, code: int | None) -> dict[str, Any]:
-    """Return the `data` of record-info for a task that ended with a code; None: it is still generating.
-
-    Its images are below `base_url`.
-    """
+    """Return record-info's `data`; code None means still generating."""
     return {
         "taskId": task.id,
         "paramJson": json.dumps(task.order.params, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
@@ -50,7 +47,7 @@ def record(task: Task, base_url: str, code: int | None) -> dict[str, Any]:
 
 
 def callback_body(kind: str, task: Task, base_url: str) -> bytes:
-    """Return the body of one of the callbacks in a finished task's plan."""
+    """Return the body of a finished task's callback."""
     code, task_id = task.plan.code, task.id
     if kind.startswith("generating"):
         body = _envelope(OK, "success", record(task, base_url, None))
@@ -61,7 +58,7 @@ def callback_body(kind: str, task: Task, base_url: str) -> bytes:
             code = _CONTRADICTING_FAILURE if code == OK else OK
         body = _result(task, base_url, code, task_id)
     raw = json.dumps(body).encode()
-    # Garbage is the true result, cut in half.
+    # Garbage is the real result, cut in half.
     return raw[: len(raw) // 2] if kind == "garbage" else raw
 
 
@@ -79,7 +76,7 @@ def _envelope(code: int, msg: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def _results(task: Task, base_url: str) -> dict[str, Any]:
     urls = [f"{base_url}/images/{name}" for name in image_names(task)]
-    # The vendor doesn't document the shape for several images; a single one has always been a plain string.
+    # The vendor doesn't document the format for several images. A single one has always been a plain string.
     return {"resultImageUrl": urls[0]} | ({"resultImageUrls": urls} if len(urls) > 1 else {})
 
 

@@ -1,4 +1,4 @@
-"""The sandbox as a server: on a thread inside another process, or in the foreground."""
+"""The sandbox as a server, threaded or in the foreground."""
 
 import asyncio
 import contextlib
@@ -24,22 +24,22 @@ _BACKLOG = 512
 class CuttableConnection(HttpToolsProtocol):
     """uvicorn's HTTP connection, with `hang_up()` in each request's `scope["state"]`.
 
-    ASGI can't close a connection without a response, and whatever an application raises becomes a 500.
+    ASGI can't close a connection without a response, and any exception of an application becomes a 500.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # uvicorn's setting would silence every uvicorn in this process.
+        # uvicorn's own setting would silence all its servers in this process.
         self.access_log = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give the requests on this connection their `hang_up`."""
+        """Give this connection's requests their `hang_up`."""
         self.app_state = {**self.app_state, "hang_up": transport.abort}
         super().connection_made(transport)
 
 
 class SandboxServer:
-    """The sandbox on a daemon thread. Can be started again after it was stopped."""
+    """The sandbox on a daemon thread; it can be restarted."""
 
     def __init__(
         self,
@@ -49,7 +49,10 @@ class SandboxServer:
         state: pathlib.Path | None = None,
         behavior: Behavior | None = None,
     ) -> None:
-        """`port` 0 takes any free port; with `state`, a SQLite file, the port of the last run if it is free."""
+        """Configure the server; port 0 picks a free port.
+
+        With `state`, a SQLite file, port 0 prefers the port of the last run.
+        """
         self._host, self._port, self._state = host, port, state
         self._behavior = behavior or Behavior()
         self._bound_port: int | None = None
@@ -57,14 +60,14 @@ class SandboxServer:
 
     @property
     def url(self) -> str:
-        """The address of the server, as `http://HOST:PORT`; raises RuntimeError before the first start."""
+        """The base URL; raises RuntimeError before the first start."""
         if self._bound_port is None:
             raise RuntimeError("The sandbox has not been started.")
         host = _WILDCARDS.get(self._host, self._host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self._bound_port}"
 
     def start(self) -> None:
-        """Listen; raises OSError if the port is taken or the state can't be used."""
+        """Listen; raises OSError if the port or state is unusable."""
         if self._thread is not None:
             raise RuntimeError("The sandbox is already running.")
         store = Store(self._state)
@@ -76,7 +79,7 @@ class SandboxServer:
         self._bound_port = listener.getsockname()[1]
         store.remember_port(listener.getsockname()[1])
         self._engine = Engine(store, self._behavior, self.url)
-        # Neither log_config nor log_level: both would change uvicorn's loggers for the whole process.
+        # log_config and log_level would change uvicorn's loggers for the whole process.
         config = uvicorn.Config(
             create_sandbox(self._engine), http=CuttableConnection, ws="none", log_config=None, lifespan="on"
         )
@@ -87,7 +90,7 @@ class SandboxServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close at once; a state file keeps what was in progress. Does nothing if it is not running."""
+        """Stop at once; a state file keeps unfinished tasks."""
         thread, self._thread = self._thread, None
         if thread is not None:
             if thread.is_alive():
@@ -101,7 +104,8 @@ class SandboxServer:
         return _bind(self._host, self._port)
 
     def _close(self) -> None:
-        """Cut connections and end waiting handlers, so that the server finds nothing to wait for."""
+        """Cut connections and wake waiting handlers."""
+        # Otherwise the server would wait for them.
         self._engine.closing.set()
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
@@ -113,12 +117,12 @@ class SandboxServer:
         finally:
             listener.close()
             store.close()
-            # Unlike asyncio.run, don't wait for threads: a slow DNS lookup would delay the end.
+            # Unlike asyncio.run, don't wait for threads: a slow DNS lookup would delay the stop.
             self._loop.close()
 
 
 def run(*, host: str, port: int, behavior: Behavior) -> None:
-    """Run the sandbox in the foreground until SIGINT or SIGTERM; raises OSError if the port is taken."""
+    """Run until SIGINT or SIGTERM; raises OSError like `start`."""
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     server = SandboxServer(host=host, port=port, behavior=behavior)
@@ -132,5 +136,5 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     with socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=is_dual) as listener:
-        # With the protocol named, asyncio sets TCP_NODELAY; without it, responses would take 40 ms.
+        # asyncio sets TCP_NODELAY only if the protocol is explicit; without it, responses would take 40 ms.
         return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, listener.detach())

@@ -1,4 +1,4 @@
-"""The sandbox's tasks and submits: in memory, and in a SQLite file if they shall outlive the process."""
+"""Stores tasks and submits in memory and optionally in SQLite."""
 
 import json
 import sqlite3
@@ -17,7 +17,7 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS records (kind TEXT, id TEXT, document TEXT
 
 @dataclass(slots=True)
 class Task:
-    """An accepted order, its plan, and its progress. Times are Unix timestamps in seconds."""
+    """An accepted order and its progress; times are Unix seconds."""
 
     id: str
     order: Order
@@ -25,19 +25,19 @@ class Task:
     created_at: float
     finished_at: float | None = None
     callbacks: list[dict[str, Any]] = field(default_factory=list)
-    """Every attempt to deliver a callback, oldest first."""
+    """All attempts to deliver callbacks, oldest first."""
     callbacks_done: int = 0
-    """How many of the planned callbacks were delivered or given up."""
+    """How many planned callbacks were delivered or given up."""
     polls: int = 0
     is_settled: bool = False
-    """Whether nothing is left to do: it has finished, and every callback was delivered or given up."""
+    """Whether it has finished and all callbacks were delivered or given up."""
 
 
 @dataclass(slots=True)
 class Submit:
-    """A submit as received, and the response: the HTTP status (None: cut off) and the envelope's code.
+    """A submit as received, and its response's status and code.
 
-    `prompt_key` identifies the prompt once the submit counts for it.
+    `status` is None if the connection was cut. `prompt_key` is set once the submit counts toward its prompt.
     """
 
     id: str
@@ -53,7 +53,7 @@ class Submit:
 
 
 class Store:
-    """The newest `keep` tasks and submits, in the order of arrival. Settled tasks are dropped first."""
+    """The newest `keep` tasks and submits; drops settled tasks first."""
 
     def __init__(self, path: Path | None = None, *, keep: int = 10_000) -> None:
         """Load the file; raises OSError if it can't be used."""
@@ -64,7 +64,7 @@ class Store:
         self._db: sqlite3.Connection | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Opened by the thread that starts the server, then used by the server's thread, never by both at once.
+            # The thread that starts the server opens it, and the server's thread uses it later, never both at once.
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
             try:
                 self._load(self._db)
@@ -91,17 +91,17 @@ class Store:
             self._db.close()
 
     def remember_port(self, port: int) -> None:
-        """Keep the port that the server listens on."""
+        """Save the server's port for the next run."""
         self.port = port
         self._execute("INSERT OR REPLACE INTO records VALUES ('port', '', ?)", port)
 
     def count_prompt(self, prompt_key: str) -> tuple[int, int]:
-        """Return how many submits of this prompt there were, and how many tasks were created from it."""
+        """Return the numbers of submits and tasks for a prompt."""
         task_ids = [submit.task_id for submit in self.submits.values() if submit.prompt_key == prompt_key]
         return len(task_ids), len(task_ids) - task_ids.count(None)
 
     def add(self, record: Task | Submit) -> None:
-        """Keep a new task or submit."""
+        """Add a new task or submit."""
         if isinstance(record, Task):
             if len(self.tasks) >= self._keep:
                 oldest = next(
@@ -116,7 +116,7 @@ class Store:
         self._execute("INSERT INTO records (document, kind, id) VALUES (?, ?, ?)", record, *_key(record))
 
     def save(self, record: Task | Submit) -> None:
-        """Keep the changes of a task or submit, unless it was dropped."""
+        """Save changes to a task or submit, unless dropped."""
         self._execute("UPDATE records SET document = ? WHERE kind = ? AND id = ?", record, *_key(record))
 
     def clear(self) -> None:
@@ -130,7 +130,7 @@ class Store:
 
     def _execute(self, sql: str, *values: object) -> None:
         if self._db is not None:
-            # JSON in ASCII, as prompts may hold characters that no encoding can write.
+            # ASCII JSON, as prompts may contain lone surrogates.
             self._db.execute(sql, [v if isinstance(v, str) else json.dumps(msgspec.to_builtins(v)) for v in values])
 
 

@@ -1,4 +1,4 @@
-"""The vendor's endpoints: submits, record-info, credit, images."""
+"""The simulated vendor endpoints."""
 
 import asyncio
 import re
@@ -29,12 +29,12 @@ _IMAGE_NAME = re.compile(r"([0-9a-f]{32})-([1-4])\.(png|jpg)")
 
 
 class VendorRoutes:
-    """Handlers of the imitated endpoints."""
+    """Handlers of the simulated endpoints."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._store = engine.store
-        # On one thread, so that other requests aren't delayed and no image is drawn twice at once.
+        # A thread keeps the event loop free; a single one never draws the same image twice at once.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-images")
         self._draw = lru_cache(maxsize=_CACHED_IMAGES)(draw)
 
@@ -48,7 +48,7 @@ class VendorRoutes:
         ]
 
     def close(self) -> None:
-        """Draw nothing more. Does not wait for an image in progress."""
+        """Stop drawing, without waiting for an image in progress."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _submit(self, request: Request) -> Response:
@@ -136,7 +136,7 @@ class VendorRoutes:
     def _error(
         self, code: int, message: str | None = None, *, key: str = "msg", in_http_200: float | None = None
     ) -> Envelope:
-        """Return an error; `in_http_200` is the probability of HTTP 200, by default that of the behavior."""
+        """Return an error; `in_http_200` overrides the behavior's probability."""
         chance = self._engine.behavior.in_http_200 if in_http_200 is None else in_http_200
         return Envelope(code, message, key=key, in_http_200=self._engine.dice.random() < chance)
 
@@ -158,7 +158,7 @@ def _planned_reply(plan: SubmitPlan, task_id: str | None, key: str) -> Response:
 
 
 async def _read_body(request: Request) -> bytes:
-    """Read the body, cut one byte after the limit."""
+    """Read the body, up to one byte over the limit."""
     raw = b""
     async for chunk in request.stream():
         raw += chunk[: _MAX_BODY_BYTES + 1 - len(raw)]

@@ -1,1 +1,1 @@
-"""The HTTP server: uvicorn with limits. It knows ASGI, not the application."""
+"""The HTTP server: uvicorn with limits, for any ASGI application."""

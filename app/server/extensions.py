@@ -1,4 +1,4 @@
-"""ASGI extensions that the server offers to the application."""
+"""ASGI extensions that the server offers."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ ABORT = "nanobanana.abort"
 
 
 def abort_of(scope: Scope) -> Callable[[], None]:
-    """Return the function that drops the connection with its unsent data.
+    """Return a function that drops the connection and unsent data.
 
-    ASGI can only close a connection, which waits until the client has read everything. Other servers lack this
-    extension; with them the function does nothing.
+    ASGI itself can only close a connection after the client has read everything. On servers without this extension,
+    the function does nothing.
     """
     extension: dict[str, Callable[[], None]] = scope.get("extensions", {}).get(ABORT, {"abort": lambda: None})
     return extension["abort"]

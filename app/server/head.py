@@ -1,9 +1,9 @@
-"""The head of a request: size, target and serialization."""
+"""Request heads: size, target and serialization."""
 
 import httptools
 
 RawHeaders = list[tuple[bytes, bytes]]
-"""Names in lower case."""
+"""Header names are lowercase."""
 
 
 class RequestRefused(Exception):
@@ -16,18 +16,18 @@ class RequestRefused(Exception):
 
 
 def head_bytes(url: bytes, headers: RawHeaders) -> int:
-    """Return the approximate size of a head in bytes."""
+    """Return the approximate size of a request head."""
     return len(url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in headers)
 
 
 def write_head(method: bytes, url: bytes, version: str, headers: RawHeaders) -> bytes:
-    """Serialize a head."""
+    """Serialize a request head."""
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"%b %b HTTP/%b\r\n%b\r\n" % (method, url, version.encode(), lines)
 
 
 def host_and_path(url: bytes) -> tuple[bytes, bytes]:
-    """Split an absolute target, as sent to proxies; raises `RequestRefused`."""
+    """Split an absolute request target; raises `RequestRefused`."""
     target = httptools.parse_url(url)
     if target.schema not in {b"http", b"https"} or not target.host or target.userinfo:
         raise RequestRefused(400, "The request target must be a path.")

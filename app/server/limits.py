@@ -8,9 +8,9 @@ class ConnectionLimits:
     """Limits on connections and requests; times are checked every `tick_seconds`."""
 
     connections: int = 16_384
-    """Connections beyond this are answered 503."""
+    """Further connections get a 503 response."""
     spare_connections: int = 256
-    """Number of connections answered 503; further ones are dropped."""
+    """How many connections can get a 503 response at once; further ones are dropped."""
     url_bytes: int = 8 * 1024
     headers: int = 100
     head_bytes: int = 32 * 1024
@@ -20,9 +20,9 @@ class ConnectionLimits:
     """Time for the body, plus one second for each `body_bytes_per_second` received."""
     body_bytes_per_second: int = 4 * 1024
     discarded_bytes: int = 64 * 1024 * 1024
-    """Bytes read and discarded after a response. A client that is cut off while sending loses the response."""
+    """Bytes read and discarded after a response. Dropping a client that is still sending would lose the response."""
     linger_seconds: float = 2.0
     """Time to read an error response before the connection is dropped."""
     unread_seconds: float = 60.0
-    """Time after which a client that reads nothing is dropped (Linux only)."""
+    """Time until a client that reads nothing is dropped (Linux only)."""
     tick_seconds: float = 1.0

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol, with the limits that its options lack."""
+"""uvicorn's HTTP/1.1 protocol, with additional limits."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ from app.server.limits import ConnectionLimits
 from app.server.transport import ResponseTransport
 
 Refuse = Callable[[int, str, tuple[str, int] | None], Response]
-"""Makes the response to a refused request from status, detail and client address."""
+"""Creates the response to a refused request from status, detail and client address."""
 
 _TCP_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
@@ -28,11 +28,13 @@ class _Pipelined(Exception):
 
 @final
 class LimitedProtocol(HttpToolsProtocol):
-    """One client's connection. It relies on internals of the versions in `app.server.versions`.
+    """A client connection with limits on time and size.
 
-    Pipelining is not supported: a request that begins before the previous response is complete is dropped, and the
-    connection closes after that response, so the client sends it again (RFC 9112, section 9.3.2). Reading continues
-    meanwhile, to detect a disconnect.
+    Relies on internals of the package versions in `app.server.versions`.
+
+    Pipelining is not supported. A request that begins before the previous response is complete is dropped, and the
+    connection closes after that response, so the client can retry it (RFC 9112, section 9.3.2). Reading continues
+    until then, to detect a disconnect.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._is_discarding = False  # input is no longer parsed
         self._held = b""
-        self._unparsed_bytes = 0  # since the parser last made a callback; it buffers them
+        self._unparsed_bytes = 0  # buffered by the parser since its last callback
         self._body_bytes = 0
         self.discarded_bytes = 0
         self._waiting_since = 0.0
@@ -77,7 +79,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived, or discard it."""
+        """Parse or discard received data."""
         if self._is_discarding:
             self._discard(len(data))
             return
@@ -107,10 +109,10 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._start_timer()
 
     def _parse(self, data: bytes) -> None:
-        """Feed the parser, ignoring offers to switch to another protocol.
+        """Feed the parser, ignoring offers to upgrade the protocol.
 
-        llhttp treats a request with an `Upgrade` header as having no body and stops after its head. The body would
-        become the next request (request smuggling), so a new parser gets the request again without the header.
+        llhttp assumes that a request with an `Upgrade` header has no body and stops after the head. The body would then
+        be parsed as the next request (request smuggling), so a new parser gets the request again without the header.
         """
         while True:
             try:
@@ -125,10 +127,10 @@ class LimitedProtocol(HttpToolsProtocol):
             else:
                 return
 
-    # --- called by the parser, whose HttpParserError has what they raise as its context
+    # --- called by the parser; if they raise, the error is the context of its HttpParserError
 
     def on_message_begin(self) -> None:
-        """Begin a request, unless the previous response is incomplete."""
+        """Begin a request unless the previous response is incomplete."""
         if self._is_answering or self.transport.is_closing():
             raise _Pipelined
         super().on_message_begin()
@@ -162,7 +164,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """Pass data to the application, or discard it after the response."""
+        """Pass data to the application until the response is complete."""
         self._unparsed_bytes = 0
         self._body_bytes += len(body)
         if self._is_answering:
@@ -171,7 +173,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._discard(len(body))
 
     def on_message_complete(self) -> None:
-        """End a request; its response may be incomplete."""
+        """End a request, whether or not its response is complete."""
         if self.parser.should_upgrade():
             return
         super().on_message_complete()
@@ -193,7 +195,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if held and not self.transport.is_closing():
             self.data_received(held)
 
-    # --- the end of a connection
+    # --- ending a connection
 
     @property
     def _is_answering(self) -> bool:
@@ -201,9 +203,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def _is_sent(self) -> bool:
-        """Whether the client has a response whose application is still running.
+        """Whether the response is sent but the application still runs.
 
-        It may then send the next request, which is not pipelining.
+        The client may then send the next request, which is not pipelining.
         """
         cycle = self.cycle
         return cycle.response_started and cycle.chunked_encoding is False and cycle.expected_content_length == 0
@@ -215,7 +217,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return RequestRefused(431, f"Headers are limited to {limits.headers}, with {limits.head_bytes} bytes in total.")
 
     def _refuse(self, refused: RequestRefused) -> None:
-        """Respond in place of the application and close the connection."""
+        """Respond instead of the application and close the connection."""
         self._is_discarding = True
         is_answered = self.transport.is_closing()
         if not self._is_in_head:
@@ -224,7 +226,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.cycle.body.clear()
             self.cycle.message_event.set()
         if not is_answered:
-            # In a new context: uvloop has one for all connections.
+            # In a new context, because uvloop shares one among all connections.
             response = Context().run(self._refusal, refused.status, refused.detail, self.client)
             headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
             lines = b"".join(b"%b: %b\r\n" % header for header in headers)
@@ -237,13 +239,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _lingers(self) -> bool:
-        """Whether the client may still be sending when the connection is closed."""
+        """Whether the client may still be sending."""
         self.flow.resume_reading()
         if self._is_discarding:
             self._start_timer()
         return self._is_discarding or (self._is_receiving and not self._is_in_head)
 
-    # --- time
+    # --- timeouts
 
     def _start_timer(self) -> None:
         self._stop_timer()
@@ -263,7 +265,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """End the connection if the client is too slow."""
         limits = self._limits
         if self.flow.read_paused:
-            self._waiting_since += limits.tick_seconds  # we caused the delay
+            self._waiting_since += limits.tick_seconds  # the delay is ours
         if self._is_discarding:
             seconds = limits.linger_seconds
         elif self._is_in_head:

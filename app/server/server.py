@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from app.server.limits import ConnectionLimits
 from app.server.protocol import LimitedProtocol, Refuse
 
-# Longer than proxies and clients keep idle connections; otherwise they may send a POST just as we close one.
+# Longer than proxies and clients keep idle connections. Otherwise they could send a POST just as we close one.
 _KEEP_ALIVE_SECONDS = 75
 _GRACEFUL_SECONDS = 10
 
@@ -19,8 +19,8 @@ _GRACEFUL_SECONDS = 10
 class Server(uvicorn.Server):
     """Serves an application. The caller sets up logging and sockets.
 
-    `refuse` makes responses to requests that don't reach the application; `overloaded` serves connections over the
-    limit. `on_stop` is called before uvicorn waits for open connections, to end streams.
+    `refuse` creates responses to requests that don't reach the application. `overloaded` serves connections over the
+    limit. `on_stop` must end streams; it is called before uvicorn waits for open connections.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Versions of packages on whose internals `LimitedProtocol` relies."""
+"""Tested versions of packages with internals that `LimitedProtocol` uses."""
 
 from importlib.metadata import version
 
@@ -7,7 +7,7 @@ TESTED = {"uvicorn": ((0, 53), (0, 54)), "httptools": ((0, 7), (0, 9))}
 
 
 def untested_versions() -> dict[str, tuple[str, str]]:
-    """Return the packages outside their tested range, with installed and tested versions."""
+    """Map packages outside the tested range to (installed, tested) versions."""
     found = {}
     for package, (first, last) in TESTED.items():
         installed = version(package)

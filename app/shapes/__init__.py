@@ -1,1 +1,1 @@
-"""JSON shapes that clients receive: each is one class, both sent and documented."""
+"""JSON shapes for clients. One class both encodes and documents."""

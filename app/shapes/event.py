@@ -1,4 +1,4 @@
-"""Events as clients see them: in streams and as webhook messages."""
+"""Events as clients see them in streams and webhooks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ class WebhookMessage:
 
 @dataclass(frozen=True)
 class BroadcastEvent:
-    """An event with the task as it was then; subscribers share one `frame`."""
+    """An event with the task's state then, shared by subscribers."""
 
     id: int
     type: str
     state: TaskState
     is_conclusion: bool
-    """Whether it is the last event of the task."""
+    """Whether this is the task's last event."""
     base_url: str
 
     @cached_property
@@ -45,11 +45,11 @@ class BroadcastEvent:
 
 
 def broadcast_event(event: StoredEvent, task: Task, images: Sequence[Image], base_url: str) -> BroadcastEvent:
-    """Return an event with the task as it was then."""
+    """Return an event with the task's state at that time."""
     return BroadcastEvent(event.id, event.type, state_at(task, images, event.snapshot), concludes(event), base_url)
 
 
 def webhook_message(delivery: Delivery, task: Task, images: Sequence[Image], base_url: str) -> WebhookMessage:
-    """Return the message of a delivery."""
+    """Return the webhook message of a delivery."""
     data = shapes.task_shape(state_at(task, images, delivery.snapshot), base_url)
     return WebhookMessage(delivery.event, isoformat(delivery.created_at), data)

@@ -16,15 +16,15 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 class FieldProblem:
     """An invalid field or parameter."""
 
-    field: Annotated[str, Field(examples=["num_images"])]
-    message: Annotated[str, Field(examples=["Input should be less than or equal to 4"])]
+    field: Annotated[str, Field(examples=["aspectRatio"])]
+    message: Annotated[str, Field(examples=["unknown field; did you mean aspect_ratio?"])]
 
 
 @dataclass(slots=True)
 class Problem:
     """An error (RFC 9457)."""
 
-    type: Annotated[str, Field(examples=["about:blank"])]
+    type: Annotated[str, Field(description="Where the error is explained.", examples=["/docs/errors#invalid_request"])]
     title: str
     status: Annotated[int, Field(description="HTTP status of the response.")]
     detail: Annotated[str, Field(description="What is wrong, for people. The text may change.")]
@@ -37,7 +37,12 @@ class Problem:
 
 def problem_shape(error: GatewayError) -> Problem:
     """Return the shape of an error in the current request."""
-    problem = Problem("about:blank", error.title, error.status, error.detail, error.code, current_request_id())
+    problem = new_problem(error.code, error.title, error.status, error.detail)
     if isinstance(error, InvalidRequest):
         problem.errors = [FieldProblem(**one) for one in error.errors]
     return problem
+
+
+def new_problem(code: str, title: str, status: int, detail: str) -> Problem:
+    """Return a problem of the current request."""
+    return Problem(f"/docs/errors#{code}", title, status, detail, code, current_request_id())

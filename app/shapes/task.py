@@ -1,4 +1,4 @@
-"""Tasks as clients see them in responses, event streams and webhooks."""
+"""Tasks as clients see them in responses, streams and webhooks."""
 
 from dataclasses import dataclass
 from typing import Annotated, NotRequired, cast
@@ -17,7 +17,7 @@ from app.shapes.base import Time
 IMAGE_PATH = "/v1/images"
 
 NextCursor = Annotated[
-    str | None, Field(description="Pass it as `cursor` to get the next page; null on the last page.")
+    str | None, Field(description="Pass this as `cursor` to get the next page. Null on the last page.")
 ]
 
 
@@ -82,7 +82,7 @@ class Task:
     model: Model
     type: TaskType
     input: TaskInput
-    images: Annotated[list[Image], Field(description="The results, in the upstream's order.")]
+    images: Annotated[list[Image], Field(description="The result images, in the upstream's order.")]
     error: Annotated[TaskError | None, Field(description="Null unless `status` is `failed`.")]
     waiting: Annotated[
         Waiting | None,
@@ -111,7 +111,7 @@ class TaskPage:
 
 @dataclass(slots=True)
 class Callback:
-    """A request received at a task's callback URL, with the response it got."""
+    """A request to a task's callback URL and its response."""
 
     received_at: Time
     status: Annotated[int, Field(description="HTTP status of the response.")]
@@ -121,13 +121,13 @@ class Callback:
 
 @dataclass(slots=True)
 class CallbackList:
-    """The callbacks received for a task, newest first. The last 20 are kept."""
+    """The last 20 callbacks for a task, newest first."""
 
     data: list[Callback]
 
 
 def task_shape(state: TaskState, base_url: str) -> Task:
-    """Return the shape of a task; `base_url` begins the URLs of this service."""
+    """Return the shape of a task; `base_url` prefixes image URLs."""
     task = state.task
     error = task.error if task.status is Status.FAILED else None
     return Task(
@@ -173,5 +173,5 @@ def callback_shape(callback: ReceivedCallback) -> Callback:
 
 
 def time_or_null(milliseconds: int | None) -> str | None:
-    """Format a time, if there is one."""
+    """Format a time, or return None."""
     return None if milliseconds is None else isoformat(milliseconds)

@@ -1,4 +1,4 @@
-"""Admission of new tasks: rate limits of API keys, and quotas of tokens and projects."""
+"""Checks new tasks against rate limits and quotas."""
 
 import math
 import time
@@ -18,7 +18,7 @@ from app.writing.single_flight import Refresh
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An admitted submit: the quotas its task must fit into, and when it counted toward its key's rate."""
+    """An admitted submit, with its quotas and rate accounting."""
 
     quotas: tuple[Quota, ...]
     key_id: str | None
@@ -44,7 +44,7 @@ class Admission:
         self._budgets_read = Refresh(self._read_budgets, self.monotonic)
 
     async def admit(self, caller: Caller) -> Admitted:
-        """Admit a submit. It counts toward the key's rate until refunded.
+        """Admit a submit, which counts toward the rate until refunded.
 
         Quotas are charged later, in the transaction that creates the task. Raises `RateLimited`, and
         `ServiceUnavailable` if the budgets can't be read.

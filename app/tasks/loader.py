@@ -1,4 +1,4 @@
-"""Reads single tasks for many callers, in batches."""
+"""Loads single tasks for many callers in batches."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +12,7 @@ TaskWithImages = tuple[Task, list[Image]]
 
 
 class TaskLoader(BatchLoader[str, TaskWithImages]):
-    """Loads tasks and their images by id. Each is read after it was requested."""
+    """Loads tasks and images by ID, read after the request."""
 
     def __init__(self, database: Database) -> None:
         super().__init__("task-loader", self._read_all)
@@ -28,5 +28,5 @@ class TaskLoader(BatchLoader[str, TaskWithImages]):
 
 
 def images_of(connection: Connection, tasks: Iterable[Task]) -> dict[str, list[Image]]:
-    """Read the images of the tasks that succeeded; others have none."""
+    """Read the images of succeeded tasks, by task ID."""
     return task_store.images_of(connection, [task.id for task in tasks if task.status is Status.SUCCEEDED])

@@ -1,4 +1,4 @@
-"""The body of `POST /v1/tasks` in the API's document: one component for each model."""
+"""The OpenAPI schema of a submit, one component per model."""
 
 from copy import deepcopy
 from typing import Any
@@ -21,9 +21,9 @@ EXAMPLES: dict[str, Any] = {
 
 
 def task_request_schema() -> dict[str, Any]:
-    """Return the JSON schema: each model with the parameters and values that it allows.
+    """Return the JSON schema, with each model's parameters and values.
 
-    The discriminator needs a `model` in each of its shapes, so a request without one is a shape beside them.
+    The discriminator requires `model` in all its shapes, so requests without it have a separate shape.
     """
     properties = TaskRequest.model_json_schema()["properties"]
     models = {model: _of_model(properties, model, spec) for model, spec in SPECS.items()}

@@ -1,20 +1,25 @@
 """The body of `POST /v1/tasks`, validated against the chosen model."""
 
-from typing import Annotated, Any, Literal, Self
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from app.domain.data_uri import is_data_uri
 from app.domain.models import OPTIONAL_PARAMETERS, SPECS, Model, TaskType, type_of
 from app.domain.submission import Submission
-from app.web.body import WHOLE
+from app.web.json_body import WHOLE, RequestModel
 
 MAX_PROMPT_CHARACTERS = 20_000
 _MAX_URL_CHARACTERS = 4096
 _MAX_METADATA_PAIRS = 16
 _MAX_LISTED_URLS = 100
+# Invisible, or read differently by different programs.
+_BAD_IN_URLS = re.compile(r"[\s\\\x00-\x1f\x7f-\xa0\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 
 def _no_nul(text: str) -> str:
@@ -30,13 +35,16 @@ def _not_blank(text: str) -> str:
 
 
 def _http_url(text: str) -> str:
+    if bad := _BAD_IN_URLS.search(text):
+        name = unicodedata.name(bad[0], "a control character")
+        raise ValueError(f"contains {name} (U+{ord(bad[0]):04X}) at position {bad.start() + 1}; remove or escape it")
     try:
         parts = urlsplit(text)
         is_http = parts.scheme.lower() in {"http", "https"} and bool(parts.hostname)
         _ = parts.port  # raises ValueError for an invalid port
     except ValueError:
         is_http = False
-    if not is_http or any(character.isspace() or ord(character) < 0x20 for character in text):  # noqa: PLR2004 -- ASCII
+    if not is_http:
         raise ValueError("must be an http(s) URL")
     return text
 
@@ -48,7 +56,7 @@ _HTTP_URL: dict[str, Any] = {"format": "uri"}
 
 
 def _describe_keys(schema: dict[str, Any]) -> None:
-    """State that other keys are invalid; Pydantic would allow any value for them."""
+    """Forbid other keys, which Pydantic's schema would allow."""
     pairs = schema["anyOf"][0]
     pairs["additionalProperties"] = next(iter(pairs.pop("patternProperties").values()))
     pairs["propertyNames"] = {"minLength": 1, "maxLength": 128, **_NO_NUL}
@@ -72,7 +80,7 @@ def _limited(value: object) -> object:
 
 
 ImageUrl = Annotated[str, Field(json_schema_extra=_HTTP_URL), AfterValidator(_image_url)]
-# Checked before the entries, as listing the errors of 100,000 entries would take seconds.
+# Checked before the entries, because listing the errors of 100,000 entries would take seconds.
 ImageUrls = Annotated[list[ImageUrl], BeforeValidator(_limited)]
 Prompt = Annotated[
     str,
@@ -85,10 +93,20 @@ MetadataKey = Annotated[str, Field(min_length=1, max_length=128, json_schema_ext
 MetadataValue = Annotated[str, Field(max_length=2048, json_schema_extra=_NO_NUL), AfterValidator(_no_nul)]
 
 
-class TaskRequest(BaseModel):
-    """A task to submit. Parameters that the model lacks are errors; `null` is the same as omitting the field."""
+class TaskRequest(RequestModel):
+    """A task to submit.
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    Parameters that the model doesn't support are errors. `null` is the same as omitting the field.
+    """
+
+    synonyms: ClassVar[Mapping[str, str]] = {
+        "callBackUrl": "webhook_url",
+        "image": "image_urls",
+        "image_size": "aspect_ratio",
+        "images": "image_urls",
+        "n": "num_images",
+        "size": "aspect_ratio",
+    }
 
     prompt: Prompt = Field(description="The image to generate, in words.", examples=["a lake at sunset"])
     model: Literal["nano-banana", "nano-banana-pro", "nano-banana-2"] | None = Field(
@@ -155,7 +173,7 @@ class TaskRequest(BaseModel):
 
 
 def _wrong_fields(wrong: list[tuple[str, str]]) -> ValidationError:
-    """Report fields that are invalid in combination, under their names."""
+    """Report fields that don't fit the model or each other."""
     details = [
         InitErrorDetails(type=PydanticCustomError("wrong_for_model", "{why}", {"why": why}), loc=(name,), input=None)
         for name, why in wrong

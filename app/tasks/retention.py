@@ -21,10 +21,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class Retention:
-    """Deletes tasks that finished more than `days` days ago. 0 keeps all.
+    """Deletes tasks that finished over `days` days ago.
 
-    Expired idempotency keys and quota counts are deleted as well. A task that may still change or has a pending
-    webhook or image is kept longer.
+    0 keeps all tasks. Expired idempotency keys and quota counts are deleted as well. A task that can still change or has
+    a pending webhook or image is kept longer.
     """
 
     database: Database
@@ -32,12 +32,12 @@ class Retention:
     clock: Clock
     days: float
     _position: str = field(default="", init=False)
-    """The last task scanned; "" at the beginning."""
+    """ID of the last task scanned; "" at the beginning."""
 
     async def remove_old(self) -> int:
-        """Scan one batch of tasks and delete the old ones; returns 0 at the end of the table.
+        """Scan a batch of tasks and delete the old ones.
 
-        Tasks are scanned by id, which is the order of their creation, so this needs no index.
+        Returns 0 at the end of the table. IDs are in order of creation, so this needs no index.
         """
         if not self.days:
             return 0
@@ -56,7 +56,7 @@ class Retention:
         return 0 if is_all else len(scanned)
 
     async def remove_expired(self) -> int:
-        """Delete a batch of expired idempotency keys and quota counts; returns how many."""
+        """Delete expired idempotency keys and quota counts; returns how many."""
         now = self.clock.now()
 
         def work(unit: UnitOfWork) -> int:

@@ -13,6 +13,7 @@ from app.clock import from_datetime
 from app.domain.caller import Caller
 from app.domain.models import Model, TaskType
 from app.domain.task import Status, TaskFilter, TaskState
+from app.images.inputs import InputCheck
 from app.images.uploads import UploadService
 from app.settings import Settings
 from app.shapes.task import CallbackList, Task, TaskPage, callback_shape, task_shape
@@ -20,7 +21,6 @@ from app.tasks.request_schema import EXAMPLES, task_request_schema
 from app.tasks.requests import TaskRequest
 from app.tasks.service import TaskService
 from app.tasks.waiting import TaskWaiter
-from app.web.body import read_model
 from app.web.dependencies import (
     TASK_ID,
     CurrentCaller,
@@ -32,6 +32,7 @@ from app.web.dependencies import (
     memory_permit,
     valid_task_id,
 )
+from app.web.json_body import read_model
 from app.web.openapi import headers, json_body, problems
 from app.web.pagination import CURSOR, DEFAULT_LIMIT, EmptyIsUnset, Limit, decode_cursor, encode_cursor
 from app.web.parameters import Parameter, documented
@@ -41,7 +42,7 @@ from app.web.waiting import PREFER, WAIT, applied, preferred_wait, requested_wai
 from app.webhooks.deliveries import DeliveryService
 
 Tasks = Annotated[TaskService, provide(TaskService)]
-# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON. Images in the body have a limit of their own.
+# 20,000 characters of prompt are up to 120,000 bytes of escaped JSON. Images in the body have a separate limit.
 _MAX_BODY_BYTES = 1024 * 1024
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}|$")
 
@@ -64,7 +65,7 @@ _FINISHED: dict[str, Any] = {
 
 
 def _date_only(value: object) -> object:
-    """Reject bare numbers. Pydantic would read them as seconds since 1970."""
+    """Reject bare numbers, which Pydantic would read as Unix seconds."""
     if isinstance(value, str) and not _DATE.match(value):
         raise ValueError("must be a date, or a date and time, such as 2026-11-22T09:17:00Z")
     return value
@@ -75,7 +76,7 @@ _Moment = BeforeValidator(_date_only)
 
 
 class _ListQuery(BaseModel):
-    """The query of the list. An empty value counts as unset."""
+    """The query of the list. Empty values count as unset."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -119,6 +120,7 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
         if body.webhook_url is not None:
             service(request, DeliveryService).check_url(caller, body.webhook_url)
         submission = body.submission()
+        service(request, InputCheck).check(submission.input["image_urls"])
         if body.has_data_uris:
             uploads = service(request, UploadService)
             with uploads.permit(caller):
@@ -174,7 +176,7 @@ async def cancel_task(
     openapi_extra=documented(_IDEMPOTENCY_KEY, PREFER),
 )
 async def retry_task(request: Request, task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> ShapeResponse[Task]:
-    """Submit a failed or canceled task again, as a new task."""
+    """Retry a failed or canceled task as a new task."""
     state, is_replay = await tasks.retry(caller, task_id, _IDEMPOTENCY_KEY.read(request))
     return await _accepted(request, caller, state, is_replay=is_replay)
 
@@ -183,7 +185,7 @@ async def retry_task(request: Request, task_id: TaskId, caller: CurrentCaller, t
 async def delete_task(task_id: TaskId, caller: CurrentCaller, tasks: Tasks) -> Response:
     """Delete a finished task with everything that belongs to it.
 
-    Its images, callbacks, events and webhook deliveries are deleted, too.
+    This includes its images, callbacks, events and webhook deliveries.
     """
     await tasks.delete(caller, task_id)
     return Response(status_code=204)
@@ -197,7 +199,7 @@ async def list_task_callbacks(task_id: TaskId, caller: CurrentCaller, tasks: Tas
 
 
 async def _accepted(request: Request, caller: Caller, state: TaskState, *, is_replay: bool) -> ShapeResponse[Task]:
-    """Respond with an accepted task, or wait for its end if preferred."""
+    """Respond with an accepted task, after waiting if requested."""
     fields = {"Location": f"/v1/tasks/{state.task.id}"}
     if is_replay:
         fields["Idempotent-Replayed"] = "true"

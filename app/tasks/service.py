@@ -65,7 +65,7 @@ class TaskService:
     async def submit(
         self, caller: Caller, submission: Submission, idempotency_key: str | None = None
     ) -> tuple[TaskState, bool]:
-        """Accept a task, which is durable once this returns. The flag tells a replay from a new task.
+        """Accept a task durably; also returns whether it's a replay.
 
         Raises `IdempotencyInProgress`, `IdempotencyKeyReused`, `TaskGone` if the key's task was deleted, `RateLimited`,
         `TokenExhausted` or `DailyBudgetExceeded`.
@@ -119,7 +119,10 @@ class TaskService:
         return state, True
 
     async def _accepted(self, task: Task) -> TaskState:
-        """Return a new task's state. An error now would make a durable task look refused."""
+        """Return a new task's state without raising.
+
+        An error now would make a durable task look refused.
+        """
         try:
             return (await self._states([(task, [])]))[0]
         except (ServiceUnavailable, SQLAlchemyError):
@@ -138,7 +141,7 @@ class TaskService:
     async def page(
         self, caller: Caller, wanted: TaskFilter, *, before_id: str | None, limit: int
     ) -> tuple[list[TaskState], str | None]:
-        """Read a page of tasks, newest first, and the next page's `before_id`."""
+        """Return a page, newest first, and the next page's `before_id`."""
 
         def work(connection: Connection) -> list[TaskWithImages]:
             found = task_store.page(
@@ -167,7 +170,7 @@ class TaskService:
         return TaskState(canceled, [], None)
 
     async def retry(self, caller: Caller, task_id: str, idempotency_key: str | None = None) -> tuple[TaskState, bool]:
-        """Submit a failed or canceled task again; raises `NotRetryable` for others."""
+        """Submit a failed or canceled task again; raises `NotRetryable`."""
         if idempotency_key is not None and (replay := await self._replay_of_retry(caller, task_id, idempotency_key)):
             return replay, True
         old = (await self.get(caller, task_id)).task
@@ -192,7 +195,7 @@ class TaskService:
         return state
 
     async def delete(self, caller: Caller, task_id: str) -> None:
-        """Delete a finished task with everything that belongs to it; raises `NotDeletable` for any other."""
+        """Delete a finished task and its records; raises `NotDeletable`."""
 
         def decide(task: Task | None) -> Decision[None]:
             if task is None or not caller.owns(task):
@@ -221,7 +224,10 @@ class TaskService:
         return (await self._states([found]))[0] if found else None
 
     async def _states(self, found: Sequence[TaskWithImages]) -> list[TaskState]:
-        """Add positions in the queue and reasons to wait. Must run outside a transaction, as it may read."""
+        """Add queue positions and reasons to wait.
+
+        Call outside a transaction, as it reads.
+        """
         is_any_queued = any(task.status is Status.QUEUED for task, _ in found)
         queue = await self._queue.look() if is_any_queued else QueueSnapshot()
         now = self.clock.now()
@@ -254,4 +260,4 @@ def _fingerprint(submission: Submission) -> str:
 
 
 def _not_found(task_id: str) -> TaskNotFound:
-    return TaskNotFound(f"There is no task {task_id[:64]}.")
+    return TaskNotFound(f"No task has the ID {task_id[:64]}.")

@@ -15,7 +15,7 @@ from app.tasks.service import TaskService
 
 @dataclass(eq=False, kw_only=True)
 class TaskWaiter:
-    """Lets up to `max_waits` requests wait for their tasks; `count` wait now."""
+    """Lets up to `max_waits` requests wait; `count` are waiting."""
 
     broadcaster: EventBroadcaster
     tasks: TaskService
@@ -24,13 +24,16 @@ class TaskWaiter:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more requests may wait; they get the task's current state instead."""
+        """Whether further requests get the current state without waiting."""
         return self.count >= self.max_waits
 
     async def after_submit(
         self, caller: Caller, accepted: TaskState, seconds: float, disconnected: "asyncio.Future[None]"
     ) -> TaskState:
-        """Wait for a task just accepted; errors don't propagate, as they would make it look refused."""
+        """Wait for a task just accepted, without raising.
+
+        An error would make the task look refused.
+        """
         if accepted.task.is_terminal:
             return accepted
         try:
@@ -41,10 +44,10 @@ class TaskWaiter:
     async def until_ended(
         self, caller: Caller, task_id: str, seconds: float, disconnected: "asyncio.Future[None]"
     ) -> TaskState:
-        """Return a task when it finishes, at the timeout, or when the process stops.
+        """Return a task when it finishes or the wait ends.
 
-        `disconnected` is done when the client disconnects. Raises `TaskNotFound`, also if the task is deleted while
-        waiting, `Unauthorized` when the caller's credential ends, and `ServiceUnavailable`.
+        The wait ends after `seconds`, when `disconnected` is done, or when the process stops. Raises `TaskNotFound`, also
+        if the task is deleted while waiting, `Unauthorized` when the caller's credential ends, and `ServiceUnavailable`.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         subscription = Subscription(caller, task_id, endings_only=True)

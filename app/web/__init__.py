@@ -1,1 +1,1 @@
-"""Shared by all routes: middleware, bodies, headers, errors, pagination, the OpenAPI document."""
+"""HTTP code shared by all routes, from middleware to OpenAPI."""

@@ -1,37 +1,23 @@
-"""Reading request bodies, with a limit on their size."""
+"""Reads request bodies up to a size limit."""
 
-from typing import TypeVar
-
-from pydantic import BaseModel, BeforeValidator, ValidationError
 from starlette.requests import Request
 
-from app.errors import BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
+from app.errors import BodyTooLarge
 from app.web.headers import header
 from app.web.memory_budget import MemoryPermit
-from app.web.problems import field_errors
 
 SMALL_BODY_BYTES = 64 * 1024
-"""Limit for routes that read no body; some clients send an empty object anyway."""
+"""Limit for routes that read no body. Some clients send an empty object anyway."""
 
-# The beginning of a JSON string that contains an image.
+# A JSON string that contains an image begins like this.
 _IMAGE = b'"data:'
 _MAX_IMAGES = 16
-M = TypeVar("M", bound=BaseModel)
-
-
-def _whole(value: object) -> object:
-    """Accept 3.0 as 3, which is how some programs write it."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-WHOLE = BeforeValidator(_whole)
-"""For integers in strict models."""
 
 
 async def read_body(request: Request, limit: int, permit: MemoryPermit | None = None) -> bytes:
     """Read a body of at most `limit` bytes; raises `BodyTooLarge`.
 
-    With a permit, the body may have `permit.limit` bytes if an image (a data URI) begins within the first `limit`.
+    With a permit, the body can be up to `permit.limit` bytes if an image (a data URI) begins within the first `limit`.
     """
     max_bytes = limit if permit is None else max(limit, permit.limit)
     check_declared_length(header(request.scope, b"content-length"), max_bytes)
@@ -58,7 +44,7 @@ def check_declared_length(content_length: str | None, limit: int) -> None:
 def _bytes_besides_images(body: bytearray) -> int:
     """Count the bytes outside of images.
 
-    Their limit is lower, because validating millions of small values would take too long.
+    Their limit is lower because validating millions of small values would take too long.
     """
     count, end = len(body), 0
     for _ in range(_MAX_IMAGES):
@@ -72,23 +58,3 @@ def _bytes_besides_images(body: bytearray) -> int:
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body is limited to {limit} bytes.")
-
-
-async def read_model(request: Request, model: type[M], limit: int, permit: MemoryPermit | None = None) -> M:
-    """Read and validate a JSON body.
-
-    Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedRequest`, or `InvalidRequest`, which names each invalid
-    field. `Content-Type` must be JSON: a web page can send other types to any origin without a preflight request.
-    """
-    media_type = (header(request.scope, b"content-type") or "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise UnsupportedMediaType("Send the body as JSON, with the header 'Content-Type: application/json'.")
-    body = await read_body(request, limit, permit)
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        errors = field_errors(error)
-        if any(item["type"] == "json_invalid" for item in error.errors()):
-            reason = errors[0]["message"].removeprefix("Invalid JSON: ")
-            raise MalformedRequest(f"The body is not valid JSON: {reason}.") from None
-        raise InvalidRequest("Some fields of the body are invalid.", errors) from None

@@ -12,7 +12,7 @@ from app.domain.callback import CALLBACK_PATH
 from app.errors import OriginNotAllowed
 from app.web.problems import from_error
 
-# Response headers that pages may read, besides those that are always readable, such as `Content-Type`.
+# Response headers that pages can read in addition to those that are always readable, such as `Content-Type`.
 _EXPOSED = [
     "Accept-Ranges",
     "Content-Range",
@@ -29,10 +29,10 @@ _PREFLIGHT_SECONDS = 600
 
 
 class Cors(CORSMiddleware):
-    """Lets pages of the named origins call the API and read responses.
+    """Lets pages of allowed origins use the API.
 
-    Responses to other origins lack the CORS headers, so browsers don't let pages read them. There are no cookies, so
-    credentials are not allowed.
+    Responses to other origins lack CORS headers, so browsers block pages from reading them. The service uses no cookies,
+    so credentials are not allowed.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
@@ -43,14 +43,14 @@ class Cors(CORSMiddleware):
             # Tracing libraries add their own headers.
             allow_headers=["*"],
             allow_credentials=False,
-            # The operator trusts these origins, even if this service is in a private network.
+            # The operator trusts these origins even if this service runs in a private network.
             allow_private_network=True,
             expose_headers=_EXPOSED,
             max_age=_PREFLIGHT_SECONDS,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, without CORS for callbacks, which are not for pages."""
+        """Serve one request. Callbacks get no CORS headers."""
         if scope["type"] == "http" and scope["path"].startswith(CALLBACK_PATH):
             await self.app(scope, receive, send)
         else:

@@ -1,4 +1,4 @@
-"""Dependencies of routes: services, the caller, parameters."""
+"""Route dependencies: services, the caller, parameters."""
 
 import re
 from contextlib import AbstractContextManager
@@ -26,11 +26,11 @@ class CallerAuthenticator(Protocol):
     """Identifies the caller of a request; raises `Unauthorized`."""
 
     async def authenticate(self, authorization: str | None) -> Caller:
-        """Return the caller named by the `Authorization` header."""
+        """Return the caller identified by the `Authorization` header."""
         ...
 
     async def by_token(self, text: str) -> Caller:
-        """Return the caller named by a browser token."""
+        """Return the caller identified by a browser token."""
         ...
 
     async def is_open(self) -> bool:
@@ -58,7 +58,7 @@ CurrentCaller = Annotated[Caller, Depends(get_caller)]
 
 
 def _token_in_query(request: Request) -> str:
-    """Return the token in the query, or "" if none applies."""
+    """Return the token in the query, or "" if none."""
     if route_of(request.scope) not in QUERY_TOKEN_ROUTES:
         return ""
     token = ACCESS_TOKEN.text(request) or ""
@@ -69,21 +69,21 @@ def _token_in_query(request: Request) -> str:
 
 
 async def get_task_id(task_id: TaskIdInPath, _caller: CurrentCaller) -> str:
-    """Return the id in the path; raises `TaskNotFound` if it is malformed."""
+    """Return the task ID in the path; raises `TaskNotFound`."""
     return valid_task_id(task_id)
 
 
 def memory_permit(request: Request) -> AbstractContextManager[MemoryPermit]:
     """Return the permit for a body that contains images."""
-    # Base64 adds a third, JSON escapes a little more.
-    return service(request, MemoryBudget).permit(service(request, Settings).max_image_bytes * 3 // 2)
+    # Base64 adds a third, and JSON escapes a little more.
+    return service(request, MemoryBudget).permit(service(request, Settings).max_upload_bytes * 3 // 2)
 
 
 def valid_task_id(task_id: str) -> str:
-    """Return the id; raises `TaskNotFound` if it is malformed."""
-    # PostgreSQL would fail on a NUL character.
+    """Return the ID; raises `TaskNotFound` if it is malformed."""
+    # A NUL character would make PostgreSQL fail.
     if not TASK_ID.fullmatch(task_id):
-        raise TaskNotFound("There is no task with this id.")
+        raise TaskNotFound("No task has this ID.")
     return task_id
 
 

@@ -1,4 +1,4 @@
-"""Direct routes: the busiest endpoints, called without FastAPI's overhead."""
+"""Calls the busiest endpoints without FastAPI's overhead."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from re import Pattern
@@ -19,7 +19,7 @@ class DirectRoutes:
     """Calls some endpoints directly; `app` serves all other requests.
 
     FastAPI's matching, dependencies and exit stacks take longer than these endpoints. They remain routes of `app`,
-    which documents them and could serve them too: they take only the request and path parameters.
+    which documents them and could serve them too. They can only take the request and path parameters.
     """
 
     def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], endpoints: Iterable[Endpoint]) -> None:
@@ -36,7 +36,7 @@ class DirectRoutes:
         if scope["type"] == "http":
             for pattern, route in self._routes.get(scope["method"], ()):
                 if match := pattern.match(scope["path"]):
-                    # Permissions of browser tokens depend on the route.
+                    # Browser token permissions depend on the route.
                     scope["route"] = route
                     try:
                         response = await route.endpoint(Request(scope, receive), **match.groupdict())

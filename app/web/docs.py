@@ -1,4 +1,4 @@
-"""The API docs: Swagger UI, served locally under a strict policy."""
+"""Serves Swagger UI from local files, under a strict policy."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,8 @@ _POLICY = (
 )
 _CACHED = {"Cache-Control": "no-cache"}
 _PAGE = Path(__file__).parent / "swagger" / "index.html"
+# Generated from docs/reference/errors.md by `make docs`.
+_ERRORS = _PAGE.parent / "errors.html"
 _LIBRARY = Path(str(files("fastapi_offline"))) / "static"
 _FILES = {
     "start.js": _PAGE.parent,
@@ -35,13 +37,19 @@ async def get_document(request: Request) -> Response:
 
 @router.get("/docs")
 async def get_page() -> Response:
-    """Return the page."""
+    """Return the Swagger UI page."""
     return FileResponse(_PAGE, headers={"Content-Security-Policy": _POLICY, **_CACHED})
+
+
+@router.get("/docs/errors")
+async def get_errors() -> Response:
+    """Return the page that explains each error code."""
+    return FileResponse(_ERRORS, headers={"Content-Security-Policy": _POLICY, **_CACHED})
 
 
 @router.get("/docs/{name}")
 async def get_file(name: str) -> Response:
-    """Return one of the files that the page needs."""
+    """Return a file that the page loads."""
     if name not in _FILES:
         raise HTTPException(404)
     return FileResponse(_FILES[name] / name, headers=_CACHED)

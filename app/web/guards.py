@@ -1,4 +1,4 @@
-"""Checks before every request: host, origin, body size."""
+"""Checks the host, origin and body size of every request."""
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -11,7 +11,7 @@ from app.web.body import SMALL_BODY_BYTES, check_declared_length
 from app.web.headers import header
 from app.web.problems import from_error
 
-# Probes use whatever address the orchestrator knows; callbacks are authenticated by their token.
+# Probes can use any address of the service. Callbacks are authenticated by their token.
 _UNGUARDED = ("/healthz", "/readyz", "/callbacks/")
 _IMAGES = "/v1/images/"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s\[\]:/?#@\\]+)(:[0-9]{0,5})?")
@@ -27,7 +27,7 @@ _READ_BELOW = ("/callbacks/", "/api/v1/")
 
 
 class Guarded:
-    """Runs checks before an application; responds if one raises."""
+    """Runs checks before an application; responds if one fails."""
 
     def __init__(self, app: ASGIApp, checks: Sequence[Check]) -> None:
         self._app = app
@@ -46,16 +46,16 @@ class Guarded:
 
 
 class HostGuard:
-    """Rejects requests whose `Host` is not allowed.
+    """Rejects requests with a `Host` that is not allowed.
 
-    Without `allowed_hosts` all hosts are allowed, or only loopback while the service runs without keys: otherwise any
-    web page could reach it by a name that resolves to loopback (DNS rebinding).
+    If `allowed_hosts` is empty, all hosts are allowed, but only loopback while the service runs without keys. Otherwise
+    any web page could reach it under a name that resolves to loopback (DNS rebinding).
     """
 
     def __init__(self, *, is_open: IsOpen, allowed_hosts: Collection[str]) -> None:
         self._is_open = is_open
         self._hosts = frozenset(host for host in allowed_hosts if not host.startswith("*."))
-        # With the dot: *.example.com doesn't include example.com.
+        # Keep the dot, because *.example.com doesn't include example.com.
         self._domains = tuple(host[1:] for host in allowed_hosts if host.startswith("*."))
 
     async def check(self, scope: Scope) -> None:
@@ -72,8 +72,8 @@ class HostGuard:
 class OriginGuard:
     """Rejects requests from pages of other origins.
 
-    It applies while the service runs without keys. `origins` are allowed in addition to the service's own. Another
-    port of this machine is another origin.
+    Applies while the service runs without keys. `origins` are allowed in addition to the service's own origin. A
+    different port on this machine is a different origin.
     """
 
     def __init__(self, *, is_open: IsOpen, origins: Collection[str]) -> None:
@@ -94,7 +94,7 @@ class OriginGuard:
             own = (header(scope, b"host") or "").lower()
             is_own = scheme in {"http", "https"} and separator and netloc == own
             return not is_own and origin not in self._origins
-        # Browsers send no `Origin` for links, images and the like. Links and result images are allowed from any page.
+        # Browsers send no `Origin` for links and images. Any page may link to this service and show its result images.
         if header(scope, b"sec-fetch-site") not in {"cross-site", "same-site"}:
             return False
         is_link = header(scope, b"sec-fetch-mode") == "navigate" and scope["method"] == "GET"
@@ -102,16 +102,16 @@ class OriginGuard:
 
 
 async def check_small_body(scope: Scope) -> None:
-    """Raise `BodyTooLarge` if a large body is declared where none is read.
+    """Raise `BodyTooLarge` for a large body that no route reads.
 
-    Of an undeclared one, the server buffers about 64 KiB before the response.
+    Checks only the declared length. Of a body without one, the server buffers about 64 KiB before the response.
     """
     if not reads_body(scope):
         check_declared_length(header(scope, b"content-length"), SMALL_BODY_BYTES)
 
 
 def reads_body(scope: Scope) -> bool:
-    """Whether the route of a request reads its body."""
+    """Whether a request's route reads its body."""
     path = scope["path"]
     return scope["method"] == "POST" and (path in _READ_AT or path.startswith(_READ_BELOW))
 
@@ -121,6 +121,6 @@ def _is_guarded(scope: Scope) -> bool:
 
 
 def _host_of(netloc: str) -> str:
-    """Return the host without its port, or "" if it is malformed."""
+    """Return the host without its port, or "" if malformed."""
     match = _HOST.fullmatch(netloc.lower())
     return match[1].strip("[]").rstrip(".") if match else ""

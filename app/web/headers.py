@@ -1,4 +1,4 @@
-"""Headers that all requests and responses have in common."""
+"""Request and response headers shared by all routes."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -23,20 +23,20 @@ Networks = list[IPv4Network | IPv6Network]
 class ResponseHeaders:
     """Restrictive headers for browsers: no sniffing, caching, framing or loading.
 
-    Responses that allow more, such as pages and images, set these headers themselves.
+    Responses that need to allow more, like pages and images, set their own values.
     """
 
     def __init__(self, *, is_https: bool) -> None:
         self._defaults = [*_FOR_BROWSERS, _HTTPS_ONLY] if is_https else [*_FOR_BROWSERS]
 
     def complete(self, headers: RawHeaders) -> RawHeaders:
-        """Return the headers of a response (names in lower case) with the missing ones."""
+        """Add the missing headers; names must be lowercase."""
         given = {name for name, _ in headers}
         return [*headers, *(pair for pair in self._defaults if pair[0] not in given)]
 
 
 def header(scope: Scope, name: bytes) -> str | None:
-    """Return the first header of this name (in lower case), or None."""
+    """Return the first header with this lowercase name, or None."""
     for key, value in scope["headers"]:
         if key == name:
             return bytes(value).decode("latin-1")
@@ -44,9 +44,9 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 def client_address(scope: Scope, trusted: Networks) -> str | None:
-    """Return the address of the client, as reported by trusted proxies.
+    """Return the client's address, as reported by trusted proxies.
 
-    Each proxy appends to `X-Forwarded-For`, so it is read from the end, as far as trusted proxies wrote it.
+    Each proxy appends to `X-Forwarded-For`, so it is read from the end until an untrusted address appears.
     """
     if not scope.get("client"):
         return None

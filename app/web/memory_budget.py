@@ -1,16 +1,16 @@
-"""Memory for request bodies that contain images."""
+"""Limits the memory for request bodies that contain images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.errors import ServiceUnavailable
 
-# The body as received, its text, and what is decoded from it.
+# The raw body, its text, and the decoded images.
 _COPIES = 3
 
 
 class MemoryBudget:
-    """Limits the memory used by large bodies of all requests together."""
+    """Limits the total memory used by large request bodies."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -18,7 +18,7 @@ class MemoryBudget:
 
     @contextmanager
     def permit(self, limit: int) -> Iterator["MemoryPermit"]:
-        """Permit a body of `limit` bytes, if memory is left when it arrives."""
+        """Permit a body of `limit` bytes, if memory allows."""
         permit = MemoryPermit(self, limit)
         try:
             yield permit
@@ -35,7 +35,7 @@ class MemoryPermit:
         self._budget = budget
 
     def take(self, count: int) -> None:
-        """Take memory for `count` more bytes of the body; raises `ServiceUnavailable`."""
+        """Take memory for `count` more bytes; raises `ServiceUnavailable`."""
         if self._budget.taken + count * _COPIES > self._budget.max_bytes:
             raise ServiceUnavailable("Too many large requests are arriving right now; try again.")
         self.taken += count * _COPIES

@@ -1,4 +1,4 @@
-"""Middleware around every request: request id, log line, headers, uncaught errors."""
+"""Middleware for request IDs, logging, headers and uncaught errors."""
 
 import logging
 import re
@@ -22,9 +22,9 @@ _log = structlog.get_logger("app.request")
 
 
 class RequestContext:
-    """Gives each request an id, logs it, and handles uncaught errors.
+    """Assigns request IDs, logs requests and handles uncaught errors.
 
-    The id is the client's, if valid. `on_error` is the application that responds to uncaught errors.
+    A valid ID from the client is kept. `on_error` is the application that responds to uncaught errors.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = int(message["status"])
                 headers = message["headers"]
-                # Browsers don't see responses to callbacks, and there are many.
+                # Callbacks are frequent and don't come from browsers.
                 is_callback = scope["path"].startswith(_CALLBACKS)
                 message["headers"] = [*headers, NO_SNIFF] if is_callback else self._complete(headers)
                 message["headers"].append((b"x-request-id", request_id.encode()))
@@ -61,7 +61,7 @@ class RequestContext:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             _log.debug("client_left", method=scope["method"], path=scope["path"])
-        except Exception:  # noqa: BLE001 -- logged here; clients must not see details
+        except Exception:  # noqa: BLE001 -- logged here, since clients must not see details
             _log.exception("request_failed", method=scope["method"], path=scope["path"])
             if status == 0:
                 await self._on_error(scope, receive, send_with_id)
@@ -69,7 +69,7 @@ class RequestContext:
             self._log_request(scope, status, began)
 
     def _log_request(self, scope: Scope, status: int, began: float) -> None:
-        """Log a failed request, or any for debugging; services log successes."""
+        """Log failures; services log successes. Debug logs everything."""
         is_failure = status >= HTTPStatus.BAD_REQUEST and scope["path"] not in _QUIET_PATHS
         if is_failure or _log.is_enabled_for(logging.DEBUG):
             log = _log.info if is_failure else _log.debug

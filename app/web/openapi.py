@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, completed by what all operations share."""
+"""Completes the OpenAPI document that FastAPI generates."""
 
 from copy import deepcopy
 from inspect import cleandoc
@@ -12,7 +12,7 @@ from app.shapes.problem import PROBLEM_MEDIA_TYPE, Problem
 REF = "#/components/schemas/{model}"
 DESCRIPTION = (
     "Submit a task with `POST /v1/tasks`, then wait for the result, stream events, poll or receive a webhook. "
-    "Errors are problem details (RFC 9457). Every response has an `X-Request-ID`. An empty query parameter counts as unset."
+    "Errors are problem details (RFC 9457). Every response has an `X-Request-ID`. Empty query parameters count as unset."
 )
 TAGS = [
     {"name": "tasks", "description": "Submit image tasks and get their results."},
@@ -31,7 +31,7 @@ def _header(description: str, *, required: bool = False, **schema: Any) -> dict[
 
 
 _HEADERS: dict[str, dict[str, Any]] = {
-    "X-Request-ID": _header("The `X-Request-ID` of the request, or a new ID."),
+    "X-Request-ID": _header("The request's `X-Request-ID`, or a new ID."),
     "Retry-After": _header("Seconds to wait before trying again.", required=True, type="integer", minimum=0),
     "WWW-Authenticate": _header("The authentication scheme, `Bearer`.", required=True),
     "Location": _header("Path of the created resource."),
@@ -39,7 +39,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "Preference-Applied": _header("`wait=N`, if the request asked to wait."),
     "Content-Range": _header("The range sent, or the total size."),
 }
-# Any route can respond with these.
+# Any route can respond with these statuses.
 _EVERYWHERE = (400, 403, 408, 413, 414, 431, 500, 503)
 # Component and description of each error.
 _PROBLEMS = {
@@ -49,8 +49,8 @@ _PROBLEMS = {
     413: ("BodyTooLarge", "The body is too large."),
     414: ("UrlTooLong", "The URL is too long."),
     431: ("HeadersTooLarge", "The headers are too large."),
-    500: ("InternalError", "The service failed; its log has the details."),
-    503: ("ServiceUnavailable", "The service can't do this right now; try again."),
+    500: ("InternalError", "The service failed. Its log has the details."),
+    503: ("ServiceUnavailable", "The service can't do this right now. Try again."),
     401: ("Unauthorized", "No valid API key or browser token was sent."),
     404: ("NotFound", "The resource doesn't exist or belongs to another caller."),
     409: ("Conflict", "The current state does not allow this."),
@@ -58,26 +58,26 @@ _PROBLEMS = {
     415: ("UnsupportedMediaType", "The body's `Content-Type` is not supported."),
     416: ("RangeNotSatisfiable", "The requested range is beyond the end of the image."),
     422: ("InvalidRequest", "Fields or parameters are invalid; `errors` lists them."),
-    429: ("TooManyRequests", "A limit is reached; try again later."),
+    429: ("TooManyRequests", "A limit has been reached. Try again later."),
 }
 _ERROR_HEADERS = {401: ("WWW-Authenticate",), 416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _FIRST_ERROR = 400
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Declare error responses of a route; `complete` fills them in."""
+    """Declare a route's error responses; `complete` fills them in."""
     return {status: {} for status in statuses}
 
 
 def headers(*names: str) -> dict[str, Any]:
-    """Document headers of a response."""
+    """Document response headers."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def json_body(
     model: type[BaseModel], *, examples: dict[str, Any], schema: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Document a JSON body read with `read_model`; for `openapi_extra`."""
+    """Document a body read with `read_model`, for `openapi_extra`."""
     content = {
         "schema": schema or model.model_json_schema(ref_template=REF),
         "examples": {name: {"value": value} for name, value in examples.items()},
@@ -108,7 +108,7 @@ def for_open_service(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Add what FastAPI lacks: common errors and headers, components for request bodies."""
+    """Add common errors, headers, and components for request bodies."""
     components = document["components"]
     _add_schema(components, TypeAdapter(Problem).json_schema(ref_template=REF))
     components["headers"] = _HEADERS
@@ -135,7 +135,7 @@ def _error_headers(status: int) -> dict[str, Any]:
 
 
 def _complete_operation(operation: dict[str, Any], components: dict[str, Any]) -> None:
-    # From the docstring: the first line is the summary, the rest the description.
+    # The docstring's first line is the summary, and the rest is the description.
     summary, _, rest = cleandoc(operation["description"]).partition("\n")
     operation["summary"] = summary.rstrip(".")
     operation["description"] = " ".join(rest.split()) or summary
@@ -158,7 +158,7 @@ def _complete_responses(responses: dict[str, Any]) -> None:
 
 
 def _add_schema(components: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Make a schema with a title a component; returns a reference to it."""
+    """Move a titled schema into the components; returns a reference."""
     if "title" not in schema:
         return schema
     schemas = components.setdefault("schemas", {})

@@ -1,4 +1,4 @@
-"""Pagination: limits, and cursors that contain the last id of a page."""
+"""Page limits, and cursors that encode the last ID."""
 
 import base64
 import re
@@ -12,7 +12,7 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 
 EmptyIsUnset = BeforeValidator(lambda value: None if value == "" else value)
-"""For query parameters: an empty value counts as unset."""
+"""For query parameters. An empty value counts as unset."""
 Limit = Annotated[
     int,
     Field(ge=1, le=MAX_LIMIT, description="Maximum number of items to return."),
@@ -22,12 +22,12 @@ CURSOR = "`next_cursor` of the previous page."
 
 
 def encode_cursor(last_id: str | None) -> str | None:
-    """Return the cursor of the page after this id."""
+    """Return the cursor of the page after this ID."""
     return None if last_id is None else base64.urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str | None, ids: re.Pattern[str]) -> str | None:
-    """Return the id in a cursor; raises `InvalidRequest` if it doesn't match `ids`."""
+    """Return the ID in a cursor; raises `InvalidRequest`."""
     if cursor is None:
         return None
     try:
@@ -35,5 +35,5 @@ def decode_cursor(cursor: str | None, ids: re.Pattern[str]) -> str | None:
     except ValueError:
         last_id = ""
     if not ids.fullmatch(last_id):
-        raise InvalidRequest("Some parameters are invalid.", [{"field": "cursor", "message": "invalid cursor"}])
+        raise InvalidRequest.field("cursor", "invalid cursor")
     return last_id

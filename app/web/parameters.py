@@ -1,4 +1,4 @@
-"""Parameters that routes read themselves, declared once for code and OpenAPI."""
+"""Parameters declared once for both parsing and OpenAPI."""
 
 from typing import Any, Generic, Literal, TypeVar
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 class Parameter(Generic[T]):
     """A header or query parameter of a Pydantic type.
 
-    Direct routes use it instead of FastAPI's dependencies.
+    Direct routes use these instead of FastAPI's dependencies.
     """
 
     def __init__(
@@ -35,10 +35,10 @@ class Parameter(Generic[T]):
             self.document["example"] = example
 
     def text(self, request: Request) -> str | None:
-        """Return the text, or None; an empty query parameter counts as unset."""
+        """Return the text, or None; empty query parameters are unset."""
         if self._is_header:
             return header(request.scope, self._raw_name)
-        # Few requests have a query, and parsing even an empty one takes time.
+        # Few requests have a query, and even parsing an empty one takes time.
         return (request.query_params.get(self.name) or None) if request.scope["query_string"] else None
 
     def read(self, request: Request) -> T | None:
@@ -52,9 +52,9 @@ class Parameter(Generic[T]):
             return self._type.validate_python(text)
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise InvalidRequest("Some parameters are invalid.", [{"field": self.name, "message": message}]) from None
+            raise InvalidRequest.field(self.name, message) from None
 
 
 def documented(*parameters: Parameter[Any]) -> dict[str, Any]:
-    """Document parameters that a route reads itself; for `openapi_extra`."""
+    """Document parameters that a route reads itself, for `openapi_extra`."""
     return {"parameters": [parameter.document for parameter in parameters]}

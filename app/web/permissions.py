@@ -1,8 +1,7 @@
 """The routes that browser tokens may use.
 
-A new route is closed to them until it is listed here.
-
-docs/reference/access.md has the same as a table; a test compares the two.
+Browser tokens can't use a new route until it is listed here. docs/reference/access.md has the same list as a table. A
+test compares the two.
 """
 
 from starlette.types import Scope
@@ -22,10 +21,10 @@ TOKEN_ROUTES = frozenset(
         ("POST", "/v1/uploads"),
     }
 )
-"""Method and path of each route, as in the OpenAPI document."""
+"""Methods and paths, as in the OpenAPI document."""
 
 QUERY_TOKEN_ROUTES = frozenset({("GET", "/v1/tasks/{task_id}/events"), ("GET", "/v1/events")})
-"""Routes that accept a token in the query: `EventSource` can't send headers."""
+"""Routes that accept a token in the query, because `EventSource` can't send headers."""
 
 ACCESS_TOKEN: Parameter[str] = Parameter(
     "access_token",
@@ -37,11 +36,11 @@ ACCESS_TOKEN: Parameter[str] = Parameter(
 
 
 def route_of(scope: Scope) -> tuple[str, str]:
-    """Return method and path of a request's route, as in `TOKEN_ROUTES`."""
+    """Return a route's method and path, as in `TOKEN_ROUTES`."""
     return scope["method"], scope["route"].path
 
 
 def check_token_route(caller: Caller, scope: Scope) -> None:
-    """Raise `Forbidden` for a browser token on a route not in `TOKEN_ROUTES`."""
+    """Raise `Forbidden` if a browser token can't use the route."""
     if caller.token is not None and route_of(scope) not in TOKEN_ROUTES:
         raise Forbidden("This route requires an API key.")

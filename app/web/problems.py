@@ -1,5 +1,6 @@
 """Error responses: `application/problem+json` (RFC 9457)."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -11,17 +12,20 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from app.errors import GatewayError, InvalidRequest, RangeNotSatisfiable
-from app.logging import current_request_id
-from app.shapes.problem import PROBLEM_MEDIA_TYPE, Problem, problem_shape
+from app.shapes.problem import PROBLEM_MEDIA_TYPE, Problem, new_problem, problem_shape
 from app.web.response import ShapeResponse
+from app.web.suggestions import suggestion
 
-_PLAIN_WORDS = {"extra_forbidden": "unknown field", "missing": "is required"}
+Suggest = Callable[[str], str | None]
+"""Returns the name that an unknown one probably means, or None."""
+
 _MAX_FIELD_ERRORS = 50
+_MAX_ERRORS = 1_000
 _MAX_FIELD_NAME = 200
 
 
 def internal_error() -> Response:
-    """Return the response to an uncaught error; details are only in the log."""
+    """Return the response to an uncaught error, without its details."""
     return from_error(GatewayError("The service failed. Its log has the details under this request_id."))
 
 
@@ -37,36 +41,49 @@ def from_error(error: GatewayError) -> Response:
     return _respond(problem_shape(error), headers)
 
 
-def field_errors(error: ValidationError | RequestValidationError, *, skip: int = 0) -> list[dict[str, str]]:
-    """List invalid fields by path, without its first `skip` parts, with messages.
+def invalid_request(
+    error: ValidationError | RequestValidationError, suggest: Suggest, *, skip: int = 0
+) -> InvalidRequest:
+    """Return the error that lists invalid fields with messages.
 
-    Their number and the length of names are limited, because clients choose both.
+    Leaves out the first `skip` parts of each field's path. Number and length of fields are limited, because clients
+    choose both.
     """
-    return [
-        {
-            "field": ".".join(str(part) for part in item["loc"][skip:])[:_MAX_FIELD_NAME] or "body",
-            "message": _PLAIN_WORDS.get(item["type"], item["msg"].removeprefix("Value error, ")),
-        }
-        for item in error.errors()[:_MAX_FIELD_ERRORS]
-    ]
+    count = error.error_count() if isinstance(error, ValidationError) else 0
+    if count > _MAX_ERRORS:
+        # Building the list would block the event loop.
+        return InvalidRequest.field("body", f"has {count} invalid fields")
+    return InvalidRequest([_field_error(item, suggest, skip) for item in error.errors()[:_MAX_FIELD_ERRORS]])
+
+
+def _field_error(item: Any, suggest: Suggest, skip: int) -> dict[str, str]:
+    path = [str(part)[:_MAX_FIELD_NAME] for part in item["loc"][skip:]]
+    if item["type"] == "missing":
+        message = "is required"
+    elif item["type"] == "extra_forbidden":
+        meant = suggest(path[-1])
+        message = f"unknown field; did you mean {meant}?" if meant else "unknown field"
+    else:
+        message = item["msg"].removeprefix("Value error, ")
+    return {"field": ".".join(path)[:_MAX_FIELD_NAME] or "body", "message": message}
 
 
 def install(app: FastAPI) -> None:
-    """Make the application respond to every error with a problem."""
+    """Make the application respond to all errors with problem details."""
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
 
 
-# Handlers take `Any`, as Starlette's type for them allows no subclass of `Exception`.
+# Handlers take `Any` because Starlette's handler type doesn't allow subclasses of `Exception`.
 async def _gateway_error(_request: Request, error: Any) -> Response:
     return from_error(error)
 
 
-async def _validation_error(_request: Request, error: Any) -> Response:
+async def _validation_error(request: Request, error: Any) -> Response:
     # Locations begin with "query", "header" or "path".
-    return from_error(InvalidRequest("Some parameters are invalid.", field_errors(error, skip=1)))
+    return from_error(invalid_request(error, lambda name: suggestion(name, _parameters_of(request)), skip=1))
 
 
 async def _http_error(request: Request, error: Any) -> Response:
@@ -79,8 +96,7 @@ async def _http_error(request: Request, error: Any) -> Response:
         allowed = _methods_at(request)
         headers["Allow"] = ", ".join(allowed)
         detail = f"This path only allows {', '.join(allowed)}."
-    problem = Problem("about:blank", status.phrase, status, detail, status.name.lower(), current_request_id())
-    return _respond(problem, headers)
+    return _respond(new_problem(status.name.lower(), status.phrase, status, detail), headers)
 
 
 def _respond(problem: Problem, headers: dict[str, str]) -> Response:
@@ -91,8 +107,14 @@ async def _internal_error(_request: Request, _error: Exception) -> Response:
     return internal_error()
 
 
+def _parameters_of(request: Request) -> list[str]:
+    """List the parameters of a request's route."""
+    path = request.app.openapi()["paths"].get(request.scope["route"].path, {})
+    return [parameter["name"] for parameter in path.get(request.method.lower(), {}).get("parameters", ())]
+
+
 def _methods_at(request: Request) -> list[str]:
-    """List the methods of all routes at a path; Starlette lists one route's."""
+    """List all methods at a path; Starlette lists one route's."""
     found: set[str] = set()
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         scope = {**request.scope, "method": method}

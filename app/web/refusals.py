@@ -29,7 +29,10 @@ _log = structlog.get_logger("app.request")
 
 
 def refuse(status: int, detail: str, client: tuple[str, int] | None) -> Response:
-    """Log a refused request and return its response; called in a separate context."""
+    """Log a refused request and return its response.
+
+    Must run in its own context, because it binds a request ID.
+    """
     error = _ERRORS[status](detail)
     request_id = uuid_utils.uuid4().hex
     bind_request_id(request_id)
@@ -41,7 +44,7 @@ def refuse(status: int, detail: str, client: tuple[str, int] | None) -> Response
 
 
 async def respond_overloaded(scope: Scope, receive: Receive, send: Send) -> None:
-    """Respond on a connection over the limit."""
+    """Respond with 503 on a connection over the limit."""
     response = from_error(TooManyConnections("Too many connections are open; try again."))
     response.headers["Connection"] = "close"
     await response(scope, receive, send)

@@ -13,7 +13,7 @@ S = TypeVar("S")
 
 
 class ShapeResponse(Response, Generic[S]):
-    """Sends a shape; as a return annotation, documents it."""
+    """Sends a shape. As a return annotation, it documents it."""
 
     media_type = "application/json"
 
@@ -32,5 +32,5 @@ class ShapeResponse(Response, Generic[S]):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Return the schema of S for `ShapeResponse[S]`, so that FastAPI documents it."""
+        """Return the schema of S for `ShapeResponse[S]`, for FastAPI."""
         return handler.generate_schema(get_args(source)[0])

@@ -1,4 +1,4 @@
-"""Services of the process, looked up by type."""
+"""Looks up the process's services by type."""
 
 from typing import Any, TypeVar, cast
 
@@ -9,7 +9,7 @@ Services = dict[type, object]
 
 
 def by_type(*services: object) -> Services:
-    """Return the services by their type; there is one of each."""
+    """Map services by type; there must be one per type."""
     return {type(service): service for service in services}
 
 
@@ -21,7 +21,7 @@ def service(request: Request, kind: type[S]) -> S:
 def provide(kind: type[S]) -> Any:
     """Return a dependency on the service of this type."""
 
-    # FastAPI would call a plain function in a thread.
+    # Async, because FastAPI would run a plain function in a thread.
     async def get(request: Request) -> S:
         return service(request, kind)
 

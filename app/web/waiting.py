@@ -30,7 +30,7 @@ def _wait_of(preferences: str) -> int | None:
     for preference in _PREFERENCE.findall(preferences):
         name, _, value = _BEFORE_PARAMETERS.findall(preference)[0].partition("=")
         if name.strip().lower() == "wait":
-            # If there are several, the first counts.
+            # The first of several counts (RFC 7240, section 2).
             match = re.fullmatch(r'("?)([0-9]+)\1', value.strip())
             return min(int(match[2]), MAX_SECONDS) if match else None
     return None
@@ -53,8 +53,8 @@ WAIT: Parameter[int] = Parameter(
 
 
 def preferred_wait(request: Request) -> int | None:
-    """Return the seconds of `Prefer: wait`, at most 60, or None."""
-    # Few requests have the header, and collecting all of its values takes time.
+    """Return the seconds from `Prefer: wait`, capped at `MAX_SECONDS`."""
+    # Few requests have the header, and collecting all its values takes time.
     if PREFER.text(request) is None:
         return None
     preferences = ",".join(request.headers.getlist(PREFER.name))
@@ -62,19 +62,19 @@ def preferred_wait(request: Request) -> int | None:
 
 
 def requested_wait(request: Request) -> int | None:
-    """Return the seconds to wait from `?wait=` or else `Prefer`; raises `InvalidRequest`."""
+    """Return the seconds from `?wait=` or `Prefer`; raises `InvalidRequest`."""
     seconds = WAIT.read(request)
     return preferred_wait(request) if seconds is None else seconds
 
 
 def applied(seconds: int) -> dict[str, str]:
-    """Return the header that confirms the preference."""
+    """Return the header that confirms the wait."""
     return {"Preference-Applied": f"wait={seconds}"}
 
 
 @asynccontextmanager
 async def watch_disconnect(receive: Receive) -> AsyncIterator[asyncio.Task[None]]:
-    """Provide a task that ends when the client disconnects."""
+    """Yield a task that ends when the client disconnects."""
     disconnected = asyncio.create_task(_until_disconnected(receive))
     try:
         yield disconnected
@@ -84,7 +84,7 @@ async def watch_disconnect(receive: Receive) -> AsyncIterator[asyncio.Task[None]
 
 
 async def _until_disconnected(receive: Receive) -> None:
-    """Wait until the client disconnects, or sends a large body that nothing reads."""
+    """Wait until the client disconnects or sends a large body."""
     unread = 0
     while (message := await receive())["type"] != "http.disconnect":
         unread += len(message.get("body", b""))

@@ -45,7 +45,7 @@ class DeliveryService:
             raise Forbidden("Browser tokens can't set webhook_url.")
         problem = problem_with(url, self.destinations)
         if problem is not None:
-            raise InvalidRequest("Some fields of the body are invalid.", [{"field": "webhook_url", "message": problem}])
+            raise InvalidRequest.field("webhook_url", problem)
 
     async def page(
         self,
@@ -78,7 +78,7 @@ class DeliveryService:
         def work(unit: UnitOfWork) -> DeliveryLog:
             delivery = delivery_store.lock(unit.connection, delivery_id)
             if delivery is None or delivery.project != caller.project:
-                raise DeliveryNotFound(f"There is no webhook delivery {delivery_id[:64]}.")
+                raise DeliveryNotFound(f"No webhook delivery has the ID {delivery_id[:64]}.")
             delivery = rules.redeliver(delivery, unit.now)
             delivery_store.save(unit.connection, [delivery])
             return DeliveryLog(delivery, delivery_store.attempts_of(unit.connection, [delivery_id])[delivery_id])

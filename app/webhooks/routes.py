@@ -88,7 +88,7 @@ async def redeliver_webhook(
     The first attempt is made at once, later ones by the schedule. Works in any state of the delivery.
     """
     if not _DELIVERY_ID.fullmatch(delivery_id):
-        raise DeliveryNotFound("There is no webhook delivery with this id.")
+        raise DeliveryNotFound("No webhook delivery has this ID.")
     log = await deliveries.redeliver(caller, delivery_id)
     return ShapeResponse(delivery_shape(log.delivery, log.attempts), 202)
 

@@ -9,6 +9,7 @@ from app.errors import ServiceUnavailable
 K = TypeVar("K")
 V = TypeVar("V")
 _MAX_BATCH = 256
+_Callers = dict[K, list[asyncio.Future[V | None]]]
 
 
 class BatchLoader(Generic[K, V]):
@@ -21,19 +22,17 @@ class BatchLoader(Generic[K, V]):
     def __init__(self, name: str, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._name = name
         self._read = read
-        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._waiting: _Callers[K, V] = {}
         self._worker: asyncio.Task[None] | None = None
 
     async def load(self, key: K) -> V | None:
         """Return the value for `key`; None if `read` leaves it out. Raises whatever `read` raises."""
-        future = self._waiting.get(key)
-        if future is None:
-            future = self._waiting[key] = asyncio.get_running_loop().create_future()
-            if self._worker is None:
-                self._worker = asyncio.create_task(self._work(), name=self._name)
-        # Awaiting the future itself would let a cancelled caller cancel it for the others.
-        await asyncio.wait((future,))
-        return future.result()
+        # One future per caller, so that a cancelled caller doesn't cancel the others.
+        future: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, []).append(future)
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work(), name=self._name)
+        return await future
 
     async def _work(self) -> None:
         while self._waiting:
@@ -41,29 +40,37 @@ class BatchLoader(Generic[K, V]):
             await self._load({key: self._waiting.pop(key) for key in keys})
         self._worker = None
 
-    async def _load(self, batch: "dict[K, asyncio.Future[V | None]]") -> None:
+    async def _load(self, batch: _Callers[K, V]) -> None:
+        error = await self._try(batch)
+        if error is None:
+            return
+        if len(batch) == 1 or isinstance(error, ServiceUnavailable):
+            _fail(batch, error)
+            return
+        while batch:
+            key = next(iter(batch))
+            one = {key: batch.pop(key)}
+            if error := await self._try(one):
+                _fail(one, error)
+                if isinstance(error, ServiceUnavailable):
+                    _fail(batch, error)
+                    return
+
+    async def _try(self, batch: _Callers[K, V]) -> Exception | None:
+        """Read a batch; returns the error instead of raising it."""
         try:
             found = await self._read(list(batch))
         except Exception as error:  # noqa: BLE001 -- passed on to the callers
-            if len(batch) > 1 and not isinstance(error, ServiceUnavailable):
-                await self._load_one_by_one(batch)
-            else:
-                _fail(batch, error)
-        else:
-            for key, future in batch.items():
-                future.set_result(found.get(key))
-
-    async def _load_one_by_one(self, batch: "dict[K, asyncio.Future[V | None]]") -> None:
-        for key in list(batch):
-            future = batch.pop(key)
-            await self._load({key: future})
-            if isinstance(error := future.exception(), ServiceUnavailable):
-                _fail(batch, error)
-                return
+            return error
+        for key, callers in batch.items():
+            for caller in callers:
+                if not caller.done():
+                    caller.set_result(found.get(key))
+        return None
 
 
-def _fail(batch: "dict[K, asyncio.Future[V | None]]", error: Exception) -> None:
-    for future in batch.values():
-        future.set_exception(error)
-        # Mark as retrieved, so asyncio doesn't warn if all callers have left.
-        future.exception()
+def _fail(batch: _Callers[K, V], error: Exception) -> None:
+    for callers in batch.values():
+        for caller in callers:
+            if not caller.done():
+                caller.set_exception(error)

@@ -66,10 +66,11 @@ class Writer(GroupCommit[Work]):
         different content, and the refusal of a quota that the task would exceed.
         """
         created = self.enqueue(Creation(task, reservation, quotas))
-        if reservation is not None:
-            self._reserving.add(reservation.key)
-            # The key is reserved until the commit, even if the caller has left.
-            created.add_done_callback(lambda _: self._reserving.discard(reservation.key))
+        if reservation is None:
+            return str(await created)
+        self._reserving.add(reservation.key)
+        # The key is reserved until the commit, even if the caller has left.
+        created.add_done_callback(lambda _: self._reserving.discard(reservation.key))
         return str(await asyncio.shield(created))
 
     async def move(self, task_id: str, decide: Decider[T]) -> T:

@@ -1,4 +1,4 @@
-"""Tasks, images, events, callbacks, idempotency keys, API keys, and what replicas share.
+"""Tasks, images, events, callbacks, keys, and shared state of replicas.
 
 Revision: 0001, the first. Created 2026-11-22.
 """

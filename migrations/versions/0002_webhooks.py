@@ -1,4 +1,4 @@
-"""Webhooks: a secret for each project, deliveries with their attempts.
+"""Webhooks: project secrets, deliveries and attempts.
 
 Revision: 0002, after 0001. Created 2026-11-22.
 """

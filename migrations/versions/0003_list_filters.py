@@ -1,4 +1,4 @@
-"""Indexes for the filters of lists: by model, by type, and the subject that a browser token sees.
+"""Indexes for list filters by model, type and subject.
 
 Revision: 0003, after 0002. Created 2026-11-22.
 """

@@ -1,4 +1,4 @@
-"""Access: last use of keys, daily budgets, counts of quotas, and the subjects of events.
+"""Key usage, daily budgets, quota counts, and event subjects.
 
 Revision: 0004, after 0003. Created 2026-11-22.
 """

@@ -1,4 +1,4 @@
-"""Copies of images: fetched files, and when to try again.
+"""Image copies: stored files and retry times.
 
 Revision: 0005, after 0004. Created 2026-11-22.
 """
@@ -13,7 +13,7 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-# Existing images get one try each, as most sources are gone, and a limited number of them per second.
+# Existing images get one attempt each, as most sources are gone, spread over time to limit the rate.
 _LAST_TRY = 7
 _MILLISECONDS_EACH = 50
 

@@ -1,4 +1,4 @@
-"""Who gets in: open service, keys, projects, hosts."""
+"""Access by keys, projects, hosts and origins."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +35,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "127.9.9.9", "[::1]:8000", "a.localhost"])
-def test_an_open_service_answers_to_loopback_names(on_sqlite: Served, host: str) -> None:
+def test_an_open_service_accepts_loopback_hosts(on_sqlite: Served, host: str) -> None:
     assert on_sqlite.client.get(V1, headers={"Host": host}).status_code == 200
 
 
@@ -52,24 +52,24 @@ def test_an_open_service_answers_to_loopback_names(on_sqlite: Served, host: str)
     ],
 )
 @pytest.mark.parametrize("path", [V1, "/docs", "/openapi.json", "/", "/nowhere"])
-def test_an_open_service_does_not_answer_to_other_names(on_sqlite: Served, host: str, path: str) -> None:
+def test_an_open_service_rejects_other_hosts(on_sqlite: Served, host: str, path: str) -> None:
     assert problem(on_sqlite.client.get(path, headers={"Host": host})) == (403, "host_not_allowed")
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example", "file://", ""])
-def test_an_open_service_refuses_pages_of_other_origins(on_sqlite: Served, origin: str) -> None:
+def test_an_open_service_rejects_pages_of_other_origins(on_sqlite: Served, origin: str) -> None:
     before = on_sqlite.client.get(V1).json()["data"]
     response = on_sqlite.client.post(V1, json={"prompt": "x"}, headers={"Origin": origin})
     assert problem(response) == (403, "origin_not_allowed")
     assert on_sqlite.client.get(V1).json()["data"] == before
 
 
-def test_an_open_service_answers_to_pages_of_its_own(on_sqlite: Served) -> None:
+def test_an_open_service_accepts_pages_of_its_own_origin(on_sqlite: Served) -> None:
     origin = on_sqlite.gateway.settings.local_url
     assert on_sqlite.client.get(V1, headers={"Origin": origin}).status_code == 200
 
 
-def test_callbacks_and_health_come_under_any_name(on_sqlite: Served) -> None:
+def test_callbacks_and_health_accept_any_host(on_sqlite: Served) -> None:
     task, submit = on_sqlite.processing()
     stranger = {"Host": "evil.example", "Origin": "https://evil.example"}
     assert on_sqlite.client.get("/healthz", headers=stranger).status_code == 200
@@ -82,7 +82,7 @@ def test_without_keys_any_authorization_is_ignored(on_sqlite: Served) -> None:
     assert on_sqlite.client.get(V1, headers={"Authorization": "Basic eDp5"}).status_code == 200
 
 
-def test_the_first_key_closes_a_running_service(served: Served, tmp_path: Path) -> None:
+def test_creating_the_first_key_makes_a_running_service_require_keys(served: Served, tmp_path: Path) -> None:
     assert served.client.get(V1).status_code == 200
     key = create_key(tmp_path, served.database_url, "first")
     until(lambda: served.client.get(V1).status_code == 401, seconds=3, what="the closing")
@@ -96,7 +96,7 @@ def test_the_first_key_closes_a_running_service(served: Served, tmp_path: Path) 
 def closed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Served, str, str, Path]]:
-    """A service with a key of project default and one of another project."""
+    """A service with keys for the default and another project."""
     directory = tmp_path_factory.mktemp("closed")
     database_url = empty_database(request.param, request, directory)
     other = create_key(directory, database_url, "other", "--project", "other")
@@ -122,7 +122,9 @@ def closed(
         "Bearer ' OR 1=1 --",
     ],
 )
-def test_without_a_right_key_nobody_gets_in(closed: tuple[Served, str, str, Path], authorization: str | None) -> None:
+def test_requests_without_a_valid_key_are_rejected(
+    closed: tuple[Served, str, str, Path], authorization: str | None
+) -> None:
     served = closed[0]
     headers = {} if authorization is None else {b"Authorization": authorization.encode("latin-1")}
     for method, path in (("GET", V1), ("POST", V1), ("GET", f"{V1}/x"), ("DELETE", f"{V1}/task_{'0' * 32}")):
@@ -133,7 +135,7 @@ def test_without_a_right_key_nobody_gets_in(closed: tuple[Served, str, str, Path
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
-def test_a_right_key_gets_in(closed: tuple[Served, str, str, Path], scheme: str) -> None:
+def test_a_valid_key_is_accepted(closed: tuple[Served, str, str, Path], scheme: str) -> None:
     served, key, _, _ = closed
     assert served.client.get(V1, headers={"Authorization": scheme + key}).status_code == 200
 
@@ -147,7 +149,7 @@ def test_health_and_callbacks_need_no_key(closed: tuple[Served, str, str, Path])
     assert served.call_back(submit, {"code": 500, "msg": "no"}).status_code == 200
 
 
-def test_nobody_sees_or_touches_what_belongs_to_another_project(closed: tuple[Served, str, str, Path]) -> None:
+def test_tasks_of_another_project_cannot_be_read_or_changed(closed: tuple[Served, str, str, Path]) -> None:
     served, mine, other, _ = closed
     served.vendor.on_submit = lambda _: envelope(400, "no")
     task = served.client.post(V1, json={"prompt": "x"}, headers=bearer(mine)).json()
@@ -162,7 +164,7 @@ def test_nobody_sees_or_touches_what_belongs_to_another_project(closed: tuple[Se
     served.calm()
 
 
-def test_another_projects_idempotency_key_is_another_key(closed: tuple[Served, str, str, Path]) -> None:
+def test_idempotency_keys_of_projects_are_independent(closed: tuple[Served, str, str, Path]) -> None:
     served, mine, other, _ = closed
     sent = [
         served.client.post(V1, json={"prompt": prompt}, headers={**bearer(key), "Idempotency-Key": "one"})
@@ -173,7 +175,7 @@ def test_another_projects_idempotency_key_is_another_key(closed: tuple[Served, s
     assert "Idempotent-Replayed" not in sent[1].headers
 
 
-def test_a_revoked_key_is_out_at_once(closed: tuple[Served, str, str, Path]) -> None:
+def test_a_revoked_key_is_rejected_at_once(closed: tuple[Served, str, str, Path]) -> None:
     served, _, _, directory = closed
     secret = create_key(directory, served.database_url, "short-lived")
     assert served.client.get(V1, headers=bearer(secret)).status_code == 200
@@ -189,7 +191,7 @@ def test_a_revoked_key_is_out_at_once(closed: tuple[Served, str, str, Path]) -> 
     assert "last used 20" in next(line for line in listed if key_id in line)
 
 
-def test_a_service_with_keys_answers_to_any_host_and_origin(closed: tuple[Served, str, str, Path]) -> None:
+def test_a_service_with_keys_accepts_any_host_and_origin(closed: tuple[Served, str, str, Path]) -> None:
     served, key, _, _ = closed
     headers = {**bearer(key), "Host": "images.example", "Origin": "https://shop.example"}
     assert served.client.get(V1, headers=headers).status_code == 200
@@ -198,20 +200,20 @@ def test_a_service_with_keys_answers_to_any_host_and_origin(closed: tuple[Served
 # --- settings
 
 
-def test_auth_none_lets_in_although_keys_exist(tmp_path: Path) -> None:
+def test_auth_none_accepts_requests_without_keys_even_if_keys_exist(tmp_path: Path) -> None:
     settings = {"auth": "none", "bootstrap_api_key": BOOTSTRAP}
     with LiveGateway(data_dir=tmp_path / "data", upstream_url="http://127.0.0.1:1", **settings) as gateway:
         assert gateway.client.get(V1).status_code == 200
         assert problem(gateway.client.get(V1, headers={"Host": "evil.example"})) == (403, "host_not_allowed")
 
 
-def test_auth_keys_lets_nobody_in_without_keys(tmp_path: Path) -> None:
+def test_auth_keys_requires_a_key_even_if_none_exists(tmp_path: Path) -> None:
     with LiveGateway(data_dir=tmp_path / "data", upstream_url="http://127.0.0.1:1", auth="keys") as gateway:
         assert problem(gateway.client.get(V1)) == (401, "unauthorized")
         assert problem(gateway.client.get(V1, headers={"Host": "any.example"})) == (401, "unauthorized")
 
 
-def test_allowed_hosts_are_the_only_ones_with_and_without_keys(tmp_path: Path) -> None:
+def test_only_allowed_hosts_are_accepted_with_and_without_keys(tmp_path: Path) -> None:
     for auth in ("keys", "none"):
         settings = {"allowed_hosts": "images.example, Other.Example", "auth": auth, "bootstrap_api_key": BOOTSTRAP}
         with LiveGateway(data_dir=tmp_path / "data", upstream_url="http://127.0.0.1:1", **settings) as gateway:
@@ -222,6 +224,6 @@ def test_allowed_hosts_are_the_only_ones_with_and_without_keys(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:1"])
-def test_an_open_service_refuses_pages_of_other_ports_of_this_machine(on_sqlite: Served, origin: str) -> None:
+def test_an_open_service_rejects_pages_on_other_local_ports(on_sqlite: Served, origin: str) -> None:
     response = on_sqlite.client.post(V1, json={"prompt": "x"}, headers={"Origin": origin})
     assert problem(response) == (403, "origin_not_allowed")

@@ -1,4 +1,4 @@
-"""Whether the service is open is looked up now and then, by one request for all."""
+"""Concurrent requests share the check whether any key exists."""
 
 import asyncio
 from pathlib import Path
@@ -26,21 +26,21 @@ async def test_concurrent_requests_share_one_check_for_keys(tmp_path: Path) -> N
         keyring=Keyring(database=database, writer=writer, clock=clock),
         tokens=BrowserTokens(["secret"]),
     )
-    looks: list[str] = []
+    reads: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        looks.extend([statement] if "api_keys" in statement and statement.startswith("SELECT") else [])
+        reads.extend([statement] if "api_keys" in statement and statement.startswith("SELECT") else [])
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
         assert all(await asyncio.gather(*(access.is_open() for _ in range(50))))
-        assert len(looks) == 1
+        assert len(reads) == 1
         clock.time += 1_500
         assert all(await asyncio.gather(*(access.is_open() for _ in range(50))))
-        assert len(looks) == 2
+        assert len(reads) == 2
         await create_key(database, clock, "first", "default")
         clock.time += 1_500
-        # Not for the one that looks alone: to the others, too, what was so before is no answer.
+        # All waiting requests get the new result, not only the one that checks.
         assert not any(await asyncio.gather(*(access.is_open() for _ in range(50))))
     finally:
         event.remove(Engine, "before_cursor_execute", note)

@@ -1,4 +1,4 @@
-"""docs/reference/access.md says who may call what, as the code has it."""
+"""The tables in docs/reference/access.md match the code."""
 
 import re
 
@@ -15,7 +15,7 @@ ROW = re.compile(r"^\| `([A-Z]+) (\S+)` \| (yes|no)\b[^|]* \| (yes|no)\b([^|]*) 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], bool]:
-    """Each route of the API's document, and whether it takes a key."""
+    """Each documented route, and whether it requires a key."""
     settings = Settings(_env_file=None, data_dir=tmp_path_factory.mktemp("data"))
     document = create_app(settings, upstream_url="http://127.0.0.1:9", upstream_key="key").openapi()
     return {
@@ -35,11 +35,11 @@ def test_the_table_says_who_may_call_what(secured: dict[tuple[str, str], bool]) 
         assert rows[route] == (not needs_key, not needs_key or route in TOKEN_ROUTES, True), route
 
 
-def test_the_table_says_where_a_token_may_stand_in_the_address() -> None:
+def test_the_table_lists_the_routes_that_accept_a_token_in_the_query() -> None:
     assert {(m[1], m[2]) for m in ROW.finditer(TEXT) if "access_token" in m[5]} == QUERY_TOKEN_ROUTES
 
 
-def test_the_documents_paths_are_those_of_the_routes(secured: dict[tuple[str, str], bool]) -> None:
-    """The whitelist speaks of paths as the document has them; a slip would close a route, or name one that is none."""
+def test_token_routes_exist_in_the_openapi_document(secured: dict[tuple[str, str], bool]) -> None:
+    """A typo in `TOKEN_ROUTES` would block a route."""
     assert TOKEN_ROUTES - {("POST", "/v1/uploads")} <= secured.keys()
     assert all(secured[route] for route in TOKEN_ROUTES & secured.keys())

@@ -1,4 +1,4 @@
-"""Every route of the API's document, called by those whom what it names does not belong to."""
+"""No route gives access to another project's or subject's data."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from tests.support.servers.served import Served, empty_database, serve
 from tests.support.servers.vendor import envelope
 from tests.support.waiting import until
 
-# What another project, or a token of another subject, is answered when it names what is somebody's.
+# Error codes for another project, or a token of another subject.
 NOT_FOUND = {
     "GET /v1/tasks/{task_id}": "task_not_found",
     "POST /v1/tasks/{task_id}/cancel": "task_not_found",
@@ -23,21 +23,21 @@ NOT_FOUND = {
     "GET /v1/tasks/{task_id}/events": "task_not_found",
     "POST /v1/webhook-deliveries/{delivery_id}/redeliver": "delivery_not_found",
 }
-# What lists things: somebody else's are not in it, also when they are asked for by name.
+# Lists, with a query for an item of somebody else. They don't contain it.
 LISTS = {"GET /v1/tasks": "", "GET /v1/webhook-deliveries": "?task_id={task_id}"}
-# What names nothing of anybody's, each with why.
+# Routes that don't refer to anyone's data, each with the reason.
 OTHERS = {
-    "POST /v1/tasks": "makes a task of the caller's own; see the tests of idempotency keys",
-    "POST /v1/uploads": "keeps a picture of the caller's own",
-    "GET /v1/events": "tells of the caller's own tasks; see the tests of streams",
-    "POST /v1/tokens": "makes a token for the caller's own project",
-    "GET /v1/webhook-secret": "the caller's own project's; see below",
-    "POST /v1/webhook-secret/rotate": "likewise",
+    "POST /v1/tasks": "creates the caller's own task; see the tests of idempotency keys",
+    "POST /v1/uploads": "stores the caller's own image",
+    "GET /v1/events": "streams the caller's own tasks; see the tests of streams",
+    "POST /v1/tokens": "creates a token for the caller's own project",
+    "GET /v1/webhook-secret": "returns the caller's own secret; see below",
+    "POST /v1/webhook-secret/rotate": "changes the caller's own secret; see below",
     "POST /callbacks/nanobanana/{token}": "needs no key; its token names the task",
     "GET /v1/images/{image_id}": "needs no key; its id can't be guessed",
-    "GET /v1/uploads/{upload_id}": "likewise",
-    "GET /healthz": "says nothing of anybody",
-    "GET /readyz": "likewise",
+    "GET /v1/uploads/{upload_id}": "needs no key; its id can't be guessed",
+    "GET /healthz": "contains nobody's data",
+    "GET /readyz": "contains nobody's data",
 }
 
 
@@ -45,7 +45,10 @@ OTHERS = {
 def owned(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Served, dict[str, str], dict[str, str]]]:
-    """A service with a task of subject `mine` that has a delivery, its ids, and the secrets of strangers to it."""
+    """A service with a task, its IDs, and strangers' secrets.
+
+    The task has the subject `mine` and a webhook delivery.
+    """
     directory = tmp_path_factory.mktemp("owned")
     database_url = empty_database(request.param, request, directory)
     with serve(database_url, directory, bootstrap_api_key=KEY, **HOOKED) as served:
@@ -66,7 +69,10 @@ def make_token(served: Served, key: str, subject: str) -> str:
 
 
 def make_task(served: Served) -> dict[str, str]:
-    """Make a task that has ended and been told of, with the key alone: only keys have webhooks."""
+    """Create a failed task with a webhook delivery.
+
+    Uses the API key, because tokens can't set webhooks.
+    """
     body = {"prompt": "x", "webhook_url": "http://127.0.0.1:9/hook"}
     task = served.client.post(V1, json=body, headers=bearer(KEY)).json()
     query = f"/v1/webhook-deliveries?task_id={task['id']}"
@@ -84,13 +90,13 @@ def call(served: Served, route: str, ids: dict[str, str], secret: str) -> httpx.
     return served.client.request(method, path.format(**ids), headers=bearer(secret))
 
 
-def test_no_route_is_forgotten(owned: tuple[Served, dict[str, str], dict[str, str]]) -> None:
+def test_all_routes_are_covered(owned: tuple[Served, dict[str, str], dict[str, str]]) -> None:
     assert routes(owned[0]) <= NOT_FOUND.keys() | LISTS.keys() | OTHERS.keys()
     assert routes(owned[0]) >= NOT_FOUND.keys() | LISTS.keys()
 
 
 @pytest.mark.parametrize("route", NOT_FOUND)
-def test_what_belongs_to_others_is_not_there(owned: tuple[Served, dict[str, str], dict[str, str]], route: str) -> None:
+def test_data_of_others_is_not_found(owned: tuple[Served, dict[str, str], dict[str, str]], route: str) -> None:
     served, ids, strangers = owned
     for who, secret in strangers.items():
         method, path = route.split(" ")
@@ -101,7 +107,7 @@ def test_what_belongs_to_others_is_not_there(owned: tuple[Served, dict[str, str]
 
 
 @pytest.mark.parametrize("route", LISTS)
-def test_lists_show_nothing_of_others(owned: tuple[Served, dict[str, str], dict[str, str]], route: str) -> None:
+def test_lists_do_not_show_data_of_others(owned: tuple[Served, dict[str, str], dict[str, str]], route: str) -> None:
     served, ids, strangers = owned
     method, path = route.split(" ")
     for who, secret in strangers.items():
@@ -113,7 +119,7 @@ def test_lists_show_nothing_of_others(owned: tuple[Served, dict[str, str], dict[
     assert ids["task_id"] in call(served, f"{route}{LISTS[route]}", ids, KEY).text
 
 
-def test_projects_have_webhook_secrets_of_their_own(owned: tuple[Served, dict[str, str], dict[str, str]]) -> None:
+def test_each_project_has_its_own_webhook_secret(owned: tuple[Served, dict[str, str], dict[str, str]]) -> None:
     served, _, strangers = owned
     keys = (KEY, strangers["another project"])
     before = [call(served, "GET /v1/webhook-secret", {}, key).json()["secret"] for key in keys]
@@ -122,7 +128,7 @@ def test_projects_have_webhook_secrets_of_their_own(owned: tuple[Served, dict[st
     assert call(served, "GET /v1/webhook-secret", {}, KEY).json()["secret"] == before[0]
 
 
-def test_a_projects_stream_tells_nothing_of_another(owned: tuple[Served, dict[str, str], dict[str, str]]) -> None:
+def test_a_stream_has_no_events_of_other_projects(owned: tuple[Served, dict[str, str], dict[str, str]]) -> None:
     served, ids, strangers = owned
     for who, secret in strangers.items():
         with served.follow("/v1/events", last_id=0, **bearer(secret)) as stream:

@@ -1,4 +1,4 @@
-"""The keyring: few reads for many requests, none that is older than a moment, uses noted once a minute."""
+"""The keyring reads keys rarely and never uses stale ones."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -93,10 +93,10 @@ async def test_unknown_keys_share_reads_and_are_remembered_up_to_a_limit(parts: 
     assert first <= len(wrong) / 100
     assert set(await asyncio.gather(*(parts.keyring.by_secret(secret) for secret in wrong[-50:]))) == {None}
     assert len(parts.reads) == first
-    assert len(parts.keyring._unknown) == MAX_UNKNOWN  # noqa: SLF001 -- strangers decide how many there are
+    assert len(parts.keyring._unknown) == MAX_UNKNOWN  # noqa: SLF001 -- anyone can add entries
 
 
-async def test_an_unknown_key_is_not_unknown_for_long(parts: Parts) -> None:
+async def test_an_unknown_key_is_read_again_soon(parts: Parts) -> None:
     assert await parts.keyring.by_secret("made-later-0123456789") is None
     await create_key(parts.database, parts.clock, "later", "default", "made-later-0123456789")
     parts.monotonic.seconds += 1
@@ -160,7 +160,7 @@ async def test_unused_keys_are_dropped_and_not_read(parts: Parts) -> None:
     assert await parts.keyring.by_secret(secret)
     parts.monotonic.seconds += 1_000
     found, _ = await asyncio.gather(parts.keyring.by_secret(secret), parts.keyring.refresh())
-    assert found is not None  # it was asked for again just in time
+    assert found is not None  # requested again just in time
     parts.reads.clear()
     parts.monotonic.seconds += 10
     await parts.keyring.refresh()
@@ -176,7 +176,7 @@ async def test_a_use_is_recorded_once_a_minute(parts: Parts) -> None:
     _, secret = await parts.create()
     assert await parts.last_used() is None
     await parts.keyring.by_secret(secret)
-    assert await parts.last_used() is None  # not on the request's path
+    assert await parts.last_used() is None  # the request itself doesn't record it
     await parts.keyring.refresh()
     assert await parts.last_used() == NOON
     for seconds, noted in ((10, 0), (59, 0), (60, 60), (61, 60)):

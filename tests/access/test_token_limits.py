@@ -1,4 +1,4 @@
-"""Browser tokens over HTTP: where they stand, and how they end."""
+"""Browser tokens: where they are accepted and how they end."""
 
 import asyncio
 import base64
@@ -38,7 +38,7 @@ def test_a_changed_token_is_rejected(keyed_sqlite: Served) -> None:
         assert "browser token is invalid" in response.json()["detail"]
 
 
-def test_a_token_expires_and_ends_what_is_open(keyed_sqlite: Served) -> None:
+def test_an_expired_token_ends_open_requests(keyed_sqlite: Served) -> None:
     keyed_sqlite.calm()
     token = make(keyed_sqlite, ttl_seconds=1)
     task = submit(keyed_sqlite, token).json()
@@ -50,14 +50,14 @@ def test_a_token_expires_and_ends_what_is_open(keyed_sqlite: Served) -> None:
         assert (last.id, last.type, last.data["code"]) == (None, "stream.cut", "unauthorized")
         assert "expired" in last.data["detail"]
         assert problem(waiting.result()) == (401, "unauthorized")
-        # What was accepted before must not look refused.
+        # A task accepted before must not look refused.
         assert posting.result().status_code == 202
     response = keyed_sqlite.client.get(path, headers=bearer(token))
     assert problem(response) == (401, "unauthorized")
     assert "expired" in response.json()["detail"]
 
 
-def test_a_slow_body_creates_nothing_once_its_key_or_token_has_ended(tmp_path: Path) -> None:
+def test_a_slow_body_creates_nothing_after_its_key_or_token_ended(tmp_path: Path) -> None:
     given = {"bootstrap_api_key": KEY, "public_base_url": "http://localhost"}
     with serve(create_sqlite(tmp_path / "test.db"), tmp_path, **given) as served, ExitStack() as stack:
         key_id, secret = create_key(served.database_url, "leaked")
@@ -86,7 +86,7 @@ def _is_out(served: Served, credential: dict[str, str]) -> bool:
 # --- in the query
 
 
-def test_streams_take_a_token_in_the_query(keyed_sqlite: Served) -> None:
+def test_streams_accept_a_token_in_the_query(keyed_sqlite: Served) -> None:
     token = make(keyed_sqlite, "by query")
     task = failed(keyed_sqlite, token)
     with keyed_sqlite.follow(f"{V1}/{task['id']}/events?access_token={token}") as stream:
@@ -101,7 +101,7 @@ def test_streams_take_a_token_in_the_query(keyed_sqlite: Served) -> None:
 
 @pytest.mark.parametrize("query", [f"access_token={KEY}", "access_token=nbt_x.y", "access_token=", "access_token=x"])
 @pytest.mark.parametrize("path", ["/v1/events", f"{V1}/task_{'0' * 32}/events"])
-def test_streams_take_nothing_else_in_the_query(keyed_sqlite: Served, path: str, query: str) -> None:
+def test_streams_reject_other_credentials_in_the_query(keyed_sqlite: Served, path: str, query: str) -> None:
     response = keyed_sqlite.client.get(f"{path}?{query}")
     assert problem(response) == (401, "unauthorized")
     assert KEY not in response.text
@@ -153,14 +153,14 @@ def test_a_token_made_without_keys_ends_when_keys_are_required(vendor: Vendor, t
 
 
 def test_a_token_uploads_no_more_than_its_tasks_can_take(tmp_path: Path) -> None:
-    picture = encode(noise(), "PNG")
-    inline = {"prompt": "x", "image_urls": [f"data:image/png;base64,{base64.b64encode(picture).decode()}"]}
+    image = encode(noise(), "PNG")
+    inline = {"prompt": "x", "image_urls": [f"data:image/png;base64,{base64.b64encode(image).decode()}"]}
     given = {"bootstrap_api_key": KEY, "public_base_url": "http://localhost"}
     with serve(create_sqlite(tmp_path / "test.db"), tmp_path, **given) as served, ThreadPoolExecutor(8) as pool:
 
         def upload(secret: str) -> httpx.Response:
             return served.client.post(
-                "/v1/uploads", content=picture, headers=bearer(secret) | {"Content-Type": "image/png"}
+                "/v1/uploads", content=image, headers=bearer(secret) | {"Content-Type": "image/png"}
             )
 
         def submit_with_image(secret: str) -> httpx.Response:
@@ -169,7 +169,7 @@ def test_a_token_uploads_no_more_than_its_tasks_can_take(tmp_path: Path) -> None
         reader, token = make(served, max_tasks=0), make(served, max_tasks=1)
         assert problem(upload(reader)) == problem(submit_with_image(reader)) == (429, "token_exhausted")
         assert submit_with_image(token).status_code == 202
-        # What is refused for another reason has been uploaded nevertheless.
+        # Images of a task refused for another reason are uploaded nevertheless.
         assert problem(submit_with_image(token)) == (429, "token_exhausted")
         answers = list(pool.map(upload, [token] * 16))
         assert sorted(r.status_code for r in answers) == [201] * 12 + [429] * 4
@@ -234,7 +234,7 @@ def test_a_key_and_its_tokens_share_a_rate(tmp_path: Path) -> None:
         assert problem(answers[3]) == (429, "rate_limited")
         assert 50 <= int(answers[3].headers["Retry-After"]) <= 60
         retry = served.client.post(f"{V1}/{answers[0].json()['id']}/cancel", headers=bearer(KEY))
-        assert retry.status_code in {200, 409}  # nothing but submits is counted
+        assert retry.status_code in {200, 409}  # only submits count
         assert served.client.get(V1, headers=bearer(token)).status_code == 200
 
 
@@ -256,7 +256,7 @@ def test_without_keys_there_is_no_rate_limit(tmp_path: Path) -> None:
         assert [served.client.submit()["status"] for _ in range(3)] == ["queued"] * 3
 
 
-def test_a_daily_budget_holds_as_soon_as_it_is_set(keyed_sqlite: Served) -> None:
+def test_a_daily_budget_takes_effect_as_soon_as_it_is_set(keyed_sqlite: Served) -> None:
     async def allow(tasks: int | None) -> None:
         database = Database(keyed_sqlite.database_url)
         await set_daily_budget(database, SystemClock(), "default", tasks)

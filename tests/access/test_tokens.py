@@ -1,4 +1,4 @@
-"""Browser tokens over HTTP: how they are made, and what they may do."""
+"""Browser tokens: how they are created and what they allow."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from app.web.permissions import TOKEN_ROUTES
 from tests.support.clients.keys import KEY, V1, bearer, failed, make, problem, submit
 from tests.support.servers.served import Served
 
-# --- making
+# --- creation
 
 
 def test_a_token_is_created_as_requested(keyed_sqlite: Served) -> None:
@@ -49,7 +49,7 @@ def test_a_token_is_created_as_requested(keyed_sqlite: Served) -> None:
         ({"subject": "u", "project": "other"}, "project"),
     ],
 )
-def test_a_wrong_request_names_what_is_wrong(keyed_sqlite: Served, body: dict[str, Any], field: str) -> None:
+def test_an_invalid_request_names_the_field(keyed_sqlite: Served, body: dict[str, Any], field: str) -> None:
     response = keyed_sqlite.client.post("/v1/tokens", json=body, headers=bearer(KEY))
     assert problem(response) == (422, "invalid_request")
     assert [error["field"] for error in response.json()["errors"]] == [field]
@@ -70,7 +70,7 @@ def test_tokens_can_only_be_created_with_an_api_key(keyed_sqlite: Served) -> Non
 # --- what they may do
 
 
-def test_a_token_may_do_what_is_listed_and_nothing_else(keyed_sqlite: Served) -> None:
+def test_a_token_can_only_use_listed_routes(keyed_sqlite: Served) -> None:
     token = make(keyed_sqlite)
     task = failed(keyed_sqlite, token)
     document = keyed_sqlite.client.get("/openapi.json").json()
@@ -121,7 +121,7 @@ def test_subjects_see_only_their_own_tasks(keyed: Served) -> None:
     assert problem(keyed.client.get(f"{V1}/{by_key['id']}", headers=bearer(mine))) == (404, "task_not_found")
 
 
-def test_idempotency_keys_are_a_subjects_own(keyed: Served) -> None:
+def test_idempotency_keys_of_subjects_are_independent(keyed: Served) -> None:
     secrets = [make(keyed, "mine"), make(keyed, "mine"), make(keyed, "other"), KEY]
     same = {"Idempotency-Key": "the same for all"}
     mine, twin, other, by_key = (submit(keyed, secret, **same) for secret in secrets)
@@ -131,7 +131,7 @@ def test_idempotency_keys_are_a_subjects_own(keyed: Served) -> None:
     assert len({r.json()["id"] for r in (mine, other, by_key)}) == 3
 
 
-def test_a_projects_stream_shows_a_token_only_its_subjects_events(keyed: Served) -> None:
+def test_a_tokens_stream_only_has_events_of_its_subject(keyed: Served) -> None:
     mine, other = make(keyed, "stream mine"), make(keyed, "stream other")
     with keyed.follow(**bearer(mine)) as stream, keyed.follow(**bearer(KEY)) as everything:
         tasks = [failed(keyed, secret)["id"] for secret in (mine, other, KEY, mine)]
@@ -161,7 +161,7 @@ def test_max_tasks_holds_under_a_race(keyed: Served) -> None:
     assert len(keyed.client.get(V1, headers=bearer(token)).json()["data"]) == 5
 
 
-def test_retries_count_and_refused_requests_and_replays_do_not(keyed_sqlite: Served) -> None:
+def test_retries_count_but_refused_requests_and_replays_do_not(keyed_sqlite: Served) -> None:
     token = make(keyed_sqlite, "counter", max_tasks=2)
     wrong = keyed_sqlite.client.post(V1, json={"prompt": ""}, headers=bearer(token))
     assert wrong.status_code == 422

@@ -63,7 +63,7 @@ def test_a_run_that_is_ended_leaves_no_worktree(end: signal.Signals, tmp_path: P
         [*command, "--directory", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         assert process.stdout is not None
-        # The machine is described once the worktree and the servers are there.
+        # The first line is printed once the worktree and the servers exist.
         assert process.stdout.readline()
         assert str(tmp_path) in _git("worktree", "list")
         process.send_signal(end)

@@ -1,4 +1,4 @@
-"""`make setup` builds .venv, brings it up to date, and says in one line why it can't."""
+"""`make setup` creates and updates .venv, or explains its failure."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Checkout:
-    """A directory with our Makefile and lock files of one small package each, which pip finds there."""
+    """A directory with our Makefile, small packages and lock files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,7 +25,7 @@ class Checkout:
         self.lock_runtime("1")
 
     def lock_runtime(self, version: str) -> None:
-        """Release a version of the package, and name it in the lock files."""
+        """Release a package version and pin it in lock files."""
         runtime = self._wheel("runtime_package", version)
         (self.path / "requirements.txt").write_text(runtime)
         (self.path / "requirements-dev.txt").write_text(runtime + self._wheel("development_package", "1"))
@@ -52,7 +52,7 @@ class Checkout:
         )
 
     def interrupt(self, kind: str, lock_name: str) -> None:
-        """Kill an installation: a named pipe in place of the lock file stops it halfway."""
+        """Kill an installation, blocked midway by a named pipe."""
         lock = self.path / lock_name
         content = lock.read_text()
         lock.unlink()
@@ -78,7 +78,7 @@ class Checkout:
         return {**ours, "PATH": f"{Path(sys.base_prefix) / 'bin'}:{ours['PATH']}", **pip, **environment}
 
     def import_of(self, module: str) -> str:
-        """Return what .venv prints of a package: its version, or nothing if it isn't there."""
+        """Return a package's version in .venv; empty if not installed."""
         command = [".venv/bin/python", "-c", f"import {module}; print({module}.version)"]
         return subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=False).stdout.strip()
 
@@ -89,13 +89,13 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 def says(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Return what a successful run printed."""
+    """Return a successful run's output."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 
 
 def error(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the one line that a failed run printed to explain itself, besides make's own."""
+    """Return a failed run's only error line, except make's own."""
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert len(lines) == 1, done.stderr

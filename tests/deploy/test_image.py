@@ -1,4 +1,4 @@
-"""The container image is built from the Dockerfile and serves."""
+"""The container image builds and serves."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def container_of(image: str) -> Iterator[str]:
 
 
 class ServingContainer:
-    """The image's command in a container that shares the network of this machine, on a loopback port."""
+    """A container with the host's network, on a loopback port."""
 
     def __init__(self, container: str, config: dict[str, Any]) -> None:
         with socket.socket() as probe:
@@ -89,7 +89,7 @@ class ServingContainer:
         return subprocess.run([*self._run, *command], check=False, timeout=60).returncode
 
     def stop(self) -> int:
-        """Send SIGTERM to the service, as `docker stop` would, and return its exit code."""
+        """Stop the service like `docker stop`; return its exit code."""
         service = psutil.Process(self._process.pid).children(recursive=True)[-1]
         assert service.uids().real == 10001
         service.terminate()

@@ -1,4 +1,4 @@
-"""The repository's own files: workflows, hooks, and the form of text files."""
+"""The repository's workflows, hooks and text files."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The account: when tasks may be sent, and what each outcome says of it."""
+"""When the account allows submits, and how outcomes change it."""
 
 import pytest
 
@@ -137,7 +137,7 @@ def test_of_refusals_that_come_together_the_longest_wish_counts() -> None:
 
 
 def test_a_wish_for_no_pause_at_all_still_makes_one() -> None:
-    # A date that has passed on our clock reads as 0; without a pause a whole queue would run into the limit.
+    # A date in the past counts as 0. Without a pause, the whole queue would run into the limit.
     assert after(OPEN, slow_down(0)).until == NOW + 2_000
 
 

@@ -1,4 +1,4 @@
-"""Browser tokens: what we signed is read as it was, and nothing else is."""
+"""Browser tokens: exactly those that we signed are valid."""
 
 import base64
 import hashlib
@@ -48,7 +48,7 @@ def test_what_is_no_token_is_none(text: str) -> None:
 
 
 def test_the_secret_signs_nothing_else_that_passes_for_a_token() -> None:
-    """The key is derived: a MAC under the secret itself, such as that of a callback's address, does not fit."""
+    """The key is derived, so callback signatures are not valid."""
     content = base64.urlsafe_b64encode(msgspec.json.encode(TOKEN)).rstrip(b"=").decode()
     digest = hmac.digest(b"first", content.encode(), hashlib.sha256)
     forged = f"{TOKEN_PREFIX}{content}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"

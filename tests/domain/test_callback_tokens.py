@@ -1,4 +1,4 @@
-"""Callback tokens: only ours are good, all of ours are, and nothing near them."""
+"""Callback tokens: exactly those that we signed are valid."""
 
 import string
 

@@ -1,4 +1,4 @@
-"""Pictures inside a request."""
+"""Inline images in requests."""
 
 import base64
 import random

@@ -1,4 +1,4 @@
-"""The life of a delivery: when it is planned, tried again, given up, begun anew."""
+"""When deliveries are planned, retried, given up and restarted."""
 
 import pytest
 from msgspec.structs import replace

@@ -1,4 +1,4 @@
-"""Where requests to strangers' addresses may go: a table of addresses, and of the ways to write a host."""
+"""The SSRF policy: permitted addresses, and spellings of hosts."""
 
 import ipaddress
 
@@ -29,7 +29,7 @@ PUBLIC = [
     "2606:4700:4700::1111",
     "2a00:1450:4001::1",
     "3ffe::1",
-    # A public IPv4 address, mapped and translated.
+    # A public IPv4 address, mapped and through NAT64.
     "::ffff:8.8.8.8",
     "64:ff9b::8.8.8.8",
 ]
@@ -164,7 +164,7 @@ NAMES_AND_PUBLIC_HOSTS = [
     "134744072",
     "[2606:4700:4700::1111]",
     "1.2.3.4.5",
-    "256.256.256.256",  # no address in any spelling; no name resolves to it either
+    "256.256.256.256",  # neither an address nor a name that resolves
     "08.0.0.1",
     "0x",
     "",

@@ -1,4 +1,4 @@
-"""An event tells a later reader how its task was."""
+"""Events record their task's state for later readers."""
 
 import pytest
 from msgspec.structs import replace

@@ -1,4 +1,4 @@
-"""Ids of tasks, keys and images; fingerprints of requests."""
+"""Ids of tasks, keys and images, and request fingerprints."""
 
 import re
 import time

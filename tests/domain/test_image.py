@@ -1,4 +1,4 @@
-"""When an image is fetched, and when it is given up."""
+"""When images are fetched and when they are given up."""
 
 from msgspec.structs import replace
 
@@ -41,8 +41,17 @@ def test_a_source_is_tried_by_the_schedule_and_then_given_up() -> None:
 
 
 def test_what_can_not_recover_is_given_up_at_once() -> None:
-    image = rules.fail(rules.claim(fresh(), "p", NOW), NotFetched("no picture", may_recover=False), now=NOW)
+    image = rules.fail(rules.claim(fresh(), "p", NOW), NotFetched("no picture", retries=0), now=NOW)
     assert (image.state, image.reason) == (ImageState.UNAVAILABLE, "no picture")
+
+
+def test_a_source_that_may_not_be_ready_is_tried_again_in_the_first_minutes_only() -> None:
+    image, now, tries = fresh(), NOW, 0
+    while image.is_pending:
+        now, tries = image.next_try_at or now, tries + 1
+        image = rules.fail(rules.claim(image, "p", now), NotFetched("HTML", rules.EARLY_RETRIES), now=now)
+    assert tries == rules.EARLY_RETRIES + 1
+    assert 60_000 < now - NOW < 600_000
 
 
 def test_a_source_may_ask_for_a_longer_pause_within_limits() -> None:

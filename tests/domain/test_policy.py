@@ -1,4 +1,4 @@
-"""How long to wait for what."""
+"""Timeouts and pauses."""
 
 from dataclasses import replace
 

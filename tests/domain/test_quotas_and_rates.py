@@ -1,4 +1,4 @@
-"""Quotas end when they say, and no window of time sees more than its limit."""
+"""Quotas end on time, and no window exceeds its limit."""
 
 import random
 
@@ -47,7 +47,7 @@ def test_no_window_sees_more_than_its_limit() -> None:
         if wait == 0:
             passed.append(now)
         else:
-            # Exact: not a moment earlier, and then it works.
+            # The wait is exact.
             assert passed[-count] + seconds == pytest.approx(now + wait)
     for first, last in zip(passed, passed[count:], strict=False):
         assert last - first >= seconds
@@ -67,8 +67,8 @@ def test_what_is_given_back_does_not_count() -> None:
     assert [window.take("a", now) for now in (0, 1, 2)] == [0, 0, 8]
     window.give_back("a", 1)
     assert [window.take("a", now) for now in (2, 3)] == [0, 7]
-    window.give_back("a", 1)  # it was already
-    window.give_back("b", 1)  # never was
+    window.give_back("a", 1)  # already given back
+    window.give_back("b", 1)  # never admitted
     assert window.take("a", 3) == 7
 
 

@@ -1,4 +1,4 @@
-"""Who moves a task from where to where. What is not in a table must change nothing."""
+"""All allowed transitions as tables; anything else must change nothing."""
 
 from collections.abc import Callable
 
@@ -305,7 +305,7 @@ def test_nothing_expedites_the_last_poll_which_is_under_way() -> None:
     "outcome", [TryAgain(PASSING), AccountRefused(ACCOUNT), Refused(PASSING), Unknown("broke off")], ids=str
 )
 def test_the_outcome_of_an_earlier_attempt_tells_nothing_of_this_one(outcome: SubmitOutcome) -> None:
-    """Recording it may be tried again when the first try was committed and the task sent again since."""
+    """Recording may be repeated after the task was submitted again."""
     second = replace(STATES["submitting"], attempts=2)
     assert transitions.settle_submit(second, 1, outcome, LATER, POLICY, 0.0, counts=True) is None
     assert transitions.settle_submit(second, 2, outcome, LATER, POLICY, 0.0, counts=True) is not None

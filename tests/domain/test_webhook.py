@@ -1,4 +1,4 @@
-"""The message and its signature, verified by the specification's own library and by hand."""
+"""Webhook signatures, verified by the specification's library and manually."""
 
 import base64
 import hashlib

@@ -1,6 +1,6 @@
-"""The crash run: load, a misbehaving vendor, replicas that are killed again and again; then the books must balance.
+"""The crash run: kills replicas under load, with vendor faults.
 
-As a command it runs as long as one likes and prints its figures: python -m tests.e2e.crashes --orders 3000
+Afterward the books must balance. For longer runs: python -m tests.e2e.crashes --orders 3000
 """
 
 import argparse
@@ -53,7 +53,7 @@ _SETTINGS = {
     "UPSTREAM_RATE_LIMIT": "0",
     "UPSTREAM_TIMEOUT_SECONDS": "2",
     "SUBMIT_RETRIES": "50",
-    # A replica that is killed while it probes a paused account leaves everybody waiting as long as this.
+    # If a replica is killed while probing a paused account, the others wait this long.
     "HOLD_RETRY_SECONDS": "2",
     "POLL_AFTER_SECONDS": "0.5",
     "TASK_TIMEOUT_SECONDS": "10",
@@ -62,7 +62,7 @@ _SETTINGS = {
 
 @dataclass
 class Books:
-    """What came of a run, and what is wrong with it."""
+    """The results of a run, and the errors found."""
 
     orders: int
     kills: int = 0
@@ -70,7 +70,7 @@ class Books:
     faults: Counter[str] = field(default_factory=Counter)
     answers: Counter[int | str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
-    """Tasks that ended as submission_unknown, by what the vendor knows of them."""
+    """Tasks that ended as submission_unknown, by their state at the vendor."""
     wrong: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -78,7 +78,7 @@ class Books:
 def run(
     directory: Path, database_url: str, *, orders: int, replicas: int = 2, seed: int = 0, pause: float = 0.02
 ) -> Books:
-    """Run until every order has ended, killing a replica every second or so while orders come in."""
+    """Kill a replica about every second until all orders end."""
     began = time.monotonic()
     draw = random.Random(seed)
     books = Books(orders)
@@ -90,11 +90,11 @@ def run(
     load.start()
     try:
         while len(load.accepted) < orders:
-            time.sleep(draw.uniform(0.7, 1.6))  # the kills are to fall anywhere, so there is nothing to wait for
+            time.sleep(draw.uniform(0.7, 1.6))  # kills must happen at random times, so there is nothing to wait for
             victim = draw.randrange(replicas)
             running[victim].stop(signal.SIGKILL)
             books.kills += 1
-            # The same port again: the vendor knows it as the callback address.
+            # Reuse the port, as it is part of the callback URLs.
             running[victim] = GatewayProcess(directory / str(victim), environment, port=running[victim].port)
         load.join(60)
         _await_the_end(running[0], load, books)
@@ -125,8 +125,8 @@ def _await_the_end(gateway: GatewayProcess, load: Load, books: Books) -> None:
 def _balance(gateway: GatewayProcess, sandbox: SandboxServer, load: Load, books: Books) -> None:
     tasks = {task["id"]: task for task in _every_task(gateway)}
     by_key = Counter(task["metadata"]["key"] for task in tasks.values())
-    books.wrong += [f"order {key} made {count} tasks" for key, count in by_key.items() if count != 1]
-    books.wrong += [f"order {key} was accepted and is gone" for key, id_ in load.accepted.items() if id_ not in tasks]
+    books.wrong += [f"order {key} created {count} tasks" for key, count in by_key.items() if count != 1]
+    books.wrong += [f"order {key} was accepted but is lost" for key, id_ in load.accepted.items() if id_ not in tasks]
     submits = httpx.get(f"{sandbox.url}/sandbox/submits", timeout=60).json()
     books.faults.update(submit["fault"] for submit in submits if submit["fault"])
     taken: Counter[str] = Counter()
@@ -143,7 +143,7 @@ def _balance(gateway: GatewayProcess, sandbox: SandboxServer, load: Load, books:
             known = "accepted" if taken[task["id"]] else "refused or lost" if tried[task["id"]] else "never arrived"
             books.unknown[known] += 1
         if task["status"] == "succeeded" and not taken[task["id"]]:
-            books.wrong.append(f"{task['id']} succeeded and was never accepted")
+            books.wrong.append(f"{task['id']} succeeded but was never accepted")
         if code in {"timeout", "upstream_error"}:
             books.wrong.append(f"{task['id']} ended as {code}")
 
@@ -163,7 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pause", type=float, default=0.15, help="seconds that a client waits between its orders")
+    parser.add_argument("--pause", type=float, default=0.15, help="seconds between a client's orders")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

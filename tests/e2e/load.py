@@ -1,4 +1,4 @@
-"""Clients that order tasks and don't take no for an answer: one idempotency key an order, sent until it is accepted."""
+"""Clients that retry each order with its key until accepted."""
 
 import threading
 import time
@@ -17,20 +17,20 @@ T = TypeVar("T")
 
 @dataclass
 class Load:
-    """Orders `count` tasks from `clients` threads, each from any of the addresses that `addresses` gives."""
+    """Orders `count` tasks from `clients` threads at changing `addresses`."""
 
     addresses: Callable[[], list[str]]
     count: int
     clients: int = 8
     pause: float = 0.0
     extra: dict[str, str] = field(default_factory=dict)
-    """Further fields of each order."""
+    """Additional fields of each order."""
     accepted: dict[str, str] = field(default_factory=dict)
     """Task ids by idempotency key."""
     answers: Counter[int | str] = field(default_factory=Counter)
-    """HTTP statuses and connection errors met on the way."""
+    """Counts of HTTP statuses and connection errors."""
     odd_answers: list[str] = field(default_factory=list)
-    """Answers that no client should ever get."""
+    """Responses that no client should ever get."""
 
     def __post_init__(self) -> None:
         self._left = [uuid.uuid4().hex for _ in range(self.count)]
@@ -42,7 +42,7 @@ class Load:
             thread.start()
 
     def wait_for(self, look: Callable[[], T | None], *, seconds: float, what: str) -> T:
-        """Wait until `look` finds something in what is recorded here."""
+        """Wait until `look` finds something in these records."""
         return self._records.wait_for(look, seconds=seconds, what=what)
 
     def join(self, seconds: float) -> None:

@@ -1,6 +1,6 @@
-"""The outage run: PostgreSQL goes away under load and comes back; clients get clear 503s and nothing is lost.
+"""The outage run: stops PostgreSQL under load and restarts it.
 
-As a command it runs as long as one likes and prints its figures: python -m tests.e2e.outages --seconds 30
+Clients must get clear 503s, and nothing may be lost. For longer runs: python -m tests.e2e.outages --seconds 30
 """
 
 import argparse
@@ -32,7 +32,7 @@ _SETTINGS = {
 
 @dataclass
 class Outage:
-    """What came of a run. Memory in MiB, resident, of the gateway's process."""
+    """The results of a run; memory is resident MiB."""
 
     orders: int
     memory_before: float = 0.0
@@ -41,14 +41,14 @@ class Outage:
     ready_during: int = 0
     alive_during: int = 0
     followed: int = 0
-    """Tasks whose end was told to a client that followed throughout."""
+    """Tasks whose end a continuously connected client saw."""
     answers: Counter[int | str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
 
 def run(directory: Path, server: PostgresServer, *, orders: int, seconds: float) -> Outage:
-    """Order tasks, take the database away for a while in the middle, and wait for everything to end."""
+    """Order tasks, stop the database meanwhile, and wait for all."""
     outcome = Outage(orders)
     sandbox = SandboxServer(behavior=Behavior.from_dict({"delay_seconds": [0.05, 0.5]}))
     sandbox.start()
@@ -69,7 +69,7 @@ def run(directory: Path, server: PostgresServer, *, orders: int, seconds: float)
             loads[0].wait_for(lambda: len(loads[0].accepted) > orders // 4, seconds=60, what="a quarter of the orders")
             outcome.memory_before = _memory(process)
             server.stop()
-            # Orders sent during the outage, even if all others were accepted before it began.
+            # These orders fall into the outage even if all others were accepted before it.
             loads[1].start()
             try:
                 loads[1].wait_for(
@@ -86,11 +86,11 @@ def run(directory: Path, server: PostgresServer, *, orders: int, seconds: float)
                 _finish(gateway, load, outcome)
             ready = gateway.client.get("/readyz")
             if ready.status_code != httpx.codes.OK:
-                outcome.wrong.append(f"not ready afterwards: {ready.text}")
+                outcome.wrong.append(f"not ready afterward: {ready.text}")
             follower.wait(lambda it: _ended(it) >= orders, seconds=30, what="the end of the last order")
             outcome.followed = _ended(follower)
             if follower.ids != [stored[0] for stored in asyncio.run(stored_events(environment["DATABASE_URL"]))]:
-                outcome.wrong.append("the client that followed missed events or saw some twice")
+                outcome.wrong.append("the following client missed events or saw duplicates")
             outcome.memory_after = _memory(process)
     finally:
         sandbox.stop()

@@ -1,8 +1,8 @@
-"""The stream run: orders go to one replica, clients follow on another; each must see every event, in order, once.
+"""The stream run: one replica takes orders, clients follow another.
 
-One client follows throughout, one leaves and resumes again and again, many wait for single tasks. In between the
-replicas lose the connection on which PostgreSQL tells them of each other's commits. As a command it prints its
-figures: python -m tests.e2e.streams --orders 1000
+One client follows throughout, one keeps leaving and resuming, and many wait for single tasks. Both streams must contain
+all events once and in order. Meanwhile, the replicas lose their PostgreSQL notification connections. For longer runs:
+python -m tests.e2e.streams --orders 1000
 """
 
 import argparse
@@ -38,7 +38,7 @@ WHERE application_name = 'nanobanana-gateway notifications' AND datname = curren
 
 @dataclass
 class Account:
-    """What came of a run, and what is wrong with it."""
+    """The results of a run, and the errors found."""
 
     orders: int
     events: int = 0
@@ -52,7 +52,7 @@ class Account:
 
 
 def run(directory: Path, database_url: str, *, orders: int) -> Account:
-    """Run until every order has ended and all clients have been told."""
+    """Run until all orders have ended and clients know."""
     began = time.monotonic()
     account = Account(orders)
     sandbox = SandboxServer(behavior=Behavior.from_dict({"delay_seconds": [0.05, 0.5]}))
@@ -81,19 +81,19 @@ def run(directory: Path, database_url: str, *, orders: int) -> Account:
         sandbox.stop()
     account.events, account.followed, account.resumed = len(expected), len(followed), len(resumed)
     if followed != expected:
-        account.wrong.append("the client that followed did not see what was committed")
+        account.wrong.append("the following client's events differ from those committed")
     if resumed != [event_id for event_id, _, _ in expected]:
-        account.wrong.append("the client that left and resumed did not see what was committed")
+        account.wrong.append("the resuming client's events differ from those committed")
     ended = sum(kind in {"task.succeeded", "task.failed"} for _, _, kind in expected)
     if ended != orders or account.waited != orders:
-        account.wrong.append(f"{ended} tasks ended, {account.waited} were told to those who waited")
+        account.wrong.append(f"{ended} tasks ended, waiting clients saw {account.waited}")
     account.wrong += load.odd_answers
     account.seconds = time.monotonic() - began
     return account
 
 
 def _follow_in_pieces(gateway: GatewayProcess, load: Load, account: Account) -> list[int]:
-    """Follow from the beginning, leaving and resuming, until as many tasks have ended as were ordered."""
+    """Follow from the beginning, leaving and resuming, until all end."""
     seen: list[int] = []
     ended = 0
     while ended < load.count:
@@ -113,8 +113,8 @@ def _follow_in_pieces(gateway: GatewayProcess, load: Load, account: Account) -> 
 
 
 def _wait_for_some(gateway: GatewayProcess, load: Load, part: int) -> int:
-    """Wait for every so manieth task as soon as it is ordered; returns how many were told to have ended."""
-    told = 0
+    """Wait for every `_WAITERS`-th task; return how many ended."""
+    ended = 0
     with httpx.Client(base_url=gateway.client.base_url, timeout=90) as client:
         for number in range(part, load.count, _WAITERS):
             task_id = load.wait_for(
@@ -123,8 +123,8 @@ def _wait_for_some(gateway: GatewayProcess, load: Load, part: int) -> int:
                 what="an order",
             )
             answer = client.get(f"/v1/tasks/{task_id}", params={"wait": 60}).json()
-            told += answer["status"] in {"succeeded", "failed"}
-    return told
+            ended += answer["status"] in {"succeeded", "failed"}
+    return ended
 
 
 async def _cut_listeners(database_url: str) -> int:

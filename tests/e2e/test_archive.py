@@ -1,4 +1,4 @@
-"""Copies as an operator has them: real processes, killed in the middle; the sandbox's own pictures."""
+"""Image copies with real processes, kills and the sandbox."""
 
 import hashlib
 import signal
@@ -84,7 +84,7 @@ def test_the_sandboxs_pictures_are_kept(tmp_path: Path) -> None:
         task = gateway.client.wait_for(gateway.client.submit(prompt="a lake [sandbox: delay=0]")["id"])
         (image,) = task["images"]
         assert image["url"] == f"http://127.0.0.1:{gateway.port}/v1/images/{image['id']}"
-        # Whether it was fetched already or is fetched now.
+        # Works whether or not it was fetched already.
         answer = gateway.client.get(image["url"])
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
         (image,) = gateway.client.task(task["id"])["images"]

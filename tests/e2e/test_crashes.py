@@ -1,4 +1,4 @@
-"""kill -9, again and again, under load and with a vendor that misbehaves. The long run is tests/e2e/crashes.py."""
+"""Repeated kill -9 under load; crashes.py is the long run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The database goes away under load and comes back. The long run is tests/e2e/outages.py."""
+"""Database outages under load; outages.py is the long run."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.support.databases.postgres import PostgresServer
 def test_a_database_outage_is_told_clearly_and_loses_nothing(tmp_path: Path) -> None:
     with PostgresServer() as server:
         if not server.is_own:
-            pytest.skip("TEST_DATABASE_URL names a server that is not ours to stop")
+            pytest.skip("the server in TEST_DATABASE_URL must not be stopped")
         outcome = run(tmp_path, server, orders=200, seconds=2)
     assert outcome.wrong == []
     assert outcome.statuses["succeeded"] == 200

@@ -1,4 +1,4 @@
-"""A stranger sends requests in bodies, through a real proxy that another client uses too."""
+"""Request smuggling through a real proxy shared with another client."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tests.support.servers.caddy import Caddy
 from tests.support.servers.gateway_process import GatewayProcess
 
 ROUNDS = 40
-# Wherever the body is cut, the server may skip empty lines and find a whole request.
+# Wherever the body is cut, a server that skips empty lines would find a complete request.
 PADDING = b"\r\n" * 3_000
 
 
@@ -55,7 +55,7 @@ def test_no_body_becomes_a_request_and_no_answer_gets_to_another_client(tmp_path
             def run() -> None:
                 try:
                     act()
-                except Exception as error:  # noqa: BLE001 -- an answer that does not come is a finding too
+                except Exception as error:  # noqa: BLE001 -- a missing response is a finding, too
                     found[who].append(repr(error))
 
             return run

@@ -1,4 +1,4 @@
-"""Clients on one replica are told of everything that happens on the other. The long run is tests/e2e/streams.py."""
+"""Event streams across replicas; streams.py is the long run."""
 
 from pathlib import Path
 
@@ -15,5 +15,5 @@ def test_every_event_reaches_clients_of_the_other_replica_once_and_in_order(
     account = run(tmp_path, postgres.create_database(), orders=100)
     assert account.wrong == []
     assert account.listeners_cut == 2
-    # Queued, submitting, succeeded; processing as well, unless the verdict beats the reply to the submit.
+    # Queued, submitting, succeeded; also processing, unless the result arrives before the submit's reply.
     assert account.followed == account.resumed == account.events >= 300

@@ -1,4 +1,4 @@
-"""kill -9 between a verdict and its delivery, with a receiver that errs. The long run is tests/e2e/webhooks.py."""
+"""Replicas killed before webhook delivery; webhooks.py is the long run."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""The webhook run: replicas killed again and again, a receiver that errs, hangs up and is down for a while; all arrives.
+"""The webhook run: kills replicas while the receiver is unreliable.
 
-As a command it runs as long as one likes and prints its figures: python -m tests.e2e.webhooks --orders 2000
+All webhooks must arrive. For longer runs: python -m tests.e2e.webhooks --orders 2000
 """
 
 import argparse
@@ -38,26 +38,26 @@ _SETTINGS = {
 
 @dataclass
 class Tally:
-    """What came of a run, and what is wrong with it."""
+    """The results of a run, and the errors found."""
 
     orders: int
     kills: int = 0
     kills_in_hand: int = 0
-    """Kills of a replica while ends of tasks were committed and not yet delivered."""
+    """Kills while webhooks were committed but not yet delivered."""
     events: Counter[str] = field(default_factory=Counter)
     deliveries: Counter[str] = field(default_factory=Counter)
     """By state."""
     tries: int = 0
-    """Tries that were recorded; those of a replica that died were not."""
+    """Recorded attempts; those of killed replicas are missing."""
     arrived: int = 0
     repeated: int = 0
-    """Arrivals of a message that had arrived, and been answered with 200, before."""
+    """Arrivals of messages that had already been accepted with 200."""
     wrong: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
 def run(directory: Path, database_url: str, *, orders: int, down_seconds: float, pause: float, seed: int = 0) -> Tally:
-    """Order tasks while replicas are killed and the receiver is down for a while; then everything must have arrived."""
+    """Order tasks, kill replicas, stop the receiver; then check arrivals."""
     began = time.monotonic()
     tally = Tally(orders)
     receiver, moods = Receiver(), _Moods(random.Random(seed))
@@ -75,7 +75,7 @@ def run(directory: Path, database_url: str, *, orders: int, down_seconds: float,
         receiver.stop()
         down_until = time.monotonic() + down_seconds
         while len(load.accepted) < orders or not receiver.is_up:
-            time.sleep(draw.uniform(0.5, 1.5))  # the kills are to fall anywhere, so there is nothing to wait for
+            time.sleep(draw.uniform(0.5, 1.5))  # kills must happen at random times, so there is nothing to wait for
             if not receiver.is_up and time.monotonic() >= down_until:
                 receiver.start()
             victim = draw.randrange(2)
@@ -97,7 +97,7 @@ def run(directory: Path, database_url: str, *, orders: int, down_seconds: float,
 
 
 class _Moods:
-    """Errs, hangs up or takes its time, now and then; what it answers with 200 it has taken."""
+    """Randomly fails, hangs up or delays; counts accepted messages."""
 
     def __init__(self, draw: random.Random) -> None:
         self._draw = draw
@@ -126,29 +126,29 @@ def _balance(gateway: GatewayProcess, receiver: Receiver, load: Load, tally: Tal
     for one in receiver.arrived:
         by_id[one.headers["webhook-id"]] += 1
         try:
-            # Verified as of its own time: the run may be longer than the tolerance of five minutes.
+            # Skip older messages: the library rejects timestamps older than five minutes.
             stamp = one.headers["webhook-timestamp"]
             if abs(int(stamp) - time.time()) < 240:
                 secret.verify(one.body, one.headers)
         except WebhookVerificationError as error:
             tally.wrong.append(f"{one.headers['webhook-id']}: {error}")
-    told: dict[str, list[str]] = {}
+    notified: dict[str, list[str]] = {}
     for delivery in _deliveries(gateway, limit=200):
         tally.deliveries[delivery["state"]] += 1
         tally.events[delivery["event"]] += 1
         tally.tries += len(delivery["attempts"])
-        told.setdefault(delivery["task_id"], []).insert(0, delivery["event"])
+        notified.setdefault(delivery["task_id"], []).insert(0, delivery["event"])
         if delivery["state"] != "delivered" or not by_id[delivery["id"]]:
             tally.wrong.append(f"{delivery['id']} is {delivery['state']} and arrived {by_id[delivery['id']]} times")
     tally.arrived = len(receiver.arrived)
     for task_id in load.accepted.values():
         status = _ask(gateway, f"/v1/tasks/{task_id}")["status"]
-        if told.get(task_id, ["nothing"])[-1] != f"task.{status}":
-            tally.wrong.append(f"{task_id} is {status} and {told.get(task_id)} was told")
+        if notified.get(task_id, ["nothing"])[-1] != f"task.{status}":
+            tally.wrong.append(f"{task_id} is {status}, but its webhooks were {notified.get(task_id)}")
 
 
 def _deliveries(gateway: GatewayProcess, *, limit: int, **query: str) -> list[dict[str, Any]]:
-    """List deliveries, newest first: one if `limit` is 1, else all."""
+    """List deliveries, newest first; only one if `limit` is 1."""
     found: list[dict[str, Any]] = []
     cursor = ""
     while True:
@@ -160,7 +160,7 @@ def _deliveries(gateway: GatewayProcess, *, limit: int, **query: str) -> list[di
 
 
 def _ask(gateway: GatewayProcess, path: str, **query: str | int) -> Any:
-    # Over a fresh connection: on a starved machine the service closes an idle one just as the next question is sent.
+    # Over a fresh connection, as the service may close an idle one just as a request is sent.
     response = gateway.client.get(path, params=query, headers={"Connection": "close"})
     assert response.status_code == httpx.codes.OK, response.text
     return response.json()
@@ -169,8 +169,8 @@ def _ask(gateway: GatewayProcess, path: str, **query: str | int) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=2000)
-    parser.add_argument("--down", type=float, default=15, help="seconds that the receiver is down")
-    parser.add_argument("--pause", type=float, default=0.1, help="seconds that a client waits between its orders")
+    parser.add_argument("--down", type=float, default=15, help="seconds of downtime of the receiver")
+    parser.add_argument("--pause", type=float, default=0.1, help="seconds between a client's orders")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""The event broadcaster: subscribers get each event once and in order, and it is read once for all."""
+"""Events are read once and reach subscribers once, in order."""
 
 import asyncio
 import random
@@ -71,7 +71,10 @@ class ObservedDatabase(Database):
 
 @dataclass
 class Parts:
-    """A broadcaster with its surroundings. Tests call `broadcast`, or have it called by `broadcasting`."""
+    """A broadcaster and its dependencies.
+
+    Tests call `broadcast` themselves or use `broadcasting`.
+    """
 
     url: str
     database: "ObservedDatabase"
@@ -82,7 +85,7 @@ class Parts:
 
     @asynccontextmanager
     async def broadcasting(self) -> AsyncIterator[None]:
-        """Broadcast whenever something was committed, as the service does."""
+        """Broadcast after each commit, as the service does."""
 
         loop = Loop("broadcaster", self.broadcaster.broadcast, wake_up=self.broadcaster.wake_up)
         loop.start()
@@ -90,7 +93,7 @@ class Parts:
         await loop.stop()
 
     async def wait(self, task_id: str, disconnected: "asyncio.Future[None] | None" = None) -> TaskState:
-        """Wait for a task, as a client that stays connected unless `disconnected` is done."""
+        """Wait for a task until `disconnected` is done, if given."""
         stays: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         return await self.waiting.until_ended(CALLER, task_id, 60, disconnected or stays)
 
@@ -130,7 +133,7 @@ async def on_postgres(postgres: PostgresServer) -> AsyncIterator[Parts]:
 
 
 async def take(stream: Stream, count: int) -> list[int]:
-    """Take this many events from a stream; returns their ids."""
+    """Take `count` events from a stream; returns their IDs."""
     ids: list[int] = []
     async with asyncio.timeout(30):
         while len(ids) < count:
@@ -140,7 +143,7 @@ async def take(stream: Stream, count: int) -> list[int]:
 
 @dataclass
 class Reads:
-    """The statements executed, and how many tasks they requested, as many share a statement."""
+    """Executed statements, and the number of tasks they requested."""
 
     statements: list[str] = field(default_factory=list)
     tasks: int = 0
@@ -148,7 +151,7 @@ class Reads:
 
 @contextmanager
 def reads() -> Iterator[Reads]:
-    """Record what is read from any database."""
+    """Record all reads from any database."""
     noted = Reads()
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -164,20 +167,23 @@ def reads() -> Iterator[Reads]:
 
 
 async def until_read(parts: Parts, noted: Reads, count: int) -> None:
-    """Wait until `count` callers have read their task, which is their last step before they wait for events."""
+    """Wait until `count` callers have read their task.
+
+    This is their last step before they wait for events.
+    """
     while noted.tasks < count or parts.database.reading:
         parts.database.read_ended.clear()
         await parts.database.read_ended.wait()
     await turns(10)
 
 
-async def test_an_event_numbered_earlier_and_committed_later_is_not_missed(on_postgres: Parts) -> None:
+async def test_an_event_committed_after_a_higher_number_is_not_missed(on_postgres: Parts) -> None:
     parts = on_postgres
     slow, quick = await asyncio.gather(parts.writer.create(named(1)), parts.writer.create(named(2)))
     numbered, may_commit = asyncio.Event(), asyncio.Event()
 
     async def write(task_id: str, *, wait: bool) -> None:
-        # Each on a connection of its own: the database has only one for writing.
+        # Each needs a separate connection, because the database has only one for writing.
         engine = create_async_engine("postgresql+asyncpg://", connect_args={"dsn": parts.url})
         async with engine.begin() as connection:
             await connection.run_sync(batch_store.write, Batch(events=[event_of(replace(named(0), id=task_id))]))
@@ -190,7 +196,7 @@ async def test_an_event_numbered_earlier_and_committed_later_is_not_missed(on_po
         slowly = asyncio.create_task(write(slow, wait=True))
         await numbered.wait()
         quickly = asyncio.create_task(write(quick, wait=False))
-        # Numbered later, it must not be seen before the earlier one; without the lock it is committed by now.
+        # The later number must not be seen before the earlier one. Without the lock it would be committed by now.
         await until_blocked_or_done(parts, quickly)
         await parts.broadcaster.broadcast()
         may_commit.set()
@@ -207,7 +213,7 @@ async def until_blocked_or_done(parts: Parts, one: "asyncio.Task[None]") -> None
                 return
 
 
-async def test_concurrent_writers_and_subscribers_miss_and_repeat_nothing(database_url: str) -> None:
+async def test_nothing_is_missed_or_repeated_under_concurrency(database_url: str) -> None:
     draw = random.Random(1)
     async with parts_on(database_url) as parts, parts.broadcasting():
         others = [Database(database_url) for _ in range(2 if parts.database.is_postgresql else 0)]
@@ -293,7 +299,7 @@ async def test_many_waiters_cost_no_more_reads_than_one(parts: Parts) -> None:
     with reads() as meanwhile:
         for _ in range(10):
             await parts.broadcaster.broadcast()
-    # Of each look the events and, here each time, whether the tasks are still there.
+    # Each time, one read for the events and one for deleted tasks.
     assert len(meanwhile.statements) == 20
     async with parts.broadcasting():
         await asyncio.gather(*(parts.writer.move(task_id, moved(Status.CANCELED)) for task_id in ids))
@@ -308,7 +314,7 @@ async def test_deleting_a_task_ends_its_waits_and_streams(parts: Parts) -> None:
         await until_read(parts, before, 1)
     async with parts.streams.of_task(CALLER, task_id, after=None) as stream:
         assert len(await stream.next(0)) == 1
-        # Behind the service's back, so that no end is told before.
+        # Bypasses the service, so that no event announces the end.
         await parts.database.write(lambda connection: connection.execute(delete(tasks).where(tasks.c.id == task_id)))
         async with parts.broadcasting():
             with pytest.raises(TaskNotFound):
@@ -317,7 +323,7 @@ async def test_deleting_a_task_ends_its_waits_and_streams(parts: Parts) -> None:
         assert isinstance(stream.cut, TaskNotFound)
 
 
-async def test_a_guess_ends_a_stream_and_the_result_that_replaces_it_is_a_new_event(parts: Parts) -> None:
+async def test_a_provisional_result_ends_a_stream_and_its_replacement_is_a_new_event(parts: Parts) -> None:
     task_id = await parts.writer.create(named(1))
     await parts.writer.move(task_id, moved(Status.FAILED))
     async with parts.streams.of_task(CALLER, task_id, after=None) as stream:
@@ -344,7 +350,7 @@ async def test_a_stop_during_a_replay_leaves_no_gap_when_resumed(parts: Parts) -
         await parts.writer.create(named(number))
     async with parts.streams.of_project(CALLER, after=0) as stream:
         assert len(await stream.next(0)) == 100
-        # The broadcaster goes on telling while the stream still reads what was before.
+        # The broadcaster continues while the stream still reads past events.
         await parts.writer.create(named(150))
         await parts.broadcaster.broadcast()
         parts.broadcaster.stop()

@@ -1,4 +1,4 @@
-"""Streams at their limits: silence, slow readers, too many, and the end of the process."""
+"""Stream limits: silence, slow readers, too many streams, shutdown."""
 
 import resource
 import signal
@@ -19,7 +19,7 @@ from tests.support.servers.vendor import Reply, Vendor, accepted, envelope, succ
 from tests.support.waiting import until
 
 Start = Callable[[StreamLimits], Served]
-# Four bytes a character: an event of 80 KB, of which no socket's buffer holds many.
+# Four bytes per character make an event of 80 KB. Socket buffers hold only a few of them.
 LONG_PROMPT = "🍌" * 20_000
 
 
@@ -32,7 +32,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def refuse(served: Served, count: int) -> None:
-    """Make tasks that end at once, each with three large events."""
+    """Submit tasks that fail immediately with three large events each."""
     served.vendor.on_submit = lambda _: envelope(400, "no")
     for _ in range(count):
         served.client.submit(prompt=LONG_PROMPT)
@@ -91,7 +91,7 @@ def test_a_client_that_disconnects_frees_its_stream(start: Start) -> None:
         assert stream.status == 200
 
 
-def test_waits_beyond_the_limit_are_answered_at_once(start: Start) -> None:
+def test_waits_beyond_the_limit_get_an_immediate_response(start: Start) -> None:
     served = start(StreamLimits(max_waits=0))
     posted = served.client.post("/v1/tasks", json={"prompt": "x"}, headers={"Prefer": "wait=60"})
     got = served.client.get(posted.headers["Location"], params={"wait": 60})
@@ -111,7 +111,7 @@ def test_a_shells_limit_of_open_files_is_raised_and_never_lowered(now: int | Non
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
-def test_open_streams_do_not_delay_the_stop(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_open_streams_do_not_delay_shutdown(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     served = start(StreamLimits(stop_seconds=0.2))
     task, _ = served.processing()
     path = f"/v1/tasks/{task['id']}/events"
@@ -122,11 +122,11 @@ def test_open_streams_do_not_delay_the_stop(start: Start, caplog: pytest.LogCapt
         ends = [project.wait_for_end()[-1], of_task.wait_for_end()[-1]]
         assert [(end.type, end.data["code"]) for end in ends] == [("stream.cut", "service_unavailable")] * 2
         asleep.wake()
-    # What the server says when it has waited for connections in vain.
+    # The server logs this if open connections delay the stop.
     assert "graceful shutdown exceeded" not in caplog.text
 
 
-def test_waiting_requests_are_answered_at_the_stop(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_waiting_requests_get_a_response_at_shutdown(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     served = start(StreamLimits())
     gate = threading.Event()
     task, _ = served.processing()

@@ -1,4 +1,4 @@
-"""Streams of events: what they tell, in which order, and how they are resumed."""
+"""Event streams: content, order and resumption."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_each_event_has_the_task_as_it_was(served: Served) -> None:
     assert queued.keys() == succeeded.keys() == task.keys()
 
 
-def test_a_stream_is_declared_as_proxies_and_browsers_need_it(on_sqlite: Served) -> None:
+def test_a_stream_has_headers_for_proxies_and_browsers(on_sqlite: Served) -> None:
     task = succeed(on_sqlite)
     with on_sqlite.follow(events_of(task)) as stream:
         stream.wait_for_end()
@@ -86,7 +86,7 @@ def test_a_task_is_resumed_after_any_of_its_events(served: Served) -> None:
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 10**15, 10**30])
-def test_a_browser_is_told_not_to_come_back_when_nothing_is_left(served: Served, beyond: int) -> None:
+def test_a_stream_without_further_events_tells_browsers_not_to_reconnect(served: Served, beyond: int) -> None:
     task = succeed(served)
     with served.follow(events_of(task)) as stream:
         last = stream.wait_for_end()[-1].id
@@ -95,7 +95,7 @@ def test_a_browser_is_told_not_to_come_back_when_nothing_is_left(served: Served,
         assert (again.status, again.wait_for_end()) == (204, [])
 
 
-def test_a_task_that_goes_on_is_resumed_after_its_newest_event(served: Served) -> None:
+def test_an_unfinished_task_is_resumed_after_its_newest_event(served: Served) -> None:
     task, submit = served.processing()
     with served.follow(events_of(task)) as stream:
         stream.wait(lambda s: len(s.events) == 3)
@@ -105,7 +105,7 @@ def test_a_task_that_goes_on_is_resumed_after_its_newest_event(served: Served) -
     assert again.told == [(task["id"], "succeeded")]
 
 
-def test_a_task_put_back_is_followed_on(served: Served) -> None:
+def test_a_requeued_task_is_still_followed(served: Served) -> None:
     served.vendor.script(envelope(503, "busy"))
     task = served.client.submit()
     with served.follow(events_of(task)) as stream:
@@ -125,7 +125,7 @@ def test_a_canceled_task_ends_its_stream(served: Served) -> None:
     assert stream.statuses(task["id"]) == ["queued", "submitting", "queued", "canceled"]
 
 
-def test_the_id_to_resume_from_may_stand_in_the_query(on_sqlite: Served) -> None:
+def test_the_id_to_resume_from_can_be_in_the_query(on_sqlite: Served) -> None:
     task = succeed(on_sqlite)
     with on_sqlite.follow(events_of(task)) as stream:
         stream.wait_for_end()
@@ -139,7 +139,7 @@ def test_the_id_to_resume_from_may_stand_in_the_query(on_sqlite: Served) -> None
 
 @pytest.mark.parametrize("text", ["abc", "-1", "1.5", "0x1", "1 2"])
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/tasks/task_{}/events"])
-def test_an_id_that_is_no_number_is_422(on_sqlite: Served, path: str, text: str) -> None:
+def test_an_event_id_that_is_not_a_number_is_422(on_sqlite: Served, path: str, text: str) -> None:
     path = path.format("0" * 32)
     assert field_errors(on_sqlite.client.get(path, headers={"Last-Event-ID": text})) == ["Last-Event-ID"]
     assert field_errors(on_sqlite.client.get(path, params={"last_event_id": text})) == ["last_event_id"]
@@ -154,7 +154,7 @@ def test_an_unknown_task_is_404(served: Served, task_id: str) -> None:
 # --- a project
 
 
-def test_a_project_is_followed_from_now_on(served: Served) -> None:
+def test_a_project_is_followed_from_the_newest_event(served: Served) -> None:
     succeed(served)
     with served.follow() as stream:
         one, two = succeed(served), succeed(served)
@@ -163,7 +163,7 @@ def test_a_project_is_followed_from_now_on(served: Served) -> None:
     assert stream.ids == sorted(set(stream.ids))
 
 
-def test_a_project_is_resumed_without_a_gap_or_a_repeat(served: Served) -> None:
+def test_a_project_is_resumed_without_gaps_or_duplicates(served: Served) -> None:
     with served.follow() as first:
         one = succeed(served)
         first.wait(lambda s: len(s.events) == 4)
@@ -176,7 +176,7 @@ def test_a_project_is_resumed_without_a_gap_or_a_repeat(served: Served) -> None:
     assert [again.statuses(task["id"]) for task in (one, two, three)] == [LIFE[2:], LIFE, LIFE]
 
 
-def test_a_long_past_is_replayed_page_by_page(served: Served) -> None:
+def test_a_long_history_is_replayed_page_by_page(served: Served) -> None:
     served.vendor.on_submit = lambda _: envelope(400, "no")
     with served.follow() as live:
         for _ in range(120):
@@ -190,14 +190,14 @@ def test_a_long_past_is_replayed_page_by_page(served: Served) -> None:
     assert again.statuses(task["id"]) == ["queued", "submitting", "failed"]
 
 
-def test_an_id_that_was_never_given_out_stands_for_now(served: Served) -> None:
+def test_an_event_id_never_issued_means_now(served: Served) -> None:
     with served.follow(last_id=10**17) as stream:
         task = succeed(served)
         stream.wait(lambda s: len(s.events) == 4)
     assert stream.statuses(task["id"]) == LIFE
 
 
-def test_zero_stands_for_the_beginning(served: Served) -> None:
+def test_event_id_zero_means_the_beginning(served: Served) -> None:
     task = succeed(served)
     with served.follow(last_id=0) as stream:
         stream.wait(lambda s: s.statuses(task["id"]) == LIFE)
@@ -214,7 +214,7 @@ def with_keys(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         yield served
 
 
-def test_a_project_hears_nothing_of_another(with_keys: Served, tmp_path: Path) -> None:
+def test_a_project_gets_no_events_of_another(with_keys: Served, tmp_path: Path) -> None:
     served = with_keys
     served.vendor.on_submit = lambda _: envelope(400, "no")
     ours = {"Authorization": f"Bearer {BOOTSTRAP}"}

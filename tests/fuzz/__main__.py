@@ -13,9 +13,9 @@ from tests.support.servers.vendor import envelope
 
 
 def main() -> int:
-    """Run a campaign as each kind of caller; returns the exit code."""
+    """Run a campaign per caller kind; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--examples", type=int, default=500, help="random cases for each operation and phase")
+    parser.add_argument("--examples", type=int, default=500, help="random cases per operation and phase")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     configure_logs("console", "error", [])

@@ -1,4 +1,4 @@
-"""One campaign: Schemathesis sends what the API's document allows, and what it forbids, as one kind of caller."""
+"""One campaign: Schemathesis sends valid and invalid requests."""
 
 import re
 import subprocess
@@ -13,13 +13,13 @@ from tests.support.servers.served import Served
 ALL_PHASES = "examples,coverage,fuzzing,stateful"
 CALLERS = ("anonymous", "key", "token")
 _CONFIG = Path(__file__).with_name("schemathesis.toml")
-# The gateway of a campaign: with keys, without a limit to what one may submit, and with uploads.
+# Settings of the gateway: with keys, without a rate limit, and with uploads.
 SETTINGS = {"bootstrap_api_key": KEY, "key_rate_limit": "0", "public_base_url": "http://localhost"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a campaign; `report` is for people."""
+    """The result of a campaign; `report` is for people."""
 
     cases: int
     is_clean: bool
@@ -27,9 +27,10 @@ class Outcome:
 
 
 def run(served: Served, caller: str, *, phases: str, examples: int, seed: int) -> Outcome:
-    """Run a campaign: `coverage` are cases that follow from the document, `fuzzing` and `stateful` random ones.
+    """Run a campaign as one kind of caller.
 
-    Of these there are at most so many `examples` for each operation.
+    The phase `coverage` derives cases from the OpenAPI document; `fuzzing` and `stateful` generate up to `examples`
+    random cases per operation.
     """
     credentials = {"anonymous": None, "key": KEY}
     credential = credentials[caller] if caller in credentials else make(served, ttl_seconds=86_400, max_tasks=10_000)

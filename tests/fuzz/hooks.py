@@ -1,4 +1,4 @@
-"""What a generator of requests can't know of our API from its document alone; loaded by Schemathesis."""
+"""Schemathesis hooks for rules that the OpenAPI document can't express."""
 
 import base64
 import uuid
@@ -11,7 +11,7 @@ from tests.support.schemas import closed
 
 
 def _cursors(prefix: str) -> st.SearchStrategy[str]:
-    """Cursors are opaque: one that is none of its list is refused, however well-formed."""
+    """Generate cursors, as well-formed ones of other lists are rejected."""
     return st.integers(0, 16**32 - 1).map(
         lambda number: base64.urlsafe_b64encode(f"{prefix}_{number:032x}".encode()).decode().rstrip("=")
     )
@@ -20,7 +20,7 @@ def _cursors(prefix: str) -> st.SearchStrategy[str]:
 schemathesis.openapi.format("task-cursor", _cursors("task"))
 schemathesis.openapi.format("delivery-cursor", _cursors("whd"))
 schemathesis.openapi.format("subject", st.text(st.characters(codec="latin-1", categories=["L", "N"]), min_size=1))
-# Addresses that webhooks may go to; nothing is sent there, as the vendor of these tests takes no task.
+# Valid webhook URLs in a reserved domain, so that no delivery reaches a real receiver.
 schemathesis.openapi.format(
     "uri",
     st.lists(st.sampled_from([*"abc/?&=", "%25"]), max_size=20).map(
@@ -31,7 +31,7 @@ schemathesis.openapi.format(
 
 @schemathesis.hook
 def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
-    """Write into the document what its version has no words for, and forbid undocumented fields."""
+    """Describe streams, allow empty queries, and forbid undocumented fields."""
     schemas = raw_schema["components"]["schemas"]
     schemas.update(closed(schemas))
     data = {
@@ -54,12 +54,12 @@ def before_load_schema(context: Any, raw_schema: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Bring what is meant to be right into agreement with what only a whole request or its history tells."""
+    """Make positive cases valid where fields depend on others."""
     if case.meta is not None and case.meta.generation.mode.is_negative:
         return
-    # A second use with another content is rightly refused.
+    # Reuse with different content is rightly rejected.
     if case.headers and "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = uuid.uuid4().hex
-    # It has to agree with whether there are input images.
+    # It must match the presence of input images.
     if isinstance(case.body, dict) and "type" in case.body and "prompt" in case.body:
         case.body["type"] = None

@@ -1,4 +1,4 @@
-"""Whatever arrives at a callback address: it is answered by the contract, and tasks move only as they may."""
+"""Callbacks with random bodies: responses and transitions stay valid."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ ANSWERS = {
     (409, "task_mismatch"),
     (422, "unreadable_callback"),
 }
-# In place of the id that the vendor gave the task.
+# A placeholder for the vendor's task id.
 OWN_ID = "<own id>"
 URL = "https://tempfile.example/a.png"
 
@@ -70,7 +70,7 @@ KEYS = ["code", "msg", "message", "data", "taskId", "task_id", "successFlag", "i
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
-    """One of the vendor's shapes in which something is missing, elsewhere, or something else."""
+    """Generate a vendor's callback with missing or altered fields."""
     body = draw(st.one_of(shape_a, shape_b))
     for _ in range(draw(st.integers(0, 2))):
         place = draw(st.sampled_from([body, body["data"]])) if isinstance(body.get("data"), dict) else body
@@ -87,7 +87,7 @@ def mutated(draw: st.DrawFn) -> Any:
 
 @st.composite
 def written(draw: st.DrawFn) -> bytes:
-    """A body as strangers may write it: in another encoding, cut off, with a key twice, or with too much of it."""
+    """Generate a body with a wrong encoding, truncation or additions."""
     text = json.dumps(draw(st.one_of(mutated(), values)), ensure_ascii=draw(st.booleans()))
     match draw(st.sampled_from(["plain", "plain", "cut", "twice", "spaces", "comment"])):
         case "cut":
@@ -142,7 +142,7 @@ def test_nothing_at_a_callback_address_makes_a_fault_or_an_illegal_move(served: 
     @given(bodies)
     def call_back(body: bytes) -> None:
         if not current or current[0]["status"] != "processing":
-            # The task that ended gets one more, and then there is a new one.
+            # The finished task gets one more callback; then a new task follows.
             if current:
                 answer = served.call_back(current[1], body)
                 assert (answer.status_code, answer.json()) == (200, {"status": "duplicate"})
@@ -164,6 +164,6 @@ def test_nothing_at_a_callback_address_makes_a_fault_or_an_illegal_move(served: 
         seen.add((*outcome, after["status"]))
 
     call_back()
-    # That the cases are not all of one kind.
+    # The cases must vary.
     assert {status for *_, status in seen} == {"processing", "succeeded", "failed"}
     assert {word for _, word, _ in seen} == {"received", "task_mismatch", "unreadable_callback"}

@@ -1,4 +1,4 @@
-"""Short campaigns of what `make fuzz` does at length, always the same cases."""
+"""Short, deterministic versions of the `make fuzz` campaigns."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-# A thousand requests and more, each checked in many ways.
+# More than a thousand requests, each with many checks.
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("caller", "phases", "examples", "least"),

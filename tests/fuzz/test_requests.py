@@ -1,4 +1,4 @@
-"""Requests that no client writes: any method, path, query and headers, byte by byte."""
+"""Requests with random methods, paths, queries and headers."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""However requests are cut into segments, each gets the answer that it gets alone, and no body becomes a request."""
+"""Segmentation changes no response and turns no body into requests."""
 
 import asyncio
 import hashlib
@@ -36,7 +36,7 @@ class Request:
     expect: bytes
     body: bytes
     chunk: int
-    """The size of chunks; 0 for a body of announced length."""
+    """The size of chunks; 0 for a `Content-Length` body."""
 
     def written(self, request_id: str, *, is_plain: bool = False) -> bytes:
         framing, body = b"Content-Length: %d\r\n" % len(self.body), self.body
@@ -64,7 +64,7 @@ cuts = st.lists(st.integers(0, 2000), max_size=12)
 
 
 class Echo:
-    """Says what it saw; notes what it was asked."""
+    """Responds with what it received, and records it."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -87,7 +87,7 @@ class Echo:
 
 
 class Client:
-    """A connection from the server's own event loop, so that each piece arrives alone."""
+    """A connection in the server's loop; each piece arrives separately."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -99,7 +99,7 @@ class Client:
                 await asyncio.sleep(0)
 
     async def answer(self) -> Answer | None:
-        """Read an answer; None at the end of the connection."""
+        """Read a response; None at the end of the connection."""
         try:
             head = await self._reader.readuntil(b"\r\n\r\n")
             if head.startswith(b"HTTP/1.1 100 "):
@@ -116,7 +116,7 @@ class Client:
 
 
 class Bench:
-    """The server in front of `Echo`, in the loop of its clients."""
+    """A server for `Echo` in the clients' event loop."""
 
     def __init__(self) -> None:
         self._app = Echo()
@@ -152,7 +152,7 @@ class Bench:
         assert self._app.seen == [request_id for request_id, _, _ in expected]
 
     async def _alone(self, request: Request, request_id: str) -> Answer:
-        """Return the answer to a request that comes in one piece, alone and without offers."""
+        """Return the response to a request sent alone, without upgrade."""
         client = await self._connect()
         await client.send([request.written(request_id, is_plain=True)])
         answer = await client.answer()
@@ -161,7 +161,7 @@ class Bench:
         return answer
 
     async def _in_turn(self, written: list[bytes], cuts: list[int]) -> list[Answer | None]:
-        """Send each request after the answer to the last one."""
+        """Send each request after the previous response."""
         client = await self._connect()
         answers = []
         for request in written:
@@ -171,7 +171,7 @@ class Bench:
         return answers
 
     async def _pipelined(self, written: list[bytes], cuts: list[int]) -> list[Answer]:
-        """Send all at once, and again whatever is not answered before the server closes the connection."""
+        """Pipeline all requests; resend those without a response."""
         answers: list[Answer] = []
         while len(answers) < len(written):
             client = await self._connect()

@@ -1,4 +1,4 @@
-"""The tests' own PostgreSQL ends with the tests, however they end."""
+"""The tests' PostgreSQL stops with the tests, even when killed."""
 
 import os
 import signal

@@ -87,17 +87,33 @@ def test_a_copy_is_kept_and_outlives_its_source(served: Served, source: Source) 
     assert (answer.status_code, answer.content) == (200, PICTURE)
 
 
-def test_a_bad_picture_is_not_fetched_again_and_leaves_the_verdict_alone(served: Served, source: Source) -> None:
-    url = source.on("/page.png", reply(b"<html><script>alert(1)</script></html>", Content_Type="image/png"))
+def test_an_image_that_is_gone_is_not_fetched_again_and_leaves_the_result_alone(served: Served, source: Source) -> None:
+    url = source.on("/gone.png", reply(b"", status="410 Gone"))
     task = succeeded(served, url)
     (image,) = settled(served, task["id"])
     assert (image["state"], image["url"], image["bytes"]) == ("unavailable", url, None)
     assert image["reason"]
-    assert [asked.path for asked in source.asked].count("/page.png") == 1
+    assert [asked.path for asked in source.asked].count("/gone.png") == 1
     assert served.client.task(task["id"])["status"] == "succeeded"
     answer = served.client.get(f"/v1/images/{image['id']}")
     assert (answer.status_code, answer.json()["code"]) == (404, "image_unavailable")
     assert image["reason"] in answer.json()["detail"]
+
+
+def test_what_is_not_the_image_yet_is_tried_again(served: Served, source: Source) -> None:
+    first = {
+        "/page.png": reply(b"<html>soon</html>", Content_Type="text/html"),
+        "/accepted.png": reply(b"", status="202 Accepted"),
+        "/half.png": reply(PICTURE[: len(PICTURE) // 2]),
+        "/locked.png": reply(b"", status="423 Locked"),
+    }
+
+    def then_the_picture(odd: bytes) -> Answer:
+        answers = [odd]
+        return lambda send: send(answers.pop() if answers else reply(PICTURE))
+
+    task = succeeded(served, *(source.on(path, then_the_picture(odd)) for path, odd in first.items()))
+    assert [image["state"] for image in settled(served, task["id"])] == ["stored"] * len(first)
 
 
 def test_a_source_that_recovers_is_tried_again(served: Served, source: Source) -> None:
@@ -337,7 +353,7 @@ def test_a_stream_ends_when_the_images_are_settled(served: Served, source: Sourc
         gate.wait(15)
         send(reply(PICTURE))
 
-    urls = [source.on("/first.png", gated), source.on("/second.png", reply(b"no picture"))]
+    urls = [source.on("/first.png", gated), source.on("/second.png", reply(b"", status="410 Gone"))]
     task = succeeded(served, *urls)
     path = f"/v1/tasks/{task['id']}/events"
     with served.follow(path) as stream:

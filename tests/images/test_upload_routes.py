@@ -35,7 +35,7 @@ assert len(LARGE) > LIMIT
 @pytest.fixture(scope="module")
 def _module_uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("uploads")
-    settings: dict[str, Any] = {"public_base_url": PUBLIC, "max_image_bytes": LIMIT}
+    settings: dict[str, Any] = {"public_base_url": PUBLIC, "max_upload_bytes": LIMIT}
     with serve(f"sqlite:///{directory / 'test.db'}", directory, **settings) as running:
         yield running
 
@@ -232,7 +232,7 @@ def test_pictures_in_a_task_share_the_limit(served: Served) -> None:
 
 def test_only_pictures_make_a_large_body(tmp_path: Path) -> None:
     large = encode(noise(800, 800), "PNG", compress_level=0)
-    settings: dict[str, Any] = {"public_base_url": PUBLIC, "max_image_bytes": 3_000_000}
+    settings: dict[str, Any] = {"public_base_url": PUBLIC, "max_upload_bytes": 3_000_000}
     with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, **settings) as served:
         task = served.client.submit(image_urls=[data_uri(large)])
         assert served.client.get(path_of(task["input"]["image_urls"][0])).content == large

@@ -1,4 +1,4 @@
-"""What is a picture and what is not."""
+"""Which files are accepted as images."""
 
 import asyncio
 import struct
@@ -109,11 +109,11 @@ def test_a_large_file_is_not_read_into_memory(tmp_path: Path) -> None:
 @settings(max_examples=200)
 @given(data=st.data())
 def test_damage_is_refused_or_harmless(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever a file has in it: a picture, or a reason; and what is stripped is a picture that can't be stripped more."""
+    """Any file is accepted or rejected; stripping is idempotent."""
     directory = tmp_path_factory.getbasetemp()
     content = bytearray(GOOD[data.draw(st.sampled_from(sorted(GOOD)))])
     for _ in range(data.draw(st.integers(1, 4))):
-        # Most of what decides is at the beginning.
+        # The beginning matters most.
         at = data.draw(st.integers(0, 200) | st.integers(0, len(content) - 1)) % len(content)
         content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
     found = verdict(bytes(content), directory)
@@ -149,7 +149,7 @@ async def test_the_executor_works_beside_the_event_loop_on_few_at_once(tmp_path:
 
 
 def test_frames_larger_than_their_canvas_are_counted(tmp_path: Path) -> None:
-    """A decoder may grow the picture to its first frame, so that counts."""
+    """A decoder may enlarge the image to its first frame."""
     content = bytearray(GOOD["gif"])
     content[6:10] = struct.pack("<HH", 10, 10)
     assert verdict(bytes(content), tmp_path) == ImageInfo("image/gif", 64, 48)

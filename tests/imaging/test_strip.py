@@ -1,4 +1,4 @@
-"""What tells about a picture's maker goes; the picture stays as it is."""
+"""Stripping removes personal metadata and keeps the image unchanged."""
 
 import io
 import random
@@ -34,7 +34,7 @@ def frames(content: bytes) -> list[bytes]:
 
 
 def compressed(content: bytes, kind: str) -> bytes:
-    """The compressed pixels, found in a way of their own."""
+    """Extract the compressed pixels with independent code."""
     if kind == "JPEG":
         return content[content.index(b"\xff\xda") :].partition(b"\xff\xd9")[0]
     if kind == "PNG":

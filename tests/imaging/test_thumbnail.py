@@ -1,4 +1,4 @@
-"""Small copies."""
+"""Thumbnails."""
 
 import io
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_tall_picture_is_bounded_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_it_is_upright(kind: str, orientation: int, tmp_path: Path) -> None:
-    """The red corner of the upright picture is at the left top, however its bytes are turned."""
+    """The upright image's red corner is always top left."""
     upright = Image.new("RGB", (64, 48), "blue")
     upright.paste("red", (0, 0, 32, 24))
     inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}

@@ -1,4 +1,4 @@
-"""What those who run the service see: readiness, methods, and that one SQLite file has one process."""
+"""Readiness, methods, and one process per SQLite file."""
 
 import asyncio
 from functools import partial
@@ -31,15 +31,13 @@ def test_a_database_of_another_revision_is_not_ready(gateway: LiveGateway, datab
     assert answer.headers["Retry-After"]
 
 
-def test_an_unusable_database_is_told_and_not_a_500(gateway: LiveGateway, database_url: str) -> None:
+def test_an_unusable_database_is_reported_without_a_500(gateway: LiveGateway, database_url: str) -> None:
     asyncio.run(execute(database_url, "DELETE FROM account"))
     answer = gateway.client.get("/readyz")
     assert (answer.status_code, answer.json()["database"]) == (503, "unusable")
 
 
-def test_a_database_that_takes_nothing_more_is_not_ready(
-    postgres: PostgresServer, vendor: Vendor, tmp_path: Path
-) -> None:
+def test_a_full_database_is_not_ready(postgres: PostgresServer, vendor: Vendor, tmp_path: Path) -> None:
     url = postgres.create_database()
     tables = ("facts", "tasks")
     full = (
@@ -60,7 +58,7 @@ def test_a_database_that_takes_nothing_more_is_not_ready(
         gateway.client.submit()
 
 
-def test_no_database_error_makes_us_forget_the_upstream_id(tmp_path: Path, vendor: Vendor) -> None:
+def test_a_database_error_does_not_lose_the_upstream_id(tmp_path: Path, vendor: Vendor) -> None:
     url = f"sqlite:///{tmp_path / 'test.db'}"
     refuse = (
         "CREATE TRIGGER refuse BEFORE UPDATE ON tasks WHEN NEW.status = 'processing' "
@@ -80,22 +78,22 @@ def test_no_database_error_makes_us_forget_the_upstream_id(tmp_path: Path, vendo
     ("method", "path", "allowed"),
     [("PUT", "/v1/tasks", "GET, POST"), ("POST", "/v1/tasks/task_0", "DELETE, GET"), ("POST", "/healthz", "GET, HEAD")],
 )
-def test_a_wrong_method_is_told_all_right_ones(gateway: LiveGateway, method: str, path: str, allowed: str) -> None:
+def test_a_wrong_method_gets_a_list_of_allowed_ones(gateway: LiveGateway, method: str, path: str, allowed: str) -> None:
     answer = gateway.client.request(method, path)
     assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
 
 
-def test_a_slash_too_many_is_no_redirect(gateway: LiveGateway) -> None:
+def test_a_trailing_slash_does_not_redirect(gateway: LiveGateway) -> None:
     answer = gateway.client.post("/v1/tasks/", json={"prompt": "x"})
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
-def test_monitors_may_ask_by_head(gateway: LiveGateway) -> None:
+def test_health_accepts_head_requests(gateway: LiveGateway) -> None:
     assert gateway.client.head("/healthz").status_code == 200
     assert gateway.client.head("/readyz").status_code == 200
 
 
-def test_the_api_document_knows_one_kind_of_error(gateway: LiveGateway) -> None:
+def test_the_openapi_document_has_one_kind_of_error(gateway: LiveGateway) -> None:
     assert "HTTPValidationError" not in gateway.client.get("/openapi.json").text
 
 
@@ -115,7 +113,7 @@ def test_a_restart_waits_for_the_process_before_it(tmp_path: Path, vendor: Vendo
             assert second.client.get("/readyz").status_code == 200
 
 
-def test_a_new_database_file_is_for_its_owner_alone_in_any_directory(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_a_new_database_file(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     asyncio.run(execute(f"sqlite:///{tmp_path / 'test.db'}", "CREATE TABLE something (id INTEGER)"))
     assert [oct(path.stat().st_mode)[-3:] for path in tmp_path.glob("test.db*")] == ["600"]

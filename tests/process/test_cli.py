@@ -1,4 +1,4 @@
-"""The command line and what wrong settings make of it."""
+"""The command line and invalid settings."""
 
 import re
 import signal
@@ -16,7 +16,7 @@ HIDDEN = "hunter2hunter2"
 
 
 def refusal(directory: Path, *command: str, **environment: str) -> str:
-    """The one line on which a start must end."""
+    """Run a command that must fail; returns its error line."""
     done = run_app(directory, *(command or ("serve", "--port", "0")), **environment)
     assert done.returncode != 0
     assert done.stdout == ""
@@ -57,7 +57,7 @@ def test_projects_get_budgets_and_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["shop", "1.5"], ["shop", "9" * 20], ["", "1"]])
-def test_a_wrong_budget_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+def test_an_invalid_budget_is_rejected(tmp_path: Path, arguments: list[str]) -> None:
     assert refusal(tmp_path, "projects", "budget", "--", *arguments)
 
 
@@ -68,7 +68,7 @@ def test_an_unknown_key_is_not_revoked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["a", "--project", "p" * 65], ["a\tb"], [" "], ["n" * 256], ["a\nb"]])
-def test_a_name_that_would_break_the_list_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+def test_a_name_that_would_break_the_list_is_rejected(tmp_path: Path, arguments: list[str]) -> None:
     assert refusal(tmp_path, "keys", "create", *arguments)
 
 
@@ -136,7 +136,7 @@ def test_migrate_only_migrates(tmp_path: Path) -> None:
         ("CORS_ORIGINS", "https://shop.example https://other.example"),
     ],
 )
-def test_a_wrong_setting_is_named_without_its_value(
+def test_an_invalid_setting_is_named_without_its_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -150,7 +150,9 @@ def test_a_wrong_setting_is_named_without_its_value(
     assert HIDDEN not in message
 
 
-def test_hosts_and_origins_are_written_as_browsers_write_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_hosts_and_origins_are_normalized_as_browsers_send_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALLOWED_HOSTS", "Images.Example., *.Example.com, [::1], 127.0.0.1,")
     monkeypatch.setenv("CORS_ORIGINS", "HTTPS://Shop.Example:443/, http://localhost:3000 ,http://[::1]:080")
@@ -189,12 +191,12 @@ def test_lists_of_networks_and_pauses_are_read(monkeypatch: pytest.MonkeyPatch, 
         ("HOST", ".."),
     ],
 )
-def test_a_wrong_setting_stops_the_start_with_one_line(tmp_path: Path, name: str, value: str) -> None:
+def test_an_invalid_setting_stops_the_start_with_one_line(tmp_path: Path, name: str, value: str) -> None:
     environment = {"SECRET_KEY": "s", name: value} | ({"AUTH": "none"} if value == ".." else {})
     assert name in refusal(tmp_path, "serve", **environment)
 
 
-def test_data_dir_must_be_a_directory_that_can_be_made(tmp_path: Path) -> None:
+def test_data_dir_must_be_a_directory_that_can_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert "DATA_DIR" in refusal(tmp_path, DATA_DIR=str(tmp_path / "file"))
     assert "DATA_DIR" in refusal(tmp_path, "migrate", DATA_DIR=str(tmp_path / "file" / "below"))
@@ -222,7 +224,7 @@ def test_a_taken_port_is_reported(tmp_path: Path) -> None:
         assert "PORT" in refusal(tmp_path, "serve", "--port", str(taken.getsockname()[1]))
 
 
-def test_another_secret_than_the_databases_is_refused_until_it_rotates(tmp_path: Path) -> None:
+def test_a_different_secret_is_rejected_unless_rotated(tmp_path: Path) -> None:
     def serve(secret: str) -> None:
         with GatewayProcess(tmp_path, {"SECRET_KEY": secret}) as gateway:
             assert gateway.client.get("/healthz").status_code == 200

@@ -1,4 +1,4 @@
-"""How events become lines: what is in them, what is kept out, and what a failure costs."""
+"""Log lines: content, redaction and failures."""
 
 import asyncio
 import io
@@ -31,7 +31,7 @@ class Terminal(io.StringIO):
 
 @contextmanager
 def logged(log_format: str, *, file: io.StringIO | None = None, secrets: tuple[str, ...] = ()) -> Iterator[io.StringIO]:
-    """Collect the lines of new loggers, and leave everything as it was."""
+    """Collect the lines of new loggers, then restore the configuration."""
     root = logging.getLogger()
     file = file or (Terminal() if log_format == "terminal" else io.StringIO())
     before = structlog.get_config(), root.handlers, root.level
@@ -47,7 +47,7 @@ def logged(log_format: str, *, file: io.StringIO | None = None, secrets: tuple[s
 
 @pytest.mark.parametrize("secret", ['with"quote', "with'both\"quotes", "back\\slash", "tab\tinside", "plain-secret"])
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_a_secret_is_masked_however_a_renderer_spells_it(secret: str, log_format: str) -> None:
+def test_a_secret_is_masked_however_it_is_escaped(secret: str, log_format: str) -> None:
     with logged(log_format, secrets=(secret,)) as file:
         for reason in (
             f"key {secret} is odd",
@@ -85,7 +85,7 @@ def test_secrets_are_masked_in_tracebacks_and_their_causes(log_format: str) -> N
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_a_value_that_cannot_be_written_costs_its_line_only(log_format: str) -> None:
+def test_a_value_that_cannot_be_rendered_only_affects_its_line(log_format: str) -> None:
     with logged(log_format) as file:
         for value in (1, Unprintable(), "half a pair: \ud800", 3):
             structlog.get_logger().info("counted", value=value)
@@ -99,7 +99,7 @@ def test_a_value_that_cannot_be_written_costs_its_line_only(log_format: str) -> 
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
-def test_a_value_may_log_while_its_line_is_made(log_format: str) -> None:
+def test_a_value_can_log_while_its_line_is_rendered(log_format: str) -> None:
     class Talkative:
         def __repr__(self) -> str:
             structlog.get_logger("ours").info("inner")
@@ -116,8 +116,8 @@ def test_a_value_may_log_while_its_line_is_made(log_format: str) -> None:
     ] * 2
 
 
-def test_an_object_may_log_while_a_line_is_written() -> None:
-    """The garbage collector finalizes objects anywhere, in the middle of a write too."""
+def test_an_object_can_log_while_a_line_is_written() -> None:
+    """The garbage collector can finalize objects during a write."""
 
     class Collecting(io.StringIO):
         def write(self, text: str) -> int:
@@ -202,7 +202,7 @@ def test_an_event_is_one_line_without_control_characters(log_format: str) -> Non
     assert "\x1b[2J" not in file.getvalue()
 
 
-def test_values_that_are_not_json_are_written_by_their_representation() -> None:
+def test_values_that_are_not_json_are_logged_as_repr() -> None:
     where = Path("somewhere")
     with logged("json") as file:
         structlog.get_logger("ours").info(

@@ -1,4 +1,7 @@
-"""When lines are written, and what becomes of them if they can't be: by processes of their own."""
+"""When log lines are written, and what happens on failure.
+
+Runs separate processes.
+"""
 
 import json
 import signal
@@ -34,7 +37,7 @@ asyncio.run(crash())
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_lines_of_threads_stay_whole_in_a_pipe(monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
+def test_lines_from_threads_are_not_mixed_in_a_pipe(monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     program = """
 def log(name):
@@ -52,7 +55,7 @@ for thread in threads: thread.join()
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full", "2> >(exit 0)"])
-def test_a_log_that_cannot_be_written_costs_no_work(
+def test_a_log_that_cannot_be_written_does_not_stop_work(
     monkeypatch: pytest.MonkeyPatch, redirect: str, unbuffered: str
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)

@@ -1,4 +1,4 @@
-"""What a running service writes down, and what it never does."""
+"""What a running service logs, and what it never logs."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ UPSTREAM, SECRET, CLIENT = "upstream-key-4711", "callback-secret-4711", "client-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_logs_name_requests_and_tasks_and_keep_secrets(tmp_path: Path, vendor: Vendor, log_format: str) -> None:
+def test_requests_and_tasks_are_logged_without_secrets(tmp_path: Path, vendor: Vendor, log_format: str) -> None:
     settings = {
         "LOG_FORMAT": log_format,
         "LOG_LEVEL": "debug",
@@ -57,7 +57,7 @@ def test_logs_name_requests_and_tasks_and_keep_secrets(tmp_path: Path, vendor: V
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
 
 
-def test_logs_tell_of_webhooks_and_keep_their_secrets(tmp_path: Path, vendor: Vendor, receiver: Receiver) -> None:
+def test_webhooks_are_logged_without_secrets(tmp_path: Path, vendor: Vendor, receiver: Receiver) -> None:
     settings = {
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "debug",
@@ -80,7 +80,7 @@ def test_logs_tell_of_webhooks_and_keep_their_secrets(tmp_path: Path, vendor: Ve
         assert secret not in gateway.log
 
 
-def test_logs_keep_keys_and_tokens_however_they_come(tmp_path: Path, vendor: Vendor) -> None:
+def test_keys_and_tokens_are_never_logged(tmp_path: Path, vendor: Vendor) -> None:
     vendor.on_submit = lambda _: envelope(400, "no")
     settings = {"NANOBANANA_API_KEY": UPSTREAM, "NANOBANANA_BASE_URL": vendor.url}
     with GatewayProcess(tmp_path, {"LOG_LEVEL": "debug", "AUTH": "keys", **settings}) as gateway:

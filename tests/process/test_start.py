@@ -1,4 +1,4 @@
-"""What a start leaves for later: modules that it doesn't need."""
+"""Commands import only the modules they need."""
 
 import subprocess
 import sys

@@ -1,1 +1,1 @@
-"""Tests of the imitation of the vendor, through real HTTP."""
+"""Tests of the vendor simulator over real HTTP."""

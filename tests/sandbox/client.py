@@ -1,4 +1,4 @@
-"""A client of the sandbox, as a user of the vendor would write it."""
+"""A sandbox client that speaks the vendor's API."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ ROOT = "/api/v1/nanobanana"
 
 
 class Client(httpx.Client):
-    """Speaks to one sandbox with some key."""
+    """A client of one sandbox, with some API key."""
 
     def __init__(self, url: str) -> None:
         headers = {"Authorization": "Bearer key", "User-Agent": "tests/1"}
@@ -20,7 +20,7 @@ class Client(httpx.Client):
 
     def submit(self, prompt: str = "a lake", endpoint: str = "generate", **fields: Any) -> httpx.Response:
         kind = {"type": "TEXTTOIAMGE"} if endpoint == "generate" else {}
-        # In ASCII: httpx refuses to send what no encoding can write, other clients do not.
+        # ASCII, because httpx refuses to send lone surrogates, unlike other clients.
         body = json.dumps({"prompt": prompt, **kind, **fields})
         return self.post(f"{ROOT}/{endpoint}", content=body, headers={"Content-Type": "application/json"})
 
@@ -41,7 +41,7 @@ class Client(httpx.Client):
         return listed
 
     def settled(self, task_id: str) -> dict[str, Any]:
-        """Wait until nothing more will happen to a task."""
+        """Wait until a task is settled."""
         return until(lambda: next((t for t in self.tasks() if t["task_id"] == task_id and t["settled"]), None))
 
     def behave(self, **fields: Any) -> None:

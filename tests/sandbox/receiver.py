@@ -1,4 +1,4 @@
-"""A real HTTP server that takes callbacks."""
+"""A real HTTP server that receives callbacks."""
 
 import json
 import queue
@@ -9,7 +9,10 @@ from typing import Any
 
 
 class Receiver:
-    """Keeps what is posted to it in `calls`; answers with the statuses put into `statuses`, then with 200; 0 is no answer."""
+    """Records callbacks; responds with `statuses`, then with 200.
+
+    Status 0 sends no response.
+    """
 
     def __init__(self) -> None:
         self.calls: queue.Queue[bytes] = queue.Queue()

@@ -114,6 +114,6 @@ def test_generating_callbacks(client: Client, receiver: Receiver, word: str, fla
     bodies = [receiver.next()["data"] for _ in range(2)]
     assert [body["successFlag"] for body in bodies] == flags
     assert bodies[flags.index(0)]["response"] is None
-    # Shape A has no such callback.
+    # Shape A has no GENERATING callback.
     task = client.settled(client.accept(f"[sandbox: {word}]", callBackUrl=receiver.url))
     assert len(task["callbacks"]) == 1

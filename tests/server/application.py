@@ -1,4 +1,4 @@
-"""An application that behaves as the path of a request says, well or badly."""
+"""An ASGI application that behaves as the path requests."""
 
 import asyncio
 import queue
@@ -8,7 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 LEFT: Message = {"type": "http.disconnect"}
 PIECE = b"x" * 65_536
-"""A part of an answer too large for anybody's buffers."""
+"""A part of a response that no buffer can hold as a whole."""
 PIECES = 400
 
 
@@ -22,7 +22,10 @@ def part(body: bytes = b"", *, more: bool = False) -> Message:
 
 
 class Application:
-    """Calls the method that the path names. What happens in it is noted, for the test on another thread."""
+    """Calls the method that the path names.
+
+    Methods note what happens, for the test on another thread.
+    """
 
     def __init__(self) -> None:
         self._notes: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -32,14 +35,14 @@ class Application:
         await getattr(self, scope["path"].strip("/").replace("-", "_"))(scope, receive, send)
 
     def noted(self, *, seconds: float = 10) -> Any:
-        """Wait for what is noted next."""
+        """Wait for the next note and return it."""
         return self._notes.get(timeout=seconds)
 
     def has_noted(self) -> bool:
         return not self._notes.empty()
 
-    def let_go(self) -> None:
-        """Let go on what has noted that it waits."""
+    def release(self) -> None:
+        """Let a method continue that has noted that it waits."""
         assert self.noted() == "waiting"
         self._loop.call_soon_threadsafe(self._gate.set)
 
@@ -49,7 +52,7 @@ class Application:
         await self._gate.wait()
         self._gate.clear()
 
-    # --- what applications do
+    # --- valid behavior
 
     async def short(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(start(content_length=2))
@@ -129,7 +132,7 @@ class Application:
 
     async def two_receive(self, scope: Scope, receive: Receive, send: Send) -> None:
         waiting = [asyncio.ensure_future(receive()) for _ in range(2)]
-        await asyncio.sleep(0)  # so that both have begun to
+        await asyncio.sleep(0)  # let both begin
         self._notes.put("waiting")
         messages = await asyncio.gather(*waiting)
         self._notes.put(messages)
@@ -147,7 +150,7 @@ class Application:
         await send(part())
         self._notes.put("sent")
 
-    # --- what they must not do
+    # --- invalid behavior
 
     async def too_short(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(start(content_length=10))
@@ -159,12 +162,12 @@ class Application:
         await send(part(b"secret"))
 
     async def fail_first(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise ValueError("before its start")
+        raise ValueError("before the response")
 
     async def fail_amid(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())
         await send(part(b"hello", more=True))
-        raise ValueError("amid its answer")
+        raise ValueError("during the response")
 
     async def no_answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         pass
@@ -182,7 +185,10 @@ class Application:
         await send(part(b"again"))
 
     async def split(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Put the request's body, `name=value`, into a header; go on whatever comes of it."""
+        """Send the request's body, `name=value`, as a response header.
+
+        Continues even if the server refuses the header.
+        """
         name, _, value = (await receive())["body"].partition(b"=")
         try:
             await send({"type": "http.response.start", "status": 200, "headers": [(name, value)]})

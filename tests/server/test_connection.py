@@ -1,4 +1,4 @@
-"""What strangers may send on a connection, how much, and how slowly."""
+"""Limits on what clients send: content, size and speed."""
 
 import queue
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.servers.served import Served, serve
 from tests.support.servers.vendor import envelope
 from tests.support.waiting import until
 
-HASTE = ConnectionLimits(
+SHORT_TIMEOUTS = ConnectionLimits(
     head_seconds=0.4,
     body_seconds=0.6,
     body_bytes_per_second=1024,
@@ -38,10 +38,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway that waits for nobody; only for tests of that, as a busy machine makes any client slow."""
-    directory = tmp_path_factory.mktemp("hasty")
-    with serve(f"sqlite:///{directory / 'test.db'}", directory, connection_limits=HASTE) as served:
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A gateway with very short timeouts.
+
+    Only for tests of timeouts, because any client is slow on a busy machine.
+    """
+    directory = tmp_path_factory.mktemp("impatient")
+    with serve(f"sqlite:///{directory / 'test.db'}", directory, connection_limits=SHORT_TIMEOUTS) as served:
         yield served
 
 
@@ -107,7 +110,7 @@ def test_head_and_body_in_one_segment_are_not_one_large_head(line: RawConnection
     assert line.answer().status == 202
 
 
-def test_the_host_of_an_absolute_target_counts(line: RawConnection) -> None:
+def test_the_host_of_an_absolute_target_overrides_the_header(line: RawConnection) -> None:
     line.send(b"GET http://localhost:1/v1/tasks?limit=1 HTTP/1.1\r\nHost: evil.example\r\n\r\n")
     assert line.answer().status == 200
     line.send(b"GET http://[::1] HTTP/1.1\r\nHost: evil.example\r\n\r\n")
@@ -116,22 +119,22 @@ def test_the_host_of_an_absolute_target_counts(line: RawConnection) -> None:
     assert line.answer().problem == (403, "host_not_allowed")
 
 
-def test_trailers_change_no_headers(served: Served, line: RawConnection) -> None:
+def test_trailers_do_not_change_headers(served: Served, line: RawConnection) -> None:
     body = b'{"prompt":"x"}'
     head = b"POST /v1/tasks HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n"
     line.send(head + b"\r\n%x\r\n%b\r\n0\r\nContent-Type: application/json\r\n\r\n" % (len(body), body))
     assert line.answer().problem == (415, "unsupported_media_type")
     line.send(head + b"Content-Type: application/json\r\n\r\n%x\r\n%b\r\n0\r\nX: " % (len(body), body))
-    # What comes in the same piece as the body, of up to 256 KiB, is only counted from the next.
+    # Data that arrives together with the body, up to 256 KiB, is only counted after the body.
     line.send(b"x" * 600_000)
     assert line.answer().problem == (431, "headers_too_large")
     assert served.client.get("/healthz").status_code == 200
 
 
-def test_incomplete_requests_time_out(hasty: Served) -> None:
-    """All at once, so that it takes the time of one."""
+def test_incomplete_requests_time_out(impatient: Served) -> None:
+    """Tests all requests at once to save time."""
     body_head = b"POST /v1/tasks HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
-    task = hasty.client.submit()
+    task = impatient.client.submit()
     halves = {
         b"": None,
         b"\r\n": None,
@@ -145,7 +148,7 @@ def test_incomplete_requests_time_out(hasty: Served) -> None:
         ),
     }
     with ExitStack() as stack:
-        lines = {sent: stack.enter_context(closing(RawConnection(hasty.gateway.settings.port))) for sent in halves}
+        lines = {sent: stack.enter_context(closing(RawConnection(impatient.gateway.settings.port))) for sent in halves}
         for sent, line in lines.items():
             line.send(sent)
         for sent, line in lines.items():
@@ -156,7 +159,7 @@ def test_incomplete_requests_time_out(hasty: Served) -> None:
 
 def test_a_client_that_does_not_read_its_response_is_dropped() -> None:
     application = Application()
-    with HttpServer(application, limits=HASTE) as server, RawConnection(server.port, window=4096) as line:
+    with HttpServer(application, limits=SHORT_TIMEOUTS) as server, RawConnection(server.port, window=4096) as line:
         line.ask("/flood")
         connection = until(lambda: server.connection(line.address), what="the connection")
         until(lambda: connection.transport.get_write_buffer_size() > 65_536, what="an answer that does not get away")
@@ -179,20 +182,20 @@ def test_a_disconnect_ends_all_requests(served: Served) -> None:
     until(lambda: (waiting.count, streams.count) == (0, 0), seconds=5, what="both to end")
 
 
-def test_the_time_limit_of_a_head_applies_to_later_requests(hasty: Served) -> None:
-    with closing(RawConnection(hasty.gateway.settings.port)) as line:
+def test_the_time_limit_of_a_head_applies_to_later_requests(impatient: Served) -> None:
+    with closing(RawConnection(impatient.gateway.settings.port)) as line:
         line.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
         assert line.answer().status == 200
         line.send(b"\r\n")
         assert line.rest() == b""
 
 
-def test_waits_streams_and_steady_bodies_have_no_time_limit(hasty: Served) -> None:
-    task, _ = hasty.processing()
+def test_waits_streams_and_steady_bodies_have_no_time_limit(impatient: Served) -> None:
+    task, _ = impatient.processing()
     path = f"/v1/tasks/{task['id']}".encode()
     with ExitStack() as stack:
-        wait, slow = (stack.enter_context(closing(RawConnection(hasty.gateway.settings.port))) for _ in range(2))
-        stream = stack.enter_context(hasty.follow(path.decode() + "/events"))
+        wait, slow = (stack.enter_context(closing(RawConnection(impatient.gateway.settings.port))) for _ in range(2))
+        stream = stack.enter_context(impatient.follow(path.decode() + "/events"))
         wait.send(b"GET " + path + b"?wait=2 HTTP/1.1\r\n" + HOST + b"\r\n")
         body = b'{"prompt":"x"' + b" " * 4_000 + b"}"
         head = b"POST /v1/tasks HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -203,8 +206,8 @@ def test_waits_streams_and_steady_bodies_have_no_time_limit(hasty: Served) -> No
         assert not stream.is_over
 
 
-def test_a_refused_client_that_stays_connected_is_dropped(hasty: Served) -> None:
-    with closing(RawConnection(hasty.gateway.settings.port)) as line:
+def test_a_refused_client_that_stays_connected_is_dropped(impatient: Served) -> None:
+    with closing(RawConnection(impatient.gateway.settings.port)) as line:
         line.send(b"nonsense\r\n\r\n")
         assert line.answer().status == 400
         with pytest.raises(OSError, match=r"reset|pipe|abort"):
@@ -234,7 +237,7 @@ def test_a_body_is_not_stored_after_the_response() -> None:
 
 
 def test_a_refusal_has_its_own_request_id() -> None:
-    """Contexts are copied when timers start, and uvloop has one for all connections."""
+    """Timers copy contexts, and uvloop shares one among connections."""
     found: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def note(status: int, detail: str, client: tuple[str, int] | None) -> Response:
@@ -246,7 +249,7 @@ def test_a_refusal_has_its_own_request_id() -> None:
         bind_request_id("answered")
         await Application().short(scope, receive, send)
 
-    with HttpServer(answer, limits=HASTE, refuse=note) as server:
+    with HttpServer(answer, limits=SHORT_TIMEOUTS, refuse=note) as server:
         with RawConnection(server.port) as line:
             line.ask("/")
             assert line.answer().body == b"ok"

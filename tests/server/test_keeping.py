@@ -1,4 +1,4 @@
-"""How long a connection is kept, for which requests, and how it ends."""
+"""Keep-alive: how long connections stay open and how they end."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,13 @@ from tests.support.clients.raw_connection import RawConnection, request
 from tests.support.servers.http_server import HttpServer
 from tests.support.waiting import until
 
-HASTE = ConnectionLimits(head_seconds=0.4, body_seconds=0.4, linger_seconds=0.2, tick_seconds=0.05)
+SHORT_TIMEOUTS = ConnectionLimits(head_seconds=0.4, body_seconds=0.4, linger_seconds=0.2, tick_seconds=0.05)
 
 
 @pytest.fixture(scope="module")
-def hasty() -> Iterator[HttpServer]:
-    """A server that waits for nobody."""
-    with HttpServer(Application(), limits=HASTE, keep_alive=0.3) as server:
+def impatient() -> Iterator[HttpServer]:
+    """A server with very short timeouts."""
+    with HttpServer(Application(), limits=SHORT_TIMEOUTS, keep_alive=0.3) as server:
         yield server
 
 
@@ -38,14 +38,14 @@ def test_a_client_can_request_close(line: RawConnection, sent: bytes) -> None:
 
 def test_an_application_can_request_close(application: Application, line: RawConnection) -> None:
     line.ask("/last")
-    application.let_go()
+    application.release()
     assert (answer := line.answer()).body == b"last"
     assert answer.headers["connection"] == "close"
     assert line.rest() == b""
 
 
-def test_an_idle_connection_is_closed(hasty: HttpServer) -> None:
-    with RawConnection(hasty.port) as line:
+def test_an_idle_connection_is_closed(impatient: HttpServer) -> None:
+    with RawConnection(impatient.port) as line:
         for _ in range(3):
             line.ask("/short")
             assert line.answer().body == b"ok"
@@ -62,16 +62,16 @@ def test_a_connection_in_use_is_not_idle() -> None:
             for _ in range(2):
                 idle.ask("/short")
                 assert idle.answer().body == b"ok"
-            # Three times as long as idle connections are kept.
+            # This takes three times as long as idle connections are kept.
             for _ in range(3):
                 with RawConnection(server.port) as idler:
                     idler.ask("/short")
                     assert idler.answer().body == b"ok"
                     assert idler.rest() == b""
             assert idle.rest() == b""
-        application.let_go()
+        application.release()
         assert line.answer().body == b"slow"
-        # A request of which a part is there is no longer idleness either.
+        # A connection with a partial request is not idle either.
         line.send(request("/short")[:10])
         with RawConnection(server.port) as idler:
             idler.ask("/short")
@@ -81,18 +81,18 @@ def test_a_connection_in_use_is_not_idle() -> None:
         assert line.answer().body == b"ok"
 
 
-def test_a_client_that_stays_after_the_last_response_is_dropped(hasty: HttpServer) -> None:
+def test_a_client_that_stays_after_the_last_response_is_dropped(impatient: HttpServer) -> None:
     sent = [b"nonsense\r\n\r\n", b"GET", b"GET /", b"POST /short HTTP/1.1\r\nContent-Length: 5\r\nHost: a\r\n\r\na"]
-    lines = [RawConnection(hasty.port) for _ in sent]
+    lines = [RawConnection(impatient.port) for _ in sent]
     for line, more in zip(lines, sent, strict=True):
         line.send(request("/closing") + more)
         assert line.answer().body == b"ok"
         assert line.rest() == b""
-    until(lambda: not hasty.connections, what="the end of all connections")
+    until(lambda: not impatient.connections, what="the end of all connections")
     for line in lines:
         line.close()
-    # It looks after others as before.
-    with RawConnection(hasty.port) as line:
+    # The server still handles other connections.
+    with RawConnection(impatient.port) as line:
         line.send(b"GET")
         assert line.answer().status == 408
 
@@ -112,7 +112,7 @@ def test_shutdown_closes_idle_connections_and_finishes_responses() -> None:
         answer = busier.answer()
         assert (answer.body, answer.headers["connection"]) == (b"hello", "close")
         assert busier.rest() == b""
-        application.let_go()
+        application.release()
         answer = busy.answer()
         assert (answer.body, answer.headers["connection"]) == (b"slow", "close")
         assert busy.rest() == b""

@@ -1,4 +1,4 @@
-"""Requests and answers as the application and the client see them."""
+"""Requests and responses, seen by application and client."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.support.clients.raw_connection import RawConnection, request
 from tests.support.servers.http_server import HttpServer
 from tests.support.waiting import until
 
-# --- answers
+# --- responses
 
 
 def test_a_response_of_known_length_is_sent_as_it_is_produced(application: Application, line: RawConnection) -> None:
@@ -19,7 +19,7 @@ def test_a_response_of_known_length_is_sent_as_it_is_produced(application: Appli
     assert "date" in head.headers
     assert not {"connection", "transfer-encoding"} & set(head.headers)
     assert line.read(5) == b"hello"
-    application.let_go()
+    application.release()
     assert line.read(6) == b" world"
     line.ask("/short")
     assert line.answer().body == b"ok"
@@ -30,7 +30,7 @@ def test_the_head_of_a_chunked_response_is_sent_at_once(application: Application
     head = line.answer()
     assert head.headers["transfer-encoding"] == "chunked"
     assert "content-length" not in head.headers
-    application.let_go()
+    application.release()
     assert [line.chunk() for _ in range(3)] == [b"one", b"two" * 100, b""]
     line.ask("/empty-chunks")
     assert line.answer().headers["transfer-encoding"] == "chunked"
@@ -157,7 +157,7 @@ def test_receive_reports_a_disconnect_after_the_body(application: Application, s
 
 def test_receive_ends_when_the_response_is_complete(application: Application, line: RawConnection) -> None:
     line.ask("/wait-to-answer")
-    application.let_go()
+    application.release()
     assert application.noted() is False
     assert application.noted() == LEFT
     assert line.answer().status == 200

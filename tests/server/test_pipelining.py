@@ -1,4 +1,4 @@
-"""Requests that a client sends before it has the answer to the last one."""
+"""Requests that arrive before the previous response is complete."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_the_current_response_is_the_last(
         until(application.has_noted, what="the request")
         line.send(more)
         until(lambda: not server.connection(line.address).cycle.keep_alive, what="the second request")
-    application.let_go()
+    application.release()
     assert line.answer().body == b"slow"
     assert line.rest() == b""
     line.close()
@@ -70,13 +70,13 @@ def test_endless_empty_lines_count_toward_that_limit() -> None:
 def test_a_client_with_the_whole_response_may_send_the_next_request(
     application: Application, server: HttpServer, line: RawConnection
 ) -> None:
-    """The application may not have finished, which the client can't know."""
+    """The client can't know whether the application has finished."""
     for _ in range(3):
         line.ask("/slow-to-finish")
         assert line.answer().body == b"slow"
         line.ask("/short")
         until(lambda: server.connection(line.address).flow.read_paused, what="the next request")
-        application.let_go()
+        application.release()
         assert line.answer().body == b"ok"
 
 
@@ -86,7 +86,7 @@ def test_a_large_body_after_the_last_response_does_not_keep_the_connection(
     body = b"x" * 1_000_000
     announced = request("/echo", method="POST", headers=b"Content-Length: %d\r\n" % len(body))
     line.send(request("/last") + announced + body[:10])
-    application.let_go()
+    application.release()
     assert line.answer().body == b"last"
     line.send(body[10:])
     assert line.rest() == b""

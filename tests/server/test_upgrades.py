@@ -1,11 +1,14 @@
-"""Offers to switch to another protocol, which are ignored. Taken for real, a body would become the next request."""
+"""Protocol upgrades are ignored.
+
+If they weren't, a body could be parsed as the next request.
+"""
 
 import pytest
 
 from tests.support.clients.raw_connection import RawConnection, request
 
 BODY = b"GET /short HTTP/1.1\r\nHost: localhost\r\n\r\n"
-"""A body that is a request, should it be taken for one."""
+"""A body that is also a valid request."""
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 IN_CHUNKS = b"5\r\n%b\r\n%x;x=y\r\n%b\r\n0\r\nX: y\r\n\r\n" % (BODY[:5], len(BODY) - 5, BODY[5:])

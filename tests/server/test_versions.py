@@ -1,4 +1,4 @@
-"""The server runs only with versions of uvicorn and httptools that were tested."""
+"""The server runs only with tested versions of its dependencies."""
 
 import tomllib
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.servers.gateway_process import run_fresh_app
 
 
 @pytest.mark.parametrize("package", TESTED)
-def test_pyproject_allows_the_versions_that_were_tested(package: str) -> None:
+def test_pyproject_allows_the_tested_versions(package: str) -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         stated = [Requirement(text) for text in tomllib.load(file)["project"]["dependencies"]]
     (requirement,) = [one for one in stated if one.name == package]
@@ -22,7 +22,7 @@ def test_pyproject_allows_the_versions_that_were_tested(package: str) -> None:
         assert requirement.specifier.contains(version) is (first[1] <= minor <= last[1]), version
 
 
-def test_installed_versions_are_tested_ones() -> None:
+def test_the_installed_versions_are_tested() -> None:
     assert untested_versions() == {}
 
 

@@ -28,7 +28,7 @@ class HandClock:
         return (self.time - self.steps) / 1000
 
     def to_now(self) -> None:
-        """Set it to the machine's clock, which is what the times of files come from."""
+        """Set it to the system clock, which timestamps files."""
         self.time = round(time.time() * 1000)
 
 

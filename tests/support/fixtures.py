@@ -1,4 +1,4 @@
-"""Gateways that many tests share, and those that a test starts with its own settings."""
+"""Fixtures for gateways, shared or with a test's own settings."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,7 +26,7 @@ def _module_gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def served(_module_gateway: Served) -> Iterator[Served]:
-    """One gateway on each kind of database for all tests of a file; tests see each other's tasks."""
+    """A gateway per database kind, shared by a file's tests."""
     _module_gateway.calm()
     yield _module_gateway
     _module_gateway.calm()
@@ -41,7 +41,7 @@ def _module_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]
 
 @pytest.fixture
 def on_sqlite(_module_sqlite: Served) -> Iterator[Served]:
-    """Like `served`, on SQLite alone: for what has nothing to do with the database."""
+    """Like `served`, but only on SQLite."""
     _module_sqlite.calm()
     yield _module_sqlite
     _module_sqlite.calm()
@@ -56,7 +56,7 @@ def _module_keyed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def keyed(_module_keyed: Served) -> Iterator[Served]:
-    """A gateway on each kind of database that requires a key; its vendor refuses what it is sent."""
+    """Like `served`, but requires a key; the vendor rejects submits."""
     _module_keyed.vendor.on_submit = lambda _: envelope(400, "no")
     yield _module_keyed
     _module_keyed.calm()
@@ -71,7 +71,7 @@ def _module_keyed_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 @pytest.fixture
 def keyed_sqlite(_module_keyed_sqlite: Served) -> Iterator[Served]:
-    """Like `keyed`, on SQLite alone."""
+    """Like `keyed`, but only on SQLite."""
     _module_keyed_sqlite.vendor.on_submit = lambda _: envelope(400, "no")
     yield _module_keyed_sqlite
     _module_keyed_sqlite.calm()
@@ -79,7 +79,7 @@ def keyed_sqlite(_module_keyed_sqlite: Served) -> Iterator[Served]:
 
 @pytest.fixture
 def start(vendor: Vendor, tmp_path: Path) -> Iterator[Start]:
-    """Start gateways on SQLite, or wherever a test says, with the settings that it needs."""
+    """Start gateways with a test's settings, on SQLite by default."""
     with ExitStack() as stack:
 
         def run(**settings: Any) -> LiveGateway:
@@ -91,5 +91,5 @@ def start(vendor: Vendor, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def hooked(start: Start, database_url: str) -> LiveGateway:
-    """A gateway on each kind of database that may call receivers on this machine and is quick to try again."""
+    """A gateway that delivers to local receivers and retries quickly."""
     return start(database_url=database_url, **HOOKED)

@@ -1,4 +1,4 @@
-"""Where the project is."""
+"""Project paths."""
 
 from pathlib import Path
 

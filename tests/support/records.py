@@ -1,4 +1,4 @@
-"""What a stand-in for another party records, and threads that wait for it."""
+"""Records of fake servers, which threads can wait for."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Records:
-    """A lock around what is recorded. Leaving the block wakes the threads in `wait_for`."""
+    """A lock for records; releasing it wakes threads in `wait_for`."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition(threading.RLock())
@@ -25,7 +25,7 @@ class Records:
         self._condition.release()
 
     def wait_for(self, look: Callable[[], T | None], *, seconds: float = 15.0, what: str = "it") -> T:
-        """Wait until `look` finds something (not None, not False), and return it."""
+        """Wait until `look` returns neither None nor False."""
         deadline = time.monotonic() + seconds
         with self._condition:
             while (found := look()) is None or found is False:

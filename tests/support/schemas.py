@@ -1,10 +1,10 @@
-"""JSON schemas made strict: a field that a schema does not name is an error."""
+"""Strict JSON schemas, which reject undocumented fields."""
 
 from typing import Any
 
 
 def closed(schema: Any) -> Any:
-    """Return a copy in which no object may have other properties than those that are named."""
+    """Return a copy whose objects allow no additional properties."""
     if isinstance(schema, list):
         return [closed(one) for one in schema]
     if not isinstance(schema, dict):

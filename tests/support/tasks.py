@@ -1,4 +1,4 @@
-"""Tasks in every state, as rules meet them; times are small numbers so that tests can be read."""
+"""Sample tasks in all states, with small numbers as times."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ NOW = 1_000_000
 
 
 def make_task(**changes: Any) -> Task:
-    """A task that was just queued."""
+    """Make a task that was just queued."""
     task = Task(
         id="task_" + "0" * 32,
         project="default",
@@ -67,4 +67,4 @@ STATES: dict[str, Task] = {
     "refused": _failed(ErrorCode.INVALID_REQUEST),
     "canceled": make_task(status=Status.CANCELED, completed_at=NOW, deadline_at=None),
 }
-"""Every state that a task can be in, as far as rules tell them apart."""
+"""All task states that the rules distinguish."""

@@ -1,9 +1,9 @@
-"""Turns of the event loop, for tests of code that waits for nothing outside the process."""
+"""Event loop iterations, for code that waits for no I/O."""
 
 import asyncio
 
 
 async def turns(count: int = 5) -> None:
-    """Let everything that can run do so."""
+    """Run everything that is ready."""
     for _ in range(count):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Waiting for something that no event tells of, such as another process's state."""
+"""Polling for conditions without notifications, such as other processes' state."""
 
 import time
 from collections.abc import Callable
@@ -9,10 +9,8 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05
 
 
 def until(look: Callable[[], T | None], *, seconds: float = 15.0, what: str = "it") -> T:
-    """Look again and again until there is something (not None, not False), and return it.
-
-    What takes long is looked at more rarely: a look takes time from what is waited for.
-    """
+    """Poll until `look` returns neither None nor False."""
+    # Poll less and less often, as polling slows down what we wait for.
     began = time.monotonic()
     while True:
         found = look()

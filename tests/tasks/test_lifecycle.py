@@ -19,20 +19,20 @@ STATES = ["queued", "submitting", "processing", *ENDS]
 
 @pytest.fixture
 def gate(served: Served) -> Iterator[threading.Event]:
-    """Held replies go out when this is set, at the latest at the end of the test."""
+    """Releases held replies when set, or when the test ends."""
     gate = threading.Event()
     yield gate
     gate.set()
 
 
 def bring(served: Served, gate: threading.Event, status: str) -> dict[str, Any]:
-    """Make a task and bring it into a state."""
+    """Create a task and bring it into a state."""
     if status == "submitting":
         served.vendor.on_submit = lambda _: Reply({"code": 400, "msg": "no"}, gate=gate)
         task = served.client.submit(metadata={"a": "b"})
         served.submit_of(task["id"])
     elif status in {"queued", "canceled"}:
-        # Refused for a passing reason, and told to come back much later: it waits in the queue again.
+        # A temporary refusal with a long Retry-After, so the task waits in the queue again.
         served.vendor.on_submit = lambda _: envelope(503, "busy", Retry_After="600")
         task = served.client.submit(metadata={"a": "b"})
         served.submit_of(task["id"])
@@ -72,7 +72,7 @@ def test_other_tasks_are_not_canceled(served: Served, gate: threading.Event, sta
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled"])
-def test_a_task_that_failed_is_retried_as_a_new_one(served: Served, gate: threading.Event, status: str) -> None:
+def test_a_failed_or_canceled_task_is_retried_as_a_new_one(served: Served, gate: threading.Event, status: str) -> None:
     old = bring(served, gate, status)
     served.calm()
     response = served.client.post(f"{V1}/{old['id']}/retry")
@@ -93,7 +93,7 @@ def test_other_tasks_are_not_retried(served: Served, gate: threading.Event, stat
 
 
 @pytest.mark.parametrize("status", ENDS)
-def test_a_task_that_ended_is_deleted(served: Served, gate: threading.Event, status: str) -> None:
+def test_a_finished_task_is_deleted(served: Served, gate: threading.Event, status: str) -> None:
     task = bring(served, gate, status)
     response = served.client.delete(f"{V1}/{task['id']}")
     assert (response.status_code, response.content) == (204, b"")
@@ -105,13 +105,13 @@ def test_a_task_that_ended_is_deleted(served: Served, gate: threading.Event, sta
 
 
 @pytest.mark.parametrize("status", [s for s in STATES if s not in ENDS])
-def test_a_task_on_its_way_is_not_deleted(served: Served, gate: threading.Event, status: str) -> None:
+def test_an_unfinished_task_is_not_deleted(served: Served, gate: threading.Event, status: str) -> None:
     task = bring(served, gate, status)
     assert problem(served.client.delete(f"{V1}/{task['id']}")) == (409, "not_deletable")
     assert served.client.task(task["id"]) == task
 
 
-def test_a_retry_of_a_deleted_task_stays(served: Served, gate: threading.Event) -> None:
+def test_deleting_a_task_keeps_its_retry(served: Served, gate: threading.Event) -> None:
     old = bring(served, gate, "failed")
     new = served.client.post(f"{V1}/{old['id']}/retry").json()
     assert served.client.delete(f"{V1}/{old['id']}").status_code == 204
@@ -125,7 +125,7 @@ def send(served: Served, key: str, **body: Any) -> httpx.Response:
     return served.client.post(V1, json={"prompt": "a lake", **body}, headers={"Idempotency-Key": key})
 
 
-def test_the_same_request_again_brings_the_same_task_as_it_is_now(served: Served) -> None:
+def test_a_repeated_request_returns_the_same_task_in_its_current_state(served: Served) -> None:
     key = uuid.uuid4().hex
     first = send(served, key, metadata={"a": "1", "b": "2"})
     assert first.status_code == 202
@@ -156,13 +156,13 @@ def test_a_refused_request_does_not_use_up_its_key(served: Served) -> None:
     assert "Idempotent-Replayed" not in right.headers
 
 
-def test_other_keys_and_no_key_bring_other_tasks(served: Served) -> None:
+def test_other_keys_and_no_key_create_other_tasks(served: Served) -> None:
     key = uuid.uuid4().hex
     found = {send(served, key).json()["id"], send(served, key.upper()).json()["id"], served.client.submit()["id"]}
     assert len(found) == 3
 
 
-def test_of_twenty_identical_requests_at_once_one_makes_a_task(served: Served) -> None:
+def test_twenty_identical_concurrent_requests_create_one_task(served: Served) -> None:
     key, prompt = uuid.uuid4().hex, f"a race {uuid.uuid4().hex}"
     answers: list[httpx.Response] = []
     barrier = threading.Barrier(20)
@@ -219,7 +219,7 @@ def test_a_key_may_have_any_visible_bytes(served: Served) -> None:
     assert (first.status_code, again.json()["id"]) == (202, first.json()["id"])
 
 
-def test_a_retry_sent_twice_is_one_retry(served: Served, gate: threading.Event) -> None:
+def test_a_retry_sent_twice_creates_one_task(served: Served, gate: threading.Event) -> None:
     old, key = bring(served, gate, "failed"), uuid.uuid4().hex
     first = served.client.post(f"{V1}/{old['id']}/retry", headers={"Idempotency-Key": key})
     again = served.client.post(f"{V1}/{old['id']}/retry", headers={"Idempotency-Key": key})
@@ -234,7 +234,7 @@ def test_a_retry_sent_twice_is_one_retry(served: Served, gate: threading.Event) 
     assert without.json()["id"] != first.json()["id"]
 
 
-def test_a_retry_sent_twice_is_replayed_though_the_old_task_is_gone(served: Served, gate: threading.Event) -> None:
+def test_a_repeated_retry_is_replayed_even_if_the_old_task_is_deleted(served: Served, gate: threading.Event) -> None:
     old, key = bring(served, gate, "failed"), uuid.uuid4().hex
     first = served.client.post(f"{V1}/{old['id']}/retry", headers={"Idempotency-Key": key})
     assert served.client.delete(f"{V1}/{old['id']}").status_code == 204

@@ -1,4 +1,4 @@
-"""Lists of tasks: order, pages, filters, and how a page tells what waits."""
+"""Task lists: order, pages, filters and queue positions."""
 
 import base64
 import threading
@@ -27,7 +27,10 @@ def ids(served: Served, **query: Any) -> list[str]:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def quiet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway whose vendor answers one submit at a time and holds it, so that everything else stays queued."""
+    """A gateway where all tasks but the first stay queued.
+
+    The vendor holds the response to the only submit allowed at a time.
+    """
     directory, gate = tmp_path_factory.mktemp("quiet"), threading.Event()
     database_url = empty_database(request.param, request, directory)
     settings = {"upstream_concurrency": 1, "upstream_timeout_seconds": 60.0}
@@ -45,7 +48,7 @@ def test_an_empty_list_is_a_page(quiet: Served) -> None:
     assert page(quiet, status="succeeded") == {"data": [], "next_cursor": None}
 
 
-def test_pages_are_newest_first_and_hold_still_while_tasks_arrive(quiet: Served) -> None:
+def test_pages_are_newest_first_and_stable_while_tasks_arrive(quiet: Served) -> None:
     made = [quiet.client.submit(prompt=f"{n}")["id"] for n in range(13)]
     seen: list[str] = []
     cursor: str | None = None
@@ -63,7 +66,7 @@ def test_pages_are_newest_first_and_hold_still_while_tasks_arrive(quiet: Served)
     assert seen + [task["id"] for task in rest["data"]] == everything[4:]
 
 
-def test_the_last_full_page_says_that_it_is_the_last(quiet: Served) -> None:
+def test_a_full_last_page_has_no_cursor(quiet: Served) -> None:
     for _ in range(2):
         quiet.client.submit()
     count = len(ids(quiet, limit=200))
@@ -80,6 +83,8 @@ def test_a_cursor_outlives_its_task(quiet: Served) -> None:
 
 
 def test_queue_positions_count_from_the_head(quiet: Served) -> None:
+    for _ in range(2):
+        quiet.client.submit()
     queued = page(quiet, status="queued", limit=200)["data"]
     assert [task["queue_position"] for task in queued] == list(range(len(queued), 0, -1))
     (held,) = page(quiet, status="submitting")["data"]
@@ -100,14 +105,14 @@ def test_default_and_largest_page(quiet: Served) -> None:
     assert len(ids(quiet, limit=200)) >= 55
 
 
-def test_filters_by_time_take_in_their_beginning_and_leave_out_their_end(quiet: Served) -> None:
+def test_time_filters_include_their_start_and_exclude_their_end(quiet: Served) -> None:
     tasks = page(quiet, limit=200)["data"]
     for moment in {task["created_at"] for task in tasks}:
         later = [task["id"] for task in tasks if task["created_at"] >= moment]
         earlier = [task["id"] for task in tasks if task["created_at"] < moment]
         assert ids(quiet, created_after=moment, limit=200) == later
         assert ids(quiet, created_before=moment, limit=200) == earlier
-        # A hair later than a task is later, whatever is beyond milliseconds.
+        # Fractions of a millisecond count as well.
         assert ids(quiet, created_after=moment.replace("Z", "001Z"), limit=200) == [
             task["id"] for task in tasks if task["created_at"] > moment
         ]
@@ -125,11 +130,11 @@ def test_filters_by_time_take_in_their_beginning_and_leave_out_their_end(quiet: 
         "",
     ],
 )
-def test_moments_may_be_spelled_in_many_ways(quiet: Served, moment: str) -> None:
+def test_times_are_accepted_in_many_formats(quiet: Served, moment: str) -> None:
     assert ids(quiet, created_after=moment, limit=1)
 
 
-def test_the_far_end_of_time_is_survived(quiet: Served) -> None:
+def test_extreme_times_are_accepted(quiet: Served) -> None:
     assert ids(quiet, created_after="9999-12-31T23:59:59.999999-14:00") == []
     assert ids(quiet, created_before="0001-01-01T00:00:00+14:00") == []
 
@@ -178,7 +183,7 @@ def test_filters_by_state_model_and_type(served: Served) -> None:
     ],
     ids=lambda value: str(value)[:30].replace("\x00", "0"),
 )
-def test_a_wrong_query_is_422_and_names_the_parameter(on_sqlite: Served, query: dict[str, str], field: str) -> None:
+def test_an_invalid_query_is_422_and_names_the_parameter(on_sqlite: Served, query: dict[str, str], field: str) -> None:
     response = on_sqlite.client.get(V1, params=query)
     assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
     assert [error["field"] for error in response.json()["errors"]] == [field]

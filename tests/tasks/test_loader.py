@@ -1,4 +1,4 @@
-"""Group reads: many who look share a statement, and what can't be read is one task's trouble alone."""
+"""The task loader: one unreadable task doesn't affect others."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ async def test_a_task_that_cannot_be_read_fails_alone(database_url: str) -> None
     writer = Writer(database, SystemClock(), lambda _: None)
     writer.start()
     first, odd, last = [await writer.create(make_task(id=f"task_{number:032x}")) for number in range(3)]
-    # As a later version may leave it, while this one still runs beside it.
+    # A later version may write this status while this version still runs.
     await database.write(
         lambda connection: connection.execute(update(tasks).where(tasks.c.id == odd).values(status="unheard-of"))
     )

@@ -1,4 +1,4 @@
-"""The main job: a task's whole path, on both databases."""
+"""A task's whole path, on both databases."""
 
 from tests.support.servers.gateway import LiveGateway
 from tests.support.servers.vendor import Vendor, success_a

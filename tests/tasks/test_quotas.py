@@ -1,4 +1,4 @@
-"""Quotas hold whatever races: over replicas, in one batch, with idempotency keys."""
+"""Quotas hold under races between replicas, batches and idempotency keys."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ SUBMISSION = Submission(model=Model.NANO_BANANA, input={"prompt": "a lake", "ima
 
 
 class Replica:
-    """What of a process submits tasks, with a database connection of its own."""
+    """The parts of a process that submit tasks."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
@@ -42,7 +42,7 @@ class Replica:
         )
 
     async def submit(self, caller: Caller, key: str | None = None) -> str:
-        """Submit a task; returns its id, or the code of why there is none."""
+        """Submit a task; returns its ID or the error code."""
         try:
             return (await self.tasks.submit(caller, SUBMISSION, key))[0].task.id
         except GatewayError as error:
@@ -51,7 +51,10 @@ class Replica:
 
 @pytest.fixture
 async def replicas(database_url: str) -> AsyncIterator[list[Replica]]:
-    """Two processes on one database. (A SQLite file has one in earnest; the statements are to hold all the same.)"""
+    """Two replicas on one database.
+
+    In production, a SQLite file has only one process, but the statements must be correct anyway.
+    """
     first = Replica(database_url)
     both = [first, Replica(database_url)]
     for replica in both:
@@ -80,7 +83,7 @@ async def test_a_tokens_quota_is_exact_under_a_race(replicas: list[Replica]) -> 
     assert await count(replicas[0]) == 10
 
 
-async def test_a_projects_budget_is_exact_under_a_race_and_starts_with_what_was_made(replicas: list[Replica]) -> None:
+async def test_a_projects_budget_is_exact_under_a_race_and_counts_earlier_tasks(replicas: list[Replica]) -> None:
     first, second = replicas
     for _ in range(3):
         await first.submit(Caller("shop"))
@@ -129,10 +132,10 @@ async def test_without_a_quota_nothing_is_counted(replicas: list[Replica]) -> No
     assert [one for one in statements if "quota_counts" in one or "project_budgets" in one] == []
 
 
-async def test_one_batch_creates_what_fits_and_refuses_the_rest(replicas: list[Replica]) -> None:
+async def test_one_batch_creates_tasks_up_to_the_quota_and_refuses_the_rest(replicas: list[Replica]) -> None:
     caller = holder(1, 5)
     answers = await asyncio.gather(*(replicas[0].submit(caller, f"key-{n}") for n in range(12)))
-    # In the order of arrival, as all went into few transactions.
+    # In order of arrival, because all share a few transactions.
     assert [answer == "token_exhausted" for answer in answers] == [False] * 5 + [True] * 7
 
 
@@ -143,13 +146,13 @@ async def test_a_task_counts_against_all_of_its_quotas_or_none(replicas: list[Re
     assert answers[2:] == ["daily_budget_exceeded"] * 2
     await set_daily_budget(first.database, CLOCK, "default", None)
     first.hand.seconds += 1
-    # The refused ones took nothing from the token.
+    # Refused submits didn't count against the token.
     answers = [await first.submit(holder(1, 5)) for _ in range(4)]
     assert [answer.startswith("task_") for answer in answers] == [True, True, True, False]
     assert answers[3] == TokenExhausted.code
 
 
-async def test_counts_are_swept_when_their_quota_is_long_over(replicas: list[Replica]) -> None:
+async def test_counts_of_expired_quotas_are_deleted(replicas: list[Replica]) -> None:
     class Later:
         def now(self) -> int:
             return CLOCK.now() + 3 * 3_600_000

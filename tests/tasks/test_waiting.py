@@ -1,4 +1,4 @@
-"""Waiting for a task in one request: `Prefer: wait=N` and `?wait=N`."""
+"""Requests that wait for a task: `Prefer: wait=N`, `?wait=N`."""
 
 import threading
 import uuid
@@ -49,7 +49,7 @@ def verdict(served: Served, task_id: str) -> dict[str, Any]:
     return served.client.task(task_id)
 
 
-def test_a_get_is_answered_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
+def test_a_get_returns_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
     task, arrived = served.processing()
     answers = [look(served, pool, task) for _ in range(5)]
     waiters(served, 5)
@@ -61,7 +61,7 @@ def test_a_get_is_answered_when_the_result_arrives(served: Served, pool: ThreadP
     waiters(served, 0)
 
 
-def test_a_submit_is_answered_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
+def test_a_submit_returns_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
     with served.follow() as stream:
         waiting = pool.submit(submit, served, "wait=60")
         stream.wait(lambda s: len(s.events) == 3)
@@ -83,7 +83,7 @@ def test_a_retry_can_wait_as_well(served: Served) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 1])
-def test_without_a_result_the_answer_is_the_current_state(served: Served, gate: threading.Event, seconds: int) -> None:
+def test_without_a_result_the_current_state_is_returned(served: Served, gate: threading.Event, seconds: int) -> None:
     served.vendor.on_submit = lambda _: Reply({"code": 400, "msg": "no"}, gate=gate)
     posted = submit(served, f"wait={seconds}")
     assert (posted.status_code, posted.headers["Preference-Applied"]) == (202, f"wait={seconds}")
@@ -93,7 +93,7 @@ def test_without_a_result_the_answer_is_the_current_state(served: Served, gate: 
     assert got.json()["status"] == "submitting"
 
 
-def test_a_task_that_has_ended_is_not_waited_for(served: Served) -> None:
+def test_a_finished_task_is_returned_at_once(served: Served) -> None:
     served.vendor.on_submit = lambda _: envelope(400, "no")
     key = uuid.uuid4().hex
     first = submit(served, "wait=30", **{"Idempotency-Key": key})
@@ -129,7 +129,7 @@ def test_a_client_that_disconnects_stops_waiting(served: Served) -> None:
 
 
 @pytest.mark.parametrize("wait", ["x", "-1", "61", "1.5", "1e1", " 1", "99999999999999999999999"])
-def test_a_wrong_wait_in_the_query_is_422(on_sqlite: Served, wait: str) -> None:
+def test_an_invalid_wait_in_the_query_is_422(on_sqlite: Served, wait: str) -> None:
     answer = on_sqlite.client.get(f"{V1}/task_{'0' * 32}", params={"wait": wait})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "wait")
 
@@ -170,7 +170,7 @@ def test_waiting_for_an_unknown_task_is_404(served: Served) -> None:
         ("wait=30, x=" + "y" * 1000, None),
     ],
 )
-def test_the_preference_is_read_as_rfc_7240_writes_it(on_sqlite: Served, prefer: str, applied: str | None) -> None:
+def test_the_preference_is_parsed_as_in_rfc_7240(on_sqlite: Served, prefer: str, applied: str | None) -> None:
     on_sqlite.vendor.on_submit = lambda _: envelope(400, "no")
     answer = submit(on_sqlite, prefer)
     assert answer.headers.get("Preference-Applied") == applied
@@ -180,14 +180,14 @@ def test_the_preference_is_read_as_rfc_7240_writes_it(on_sqlite: Served, prefer:
     assert got.headers.get("Preference-Applied") == applied
 
 
-def test_several_preference_headers_are_one(on_sqlite: Served) -> None:
+def test_several_prefer_headers_are_combined(on_sqlite: Served) -> None:
     on_sqlite.vendor.on_submit = lambda _: envelope(400, "no")
     headers = [("Prefer", "respond-async"), ("Prefer", "wait=20")]
     answer = on_sqlite.client.post(V1, json={"prompt": "x"}, headers=headers)
     assert answer.headers["Preference-Applied"] == "wait=20"
 
 
-def test_the_query_goes_before_the_header(on_sqlite: Served) -> None:
+def test_the_query_takes_precedence_over_the_header(on_sqlite: Served) -> None:
     on_sqlite.vendor.on_submit = lambda _: envelope(400, "no")
     task = submit(on_sqlite, "wait=30").json()
     got = on_sqlite.client.get(f"{V1}/{task['id']}", params={"wait": 5}, headers={"Prefer": "wait=30"})

@@ -1,4 +1,4 @@
-"""Pages of named origins may call, and browsers are told what they need to know."""
+"""CORS for pages of allowed origins."""
 
 from collections.abc import Iterator
 
@@ -49,7 +49,7 @@ def test_another_origin_is_rejected(served: Served, origin: str) -> None:
     answer = preflight(served, "/v1/tasks", "POST", origin)
     assert (answer.status_code, answer.json()["code"]) == (403, "origin_not_allowed")
     assert "access-control-allow-origin" not in answer.headers
-    # With keys in use whoever has one may call; a page of another origin just can't read what it is answered.
+    # With a key, any client may call, but a page of another origin can't read the response.
     answer = served.client.get("/v1/tasks", headers={**BEARER, "Origin": origin})
     assert answer.status_code == 200
     assert "access-control-allow-origin" not in answer.headers
@@ -99,7 +99,7 @@ def test_responses_vary_by_origin_even_without_one(served: Served) -> None:
     assert "Origin" in served.client.get("/v1/tasks", headers=BEARER).headers["vary"]
 
 
-def test_without_the_setting_there_are_no_cors_headers(on_sqlite: Served) -> None:
+def test_there_are_no_cors_headers_by_default(on_sqlite: Served) -> None:
     own = on_sqlite.gateway.settings.local_url
     answer = on_sqlite.client.get("/v1/tasks", headers={"Origin": own})
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Direct routes answer as the framework would."""
+"""Direct routes respond as FastAPI would."""
 
 import httpx
 import pytest

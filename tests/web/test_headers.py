@@ -1,4 +1,4 @@
-"""What every answer tells browsers and caches, and whom the log names as the client."""
+"""Response headers for browsers, and the client address behind proxies."""
 
 from ipaddress import ip_network
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What web pages can do to a service that runs without keys: nothing, unless they are its own or named."""
+"""Without keys, foreign web pages can't use the service."""
 
 import sqlite3
 import threading
@@ -87,8 +87,8 @@ def test_links_and_images_work_from_other_origins(served: Served) -> None:
     link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
     assert call(served, "GET", "/docs", None, **link).status_code == 200
     assert call(served, "POST", V1, "application/json", **link).status_code == 403
-    picture = call(served, "GET", "/v1/images/img_0", None, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")
-    assert picture.status_code == 404
+    image = call(served, "GET", "/v1/images/img_0", None, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")
+    assert image.status_code == 404
     for site in ("same-origin", "none"):
         assert call(served, "GET", V1, None, Sec_Fetch_Site=site).status_code == 200
 
@@ -131,9 +131,9 @@ const tries = [
 ].map((answer) => answer.then((a) => a.text()).then((text) => text && read.push(text), () => {}));
 document.getElementById("form").submit();
 navigator.sendBeacon(target + "/v1/tasks", body);
-const picture = new Image();
-const loaded = new Promise((resolve) => { picture.onload = picture.onerror = resolve; });
-picture.src = target + "/v1/tasks";
+const image = new Image();
+const loaded = new Promise((resolve) => { image.onload = image.onerror = resolve; });
+image.src = target + "/v1/tasks";
 const stream = new EventSource(target + "/v1/events");
 const streamed = new Promise((resolve) => { stream.onopen = () => resolve(read.push("stream")); stream.onerror = resolve; });
 Promise.all([...tries, loaded, streamed]).then(() => {
@@ -144,7 +144,7 @@ Promise.all([...tries, loaded, streamed]).then(() => {
 
 @contextmanager
 def page(html: str) -> Iterator[int]:
-    """Serve a page on a port of its own; gives the port."""
+    """Serve a page on a free port; yields the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -168,10 +168,10 @@ def page(html: str) -> Iterator[int]:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_hostile_page_in_a_browser_achieves_nothing(served: Served, tmp_path: Path, host: str) -> None:
-    """Of the same site on another port, and of another site."""
+    """The page is on another port, or on another site."""
     secret = served.client.get("/v1/webhook-secret").json()
     with page(HOSTILE.replace("TARGET", served.gateway.settings.local_url)) as port:
         seen = rendered(f"http://{host}:{port}/", tmp_path)
@@ -182,7 +182,7 @@ def test_a_hostile_page_in_a_browser_achieves_nothing(served: Served, tmp_path: 
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
 def test_swagger_ui_works_under_its_policy(served: Served, tmp_path: Path) -> None:
     seen = rendered(f"{served.gateway.settings.local_url}/docs", tmp_path)
     assert "opblock-summary-post" in seen

@@ -1,4 +1,7 @@
-"""What the API's document says; `tests/fuzz` and `test_answers.py` hold the service to it."""
+"""The OpenAPI document.
+
+`tests/fuzz` and `test_responses.py` check that the service conforms to it.
+"""
 
 import json
 from collections.abc import Iterator
@@ -95,7 +98,7 @@ def test_parameters_that_routes_read_themselves_are_documented(document: dict[st
 
 
 def test_the_document_uses_only_keywords_of_its_version(document: dict[str, Any]) -> None:
-    """`itemSchema` came with 3.2; the linters of `make lint` look for others."""
+    """`itemSchema` came with 3.2; `make lint` checks the rest."""
     assert document["openapi"] == "3.1.0"
     assert "itemSchema" not in json.dumps(document)
 
@@ -110,13 +113,13 @@ def test_authentication_is_optional_only_without_keys(on_sqlite: Served, keyed_s
             assert operation["security"] == ([] if operation["operationId"] in public else expected), path
 
 
-def test_webhooks_are_documented_with_the_task_of_the_api(document: dict[str, Any]) -> None:
+def test_documented_webhooks_contain_the_task_schema(document: dict[str, Any]) -> None:
     body = document["webhooks"]["task"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     message = document["components"]["schemas"][body["$ref"].rpartition("/")[2]]
     assert message["properties"]["data"]["$ref"] == "#/components/schemas/Task"
 
 
-def test_the_body_guard_knows_the_routes_that_read_bodies(document: dict[str, Any]) -> None:
+def test_the_body_guard_lists_all_routes_that_read_bodies(document: dict[str, Any]) -> None:
     for method, path, operation in operations(document):
         if "requestBody" in operation:
             assert reads_body({"method": method, "path": path}), f"{method} {path} reads a body: see reads_body"

@@ -1,4 +1,4 @@
-"""Every JSON answer that the API's document names is sent once, and is exactly what the document says."""
+"""Every documented JSON response occurs once and matches its schema."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ from tests.support.waiting import until
 JSON = "application/json"
 
 
-class Held:
-    """Holds each answer of a gateway to the gateway's own document, and remembers which there were."""
+class ResponseChecker:
+    """Checks a gateway's responses against its document and records them."""
 
     def __init__(self, served: Served) -> None:
         self.served = served
@@ -31,8 +31,8 @@ class Held:
         self.seen: set[tuple[str, str]] = set()
         self._components = closed(self.document["components"]["schemas"])
 
-    def ask(self, operation_id: str, status: int, *, body: Any = None, **options: Any) -> Any:
-        """Make a request of an operation and check the answer; returns its content."""
+    def call(self, operation_id: str, status: int, *, body: Any = None, **options: Any) -> Any:
+        """Call an operation and check the response; returns its body."""
         path, method, operation = self.operation(operation_id)
         ids = options.pop("ids", {})
         headers = {**bearer(KEY), **options.pop("headers", {})}
@@ -60,7 +60,7 @@ class Held:
         )
 
     def documented(self) -> set[tuple[str, str]]:
-        """Every answer in JSON that is no error."""
+        """All JSON responses that are not errors."""
         return {
             (operation["operationId"], status)
             for methods in self.document["paths"].values()
@@ -71,64 +71,64 @@ class Held:
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> Iterator[Held]:
+def checker(tmp_path: Path) -> Iterator[ResponseChecker]:
     settings = {**HOOKED, "bootstrap_api_key": KEY, "public_base_url": "http://localhost"}
     with serve(create_sqlite(tmp_path / "test.db"), tmp_path, **settings) as served:
         served.client.headers.update(bearer(KEY))
-        yield Held(served)
+        yield ResponseChecker(served)
 
 
-def test_every_response_matches_the_document(held: Held, tmp_path: Path) -> None:
-    served, wait = held.served, {"Prefer": "wait=15"}
+def test_every_response_matches_the_document(checker: ResponseChecker, tmp_path: Path) -> None:
+    served, wait = checker.served, {"Prefer": "wait=15"}
     hook = {"prompt": "a lake", "webhook_url": "http://127.0.0.1:9/hook"}
     # A result by callback.
-    task = held.ask("submit_task", 202, body={"prompt": "a lake", "metadata": {"order": "42"}})
+    task = checker.call("submit_task", 202, body={"prompt": "a lake", "metadata": {"order": "42"}})
     submit = served.submit_of(task["id"])
     ids = {"task_id": task["id"], "token": submit.callback_url.rpartition("/")[2]}
     upstream_id = served.client.wait_for(task["id"], "processing")["upstream_task_id"]
     for expected in ("received", "duplicate"):
-        receipt = held.ask("receive_callback", 200, ids=ids, body=success_a(upstream_id))
+        receipt = checker.call("receive_callback", 200, ids=ids, body=success_a(upstream_id))
         assert receipt == {"status": expected}
-    assert held.ask("get_task", 200, ids=ids)["images"]
-    assert held.ask("list_task_callbacks", 200, ids=ids)["data"]
+    assert checker.call("get_task", 200, ids=ids)["images"]
+    assert checker.call("list_task_callbacks", 200, ids=ids)["data"]
     # Failures, with a webhook.
     served.vendor.on_submit = refused
-    failed = held.ask("submit_task", 200, body=hook, headers=wait)
+    failed = checker.call("submit_task", 200, body=hook, headers=wait)
     assert failed["error"]["code"] == "invalid_request"
     ids = {"task_id": failed["id"]}
-    held.ask("retry_task", 200, ids=ids, headers=wait)
-    held.ask("retry_task", 202, ids=ids)
-    assert held.ask("list_tasks", 200, params={"limit": 1})["next_cursor"]
+    checker.call("retry_task", 200, ids=ids, headers=wait)
+    checker.call("retry_task", 202, ids=ids)
+    assert checker.call("list_tasks", 200, params={"limit": 1})["next_cursor"]
     delivery = until(
         lambda: next((one for one in deliveries(served.gateway) if one["attempts"]), None), what="an attempt"
     )
-    held.ask("list_webhook_deliveries", 200)
-    held.ask("redeliver_webhook", 202, ids={"delivery_id": delivery["id"]})
-    held.ask("get_webhook_secret", 200)
-    held.ask("rotate_webhook_secret", 200)
+    checker.call("list_webhook_deliveries", 200)
+    checker.call("redeliver_webhook", 202, ids={"delivery_id": delivery["id"]})
+    checker.call("get_webhook_secret", 200)
+    checker.call("rotate_webhook_secret", 200)
     # A task that stays queued while the upstream refuses the account, which makes the service degraded.
     served.vendor.on_submit = lambda _: accepted()
-    held.ask("get_readiness", 200)
+    checker.call("get_readiness", 200)
     served.vendor.on_submit = lambda _: envelope(402, "Insufficient credits")
-    queued = held.ask("submit_task", 202, body={"prompt": "a lake"})
-    until(lambda: held.ask("get_readiness", 200)["upstream"]["state"] == "held", what="the hold")
-    assert held.ask("get_readiness", 200)["upstream"]["reason"] == "insufficient_credits"
-    held.ask("cancel_task", 200, ids={"task_id": queued["id"]})
-    # The rest.
-    held.ask("create_upload", 201, content=encode(noise(), "PNG"), headers={"Content-Type": "image/png"})
-    held.ask("create_token", 201, body={"subject": "user-7"})
-    held.ask("get_health", 200)
+    queued = checker.call("submit_task", 202, body={"prompt": "a lake"})
+    until(lambda: checker.call("get_readiness", 200)["upstream"]["state"] == "held", what="the hold")
+    assert checker.call("get_readiness", 200)["upstream"]["reason"] == "insufficient_credits"
+    checker.call("cancel_task", 200, ids={"task_id": queued["id"]})
+    # All other operations.
+    checker.call("create_upload", 201, content=encode(noise(), "PNG"), headers={"Content-Type": "image/png"})
+    checker.call("create_token", 201, body={"subject": "user-7"})
+    checker.call("get_health", 200)
     with closing(sqlite3.connect(tmp_path / "test.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'other'")
-    held.ask("get_readiness", 503)
-    assert held.seen == held.documented()
+    checker.call("get_readiness", 503)
+    assert checker.seen == checker.documented()
 
 
-def test_errors_match_the_document(held: Held) -> None:
-    problem = held.ask("submit_task", 422, body={"prompt": "", "nonsense": 1})
+def test_errors_match_the_document(checker: ResponseChecker) -> None:
+    problem = checker.call("submit_task", 422, body={"prompt": "", "nonsense": 1})
     assert {error["field"] for error in problem["errors"]} == {"prompt", "nonsense"}
-    assert "errors" not in held.ask("get_task", 404, ids={"task_id": "task_" + "0" * 32})
-    held.ask("get_task", 422, ids={"task_id": "task_" + "0" * 32}, params={"wait": "61"})
-    held.ask("list_tasks", 401, headers={"Authorization": "Bearer nonsense"})
-    held.ask("receive_callback", 404, ids={"token": "nonsense"}, body={})
-    held.ask("get_image", 404, ids={"image_id": "nonsense"})
+    assert "errors" not in checker.call("get_task", 404, ids={"task_id": "task_" + "0" * 32})
+    checker.call("get_task", 422, ids={"task_id": "task_" + "0" * 32}, params={"wait": "61"})
+    checker.call("list_tasks", 401, headers={"Authorization": "Bearer nonsense"})
+    checker.call("receive_callback", 404, ids={"token": "nonsense"}, body={})
+    checker.call("get_image", 404, ids={"image_id": "nonsense"})

@@ -1,4 +1,4 @@
-"""What each shape looks like on the wire, byte by byte, and that its schema describes those bytes."""
+"""Shapes as bytes, and schemas that describe them."""
 
 import json
 from dataclasses import fields
@@ -30,7 +30,7 @@ IMAGE = Image(id="img_1", task_id="task_1", position=0, source_url="https://x.ex
 
 
 def wire(shape: Any) -> Any:
-    """What is sent, after its class has vouched for it."""
+    """Encode a shape, check it against its schema, decode it."""
     sent = json.loads(encode(shape))
     jsonschema_rs.validate(closed(TypeAdapter(type(shape)).json_schema(mode="serialization")), sent)
     return sent
@@ -86,7 +86,7 @@ def test_fields_of_a_task_keep_their_order() -> None:
     )
 
 
-def test_an_image_url_is_ours_unless_there_is_no_copy() -> None:
+def test_an_image_url_is_local_unless_the_image_is_unavailable() -> None:
     stored = rules.store(IMAGE, Stored("ab" * 32, "image/png", 9, 3, 2))
     states = [IMAGE, stored, rules.give_up(IMAGE, "gone")]
     shown = wire(task_shape(TaskState(STATES["succeeded"], states, None), BASE))["images"]
@@ -98,13 +98,13 @@ def test_an_image_url_is_ours_unless_there_is_no_copy() -> None:
     ]
 
 
-def test_the_documented_input_has_every_parameter_that_a_model_has() -> None:
+def test_the_documented_input_has_all_model_parameters() -> None:
     assert set(TaskInput.__annotations__) == {"prompt", "image_urls", *OPTIONAL_PARAMETERS}
 
 
 def test_an_error_lists_fields_only_if_there_are_any() -> None:
     assert "errors" not in wire(problem_shape(TaskNotFound("gone")))
-    sent = wire(problem_shape(InvalidRequest("bad", [{"field": "prompt", "message": "is required"}])))
+    sent = wire(problem_shape(InvalidRequest.field("prompt", "is required")))
     assert list(sent) == ["type", "title", "status", "detail", "code", "request_id", "errors"]
     assert sent["errors"] == [{"field": "prompt", "message": "is required"}]
 
@@ -125,7 +125,7 @@ def test_invalid_utf8_is_escaped() -> None:
     assert list(sent) == ["id", "task_id", "event", "url", "state", "attempts", "next_attempt_at"]
 
 
-def test_events_and_webhooks_carry_the_task_of_the_api() -> None:
+def test_events_and_webhooks_contain_the_task_shape() -> None:
     task = replace(STATES["succeeded"], webhook_url="https://r.example/", input={"prompt": "a\nläke", "image_urls": []})
     event = event_of(task)
     stored = StoredEvent(**{one: getattr(event, one) for one in event.__struct_fields__}, id=7)
@@ -140,7 +140,7 @@ def test_events_and_webhooks_carry_the_task_of_the_api() -> None:
 
 
 def test_snapshots_of_earlier_versions_are_shown() -> None:
-    """Written before `images_follow` existed; the keys are those of the first version."""
+    """The snapshot has the keys of the first version."""
     snapshot = {
         "status": "failed",
         "attempts": 2,

@@ -33,6 +33,13 @@ new_images AS (
     SELECT id, task_id, position, source_url, state, reason, next_try_at, 0
     FROM json_populate_recordset(CAST(NULL AS images), CAST(:images AS json))
 ),
+new_callbacks AS (
+    INSERT INTO callbacks (task_id, received_at, status, answer, body)
+    SELECT task_id, received_at, status, answer, decode(body, 'base64')
+    FROM json_to_recordset(CAST(:callbacks AS json)) AS new (
+        task_id text, received_at bigint, status integer, answer text, body text
+    )
+),
 new_deliveries AS (
     INSERT INTO webhook_deliveries (
         id, task_id, project, event, url, host, snapshot, state, tries, attempts, next_attempt_at, due_at,

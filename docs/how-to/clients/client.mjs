@@ -1,4 +1,4 @@
-// Makes an image and saves it: `node client.mjs "a lake at sunset" lake.png`. Needs Node.js 18 or newer, no package.
+// Generates and saves an image: `node client.mjs "a lake at sunset" lake.png`. Needs only Node.js 18 or newer.
 import { randomUUID } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 
@@ -14,7 +14,7 @@ async function call(method, path, body, headers = {}) {
   return response.json();
 }
 
-// The key makes the submit safe to repeat; the gateway responds as soon as the task has finished.
+// The key makes the request safe to repeat. The gateway responds as soon as the task has finished.
 let task = await call("POST", "/v1/tasks", { prompt }, { "Idempotency-Key": randomUUID(), Prefer: "wait=60" });
 while (!["succeeded", "failed", "canceled"].includes(task.status)) {
   task = await call("GET", `/v1/tasks/${task.id}?wait=60`);

@@ -1,4 +1,5 @@
-"""Makes an image and saves it: `python client.py "a lake at sunset" lake.png`. Needs only Python's standard library."""
+"""Generates an image: `python client.py "a lake at sunset" lake.png`."""
+# Needs only the standard library.
 
 import json
 import os
@@ -13,7 +14,7 @@ FINISHED = {"succeeded", "failed", "canceled"}
 
 
 def call(method: str, path: str, body: object = None, **headers: str) -> dict:
-    """Call the API; raises `HTTPError` for statuses from 400."""
+    """Call the API; raises `HTTPError` for error responses."""
     sent = AUTH | {name.replace("_", "-"): value for name, value in headers.items()}
     data = json.dumps(body).encode() if body is not None else None
     request = Request(BASE + path, data, {**sent, "Content-Type": "application/json"}, method=method)
@@ -22,7 +23,7 @@ def call(method: str, path: str, body: object = None, **headers: str) -> dict:
 
 
 prompt, path = sys.argv[1:]
-# The key makes the submit safe to repeat; the gateway responds as soon as the task has finished.
+# The key makes the request safe to repeat. The gateway responds as soon as the task has finished.
 task = call("POST", "/v1/tasks", {"prompt": prompt}, Idempotency_Key=uuid.uuid4().hex, Prefer="wait=60")
 while task["status"] not in FINISHED:
     task = call("GET", f"/v1/tasks/{task['id']}?wait=60")

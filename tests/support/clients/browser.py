@@ -1,4 +1,4 @@
-"""A real browser, where there is one."""
+"""A real browser, if installed."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ BROWSER = next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 def rendered(url: str, directory: Path) -> str:
-    """Open a page, let it do what it does for some seconds of its own time, and return what has become of it."""
+    """Return a page's DOM after some seconds of virtual time."""
     assert BROWSER is not None
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={directory}"]
     command += ["--no-first-run", "--disable-background-networking", "--no-proxy-server"]

@@ -1,4 +1,4 @@
-"""What the vendor sends to callback addresses, and the gateway's answers."""
+"""The vendor's callback bodies, and the gateway's responses."""
 
 from typing import Any
 

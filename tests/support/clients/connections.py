@@ -1,7 +1,7 @@
-"""How clients in tests keep their connections."""
+"""Connection limits for clients in tests."""
 
 import httpx
 
-# The sandbox closes a connection that was idle for five seconds. On a busy machine that may happen just as a client sends
-# its next request on it, so clients close theirs well before.
+# The sandbox closes connections after five idle seconds. On a busy machine, that can happen just as a client sends its
+# next request, so clients close theirs much earlier.
 KEPT_BRIEFLY = httpx.Limits(keepalive_expiry=1)

@@ -1,4 +1,4 @@
-"""A client of event streams, as strict as a browser's."""
+"""An event stream client, as strict as a browser's."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ from tests.support.records import Records
 
 @dataclass(frozen=True)
 class Event:
-    """An event that arrived; `id` is None if it brought none."""
+    """A received event; `id` is None if it had none."""
 
     id: int | None
     type: str
@@ -23,15 +23,15 @@ class Event:
 
     @property
     def told(self) -> tuple[str, str]:
-        """Which task is told to be in which state."""
+        """The task id and reported state."""
         assert self.type == f"task.{self.data['status']}"
         return self.data["id"], self.data["status"]
 
 
 class EventReader:
-    """Follows a stream on a thread of its own; constructed once the answer's head has arrived.
+    """Follows a stream on a thread after receiving its head.
 
-    One that is `asleep` reads nothing before `wake`, and takes little into its buffer.
+    With `asleep`, it reads nothing before `wake` and has a small receive buffer.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class EventReader:
             self.wake()
 
     def wake(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -73,36 +73,36 @@ class EventReader:
 
     @property
     def ids(self) -> list[int]:
-        """The ids of the tasks' events, as they arrived."""
+        """The ids of task events, in order of arrival."""
         return [event.id for event in list(self.events) if event.id is not None]
 
     @property
     def told(self) -> list[tuple[str, str]]:
-        """Which task was told to be in which state, in order."""
+        """Task ids and reported states, in order of arrival."""
         return [event.told for event in list(self.events) if event.id is not None]
 
     def statuses(self, task_id: str) -> list[str]:
-        """The states that were told of a task."""
+        """Return the reported states of a task."""
         return [status for told_id, status in self.told if told_id == task_id]
 
     def wait(self, look: Callable[[Self], object], *, seconds: float = 15, what: str = "the event") -> None:
         self._records.wait_for(lambda: bool(look(self)), seconds=seconds, what=what)
 
     def wait_for_end(self, seconds: float = 15) -> list[Event]:
-        """Wait until the server has ended the stream, and return all that arrived."""
+        """Wait until the server ends the stream; return all events."""
         self._thread.join(seconds)
         assert self.is_over, "the stream did not end"
         return self.events
 
     def problem(self) -> tuple[int, str]:
-        """The problem that was answered instead of a stream."""
+        """Return the problem received instead of a stream."""
         assert self.headers["content-type"] == "application/problem+json"
         self._thread.join(10)
         return self.status, json.loads(self._body)["code"]
 
     def close(self) -> None:
-        """Go away."""
-        with suppress(OSError):  # the server was faster
+        """Disconnect."""
+        with suppress(OSError):  # the server closed it first
             self._socket.shutdown(socket.SHUT_RDWR)
         if self._thread.ident is not None:
             self._thread.join(10)

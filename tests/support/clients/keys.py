@@ -1,4 +1,4 @@
-"""What tests of keys and tokens say most."""
+"""Helpers for tests of keys and tokens."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -36,20 +36,20 @@ def submit(served: Served, secret: str, **headers: str) -> httpx.Response:
 
 
 def failed(served: Served, secret: str) -> dict[str, Any]:
-    """Submit a task and wait until the vendor has refused it."""
+    """Submit a task and wait until the vendor rejects it."""
     task: dict[str, Any] = submit(served, secret, Prefer="wait=15").json()
     assert task["status"] == "failed"
     return task
 
 
 def create_key(database_url: str, name: str, project: str = "default") -> tuple[str, str]:
-    """Make a key as the command does, beside the service; returns its id and its secret."""
+    """Create a key outside the service; return id and secret."""
     key, secret = _beside(database_url, lambda database: access.create_key(database, SystemClock(), name, project))
     return key.id, secret
 
 
 def revoke_key(database_url: str, key_id: str) -> None:
-    """Revoke a key as the command does, beside the service."""
+    """Revoke a key outside the service, as the command does."""
     assert _beside(database_url, lambda database: access.revoke_key(database, SystemClock(), key_id))
 
 

@@ -1,4 +1,4 @@
-"""A connection on which a test says every byte itself."""
+"""A connection on which a test controls every byte."""
 
 import json
 import socket
@@ -23,7 +23,10 @@ class RawResponse:
 
 
 class RawConnection:
-    """A connection on which a test says every byte itself; a `window` is what it takes in before it reads."""
+    """A connection on which a test controls every byte.
+
+    `window` is the size of its receive buffer.
+    """
 
     def __init__(self, port: int, *, window: int | None = None) -> None:
         self._socket = socket.socket()
@@ -34,7 +37,7 @@ class RawConnection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._socket.makefile("rb")
         self.address: tuple[str, int] = self._socket.getsockname()
-        """Where the service sees this come from."""
+        """The client address that the service sees."""
 
     def __enter__(self) -> Self:
         return self
@@ -46,11 +49,11 @@ class RawConnection:
         self._socket.sendall(data)
 
     def ask(self, path: str, *, method: str = "GET", headers: bytes = b"", body: bytes = b"") -> None:
-        """Send a request, `headers` as lines."""
+        """Send a request; `headers` are complete lines."""
         self.send(request(path, method=method, headers=headers, body=body))
 
     def answer(self, *, without_body: bool = False) -> RawResponse:
-        """Read an answer; of one in chunks the head alone."""
+        """Read a response, or only its head if chunked."""
         status = int(self._file.readline().split()[1])
         headers: dict[str, str] = {}
         while line := self._file.readline().decode().strip():
@@ -60,20 +63,20 @@ class RawConnection:
         return RawResponse(status, headers, self._file.read(size))
 
     def chunk(self) -> bytes:
-        """Read the next chunk of an answer; the last is empty."""
+        """Read a response's next chunk; the last is empty."""
         chunk = self._file.read(int(self._file.readline(), 16))
         assert self._file.readline() == b"\r\n"
         return chunk
 
     def arrival(self) -> bytes:
-        """Whatever arrives next, as far as it arrives together."""
+        """Return the data that arrives next."""
         return self._socket.recv(65_536)
 
     def read(self, size: int) -> bytes:
         return self._file.read(size)
 
     def rest(self) -> bytes:
-        """Whatever else comes before the end of the connection."""
+        """Read until the connection ends."""
         try:
             return self._file.read()
         except ConnectionResetError:
@@ -85,6 +88,6 @@ class RawConnection:
 
 
 def request(path: str, *, method: str = "GET", headers: bytes = b"", body: bytes = b"") -> bytes:
-    """Write a request, `headers` as lines; the length of a body is announced."""
+    """Encode a request; `headers` are complete lines."""
     length = b"Content-Length: %d\r\n" % len(body) if body else b""
     return b"%b %b HTTP/1.1\r\nHost: localhost\r\n%b%b\r\n%b" % (method.encode(), path.encode(), headers, length, body)

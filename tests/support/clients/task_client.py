@@ -11,7 +11,7 @@ TERMINAL = {"succeeded", "failed", "canceled"}
 
 
 class TaskClient(httpx.Client):
-    """An HTTP client of a gateway on this machine, with shortcuts for tasks."""
+    """An HTTP client of a local gateway with task helpers."""
 
     def __init__(self, base_url: str) -> None:
         super().__init__(base_url=base_url, timeout=30, limits=KEPT_BRIEFLY, verify=False, trust_env=False)
@@ -23,7 +23,7 @@ class TaskClient(httpx.Client):
         return task
 
     def task(self, task_id: str, *, wait: float = 0) -> dict[str, Any]:
-        """Get a task, once it has ended or after `wait` seconds."""
+        """Get a task; wait up to `wait` seconds to finish."""
         query = {"wait": round(min(wait, 60))} if wait else {}
         response = self.get(f"/v1/tasks/{task_id}", params=query, timeout=30 + wait)
         assert response.status_code == 200, response.text
@@ -31,7 +31,10 @@ class TaskClient(httpx.Client):
         return task
 
     def wait_for(self, task_id: str, *statuses: str, seconds: float = 15.0) -> dict[str, Any]:
-        """Wait until the task has one of these states (default: any terminal one)."""
+        """Wait until a task has one of these states.
+
+        The default is any terminal state.
+        """
         wanted = set(statuses) or TERMINAL
         wait = seconds if wanted <= TERMINAL else 0
         return until(

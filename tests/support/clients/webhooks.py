@@ -1,4 +1,4 @@
-"""What tests of webhooks say most."""
+"""Helpers for webhook tests."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from tests.support.servers.vendor import Reply, Submit, envelope
 from tests.support.waiting import until
 
 HOOKED = {"allow_networks": "127.0.0.0/8", "webhook_retry_schedule": "0.2,0.2,0.2"}
-"""Settings of a gateway that may call receivers on this machine and is quick to try again."""
+"""Settings of a gateway that calls local receivers and retries quickly."""
 
 
 def refused(_: Submit) -> Reply:
-    """Refuse a request: the task fails at once, which is the shortest way to a webhook."""
+    """Reject a submit, the fastest way to a webhook."""
     return envelope(400, "bad prompt")
 
 
@@ -24,7 +24,7 @@ def deliveries(gateway: LiveGateway, **query: Any) -> list[dict[str, Any]]:
 
 
 def settled(gateway: LiveGateway, task_id: str, state: str) -> dict[str, Any]:
-    """Wait for the one delivery about a task to be in a state."""
+    """Wait until a task's only delivery is in a state."""
 
     def look() -> dict[str, Any] | None:
         found = deliveries(gateway, task_id=task_id)

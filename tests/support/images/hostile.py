@@ -1,6 +1,6 @@
-"""Files that mean harm, tell too much, or are broken, and what is to become of each.
+"""Malicious, revealing or broken files, and how each is handled.
 
-docs/reference/images.md has the same as a table, which `make docs` writes.
+`make docs` writes them as a table into docs/reference/images.md.
 """
 
 import zlib
@@ -26,10 +26,10 @@ SCRIPT = b"<script>alert(1)</script>"
 
 @dataclass(frozen=True)
 class Hostile:
-    """A file.
+    """A file and its expected handling.
 
-    `refused` is how the reason begins if it is uploaded, None if it is taken; `so` is what becomes of it then. Results
-    are judged alike, but where it says so, and are kept as they are.
+    `refused` is the beginning of the reason when it is uploaded, None if it is accepted; `so` says what happens then.
+    Results are treated alike except for `refused_as_result`, and are stored unchanged.
     """
 
     name: str
@@ -40,11 +40,11 @@ class Hostile:
 
     @property
     def as_table_row(self) -> str:
-        """The row of docs/reference/images.md."""
-        verdict = f"refused: {self.refused}" if self.refused else f"accepted; {self.so}"
+        """Its row in docs/reference/images.md."""
+        outcome = f"refused: {self.refused}" if self.refused else f"accepted; {self.so}"
         if self.refused_as_result:
-            verdict += f" (as a result refused: {self.refused_as_result})"
-        return f"| {self.name} | {verdict} |"
+            outcome += f" (refused as a result: {self.refused_as_result})"
+        return f"| {self.name} | {outcome} |"
 
 
 def _not(name: str) -> str:
@@ -55,11 +55,11 @@ PNG, JPEG, GIF, WEBP = (encode(noise(), kind) for kind in ("PNG", "JPEG", "GIF",
 INCOMPLETE = "is incomplete: its end is missing"
 UNDECODABLE = "can't be decoded"
 TOO_LARGE = "has more than 50,000,000 pixels"
-CUT = "what follows the image is cut off"
-DROPPED = "the script is dropped"
+CUT = "the trailing data is removed"
+DROPPED = "the script is removed"
 
 HOSTILE = [
-    Hostile("nothing", b"", "is empty"),
+    Hostile("empty file", b"", "is empty"),
     Hostile("HTML", b"<!doctype html>" + SCRIPT, _not("HTML or XML")),
     Hostile("SVG with a script", b'<?xml version="1.0"?><svg onload="alert(1)"/>', _not("an SVG image")),
     Hostile("PDF", b"%PDF-1.7\n", _not("a PDF")),
@@ -78,14 +78,14 @@ HOSTILE = [
         "PNG with a flipped bit", PNG[:200] + bytes((PNG[200] ^ 1,)) + PNG[201:], "is damaged: a checksum is wrong"
     ),
     Hostile("PNG with half of its pixels", png_of(64, 64, pixels=bytes(64 * 97)), UNDECODABLE),
-    Hostile("PNG with pixels that are no zlib data", PNG[:33] + png_chunk(b"IDAT", b"x" * 50) + PNG[-12:], UNDECODABLE),
+    Hostile("PNG with pixels that aren't zlib", PNG[:33] + png_chunk(b"IDAT", b"x" * 50) + PNG[-12:], UNDECODABLE),
     Hostile("PNG of 30,000 x 30,000 in a kilobyte", png_of(30_000, 30_000, pixels=bytes(9999)), TOO_LARGE),
-    Hostile("PNG of one dot that then says 64 x 48", png_of(1, 1)[:33] + PNG[8:], "states more than one size"),
+    Hostile("PNG of 1 x 1, then of 64 x 48", png_of(1, 1)[:33] + PNG[8:], "declares more than one size"),
     Hostile("PNG of 2^31 x 2^31", png_of(2**31 - 1, 2**31 - 1), TOO_LARGE),
-    Hostile("JPEG that says 65,500 x 65,500", jpeg_of(65_500, 65_500), TOO_LARGE),
-    Hostile("GIF that says 65,535 x 65,535", gif_of(65_535, 65_535), TOO_LARGE),
-    Hostile("GIF of one dot with a frame of 65,535 x 65,535", gif_of(1, 1, frame=(65_535, 65_535)), TOO_LARGE),
-    Hostile("WebP that says 16,384 x 16,384", webp_of(16_384, 16_384), TOO_LARGE),
+    Hostile("JPEG that declares 65,500 x 65,500", jpeg_of(65_500, 65_500), TOO_LARGE),
+    Hostile("GIF that declares 65,535 x 65,535", gif_of(65_535, 65_535), TOO_LARGE),
+    Hostile("GIF of one pixel with a frame of 65,535 x 65,535", gif_of(1, 1, frame=(65_535, 65_535)), TOO_LARGE),
+    Hostile("WebP that declares 16,384 x 16,384", webp_of(16_384, 16_384), TOO_LARGE),
     Hostile("JPEG with a thousand passes", many_passes(1000), "is encoded in more than 64 passes"),
     Hostile(
         "GIF of a million tiny blocks",
@@ -95,7 +95,7 @@ HOSTILE = [
     Hostile(
         "PNG with a text that unpacks to 100 MB",
         PNG[:33] + png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8))) + PNG[33:],
-        so="the text is dropped unread",
+        so="the text is removed without decompression",
         refused_as_result=UNDECODABLE,
     ),
     Hostile(
@@ -111,5 +111,5 @@ HOSTILE = [
     Hostile("JPEG with a script as comment", JPEG[:2] + jpeg_segment(0xFE, SCRIPT) + JPEG[2:], so=DROPPED),
     Hostile("PNG with a script as text", PNG[:33] + png_chunk(b"tEXt", b"a\0" + SCRIPT) + PNG[33:], so=DROPPED),
     Hostile("GIF that is also JavaScript", b"GIF89a=1;alert(1)//" + bytes(60), "has a block of unknown type"),
-    Hostile("JPEG with EXIF, GPS, XMP and IPTC", telling("JPEG", 6), so="everything but the orientation is dropped"),
+    Hostile("JPEG with EXIF, GPS, XMP and IPTC", telling("JPEG", 6), so="only the orientation is kept"),
 ]

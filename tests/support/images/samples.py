@@ -1,4 +1,4 @@
-"""Pictures for tests, good and hostile ones."""
+"""Sample images for tests, valid and hostile."""
 
 import io
 import random
@@ -10,12 +10,12 @@ from typing import Any
 from PIL import Image, ImageCms
 
 SECRET = b"51.5007N 0.1246W"
-"""Stands in all places of a picture that may tell about its maker."""
+"""Fills all metadata that could identify an image's author."""
 ICC: bytes = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def noise(width: int = 64, height: int = 48, *, seed: int = 1, mode: str = "RGB") -> Image.Image:
-    """A picture that does not compress away."""
+    """Make an image of noise, which hardly compresses."""
     count = width * height * len(mode)
     return Image.frombytes(mode, (width, height), random.Random(seed).randbytes(count))
 
@@ -38,7 +38,7 @@ def exif(orientation: int = 1) -> Image.Exif:
 
 @cache
 def telling(kind: str, orientation: int = 1, *, frames: int = 1) -> bytes:
-    """A picture of a kind with all that may be told in it: EXIF, GPS, XMP, comments, and a colour profile."""
+    """Make an image with all metadata and a color profile."""
     options: dict[str, Any] = {} if kind == "GIF" else {"exif": exif(orientation), "icc_profile": ICC}
     if frames > 1:
         options |= {"save_all": True, "append_images": [noise(seed=n) for n in range(2, frames + 1)]}
@@ -69,28 +69,28 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def png_of(width: int, height: int, *chunks: bytes, pixels: bytes = b"") -> bytes:
-    """A PNG that states a size, with these compressed pixels."""
+    """Make a PNG that declares a size, with these pixels."""
     head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     body = b"".join(chunks) + png_chunk(b"IDAT", zlib.compress(pixels)) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + head + body
 
 
 def gif_of(width: int, height: int, *blocks: bytes, frame: tuple[int, int] | None = None) -> bytes:
-    """A GIF that states a size, with one frame of one dot unless told otherwise."""
+    """Make a GIF with a declared size and one frame."""
     image = b"\x2c" + struct.pack("<HHHHB", 0, 0, *(frame or (1, 1)), 0) + b"\x02\x02\x44\x01\x00"
-    colours = b"\0\0\0\xff\xff\xff"
-    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + colours + b"".join(blocks) + image + b";"
+    colors = b"\0\0\0\xff\xff\xff"
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + colors + b"".join(blocks) + image + b";"
 
 
 def webp_of(width: int, height: int) -> bytes:
-    """A WebP that states a size of up to 16,384 dots each way, and has no more than that."""
+    """Make a WebP with a declared size but no pixels."""
     bits = (width - 1) | (height - 1) << 14
     content = b"\x2f" + struct.pack("<I", bits) + bytes(15)
     return b"RIFF" + struct.pack("<I", 12 + len(content)) + b"WEBPVP8L" + struct.pack("<I", len(content)) + content
 
 
 def jpeg_of(width: int, height: int) -> bytes:
-    """A small JPEG that states another size."""
+    """Make a small JPEG that declares another size."""
     content = bytearray(encode(noise(16, 16), "JPEG"))
     at = content.index(b"\xff\xc0") + 5
     content[at : at + 4] = struct.pack(">HH", height, width)
@@ -98,12 +98,12 @@ def jpeg_of(width: int, height: int) -> bytes:
 
 
 def many_passes(count: int) -> bytes:
-    """A progressive JPEG whose last pass comes many times."""
+    """Make a progressive JPEG that repeats its last pass."""
     content = encode(noise(16, 16), "JPEG", progressive=True)
     last = content.rindex(b"\xff\xda")
     return content[:-2] + content[last:-2] * count + b"\xff\xd9"
 
 
 def image_bytes(*, seed: int = 0, width: int = 64, height: int = 48, kind: str = "PNG") -> bytes:
-    """An image of noise, different for each seed, of about as many bytes as it has pixels."""
+    """Encode an image of noise that depends on the seed."""
     return encode(noise(width, height, seed=seed), kind)

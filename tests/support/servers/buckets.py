@@ -1,4 +1,4 @@
-"""An S3 server of the tests' own, on loopback."""
+"""A local S3 server."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 
 class Buckets:
-    """The running server. `environment` is what a client of it needs."""
+    """The running server; `environment` configures its clients."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -24,12 +24,12 @@ class Buckets:
         }
 
     def make(self, name: str) -> str:
-        """Make an empty bucket; returns its name."""
+        """Create an empty bucket and return its name."""
         httpx.put(f"{self.url}/{name}", trust_env=False).raise_for_status()
         return name
 
     def sizes(self, bucket: str) -> dict[str, int]:
-        """List all that lies in a bucket: bytes by key."""
+        """Return the sizes of a bucket's objects by key."""
         listing = httpx.get(f"{self.url}/{bucket}?list-type=2", trust_env=False).text
         return {key: int(size) for key, size in re.findall(r"<Key>(.*?)</Key>.*?<Size>(\d+)</Size>", listing)}
 
@@ -38,7 +38,7 @@ class Buckets:
 def run_buckets() -> Iterator[Buckets]:
     """Run a server until the end of the block."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    # The library it is made of reads credentials when it starts.
+    # Its library reads credentials at startup.
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ACCESS_KEY_ID", "test")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "test")

@@ -1,4 +1,4 @@
-"""Caddy in front of a gateway, with the configuration that we ship."""
+"""Caddy in front of a gateway, with our published configuration."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ OFFERS_REMOVED = "\theader_up -Upgrade\n\theader_up -Connection\n"
 
 
 class Caddy:
-    """The proxy as a process; `passes_upgrades` leaves out what keeps offers to switch protocols from the gateway."""
+    """The proxy's process; `passes_upgrades` forwards `Upgrade` headers."""
 
     def __init__(self, directory: Path, gateway_port: int, *, passes_upgrades: bool) -> None:
         assert OFFERS_REMOVED in CONFIGURATION

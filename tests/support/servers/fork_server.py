@@ -1,6 +1,7 @@
-"""Processes of the service, forked from one that has done the imports, which take longer than most tests.
+"""Forks service processes from one that has imported everything.
 
-Each is a real process: `python -m app` in its own directory and environment, to be signalled, killed and waited for.
+Imports take longer than most tests. Each fork is a real process: `python -m app` in its own directory and environment,
+which can be signaled, killed and waited for.
 """
 
 import atexit
@@ -25,7 +26,7 @@ from typing import IO
 from tests.support.paths import ROOT
 
 _LENGTH = struct.Struct("!I")
-# The service's entry, and what it would only import as it starts.
+# The entry point, and modules that it would import only at startup.
 _WANTED = (
     "app.cli",
     "app.access.authenticator",
@@ -42,7 +43,7 @@ _WANTED = (
 
 
 class ForkedProcess:
-    """A process of the service; speaks like `subprocess.Popen`."""
+    """A service process with the interface of `subprocess.Popen`."""
 
     def __init__(self, pid: int, news: IO[bytes]) -> None:
         self.pid = pid
@@ -50,13 +51,13 @@ class ForkedProcess:
         self._news = news
 
     def poll(self) -> int | None:
-        """Return the exit code (negative for a signal), or None if the process still runs."""
+        """Return the exit code (negative: a signal), None if running."""
         if self.returncode is None and select.select([self._news], [], [], 0)[0]:
             self._read()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end, at most `timeout` seconds, and return the exit code."""
+        """Wait up to `timeout` seconds and return the exit code."""
         if self.returncode is None:
             if not select.select([self._news], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("python -m app", timeout or 0)
@@ -70,7 +71,7 @@ class ForkedProcess:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """Ask the process to end."""
+        """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def _read(self) -> None:
@@ -79,7 +80,7 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """The process that the others are forked from."""
+    """The process that forks the others."""
 
     def __init__(self) -> None:
         self._line, theirs = socket.socketpair()
@@ -114,14 +115,14 @@ class ForkServer:
         return ForkedProcess(int(news.readline()), news)
 
     def close(self) -> None:
-        """Let the process end."""
+        """Stop the process."""
         self._line.close()
         self._process.wait()
 
 
 @cache
 def fork_server() -> ForkServer:
-    """Return the fork_server of this process."""
+    """Return this process's fork server."""
     return ForkServer()
 
 
@@ -150,9 +151,9 @@ def _next_order(line: socket.socket) -> tuple[tuple[list[str], str, dict[str, st
 
 
 def _keep(news: int) -> bool:
-    """Fork once more, and tell of the new process as its parent; returns True there.
+    """Fork and supervise a child; returns True in the child.
 
-    The process is ended if nobody is left who wants to know.
+    Reports the child's id and exit code. Kills it if the reader is gone.
     """
     ended, end = os.pipe()
     os.set_blocking(end, False)
@@ -168,7 +169,7 @@ def _keep(news: int) -> bool:
     os.write(news, b"%d\n" % pid)
     poll = select.poll()
     poll.register(ended, select.POLLIN)
-    poll.register(news, 0)  # no event but that its reader has gone
+    poll.register(news, 0)  # reports only that the reader is gone
     if news in dict(poll.poll()):
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)

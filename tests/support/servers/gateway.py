@@ -1,4 +1,4 @@
-"""The gateway on a thread of the tests' process."""
+"""The gateway on a thread of the test process."""
 
 import asyncio
 import threading
@@ -20,9 +20,9 @@ from tests.support.clients.task_client import TaskClient
 from tests.support.databases.sqlite import create_sqlite
 from tests.support.waiting import until
 
-# For tests of what loops find without a wake-up.
+# For tests of work that loops find without a wake-up.
 FREQUENT = LoopTimes(check_seconds=0.1)
-# Most tests' images are at addresses that don't exist: those that are about copies say so.
+# Image URLs in most tests don't exist; tests of image copies override this.
 QUICK = {
     "poll_after_seconds": 30.0,
     "upstream_rate_limit": "0",
@@ -32,7 +32,10 @@ QUICK = {
 
 
 class LiveGateway:
-    """The service on a thread, on a real port; settings by field name, limits and times as `create_app` takes them."""
+    """The service on a thread with a real port.
+
+    Takes settings by field name, and limits and times as `create_app` does.
+    """
 
     def __init__(self, *, data_dir: Path, upstream_url: str, **settings: Any) -> None:
         stream_limits: StreamLimits | None = settings.pop("stream_limits", None)
@@ -73,24 +76,24 @@ class LiveGateway:
 
     @property
     def container(self) -> Container:
-        """The parts of the service, to look at; they live on another thread."""
+        """The service's parts, for inspection; they belong to another thread."""
         container: Container = self._app.state.container
         return container
 
     @property
     def unsent_bytes(self) -> int:
-        """What waits to be taken by all clients."""
+        """The bytes buffered for all clients."""
         connections = list(self._server.server_state.connections)
         return sum(c.transport.get_write_buffer_size() for c in connections if c.transport is not None)
 
     @property
     def clients(self) -> set[tuple[str, int] | None]:
-        """Who is connected."""
+        """The addresses of connected clients."""
         connections = cast("set[LimitedProtocol]", self._server.server_state.connections)
         return {connection.client for connection in list(connections)}
 
     def begin_to_stop(self) -> None:
-        """Do what a signal does."""
+        """Begin to stop, as a signal would."""
         self._server.should_exit = True
 
     def close(self) -> None:

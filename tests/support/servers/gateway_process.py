@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, where processes matter."""
+"""The gateway as a separate process."""
 
 import os
 import re
@@ -18,9 +18,9 @@ from tests.support.waiting import until
 
 
 class GatewayProcess:
-    """`python -m app serve` as a process; settings as environment variables.
+    """Runs `python -m app serve`, configured by environment variables.
 
-    `fresh` lets the interpreter begin at the beginning, which takes long and seldom matters.
+    `fresh` starts a new interpreter instead of a fork, which is slow and rarely matters.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class GatewayProcess:
         return self.log_path.read_text()
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 15) -> int:
-        """End the process by a signal and return its exit code."""
+        """Send a signal, wait, and return the exit code."""
         self.client.close()
         self.process.send_signal(number)
         return self.process.wait(seconds)
@@ -59,7 +59,7 @@ class GatewayProcess:
     def _port(self) -> int | None:
         assert self.process.poll() is None, f"the service ended at once:\n{self.log}"
         for line in self.log.splitlines():
-            # On a console `started … address=http://…:1`, as JSON `"event": "started"` and `"address": "http://…:1"`.
+            # Console format: `started … address=http://…:1`; JSON: `"event": "started"` and `"address": "http://…:1"`.
             found = re.search(r"address\W+http://[^\s\"]+:(\d+)", line) if "started" in line else None
             if found:
                 return int(found[1])
@@ -67,12 +67,12 @@ class GatewayProcess:
 
 
 def run_app(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m app …` to its end."""
+    """Run `python -m app …` and return its result."""
     return _run(directory, arguments, environment, fresh=False)
 
 
 def run_fresh_app(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m app …` to its end, in an interpreter that begins at the beginning."""
+    """Run `python -m app …` in a new interpreter."""
     return _run(directory, arguments, environment, fresh=True)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP server on a thread, in front of an application of the test's own."""
+"""The HTTP server on a thread, serving a test's application."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ from tests.support.waiting import until
 
 
 class HttpServer:
-    """The HTTP server on a thread; `keep_alive` in seconds."""
+    """The HTTP server on a thread; `keep_alive` is in seconds."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class HttpServer:
         return list(self._server.server_state.connections)
 
     def connection(self, client: tuple[str, int]) -> Any:
-        """The connection of the client with this address, None if it is gone."""
+        """Return a client's connection, or None if it is closed."""
         return next((one for one in self.connections if one.client == client), None)
 
     @property
@@ -61,5 +61,5 @@ class HttpServer:
         return self._server.server_state.tasks
 
     def begin_to_stop(self) -> None:
-        """Do what a signal does."""
+        """Begin to stop, as a signal would."""
         self._server.should_exit = True

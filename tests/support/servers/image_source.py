@@ -1,4 +1,4 @@
-"""A server of pictures that says, byte by byte, what a test wants."""
+"""An image server with responses controlled byte by byte."""
 
 import contextlib
 import socketserver
@@ -11,19 +11,19 @@ from tests.support.records import Records
 
 Send = Callable[[bytes], None]
 Answer = bytes | Callable[[Send], None]
-"""Bytes as they go over the wire, or a function that sends them; afterwards the connection is closed."""
+"""Raw bytes, or a function that sends them; then the connection closes."""
 
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A request as it arrived; header names in lower case."""
+    """A request as received, with lowercase header names."""
 
     path: str
     headers: dict[str, str]
 
 
 class Source:
-    """Answers each path as scripted, others with 404. `finished` is set for each answer that was sent or broken off."""
+    """Responds to each path as scripted, to others with 404."""
 
     def __init__(self) -> None:
         self.asked: list[ReceivedRequest] = []
@@ -39,7 +39,7 @@ class Source:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def on(self, path: str, answer: Answer) -> str:
-        """Script what a path answers; returns its URL."""
+        """Script a path's response; return its URL."""
         self.answers[path] = answer
         return self.origin + path
 
@@ -73,7 +73,7 @@ class Source:
                 with source._records:
                     source.asked.append(ReceivedRequest(path, headers))
                 answer = source.answers.get(path, reply(b"", status="404 Not Found"))
-                with contextlib.suppress(OSError):  # the gateway has heard enough
+                with contextlib.suppress(OSError):  # the gateway disconnected
                     if isinstance(answer, bytes):
                         self._send(answer)
                     else:
@@ -96,7 +96,10 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 def reply(body: bytes, *, status: str = "200 OK", length: int | None = -1, **headers: str) -> bytes:
-    """Write an answer; `length` None leaves `Content-Length` away, -1 tells the truth."""
+    """Encode a response; `length` overrides `Content-Length`.
+
+    None omits the header, and -1 sends the real length.
+    """
     lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
     if length is not None:
         lines.append(f"Content-Length: {len(body) if length < 0 else length}")

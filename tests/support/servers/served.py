@@ -1,4 +1,4 @@
-"""A gateway in front of a scripted vendor, shared by the many small tests of one file."""
+"""A gateway and a scripted vendor for many tests."""
 
 import asyncio
 import json
@@ -33,22 +33,22 @@ class Served:
         return self.gateway.client
 
     def submit_of(self, task_id: str) -> Submit:
-        """Wait until a task arrives at the vendor."""
+        """Wait for a task's submit at the vendor."""
         return self.vendor.wait_for_submit_of(task_id)
 
     def processing(self, **body: Any) -> tuple[dict[str, Any], Submit]:
-        """Bring a task as far as the vendor's reply."""
+        """Submit a task and wait until it is processing."""
         task = self.client.submit(**body)
         submit = self.submit_of(task["id"])
         return self.client.wait_for(task["id"], "processing"), submit
 
     def call_back(self, submit: Submit, body: Any) -> httpx.Response:
-        """POST to a task's callback address; the client is kept, as making one costs more than a hundred calls."""
+        """POST to a task's callback URL with the shared client."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.client.post(submit.callback_url, content=content, headers={"Content-Type": "application/json"})
 
     def kept(self, task_id: str) -> list[dict[str, Any]]:
-        """What was kept of a task's callbacks, newest first."""
+        """Return a task's recorded callbacks, newest first."""
         response = self.client.get(f"/v1/tasks/{task_id}/callbacks")
         assert response.status_code == 200, response.text
         data: list[dict[str, Any]] = response.json()["data"]
@@ -58,7 +58,7 @@ class Served:
         return sum(1 for polled, _ in list(self.vendor.polls) if polled == upstream_id)
 
     def event_types(self, task_id: str) -> list[str]:
-        """The types of a task's events, read from the table."""
+        """Return the types of a task's stored events."""
 
         async def read() -> list[str]:
             database = Database(self.database_url)
@@ -76,7 +76,7 @@ class Served:
         return EventReader(self.gateway.settings.local_url, path, **options)
 
     def calm(self) -> None:
-        """Take back what a test has scripted."""
+        """Reset the vendor's script."""
         self.vendor.on_submit = lambda _: accepted()
         self.vendor.on_poll = lambda upstream_id: record(upstream_id, 0)
 
@@ -94,7 +94,7 @@ def serve(database_url: str, directory: Path, **settings: Any) -> Iterator[Serve
 
 
 def empty_database(kind: str, request: pytest.FixtureRequest, directory: Path) -> str:
-    """The URL of a database with all tables and no rows, for fixtures that outlive a test."""
+    """Return the URL of a new migrated database."""
     if kind == "sqlite":
         return create_sqlite(directory / f"{uuid.uuid4().hex}.db")
     server: PostgresServer = request.getfixturevalue("postgres")

@@ -1,4 +1,4 @@
-"""A vendor that says exactly what a test wants, over real HTTP, and writes down all that it is told."""
+"""A scriptable vendor over real HTTP, which records all requests."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ RECORD_INFO, CREDIT = "/api/v1/nanobanana/record-info", "/api/v1/common/credit"
 
 @dataclass(frozen=True)
 class Reply:
-    """What the vendor answers; `hang_up` closes the connection instead, after `delay` seconds."""
+    """A scripted response; `hang_up` closes the connection after `delay` seconds."""
 
     body: Any = None
     status: int = 200
@@ -28,7 +28,7 @@ class Reply:
     delay: float = 0.0
     hang_up: bool = False
     gate: threading.Event | None = None
-    """Hold the answer until the test sets this."""
+    """Delays the response until the test sets it."""
 
     def content(self) -> bytes:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
@@ -36,7 +36,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Submit:
-    """A submit that arrived."""
+    """A received submit."""
 
     path: str
     body: dict[str, Any]
@@ -72,7 +72,7 @@ def success_a(upstream_id: str, url: str = "https://tempfile.example/a.png") -> 
 
 
 class Vendor:
-    """The scripted vendor. Submits are accepted and records say GENERATING unless scripted otherwise."""
+    """The vendor; by default, accepted tasks keep generating."""
 
     def __init__(self, port: int = 0) -> None:
         self.submits: list[Submit] = []
@@ -80,7 +80,7 @@ class Vendor:
         self.on_submit: Callable[[Submit], Reply] = lambda _: accepted()
         self.on_poll: Callable[[str], Reply] = lambda upstream_id: record(upstream_id, 0)
         self.on_credit: Callable[[], Reply] = lambda: Reply({"code": 200, "msg": "success", "data": 100})
-        # Making a client costs more than a hundred calls, most of it for certificates that are not needed here.
+        # Creating a client costs more than a hundred calls, mostly for certificates that tests don't need.
         self._http = httpx.Client(verify=False, timeout=30, limits=KEPT_BRIEFLY)  # noqa: S501 -- plain HTTP on this machine
         self._records = Records()
         self.is_closed = False
@@ -98,7 +98,7 @@ class Vendor:
         return int(self._server.server_address[1])
 
     def script(self, *replies: Reply) -> None:
-        """Answer the next submits with these, then accept."""
+        """Send these responses to the next submits, then accept."""
         left = list(replies)
         lock = threading.Lock()
 
@@ -116,14 +116,17 @@ class Vendor:
         )
 
     def wait_for_submit_of(self, task_id: str) -> Submit:
-        """Wait until a task arrives."""
+        """Wait for a task's submit."""
         bare = task_id.removeprefix("task_")
         return self._records.wait_for(
             lambda: next((one for one in self.submits if bare in one.callback_url), None), what=f"submit of {task_id}"
         )
 
     def wait_for_polls(self, count: int, upstream_id: str | None = None) -> list[tuple[str, float]]:
-        """Wait for polls, of all tasks or about one; returns the ids and when each came."""
+        """Wait for `count` polls, optionally about one task.
+
+        Returns upstream ids and monotonic times.
+        """
 
         def look() -> list[tuple[str, float]] | None:
             found = [poll for poll in self.polls if upstream_id in {None, poll[0]}]
@@ -132,7 +135,7 @@ class Vendor:
         return self._records.wait_for(look, what=f"poll {count}")
 
     def call_back(self, submit: Submit, body: Any) -> httpx.Response:
-        """POST to the callback URL that a submit brought."""
+        """POST to a submit's callback URL."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self._http.post(submit.callback_url, content=content, headers={"Content-Type": "application/json"})
 
@@ -141,6 +144,16 @@ class Vendor:
         self._http.close()
         self._server.shutdown()
         self._server.server_close()
+
+    def _read(self, path: str) -> Reply:
+        parts = urlsplit(path)
+        if parts.path == CREDIT:
+            return self.on_credit()
+        assert parts.path == RECORD_INFO, path
+        upstream_id = parse_qs(parts.query)["taskId"][0]
+        with self._records:
+            self.polls.append((upstream_id, time.monotonic()))
+        return self.on_poll(upstream_id)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         vendor = self
@@ -157,15 +170,7 @@ class Vendor:
                 self._answer(vendor.on_submit(submit))
 
             def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                if parts.path == CREDIT:
-                    self._answer(vendor.on_credit())
-                    return
-                assert parts.path == RECORD_INFO, self.path
-                upstream_id = parse_qs(parts.query)["taskId"][0]
-                with vendor._records:
-                    vendor.polls.append((upstream_id, time.monotonic()))
-                self._answer(vendor.on_poll(upstream_id))
+                self._answer(vendor._read(self.path))
 
             def _answer(self, reply: Reply) -> None:
                 if reply.gate is not None:

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that answers exactly what a test wants, over real HTTP, and keeps all that it is sent."""
+"""A scriptable webhook receiver over real HTTP."""
 
 import contextlib
 import json
@@ -16,9 +16,9 @@ _CHUNK = b"x" * 65536
 
 @dataclass(frozen=True)
 class ReceiverReply:
-    """What the receiver answers.
+    """A scripted response.
 
-    `gate` holds the answer until it is set, `endless` sends a body without end, `hang_up` closes the connection.
+    `gate` delays the response until it is set, `endless` sends an infinite body, and `hang_up` closes the connection.
     """
 
     status: int = 200
@@ -31,7 +31,7 @@ class ReceiverReply:
 
 @dataclass(frozen=True)
 class ReceivedWebhook:
-    """A webhook as it arrived; header names in lower case."""
+    """A webhook as received, with lowercase header names."""
 
     path: str
     headers: dict[str, str]
@@ -49,7 +49,7 @@ class ReceivedWebhook:
 
 
 class Receiver:
-    """Answers 200 unless scripted otherwise. It can go down and come back at the same address."""
+    """Responds 200 by default; can restart at the same address."""
 
     def __init__(self) -> None:
         self.arrived: list[ReceivedWebhook] = []
@@ -75,14 +75,14 @@ class Receiver:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def stop(self) -> None:
-        """Go down: connections are refused from now on."""
+        """Stop the server, so that connections are refused."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
 
     def script(self, *answers: ReceiverReply) -> None:
-        """Answer the next webhooks with these, then with 200."""
+        """Send these responses to the next webhooks, then 200."""
         left = list(answers)
         lock = threading.Lock()
 
@@ -93,12 +93,12 @@ class Receiver:
         self.on_post = answer
 
     def of(self, task_id: str) -> list[ReceivedWebhook]:
-        """What arrived about a task, in order."""
+        """Return the webhooks about a task, in order."""
         with self._records:
             return [one for one in self.arrived if one.task_id == task_id]
 
     def wait_for(self, count: int, task_id: str | None = None, seconds: float = 15.0) -> list[ReceivedWebhook]:
-        """Wait until so many webhooks have arrived, of all or about one task."""
+        """Wait for `count` webhooks, optionally about one task."""
 
         def look() -> list[ReceivedWebhook] | None:
             found = [one for one in self.arrived if task_id is None or one.task_id == task_id]
@@ -116,31 +116,31 @@ class Receiver:
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 body = self.rfile.read(length)
-                if len(body) < length:  # the sender died in the middle: no server hands such a request on
+                if len(body) < length:  # the sender died midway; no server would pass on the partial request
                     self.close_connection = True
                     return
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 one = ReceivedWebhook(self.path, headers, body, time.monotonic())
                 with receiver._records:
                     receiver.arrived.append(one)
-                said = receiver.on_post(one)
-                if said.gate is not None:
-                    said.gate.wait(60)
+                scripted = receiver.on_post(one)
+                if scripted.gate is not None:
+                    scripted.gate.wait(60)
                 self.close_connection = True
-                if said.hang_up:
+                if scripted.hang_up:
                     return
-                with contextlib.suppress(OSError):  # the gateway has heard enough
-                    self._answer(said)
+                with contextlib.suppress(OSError):  # the gateway disconnected
+                    self._answer(scripted)
 
-            def _answer(self, said: ReceiverReply) -> None:
-                self.send_response(said.status)
-                for name, value in said.headers.items():
+            def _answer(self, scripted: ReceiverReply) -> None:
+                self.send_response(scripted.status)
+                for name, value in scripted.headers.items():
                     self.send_header(name, value)
-                if not said.endless:
-                    self.send_header("Content-Length", str(len(said.body)))
+                if not scripted.endless:
+                    self.send_header("Content-Length", str(len(scripted.body)))
                 self.end_headers()
-                self.wfile.write(said.body)
-                while said.endless:
+                self.wfile.write(scripted.body)
+                while scripted.endless:
                     self.wfile.write(_CHUNK)
                     receiver.sent_bytes += len(_CHUNK)
 

@@ -1,4 +1,4 @@
-"""How much of the machine others use while something is measured: numbers of a busy machine are worth little."""
+"""CPU use by other programs, which distorts measurements."""
 
 import os
 import time
@@ -11,8 +11,8 @@ from benchmarks.processes import cpu_seconds_of_tree
 _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 
 
-class Neighbours:
-    """Watches the machine from its making on."""
+class Neighbors:
+    """Measures other programs' CPU use since its creation."""
 
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
@@ -20,10 +20,10 @@ class Neighbours:
         self._used = self._used_by_others()
 
     def note(self) -> str:
-        """Tell what part of all cores' time went to other programs."""
+        """Report other programs' share of all cores' time."""
         seconds = (time.monotonic() - self._began) * (os.cpu_count() or 1)
         share = (self._used_by_others() - self._used) / seconds
-        return f"Other programs used {min(max(share, 0.0), 1.0):.0%} of the machine meanwhile."
+        return f"Other programs used {min(max(share, 0.0), 1.0):.0%} of the CPU time during the run."
 
     def _used_by_others(self) -> float:
         times = psutil.cpu_times()
