@@ -1,4 +1,7 @@
-"""Statements that cap times in the far future, left there when the clock is set back. Times are in milliseconds."""
+"""Statements that cap times in the far future (ms).
+
+Such times are left in rows when the clock is set back.
+"""
 
 from collections.abc import Sequence
 
@@ -13,7 +16,10 @@ from app.domain.task import Status
 
 
 def cap_tasks(connection: Connection, now: int, policy: Policy) -> int:
-    """Make tasks due that wait for longer than any pause, and cap deadlines; returns how many it changed."""
+    """Make tasks due that wait for longer than any pause.
+
+    Deadlines are capped, too. Returns how many times it changed.
+    """
     is_queued, is_unfinished = tasks.c.status == Status.QUEUED.value, tasks.c.completed_at.is_(None)
     is_sent = tasks.c.status.in_([Status.SUBMITTING.value, Status.PROCESSING.value])
     longest_poll_pause = max(policy.poll_cap, 2 * policy.upstream_timeout)
@@ -33,13 +39,13 @@ def cap_tasks(connection: Connection, now: int, policy: Policy) -> int:
 
 
 def cap_deliveries(connection: Connection, now: int, *, lease: int, pauses: Sequence[int]) -> int:
-    """Cap the next attempts of webhooks, by the number of attempts made; returns how many it changed."""
+    """Cap the next attempts of webhooks; returns how many."""
     is_pending = webhook_deliveries.c.state == DeliveryState.PENDING.value
     return _cap(connection, webhook_deliveries, "due_at", is_pending, now, lease, pauses)
 
 
 def cap_images(connection: Connection, now: int, *, lease: int, pauses: Sequence[int]) -> int:
-    """Cap the next attempts of image copies, by the number of attempts made; returns how many it changed."""
+    """Cap the next attempts of image copies; returns how many."""
     is_pending = images.c.state == ImageState.PENDING.value
     return _cap(connection, images, "next_try_at", is_pending, now, lease, pauses)
 
@@ -53,7 +59,7 @@ def _cap(
     lease: int,
     pauses: Sequence[int],
 ) -> int:
-    """Cap what is claimed by a lease, what was never tried by now, and the n-th retry by the n-th pause."""
+    """Cap claims by a lease, n-th retries by the n-th pause."""
     longest = case(
         (table.c.claimed_by.is_not(None), lease),
         *[(table.c.tries == tries, pause) for tries, pause in enumerate([0, *pauses])],

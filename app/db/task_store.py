@@ -177,7 +177,10 @@ def claimable(connection: Connection, project: str, *, now: int, limit: int) -> 
 
 
 def next_queued(connection: Connection, *, after: str, now: int) -> list[Task]:
-    """Lock the first queued task with a higher id, due or not, or the first of all; empty without any."""
+    """Lock the next queued task after an id, or the first.
+
+    It need not be due. Empty without queued tasks.
+    """
     found = _read(connection, _NEXT_QUEUED, {"after": after, "now": now})
     return found or _read(connection, _NEXT_QUEUED, {"after": "", "now": now})
 

@@ -1,4 +1,4 @@
-"""The upstream account: open, paused while the upstream is unwell, or held because the vendor refuses it.
+"""The upstream account: whether tasks may be sent.
 
 While it is not open, one probe at a time is sent instead of every queued task. Times are in milliseconds.
 """
@@ -24,9 +24,9 @@ class AccountState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account's state; unless open, `until` is when the next probe may be sent.
+    """The account's state.
 
-    `failures` counts consecutive outcomes that found the upstream unwell. Only its answer about a task ends the count.
+    Unless it is open, `until` is when the next probe may be sent. `failures` counts consecutive outcomes that found the upstream unwell. Only its answer about a task ends the count.
     """
 
     state: AccountState = AccountState.OK
@@ -41,7 +41,7 @@ class Account:
 
     @property
     def is_well(self) -> bool:
-        """Whether the last outcome was an answer: a failure now is about its task alone."""
+        """Whether a failure now would be about its task alone."""
         return self.is_open and not self.failures
 
     @property
@@ -57,15 +57,15 @@ class Account:
         return not self.is_open and pauses > 0 and is_silent and not is_power_of_two
 
     def allowance(self, now: int, wanted: int, policy: Policy) -> int:
-        """Return how many tasks may be claimed now: all wanted, one probe, or none."""
+        """Return how many tasks may be claimed now."""
         if self.is_open:
             return wanted
         # A time beyond any pause was written before the clock was set back.
         return 0 if now < self.until <= now + policy.longest_hold else min(wanted, 1)
 
     def with_probe(self, now: int, policy: Policy) -> "Account":
-        """Record that a probe is in flight; without an outcome, another may follow later."""
-        # A probe may consist of two calls.
+        """Record that a probe is in flight."""
+        # Without an outcome, another may follow. A probe may consist of two calls.
         return replace(self, until=now + max(policy.hold_retry, 2 * policy.upstream_timeout))
 
     def after(self, outcome: SubmitOutcome, now: int, policy: Policy, *, is_probe: bool) -> "Account":
@@ -84,8 +84,9 @@ class Account:
                 return self._after_failure(TaskError(ErrorCode.UPSTREAM_ERROR, reason), now, policy)
 
     def _after_late(self, outcome: SubmitOutcome, now: int, policy: Policy) -> "Account":
-        """Apply the outcome of a submit sent before the account closed: it can only lengthen the pause."""
+        """Apply an outcome of before the account closed."""
         if self.state is AccountState.PAUSED and isinstance(outcome, TryAgain) and outcome.retry_after:
+            # All it can do is to lengthen the pause.
             return replace(self, until=max(self.until, now + policy.unwell_pause(1, outcome.retry_after)))
         return self
 

@@ -15,7 +15,7 @@ _MIN_LATE_PAUSE_MS, MAX_LATE_PAUSE_MS = 60_000, 3_600_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Durations in milliseconds; `submit_tries` is a count. While the upstream is unwell, pauses start at `first_pause`."""
+    """Durations in milliseconds; `submit_tries` is a count."""
 
     queue_timeout: int
     task_timeout: int
@@ -29,7 +29,7 @@ class Policy:
 
     @property
     def longest_hold(self) -> int:
-        """The longest time for which an account can be closed before the next probe."""
+        """The longest time between two probes of the account."""
         return max(self.hold_retry, 2 * self.upstream_timeout, self.max_pause, MAX_RETRY_AFTER_MS)
 
     @property
@@ -38,12 +38,18 @@ class Policy:
         return max(_MIN_POLL_CAP_MS, self.poll_after)
 
     def unwell_pause(self, number: int, retry_after: int | None = None) -> int:
-        """Return the n-th pause of calls to an unwell upstream: it doubles up to a maximum, unless asked for more."""
+        """Return the n-th pause while the upstream is unwell.
+
+        It doubles up to a maximum, unless the upstream asks for more.
+        """
         growing = min(self.first_pause << min(number - 1, 16), self.max_pause)
         return max(growing, min(retry_after or 0, MAX_RETRY_AFTER_MS))
 
     def submit_pause(self, failures: int, jitter: float) -> int:
-        """Return a task's pause after its n-th failure: 1 s, doubling up to 60 s, minus up to half as jitter."""
+        """Return a task's pause after its n-th failure.
+
+        That is 1 s, doubling up to 60 s, minus up to half as jitter.
+        """
         full = min(1_000 << min(failures - 1, 16), MAX_SUBMIT_PAUSE_MS)
         return round(full * (1 - jitter / 2))
 

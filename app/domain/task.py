@@ -99,7 +99,7 @@ class WaitReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why a task waits, and when it is tried again (ms), if that is known."""
+    """Why a task waits, and until when (ms), if known."""
 
     reason: WaitReason
     until: int | None = None

@@ -132,9 +132,9 @@ def expedite_poll(task: Task, upstream_task_id: str | None, now: int, policy: Po
 def expire(
     task: Task, now: int, policy: Policy, account_error: TaskError | None, *, unpolled_before: int
 ) -> Transition | None:
-    """End a task past its deadline. `account_error` is why the account is closed, if so.
+    """End a task past its deadline.
 
-    If the upstream knows the task, it is polled once more first: after an outage the result may be available. With a
+    `account_error` is why the account is closed, if so. If the upstream knows the task, it is polled once more first: after an outage the result may be available. With a
     deadline up to `unpolled_before` the task ends without that poll, which the upstream may leave unanswered.
     """
     if task.deadline_at is None or task.deadline_at > now or task.is_terminal:

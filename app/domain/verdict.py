@@ -58,9 +58,9 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class Unanswered(msgspec.Struct, frozen=True):
-    """A poll that found the upstream unwell; `retry_after` is the upstream's, in milliseconds.
+    """A poll that found the upstream unwell.
 
-    `is_clear` means that one such reply is enough to stop polling for a while.
+    `retry_after` is the upstream's, in milliseconds. `is_clear` means that one such reply is enough to stop polling for a while.
     """
 
     reason: str

@@ -11,7 +11,7 @@ _ACCOUNT_REASONS = {
 
 
 def account_wait(account: Account, now: int) -> Wait | None:
-    """Return why nothing is sent; None if the account is open."""
+    """Return why nothing is sent, if so."""
     if account.is_open:
         return None
     reason = WaitReason.UPSTREAM_UNAVAILABLE
@@ -21,7 +21,7 @@ def account_wait(account: Account, now: int) -> Wait | None:
 
 
 def task_wait(task: Task, account: Account, slot_free_at: int | None, now: int) -> Wait | None:
-    """Return why a task waits; None if it moves, waits for its turn only, or has ended.
+    """Return why a task waits, if not for its turn.
 
     `slot_free_at` is when the rate limit admits the next submit; None if it admits one now.
     """

@@ -1,6 +1,6 @@
-"""The queue as clients see it: positions and what holds it up, from a shared snapshot.
+"""The queue as clients see it, from a shared snapshot.
 
-Counting the queue for every response would read all of it every time. So a snapshot of a deep queue is kept for a
+Counting the queue for every response would read all of it each time. So a snapshot of a deep queue is kept for a
 multiple of the time it took. Positions are exact while the queue is short and approximate when it is deep.
 """
 
@@ -24,7 +24,7 @@ RateExhausted = Callable[[Connection, int], int | None]
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
-    """Queued task ids in order with their positions (all of them, or every n-th once the queue is deep).
+    """Queued task IDs with positions; every n-th in deep queues.
 
     `account` and `slot_free_at` (ms, None if there is a free slot) say whether tasks can be sent.
     """
@@ -45,7 +45,7 @@ class QueueSnapshot:
 
 
 class Queue:
-    """Takes snapshots of the queue. Without `rate_exhausted_until` there is no rate limit."""
+    """Takes snapshots of the queue."""
 
     def __init__(self, database: Database, clock: Clock, rate_exhausted_until: RateExhausted | None) -> None:
         self._database = database

@@ -60,11 +60,11 @@ class AccountGate:
 
     @property
     def has_seen_failures(self) -> bool:
-        """Whether an answer of the upstream may change the account, as far as this process knows."""
+        """Whether an answer may change the account."""
         return not self._last_seen.is_well
 
     def settle(self, unit: UnitOfWork, outcome: SubmitOutcome, *, is_probe: bool) -> bool:
-        """Apply the outcome of a submit to the account; returns whether the upstream was well until then."""
+        """Apply an outcome; returns whether the upstream was well before."""
         before = account_store.get(unit.connection)
         if before.after(outcome, unit.now, self._policy, is_probe=is_probe) == before:
             return before.is_well

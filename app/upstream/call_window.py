@@ -8,9 +8,9 @@ _SILENT_SECONDS = 2.0
 
 
 class CallWindow:
-    """Few calls at first, one more with each answer, few again once nothing was answered for two seconds.
+    """Few calls at first, one more with each answer.
 
-    What is in flight when the upstream stops answering may be lost. So a queue is not sent to an upstream that has not
+    They are few again once nothing was answered for two seconds. What is in flight when the upstream stops answering may be lost. So a queue is not sent to an upstream that has not
     just answered.
     """
 
@@ -38,7 +38,7 @@ class CallWindow:
         self._in_flight += calls
 
     def end(self, *, answered: bool) -> None:
-        """Count the end of a call; it was `answered` if the upstream is well."""
+        """Count the end of a call, `answered` or not."""
         self._in_flight -= 1
         if answered:
             self._heard_at = self._timer()

@@ -80,7 +80,7 @@ class UpstreamClient:
         return self._scrubbed(read_submit_reply(response))
 
     async def record_info(self, upstream_task_id: str) -> Report | Unanswered:
-        """Poll the state of a task; `Unanswered` if the upstream is unwell."""
+        """Poll the state of a task."""
         response = await self._get(wire.RECORD_INFO_PATH, taskId=upstream_task_id)
         if isinstance(response, str):
             return Unanswered(response)
@@ -89,7 +89,7 @@ class UpstreamClient:
         return report if isinstance(report, Unanswered) else self._scrub.report(report)
 
     async def check(self) -> TaskError | None:
-        """Ask for the credits, which costs nothing; returns why there is no answer, if so."""
+        """Ask for the credits; returns why there is no answer."""
         response = await self._get(wire.CREDIT_PATH)
         if not isinstance(response, str):
             if response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
@@ -98,7 +98,7 @@ class UpstreamClient:
         return TaskError(ErrorCode.UPSTREAM_ERROR, response)
 
     async def _get(self, path: str, **parameters: str) -> httpx.Response | str:
-        """Read from the vendor; a text if there is no response."""
+        """Read from the vendor; returns a text without a response."""
         request = self._pools[0].build_request("GET", path, params=parameters)
         try:
             async with asyncio.timeout(self._timeout):

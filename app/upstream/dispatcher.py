@@ -33,7 +33,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A claimed task, its rate slot (None without a limit), and whether it is a probe, to be sent after a check."""
+    """A claimed task, its rate slot, and whether it probes.
+
+    Some probes are only sent after a check of the upstream.
+    """
 
     task: Task
     slot: Slot | None
@@ -150,7 +153,7 @@ class Dispatcher:
         return slots
 
     async def _submit(self, claimed: Claimed) -> SubmitOutcome:
-        """Send a task, unless the upstream must answer a free call first and doesn't."""
+        """Send a task, after a check if it needs one."""
         outcome: SubmitOutcome | None = None
         try:
             silence = await self.client.check() if claimed.needs_check else None

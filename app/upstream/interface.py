@@ -19,5 +19,5 @@ class Upstream(Protocol):
         ...
 
     async def check(self) -> TaskError | None:
-        """Make a call that costs nothing; returns why there is no answer, if so."""
+        """Make a free call; returns why there is no answer."""
         ...

@@ -1,4 +1,4 @@
-"""Reads replies to submits and polls: accepted, rejected or unknown; answered or not."""
+"""Reads the replies to submits and polls."""
 
 import re
 from datetime import UTC, datetime
@@ -83,7 +83,7 @@ def read_poll_reply(response: httpx.Response) -> Report | Unanswered:
 
 
 def retry_after(response: httpx.Response, body: dict[str, Any] | None) -> int | None:
-    """Read `Retry-After` (seconds or a date) or `retryAfter` in milliseconds; None if absent or invalid."""
+    """Read `Retry-After` or `retryAfter` as milliseconds; None if invalid."""
     value = response.headers.get("Retry-After", "").strip() or str((body or {}).get("retryAfter") or "").strip()
     seconds: float | None = float(value) if _SECONDS.fullmatch(value) else None
     if seconds is None and value:

@@ -1,4 +1,4 @@
-"""How fast this process polls: as fast as tasks need it and the upstream bears it."""
+"""How fast this process polls."""
 
 import time
 from collections.abc import Callable
@@ -47,13 +47,13 @@ class PollPace:
         return min(self._window.room, int(self._saved))
 
     def begin(self, polls: int, delay_seconds: float) -> None:
-        """Count polls that begin, the first of them so much later than it was due."""
+        """Count polls that begin, so much later than due."""
         self._per_second = min(_PER_SECOND * (1 + max(delay_seconds, 0.0)), float(_MAX_PER_SECOND))
         self._saved = max(self._saved - polls, 0.0)
         self._window.begin(polls)
 
     def end(self, report: Report | Unanswered | None) -> None:
-        """Count the end of a poll; None if it was cut off."""
+        """Count the end of a poll, even if it was cut off."""
         was_probe = self._is_closed and self._window.in_flight == 1
         self._window.end(answered=not isinstance(report, Unanswered))
         if isinstance(report, Unanswered):

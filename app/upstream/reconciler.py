@@ -123,7 +123,7 @@ class Reconciler:
         return len(applied)
 
     def _unpolled_before(self, now: int) -> int:
-        """Return which deadlines end a task even without the last poll: those that are one call's timeout ago."""
+        """Return which deadlines end a task without its last poll."""
         if not 0 <= now - self._expired_at <= _GAP_MS:
             self._expiring_since = now
         self._expired_at = now

@@ -21,9 +21,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class ClockRepair:
-    """Caps times that would otherwise be waited for until the clock gets there again.
+    """Caps times in rows when the clock is set back.
 
-    It acts when the clock falls behind `timer`, a monotonic clock in seconds, and at the start if the newest event is in
+    They would be waited for until the clock gets there again. It acts when the clock falls behind `timer`, a monotonic clock in seconds, and at the start if the newest event is in
     the future. `webhook_pauses` is the retry schedule; `cap_rate_slots` caps the rate limit.
     """
 
@@ -39,7 +39,7 @@ class ClockRepair:
         """How far the clock was ahead of the timer; None before the first look."""
 
     async def run_once(self) -> int:
-        """Look at the clock, and repair what is needed; returns 0, as nothing is left to do."""
+        """Check the clock and repair what is needed; returns 0."""
         ahead = self.clock.now() - round(self.timer() * 1000)
         if self._ahead is None:
             await self.writer.run(self._repair_at_start)
