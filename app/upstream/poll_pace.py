@@ -30,6 +30,7 @@ class PollPace:
         self._window = CallWindow(CONCURRENT_POLLS, timer)
         self._failures = 0
         self._closed_until = 0.0
+        self._is_probing = False
         self._per_second = float(_PER_SECOND)
         self._saved = float(_PER_SECOND)
         self._saved_at = timer()
@@ -51,10 +52,11 @@ class PollPace:
         self._per_second = min(_PER_SECOND * (1 + max(delay_seconds, 0.0)), float(_MAX_PER_SECOND))
         self._saved = max(self._saved - polls, 0.0)
         self._window.begin(polls)
+        self._is_probing = self._is_closed
 
     def end(self, report: Report | Unanswered | None) -> None:
         """Count the end of a poll, even if it was cut off."""
-        was_probe = self._is_closed and self._window.in_flight == 1
+        was_probe, self._is_probing = self._is_probing, False
         self._window.end(answered=not isinstance(report, Unanswered))
         if isinstance(report, Unanswered):
             self._pause(report, was_probe=was_probe)

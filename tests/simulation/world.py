@@ -27,7 +27,7 @@ from app.writing.clock_repair import ClockRepair
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 from tests.simulation.books import Books
-from tests.simulation.vendor import AMBIGUOUS, Fate, Order, Outage, SimulatedVendor
+from tests.simulation.vendor import AMBIGUOUS, Fate, Order, SimulatedVendor
 from tests.support.clock import HandClock
 
 T = TypeVar("T")
@@ -40,7 +40,6 @@ POLICY = Policy(
     hold_retry=60_000,
     upstream_timeout=30_000,
 )
-_TURN_SECONDS = 5
 WEBHOOK_URL = "https://receiver.example/hook"
 
 
@@ -259,18 +258,6 @@ class World:
         self.clock.step(milliseconds)
         with suppress(ServiceUnavailable):
             await self.do(self.repair.run_once())
-
-    async def live_through(self, outage: Outage, seconds: int) -> None:
-        """Let the loops run while the vendor is unwell."""
-        self.vendor.outage = outage
-        for _ in range(0, seconds, _TURN_SECONDS):
-            await self.claim(16)
-            while self.in_hand:
-                await self.send(0, Fate.ACCEPTED, succeeds=True, early=None)
-            await self.poll()
-            await self.expire()
-            self.clock.advance(_TURN_SECONDS * 1000)
-        self.vendor.outage = Outage.NONE
 
     # What the vendor does
 
