@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from app.access.authenticator import Authenticator
 from app.access.keyring import Keyring
 from app.access.signing_secrets import load_secrets
@@ -30,6 +28,7 @@ from app.images.service import ImageService
 from app.images.uploads import UploadService
 from app.imaging.executor import ImageExecutor
 from app.outbound.downloads import Downloads
+from app.outbound.environment import trust_store
 from app.settings import Settings, database_url
 from app.storage.spool import Spool
 from app.storage.store import open_store
@@ -258,7 +257,7 @@ class Container:
             wake_ups=wake_ups,
             destinations=DestinationRules(settings.allow_networks),
             # Shared, as loading the CA certificates takes longer than everything else here.
-            tls=httpx.create_ssl_context(),
+            tls=trust_store(),
             upstream_url=upstream_url,
             upstream_key=upstream_key,
             secrets=load_secrets(settings),

@@ -30,6 +30,7 @@ from app.web.guards import Guarded, HostGuard, OriginGuard, check_small_body
 from app.web.headers import ResponseHeaders
 from app.web.memory_budget import MemoryBudget
 from app.web.middleware import RequestContext, respond_internal_error
+from app.web.prefix import WithoutPrefix
 from app.web.services import Services, by_type
 from app.webhooks import routes as webhook_routes
 
@@ -79,8 +80,8 @@ def create_app(
         description=openapi.DESCRIPTION,
         contact={"name": "The operator of this service"},
         license_info={"name": "MIT", "identifier": "MIT"},
-        # Relative, so that it is correct behind any proxy and host name.
-        servers=[{"url": "/", "description": "This service"}],
+        # Without a host name, so that it is correct behind any proxy.
+        servers=[{"url": settings.path_prefix or "/", "description": "This service"}],
         openapi_tags=openapi.TAGS,
         webhooks=webhook_routes.outgoing,
         generate_unique_id_function=lambda route: route.name,
@@ -152,7 +153,8 @@ def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
     )
     host_guard = HostGuard(is_open=is_open, allowed_hosts=settings.allowed_hosts)
     origin_guard = OriginGuard(is_open=is_open, origins=origins)
-    return surround(settings, Guarded(direct, [host_guard.check, origin_guard.check, check_small_body]))
+    guarded = surround(settings, Guarded(direct, [host_guard.check, origin_guard.check, check_small_body]))
+    return WithoutPrefix(guarded, settings.path_prefix) if settings.path_prefix else guarded
 
 
 def _warm_up(app: FastAPI) -> None:

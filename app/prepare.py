@@ -1,6 +1,8 @@
 """Prepares the data directory and the database for a start."""
 
 import asyncio
+import os
+import ssl
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -12,7 +14,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import Clock, SystemClock
-from app.db.engine import Database
+from app.db.engine import Database, may_recover
 from app.db.migrate import migrate
 from app.errors import ConfigurationError, ServiceUnavailable
 from app.logging import configure_logs
@@ -43,15 +45,14 @@ async def prepare_database(settings: Settings) -> Database:
         try:
             await migrate(database)
         except ServiceUnavailable as error:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not may_recover(error.__cause__):
                 await database.aclose()
-                cause = type(error.__cause__).__name__
                 raise ConfigurationError(
                     "DATABASE_URL",
-                    f"names a database that can't be reached ({cause})",
+                    f"names a database that can't be reached ({_cause(error.__cause__)})",
                     "check the URL and that the server is running",
                 ) from error
-            _log.warning("waiting_for_database", address=_address(settings), reason=repr(error.__cause__))
+            _log.warning("waiting_for_database", address=_address(settings), reason=_cause(error.__cause__))
             await asyncio.sleep(1)
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             await database.aclose()
@@ -94,9 +95,19 @@ def _reason(error: Exception) -> str:
     return type(origin).__name__
 
 
+def _cause(error: BaseException | None) -> str:
+    """Say in a line why a connection failed. The system's and the driver's words contain addresses, but no password."""
+    origin = getattr(error, "orig", None) or error
+    if isinstance(origin, TimeoutError):
+        return "no reply in time"
+    if isinstance(origin, OSError) and not isinstance(origin, ssl.SSLError) and origin.errno and origin.errno > 0:
+        return os.strerror(origin.errno)
+    return (getattr(origin, "strerror", None) or str(origin) or type(origin).__name__).partition("\n")[0]
+
+
 def _address(settings: Settings) -> str:
-    parts = urlsplit(settings.database_url or "")
-    return f"{parts.hostname or 'a local socket'}{f':{parts.port}' if parts.port else ''}"
+    """Return the hosts in the URL, without user and password."""
+    return urlsplit(settings.database_url or "").netloc.rpartition("@")[2] or "a local socket"
 
 
 def prepare_data_dir(settings: Settings) -> None:

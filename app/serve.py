@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import gc
+import os
 import resource
 import signal
 import socket
@@ -10,23 +11,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from pathlib import Path
 
 import structlog
-from dotenv import load_dotenv
 from fastapi import FastAPI
 
 from app.access.authenticator import check_start, ensure_bootstrap_key
 from app.access.signing_secrets import check_fingerprint, load_secrets
 from app.clock import SystemClock
+from app.db.engine.sqlite import sqlite_path
+from app.domain.destination import DestinationRules
+from app.environment import misspelled
 from app.errors import ConfigurationError, StorageUnavailable
 from app.logging import configure_logs
 from app.main import create_app, surround, with_middleware
+from app.outbound.environment import proxy_for, trust_store
 from app.prepare import prepare_data_dir, prepare_database
 from app.server.limits import ConnectionLimits
 from app.server.server import Server
 from app.server.versions import untested_versions
-from app.settings import Settings, database_url
+from app.settings import Settings, database_url, setting_names
 from app.storage.store import open_store
 from app.web.refusals import refuse, respond_overloaded
 
@@ -45,12 +48,15 @@ def serve(settings: Settings) -> None:
     for package, (installed, tested) in untested_versions().items():
         raise ConfigurationError(package, f"{installed} was not tested", f"install {tested}; see requirements.txt")
     prepare_data_dir(settings)
-    load_dotenv(".env")  # the storage client reads AWS_… from the environment only
     secrets = load_secrets(settings)
     others = [settings.nanobanana_api_key, settings.bootstrap_api_key]
     configure_logs(
         settings.log_format, settings.log_level, [*secrets, *(s.get_secret_value() for s in others if s is not None)]
     )
+    for name, meant in misspelled(setting_names()).items():
+        hint = f"Did you mean {meant}?" if meant else "There is no such setting."
+        _log.warning("unknown_setting", name=name, hint=hint)
+    _check_outgoing(settings)
     allow_many_connections()
     with _only_process(settings):
         _serve_alone(settings, secrets)
@@ -72,7 +78,11 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
         _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
     # Imported here because a service with an upstream key doesn't need it.
-    sandbox = import_module("app.sandbox.server").SandboxServer(state=settings.data_dir / "sandbox.db")
+    inputs = import_module("app.sandbox.inputs").InputReader(
+        DestinationRules(settings.allow_networks), public_url=settings.base_url, local_url=settings.local_url
+    )
+    server = import_module("app.sandbox.server").SandboxServer
+    sandbox = server(state=settings.data_dir / "sandbox.db", inputs=inputs)
     sandbox.start()
     reason = "NANOBANANA_API_KEY is not set: using the built-in sandbox; images are fake and free."
     _log.warning("sandbox", reason=reason, address=sandbox.url)
@@ -80,6 +90,14 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
         _run(settings, listener, sandbox.url, "sandbox")
     finally:
         sandbox.stop()
+
+
+def _check_outgoing(settings: Settings) -> None:
+    """Check what the environment says about outgoing connections; raises `ConfigurationError`."""
+    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
+        trust_store()
+    if not settings.is_sandbox:
+        proxy_for(settings.nanobanana_base_url)
 
 
 def allow_many_connections() -> None:
@@ -100,15 +118,23 @@ def _only_process(settings: Settings) -> Iterator[None]:
     if settings.is_postgresql:
         yield
         return
-    path = Path(database_url(settings).removeprefix("sqlite:///") + ".lock")
+    path = sqlite_path(database_url(settings))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
+        # By the file's own path: a link to it names the same file.
+        path = path.resolve()
+        links = path.stat().st_nlink if path.exists() else 1
+        file = path.with_name(f"{path.name}.lock").open("w")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         raise ConfigurationError(
-            "DATABASE_URL", f"names a file that can't be created ({error.strerror})", "choose a writable directory"
+            "DATABASE_URL", f"names a file that can't be created ({_reason(error)})", "choose a writable directory"
         ) from None
     with file:
+        if links > 1:
+            # Under each name, SQLite would keep another log of what is not in the file yet.
+            raise ConfigurationError(
+                "DATABASE_URL", f"names a SQLite file that has {links} names ({path})", "remove the other hard links"
+            )
         deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
         while True:
             try:
@@ -117,7 +143,7 @@ def _only_process(settings: Settings) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise ConfigurationError(
                         "DATABASE_URL",
-                        f"names a SQLite file that another process is using ({path.with_suffix('')})",
+                        f"names a SQLite file that another process is using ({path})",
                         "stop it, set another DATA_DIR, or use PostgreSQL for several processes",
                     ) from None
                 time.sleep(_LOCK_PAUSE_SECONDS)
@@ -159,10 +185,14 @@ def listen(settings: Settings) -> socket.socket:
         listener.listen(_BACKLOG)
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         listener.close()
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        reason = _reason(error)
         problem = f"can't be used: listening on {settings.host}:{settings.port} failed ({reason})"
         raise ConfigurationError("HOST/PORT", problem, "set PORT, or HOST to an address of this machine") from None
     return listener
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | None = None) -> Server:

@@ -88,6 +88,14 @@ def test_compose_sets_only_settings_that_exist() -> None:
     assert "ports" not in services["postgres"]
 
 
+def test_compose_publishes_the_port_that_addresses_of_images_name() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    (published,) = services["proxy"]["ports"]
+    port = Settings.model_fields["port"].default
+    assert published == f"${{PUBLISH:-127.0.0.1:{port}}}:8080"
+    assert services["gateway"]["expose"] == [str(port)]
+
+
 def test_the_image_sets_only_settings_that_exist() -> None:
     block = re.search(r"^ENV PATH=(?:.*\\\n)+.*$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert block

@@ -1,1 +1,4 @@
-"""Tables and statements. Nothing here decides anything or opens a transaction."""
+"""Tables and SQL statements.
+
+Callers apply the rules and open the transactions.
+"""

@@ -1,4 +1,4 @@
-"""Statements on the state of the upstream account, one row that all replicas share."""
+"""The upstream account's state, one row shared by all replicas."""
 
 from sqlalchemy import select, update
 
@@ -11,7 +11,10 @@ _GET = select(account).where(account.c.id == 1)
 
 
 def get(connection: Connection, *, lock: bool = False) -> Account:
-    """Read the account's state; with `lock`, lock it until the transaction ends."""
+    """Read the account's state.
+
+    With `lock`, it stays locked until the transaction ends.
+    """
     row = connection.execute(_GET.with_for_update() if lock else _GET).one()
     error = TaskError(ErrorCode(row.error_code), row.error_message, row.error_upstream_code) if row.error_code else None
     return Account(AccountState(row.state), error, row.until, row.pauses)

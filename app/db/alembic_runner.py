@@ -1,4 +1,7 @@
-"""Runs Alembic on our own connection. Imported only when there is something to migrate."""
+"""Runs Alembic on our connection.
+
+Imported only when there is something to migrate.
+"""
 
 from alembic import command
 from alembic.config import Config
@@ -12,7 +15,10 @@ _MIGRATION_LOCK = 0x6D696772
 
 
 def upgrade(connection: Connection, revision: str) -> None:
-    """Migrate up to `revision`; raises `ConfigurationError` if the database is newer."""
+    """Migrate up to `revision`.
+
+    Raises `ConfigurationError` if the database is newer.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
     try:

@@ -1,4 +1,4 @@
-"""Statements that write the rows of a batch of task changes."""
+"""Writes the rows of a batch of task changes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from app.domain.image import Image
 from app.domain.task import Task
 
 CHANNEL = "nanobanana_events"
-"""The channel on which PostgreSQL notifies all processes of a commit with events."""
+"""The PostgreSQL channel that announces commits with events to all processes."""
 
 _WRITE_BATCH = sql.load("write_batch")
 _INSERT_TASKS = sql.RowWriter("insert_tasks")
@@ -33,7 +33,7 @@ class StaleTask(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows to write, of all kinds.
+    """Rows to write together.
 
     `changed` tasks are written by compare-and-set: each must still have the version it was read with.
     """
@@ -47,19 +47,20 @@ class Batch:
 
 
 def write(connection: Connection, batch: Batch) -> None:
-    """Write a batch; raises `StaleTask` if a task has another version.
+    """Write a batch.
 
-    With events it must be the last write of a transaction: no other one can append events until the commit.
+    Raises `StaleTask` if a task has another version. With events, this must be the transaction's last write: no other
+    transaction can append events until the commit.
     """
     write_all = _write_at_once if connection.dialect.name == "postgresql" else _write_one_by_one
     written = write_all(connection, batch)
     if written < len(batch.changed):
-        raise StaleTask(f"{len(batch.changed) - written} of {len(batch.changed)} tasks changed under their lock")
+        raise StaleTask(f"{len(batch.changed) - written} of {len(batch.changed)} tasks changed while locked")
 
 
 def _write_at_once(connection: Connection, batch: Batch) -> int:
-    """Write in one statement, as each is a round trip; returns how many tasks changed."""
-    # Inputs never change, and may be long.
+    """Write in one round trip; return how many tasks changed."""
+    # Inputs never change and can be long.
     changed = [replace(task, input={}, metadata={}) for task in batch.changed]
     documents = {
         "created": dumps(batch.created),
@@ -78,7 +79,7 @@ def _write_one_by_one(connection: Connection, batch: Batch) -> int:
     written = _UPDATE_TASKS.write(connection, batch.changed)
     _INSERT_IMAGES.write(connection, batch.images)
     if batch.callbacks:
-        # Row by row: SQLite can't decode the base64 in which JSON holds bytes.
+        # Not as JSON, which encodes bytes as base64: SQLite can't decode it.
         connection.execute(insert(callbacks), [asdict(callback) for callback in batch.callbacks])
     _INSERT_DELIVERIES.write(connection, batch.deliveries)
     _INSERT_EVENTS.write(connection, batch.events)

@@ -1,4 +1,4 @@
-"""Statements on raw callbacks: what arrived for a task, kept for diagnosis."""
+"""SQL statements for raw callbacks, kept for diagnosis."""
 
 from sqlalchemy import delete, select
 
@@ -7,11 +7,12 @@ from app.db.rows import read_all
 from app.db.schema import callbacks
 from app.domain.callback import ReceivedCallback
 
+# The sender decides how many callbacks arrive.
 KEPT_PER_TASK = 20
 
 
 def trim(connection: Connection, task_id: str) -> None:
-    """Delete all but the newest callbacks of a task; the sender decides how many arrive."""
+    """Delete all but a task's newest `KEPT_PER_TASK` callbacks."""
     of_task = callbacks.c.task_id == task_id
     kept = select(callbacks.c.id).where(of_task).order_by(callbacks.c.id.desc()).limit(KEPT_PER_TASK)
     connection.execute(delete(callbacks).where(of_task, callbacks.c.id.not_in(kept.scalar_subquery())))

@@ -1,4 +1,4 @@
-"""Statements on what all processes sharing the database agree on, and on its clock."""
+"""Values and a clock shared by all processes."""
 
 from sqlalchemy import select, text, update
 
@@ -8,7 +8,7 @@ from app.db.schema import facts
 
 
 def put_if_absent(connection: Connection, name: str, value: str) -> str:
-    """Write a value unless there is one; returns the value in effect."""
+    """Write a value if absent; return the one in effect."""
     connection.execute(insert(connection, facts).values(name=name, value=value).on_conflict_do_nothing())
     return str(connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar_one())
 
@@ -30,7 +30,10 @@ def revision(connection: Connection) -> str | None:
 
 
 def shared_now(connection: Connection, local_now: int) -> int:
-    """Read a clock that all replicas share: the PostgreSQL server's, or this process's (ms)."""
+    """Read the clock that all replicas share, in milliseconds.
+
+    PostgreSQL's clock, or this process's on SQLite.
+    """
     if connection.dialect.name != "postgresql":
         return local_now
     statement = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")

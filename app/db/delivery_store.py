@@ -1,4 +1,4 @@
-"""Statements on webhook deliveries and their attempts."""
+"""SQL statements for webhook deliveries and their attempts."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from app.db.schema import webhook_deliveries as deliveries
 from app.domain.delivery import Attempt, Delivery, DeliveryState
 
 KEPT_PER_DELIVERY = 50
-"""Attempts kept of each delivery; its owner may request any number of them."""
+"""Attempts kept per delivery. Owners can request any number of attempts."""
 _MUTABLE = ("state", "tries", "attempts", "next_attempt_at", "due_at", "claimed_by")
 _IS_PENDING = deliveries.c.state == literal(DeliveryState.PENDING.value, literal_execute=True)
 _LOCK = select(deliveries).where(deliveries.c.id == bindparam("row_id")).with_for_update()
@@ -38,19 +38,22 @@ def lock(connection: Connection, delivery_id: str) -> Delivery | None:
 
 
 def save(connection: Connection, changed: Sequence[Delivery]) -> None:
-    """Write the mutable columns of deliveries that this transaction has locked."""
+    """Write the mutable columns of deliveries locked by this transaction."""
     rows = [{**{name: getattr(delivery, name) for name in _MUTABLE}, "row_id": delivery.id} for delivery in changed]
     connection.execute(_UPDATE, rows)
 
 
 def hosts(connection: Connection, *, after: str, limit: int) -> list[tuple[str, int]]:
-    """List up to `limit` hosts with pending deliveries after a host, each with its earliest due time."""
+    """List hosts with pending deliveries and their earliest due times.
+
+    Returns up to `limit` hosts that sort after `after`.
+    """
     rows = connection.execute(_HOSTS(connection), {"after": after, "limit": limit})
     return [(row.host, row.due_at) for row in rows]
 
 
 def claimable(connection: Connection, host: str, *, now: int, limit: int) -> list[Delivery]:
-    """Lock up to `limit` of a host's due deliveries, the most overdue first; skips locked ones."""
+    """Lock due deliveries, most overdue first, skipping locked ones."""
     return read_all(connection, Delivery, _CLAIMABLE, {"host": host, "now": now, "limit": limit})
 
 
@@ -63,9 +66,9 @@ def page(
     before_id: str | None,
     limit: int,
 ) -> list[Delivery]:
-    """Read up to `limit` deliveries of a project or of a task, newest first, below `before_id`.
+    """Read a page of deliveries, newest first.
 
-    Not of both: a database might read all of the project's to find those of the task.
+    Pass either `project` or `task_id`: with both, a database might read all of the project's deliveries.
     """
     owner = deliveries.c.project == project if task_id is None else deliveries.c.task_id == task_id
     statement = select(deliveries).where(owner).order_by(deliveries.c.id.desc()).limit(limit)
@@ -77,7 +80,7 @@ def page(
 
 
 def add_attempt(connection: Connection, attempt: Attempt, *, number: int) -> None:
-    """Record attempt `number` of a delivery; keep only the newest `KEPT_PER_DELIVERY`."""
+    """Record attempt `number`, keeping only the newest `KEPT_PER_DELIVERY`."""
     connection.execute(insert(attempts), asdict(attempt))
     if number > KEPT_PER_DELIVERY:
         of_delivery = attempts.c.delivery_id == attempt.delivery_id
@@ -86,7 +89,7 @@ def add_attempt(connection: Connection, attempt: Attempt, *, number: int) -> Non
 
 
 def attempts_of(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, list[Attempt]]:
-    """Read the attempts of deliveries, each one's oldest first."""
+    """Read attempts by delivery, oldest first."""
     found: dict[str, list[Attempt]] = {delivery_id: [] for delivery_id in delivery_ids}
     statement = (
         select(attempts).where(attempts.c.delivery_id.in_(delivery_ids)).order_by(attempts.c.delivery_id, attempts.c.id)

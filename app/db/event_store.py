@@ -1,4 +1,4 @@
-"""Statements on task events: append-only, numbered in the order in which they are committed."""
+"""Task events, append-only and numbered in commit order."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _OF_TASK = _AFTER.where(events.c.task_id == bindparam("task_id", type_=String))
 
 
 def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
-    """Read a task's events in order, as mappings of the table's columns."""
+    """Read a task's events in order, as column mappings."""
     result = connection.execute(select(events).where(events.c.task_id == task_id).order_by(events.c.id))
     return [dict(row) for row in result.mappings()]
 
@@ -27,21 +27,24 @@ def newest_id(connection: Connection) -> int:
 
 
 def after(connection: Connection, last: int, *, limit: int) -> list[StoredEvent]:
-    """Read up to `limit` events with ids above `last`, in order."""
+    """Read up to `limit` events after id `last`, in order."""
     return read_all(connection, StoredEvent, _AFTER, {"after": last, "limit": limit})
 
 
 def of_project_after(
     connection: Connection, project: str, last: int, *, subject: str | None = None, limit: int
 ) -> list[StoredEvent]:
-    """Read up to `limit` of a project's (and, if given, subject's) events with ids above `last`, in order."""
+    """Read up to `limit` project events after id `last`.
+
+    In order; with `subject`, only that subject's.
+    """
     statement = _OF_PROJECT if subject is None else _OF_SUBJECT
     values = {"project": project, "subject": subject, "after": last, "limit": limit}
     return read_all(connection, StoredEvent, statement, values)
 
 
 def of_task_after(connection: Connection, task_id: str, last: int, *, limit: int) -> list[StoredEvent]:
-    """Read up to `limit` of a task's events with ids above `last`, in order."""
+    """Read a task's events after id `last`, in order."""
     return read_all(connection, StoredEvent, _OF_TASK, {"task_id": task_id, "after": last, "limit": limit})
 
 

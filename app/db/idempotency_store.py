@@ -1,4 +1,4 @@
-"""Statements on idempotency keys."""
+"""SQL statements for idempotency keys."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ _IS_KEY = and_(*(column == bindparam(f"of_{column.name}") for column in _KEY))
 def reserve(
     connection: Connection, wanted: Sequence[Reservation], *, now: int, lifetime: int
 ) -> dict[IdempotencyKey, Reservation]:
-    """Reserve each key for its task unless it is taken; returns for each key the reservation in effect.
+    """Reserve free keys; return the reservation in effect by key.
 
-    A transaction that wants a key which another has inserted and not committed waits for the other's end.
+    Keys older than `lifetime` ms are free. Waits for transactions that have inserted one of the keys but not committed.
     """
     new = insert(connection, keys)
     is_expired = keys.c.created_at <= new.excluded.created_at - literal_column(str(lifetime))
@@ -27,8 +27,8 @@ def reserve(
         for column in (keys.c.fingerprint, keys.c.task_id, keys.c.created_at)
     }
     upsert = new.on_conflict_do_update(index_elements=_KEY, set_=kept_unless_expired).returning(keys)
-    # One key once, the first: a statement can't change a row twice. In one order everywhere, so that two transactions
-    # never deadlock.
+    # Only the first reservation of a key: a statement can't change a row twice. Sorted, so that two transactions never
+    # deadlock.
     first = {reservation.key: reservation for reservation in reversed(wanted)}
     rows = [
         {
@@ -46,7 +46,7 @@ def reserve(
 
 
 def get(connection: Connection, key: IdempotencyKey) -> Reservation | None:
-    """Read the reservation of a key, if there is one."""
+    """Read a key's reservation, if there is one."""
     row = connection.execute(select(keys).where(_IS_KEY), _values(key)).one_or_none()
     return Reservation(key, row.fingerprint, row.task_id) if row else None
 
@@ -57,7 +57,7 @@ def release(connection: Connection, reserved: Sequence[IdempotencyKey]) -> None:
 
 
 def sweep(connection: Connection, *, before: int, limit: int) -> int:
-    """Delete up to `limit` keys created before a time; returns how many."""
+    """Delete up to `limit` old keys; return how many."""
     old = select(*_KEY).where(keys.c.created_at <= before).limit(limit)
     return connection.execute(delete(keys).where(tuple_(*_KEY).in_(old))).rowcount
 

@@ -30,12 +30,15 @@ def get(connection: Connection, image_id: str) -> Image | None:
 
 
 def lock(connection: Connection, image_id: str, *, skip_locked: bool = False) -> Image | None:
-    """Read one image and lock it until the transaction ends; None if it is to be skipped."""
+    """Read one image and lock it until the transaction ends.
+
+    With `skip_locked`, returns None if another transaction has locked it.
+    """
     return read_one(connection, Image, _LOCK_UNLESS_LOCKED if skip_locked else _LOCK, {"row_id": image_id})
 
 
 def due(connection: Connection, *, now: int, limit: int) -> list[Image]:
-    """Lock up to `limit` due images, the most overdue first; skips locked ones."""
+    """Lock due images, most overdue first, skipping locked ones."""
     return read_all(connection, Image, _DUE, {"now": now, "limit": limit})
 
 
@@ -46,13 +49,13 @@ def release_all(connection: Connection, *, now: int) -> None:
 
 
 def next_due(connection: Connection) -> int | None:
-    """Return when the next pending image is due; None without any."""
+    """Return when the next pending image is due, if any."""
     moment: int | None = connection.execute(select(func.min(images.c.next_try_at)).where(_IS_PENDING)).scalar_one()
     return moment
 
 
 def save(connection: Connection, changed: Sequence[Image]) -> None:
-    """Write the mutable columns of images that this transaction has locked."""
+    """Write the mutable columns of images locked by this transaction."""
     rows = [{**{name: getattr(image, name) for name in _MUTABLE}, "row_id": image.id} for image in changed]
     connection.execute(_UPDATE, rows)
 
@@ -64,6 +67,6 @@ def count_pending(connection: Connection, task_id: str) -> int:
 
 
 def hashes_of(connection: Connection, task_ids: Iterable[str]) -> list[str]:
-    """List the hashes of the files of these tasks' images."""
+    """List the hashes of the tasks' stored images."""
     stored = select(images.c.hash).where(images.c.task_id.in_(task_ids), images.c.hash.is_not(None))
     return [row.hash for row in connection.execute(stored)]

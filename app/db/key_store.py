@@ -1,4 +1,4 @@
-"""Statements on API keys. Only their hashes are stored."""
+"""SQL statements for API keys, which are stored as hashes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ _NOTE_USE = (
     update(api_keys)
     .where(
         api_keys.c.id == bindparam("of_id"),
-        # Another replica may just have written a use.
+        # Another replica may have just recorded a use.
         or_(api_keys.c.last_used_at.is_(None), api_keys.c.last_used_at <= bindparam("unless_after", type_=BigInteger)),
     )
     .values(last_used_at=bindparam("used_at"))
@@ -21,14 +21,17 @@ _NOTE_USE = (
 
 
 def add(connection: Connection, key: ApiKey, key_hash: str) -> bool:
-    """Insert a key; False if there is one with this hash, perhaps just made by another process."""
+    """Insert a key; return False if its hash exists."""
     row = {"id": key.id, "project": key.project, "name": key.name, "hash": key_hash, "created_at": key.created_at}
     result = connection.execute(insert(connection, api_keys).values(**row).on_conflict_do_nothing())
     return result.rowcount == 1
 
 
 def find(connection: Connection, *, hashes: Sequence[str], ids: Sequence[str]) -> list[tuple[ApiKey, str]]:
-    """Find keys by their hashes or ids, revoked or not, each with its hash."""
+    """Find keys by hash or id, including revoked ones.
+
+    Returns pairs of key and hash.
+    """
     statement = select(api_keys).where(or_(api_keys.c.hash.in_(hashes), api_keys.c.id.in_(ids)))
     return [(as_struct(row, ApiKey), row.hash) for row in connection.execute(statement)]
 
@@ -39,18 +42,21 @@ def list_all(connection: Connection) -> list[ApiKey]:
 
 
 def any_exist(connection: Connection) -> bool:
-    """Whether there is any key, revoked or not."""
+    """Whether any key exists, revoked or not."""
     return bool(connection.execute(select(exists(api_keys.c.id))).scalar_one())
 
 
 def revoke(connection: Connection, key_id: str, now: int) -> bool:
-    """Revoke a key; False if there is none with this id."""
+    """Revoke a key; return False if it doesn't exist."""
     revoked_at = func.coalesce(api_keys.c.revoked_at, now)
     result = connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=revoked_at))
     return result.rowcount == 1
 
 
 def note_uses(connection: Connection, uses: Mapping[str, int], *, apart: int) -> None:
-    """Write when keys (by id) were last used, unless that is less than `apart` ms after the time on record."""
+    """Record when keys (by id) were last used.
+
+    Skips uses less than `apart` ms after the recorded one.
+    """
     values = [{"of_id": key_id, "used_at": at, "unless_after": at - apart} for key_id, at in sorted(uses.items())]
     connection.execute(_NOTE_USE, values)

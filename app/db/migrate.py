@@ -1,4 +1,4 @@
-"""Migrations of the database; safe when many processes run them at once."""
+"""Database migrations, safe to run from many processes at once."""
 
 from functools import cache
 from importlib import import_module
@@ -18,10 +18,10 @@ MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
 
 async def migrate(database: Database, revision: str = "head") -> None:
-    """Migrate up to `revision`; raises `ConfigurationError` if the database is newer.
+    """Migrate up to `revision`.
 
-    One transaction under a lock: the second of two processes finds nothing left to do. With millions of rows both wait
-    for minutes.
+    Raises `ConfigurationError` if the database is newer. Runs in one transaction under a lock: the second of two
+    processes finds nothing left to do. With millions of rows, both wait for minutes.
     """
     await database.migrate(lambda connection: _upgrade(connection, revision))
 
@@ -33,7 +33,7 @@ async def rewind(database: Database, revision: str = "base") -> None:
 
 @cache
 def head_revision() -> str:
-    """Return the newest revision that this version knows: that of the last file."""
+    """Return this version's newest revision, that of the last file."""
     return max(path.name for path in MIGRATIONS.glob("versions/[0-9]*_*.py")).partition("_")[0]
 
 
@@ -45,5 +45,5 @@ def _upgrade(connection: Connection, revision: str) -> None:
 
 
 def _load_alembic() -> "ModuleType":
-    """Import Alembic, which only a database with something to migrate needs."""
+    """Import Alembic only when there is something to migrate."""
     return import_module("app.db.alembic_runner")

@@ -1,4 +1,4 @@
-"""Notifications of other processes' commits, by PostgreSQL's LISTEN and NOTIFY."""
+"""Notifications of commits through PostgreSQL's LISTEN and NOTIFY."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,9 +15,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Notifier:
-    """Calls `on_notification` whenever a process commits events, this one included; reconnects if needed.
+    """Calls `on_notification` when any process commits events.
 
-    Notifications sent while the connection is down are lost, so the callee must also poll now and then.
+    Reconnects if needed. Notifications sent while disconnected are lost, so the callee must also poll occasionally.
     """
 
     def __init__(self, database: Database, on_notification: Callable[[], None]) -> None:
@@ -42,7 +42,7 @@ class Notifier:
                 await self._database.listen(CHANNEL, self._notify)
             except ServiceUnavailable as error:
                 _log.warning("notifications_lost", error=repr(error.__cause__), again_in_seconds=self._pause)
-            except Exception:  # noqa: BLE001 -- logged; without notifications events are late, without this task always
+            except Exception:  # noqa: BLE001 -- logged; events would be late for good if this task ended
                 _log.exception("notifications_failed")
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, _MAX_PAUSE_SECONDS)

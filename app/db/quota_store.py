@@ -1,4 +1,4 @@
-"""Statements on how much of quotas is used, and on the projects' daily budgets."""
+"""SQL statements for quota usage and daily project budgets."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,13 +13,16 @@ from app.domain.quota import Quota
 from app.domain.task import id_at
 
 _USED = select(counts.c.name, counts.c.used).where(counts.c.name.in_(bindparam("names", expanding=True)))
-# In one order everywhere, so that two transactions never deadlock.
+# Sorted, so that two transactions never deadlock.
 _LOCK = _USED.order_by(counts.c.name).with_for_update()
 _SET = update(counts).where(counts.c.name == bindparam("of_name")).values(used=bindparam("now_used", type_=Integer))
 
 
 def lock(connection: Connection, quotas: Sequence[Quota]) -> dict[str, int]:
-    """Read how much of each quota is used, by its name, and lock the counts until the transaction ends."""
+    """Lock quotas and read their usage by name.
+
+    The locks last until the transaction ends.
+    """
     names = sorted(quota.name for quota in quotas)
     found = _locked(connection, names)
     missing = [quota for quota in sorted(quotas, key=lambda quota: quota.name) if quota.name not in found]
@@ -34,29 +37,32 @@ def lock(connection: Connection, quotas: Sequence[Quota]) -> dict[str, int]:
 
 
 def save(connection: Connection, counted: Mapping[str, int]) -> None:
-    """Write how much of locked quotas is used."""
+    """Write the usage of locked quotas."""
     connection.execute(_SET, [{"of_name": name, "now_used": count} for name, count in counted.items()])
 
 
 def used(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    """Read how much of these quotas is used; quotas without a count are left out."""
+    """Read quota usage by name, omitting quotas without a count."""
     return {row.name: row.used for row in connection.execute(_USED, {"names": list(names)})}
 
 
 def count_tasks_since(connection: Connection, project: str, since: int) -> int:
-    """Count a project's tasks created since a time in milliseconds. Deleted ones don't count."""
+    """Count a project's tasks created since a time (ms).
+
+    Deleted tasks don't count.
+    """
     created_since = (tasks.c.project == project) & (tasks.c.id >= id_at(since))
     return int(connection.execute(select(func.count()).select_from(tasks).where(created_since)).scalar_one())
 
 
 def sweep(connection: Connection, *, before: int, limit: int) -> int:
-    """Delete up to `limit` counts that were kept until before a time; returns how many."""
+    """Delete up to `limit` expired counts; return how many."""
     old = select(counts.c.name).where(counts.c.kept_until <= before).limit(limit)
     return connection.execute(delete(counts).where(counts.c.name.in_(old))).rowcount
 
 
 def daily_budgets(connection: Connection) -> dict[str, int]:
-    """Read the daily budgets (in tasks) by project."""
+    """Read daily budgets, in tasks, by project."""
     return {row.project: row.daily_tasks for row in connection.execute(select(budgets))}
 
 
@@ -73,7 +79,7 @@ def drop_daily_budget(connection: Connection, project: str) -> None:
 
 
 def remove(connection: Connection, name: str) -> None:
-    """Delete the count of a quota."""
+    """Delete a quota's count."""
     connection.execute(delete(counts).where(counts.c.name == name))
 
 

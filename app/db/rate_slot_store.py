@@ -1,4 +1,7 @@
-"""Statements on rate slots: a limit of N calls per window is N rows, each free or taken until a time."""
+"""SQL statements for rate slots.
+
+A limit of N calls per window is N rows, each free or taken until a time.
+"""
 
 from collections.abc import Sequence
 
@@ -10,7 +13,7 @@ from app.db.schema import rate_slots
 
 
 def ensure(connection: Connection, scope: str, count: int) -> None:
-    """Create the missing ones of a scope's first `count` slots, free."""
+    """Add free slots until a scope has `count`."""
     existing = select(func.count()).select_from(rate_slots).where(rate_slots.c.scope == scope)
     have = int(connection.execute(existing).scalar_one())
     if have < count:
@@ -25,7 +28,10 @@ def cap(connection: Connection, scope: str, *, beyond: int, latest: int) -> None
 
 
 def find_free(connection: Connection, scope: str, *, slots: int, wanted: int, now: int) -> list[int]:
-    """Lock up to `wanted` free ones of a scope's first `slots` slots; returns their numbers."""
+    """Lock up to `wanted` free slots; return their numbers.
+
+    Considers only the scope's first `slots` slots.
+    """
     is_free = (rate_slots.c.scope == scope) & (rate_slots.c.slot < slots) & (rate_slots.c.free_at <= now)
     statement = select(rate_slots.c.slot).where(is_free).order_by(rate_slots.c.free_at).limit(wanted)
     return list(connection.execute(statement.with_for_update(skip_locked=True)).scalars())
@@ -38,14 +44,17 @@ def occupy(connection: Connection, scope: str, numbers: Sequence[int], until: in
 
 
 def release(connection: Connection, scope: str, number: int, *, held_until: int, free_at: int) -> None:
-    """Set when a taken slot is free again, unless its time ran out and another call has it."""
+    """Set when a taken slot becomes free.
+
+    Does nothing if the slot's time ran out and another call took it.
+    """
     is_held = rate_slots.c.free_at == held_until
     slot = update(rate_slots).where(rate_slots.c.scope == scope, rate_slots.c.slot == number, is_held)
     connection.execute(slot.values(free_at=free_at))
 
 
 def next_free(connection: Connection, scope: str, slots: int, *, after: int) -> int | None:
-    """Return when the next taken slot is free; None if all are free."""
+    """Return when the next taken slot becomes free, if any."""
     is_taken = (rate_slots.c.scope == scope) & (rate_slots.c.slot < slots) & (rate_slots.c.free_at > after)
     free_at: int | None = connection.execute(select(func.min(rate_slots.c.free_at)).where(is_taken)).scalar_one()
     return free_at

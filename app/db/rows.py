@@ -1,4 +1,4 @@
-"""What the stores share: rows as structs, common parameters, inserts that expect conflicts."""
+"""Helpers that the stores share."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -16,14 +16,14 @@ IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 
 
 def as_struct(row: Row[Any], kind: type[T]) -> T:
-    """Convert a row; columns that `kind` lacks are dropped."""
+    """Convert a row, dropping columns that `kind` lacks."""
     return msgspec.convert(row, kind, from_attributes=True)
 
 
 def read_one(
     connection: Connection, kind: type[T], statement: Executable, values: Mapping[str, Any] | None = None
 ) -> T | None:
-    """Read the only row; None without one."""
+    """Read the only row, or None without one."""
     row = connection.execute(statement, values).one_or_none()
     return None if row is None else as_struct(row, kind)
 

@@ -1,4 +1,7 @@
-"""The tables. Times are milliseconds since the epoch, UTC: the same arithmetic on both databases, no zones."""
+"""The tables.
+
+Times are UTC milliseconds since the epoch: the same arithmetic on both databases, and no time zones.
+"""
 
 from sqlalchemy import (
     JSON,
@@ -25,7 +28,7 @@ metadata = MetaData(
     }
 )
 
-# SQLite assigns growing row ids only to a column declared INTEGER.
+# SQLite autoincrements only columns declared INTEGER.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -65,18 +68,18 @@ tasks = Table(
     Column("deadline_at", BigInteger),
     Column("callbacks", Integer, nullable=False),
     Column("version", Integer, nullable=False),
-    # The pages of a project's list, newest first.
+    # Pages of a project's tasks, newest first.
     Index("ix_tasks_project_id", "project", "id"),
     Index("ix_tasks_project_status_id", "project", "status", "id"),
     Index("ix_tasks_project_model_id", "project", "model", "id"),
     Index("ix_tasks_project_type_id", "project", "type", "id"),
     _partial("ix_tasks_project_subject_id", "project", "subject", "id", where="subject IS NOT NULL"),
-    # The queue: oldest first, of all and per project.
+    # The queue, oldest first: all tasks, and per project.
     _partial("ix_tasks_queued_id", "id", where="status = 'queued'"),
     _partial("ix_tasks_queue", "project", "id", where="status = 'queued'"),
     # Tasks claimed by each process.
     _partial("ix_tasks_claimed_by", "claimed_by", where="status = 'submitting'"),
-    # Silent tasks by when to poll, unfinished tasks by when to give up.
+    # When to poll, and when to give up.
     _partial("ix_tasks_ask_at", "ask_at", where="ask_at IS NOT NULL"),
     _partial("ix_tasks_deadline_at", "deadline_at", where="deadline_at IS NOT NULL"),
 )
@@ -93,10 +96,10 @@ images = Table(
     Column("bytes", BigInteger),
     Column("width", Integer),
     Column("height", Integer),
-    # Of the stored file, which is named by it.
+    # Names the stored file.
     Column("hash", String(64)),
     Column("reason", Text),
-    # Database defaults: a replica of the previous version knows nothing of copies.
+    # Database defaults, for rows that replicas of the previous version insert.
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("tried_at", BigInteger),
     Column("next_try_at", BigInteger, server_default="0"),
@@ -107,7 +110,7 @@ images = Table(
 )
 
 blobs = Table(
-    # Stored files, each named by its hash. Code that adds or removes a reference locks the row.
+    # Stored files, named by hash. Code that adds or removes a reference locks the row.
     "blobs",
     metadata,
     Column("hash", String(64), primary_key=True),
@@ -116,9 +119,9 @@ blobs = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("created_at", BigInteger, nullable=False),
-    # When to check for references; null while there are some.
+    # When to check for references; null while referenced.
     Column("check_at", BigInteger),
-    # The file is being deleted; `check_at` is then the end of the deleting process's lease.
+    # The file is being deleted; `check_at` is when the deleting process's lease ends.
     Column("is_going", Boolean, nullable=False),
     _partial("ix_blobs_check_at", "check_at", where="check_at IS NOT NULL"),
 )
@@ -137,7 +140,7 @@ uploads = Table(
     Column("height", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    # Uploads whose files are to be released, and those that are only remembered, for a week.
+    # Uploads with files to release, and expired ones, which are remembered for a week.
     _partial("ix_uploads_expires_at", "expires_at", where="hash IS NOT NULL"),
     _partial("ix_uploads_remembered", "expires_at", where="hash IS NULL"),
     _partial("ix_uploads_hash", "hash", where="hash IS NOT NULL"),
@@ -150,7 +153,7 @@ events = Table(
     Column("task_id", ForeignKey("tasks.id", ondelete="CASCADE"), nullable=False),
     Column("project", String(64), nullable=False),
     Column("type", String(32), nullable=False),
-    # The mutable part of the task at that moment; the rest is in the task's row.
+    # The task's mutable fields at that moment; the rest is in the task's row.
     Column("snapshot", JSON, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("subject", String(255)),
@@ -178,7 +181,7 @@ webhook_secrets = Table(
     metadata,
     Column("project", String(64), primary_key=True),
     Column("secret", String(64), nullable=False),
-    # The secret before, which also signs for a while.
+    # The previous secret, which also signs until `previous_until`.
     Column("previous", String(64)),
     Column("previous_until", BigInteger),
     Column("created_at", BigInteger, nullable=False),
@@ -192,7 +195,7 @@ webhook_deliveries = Table(
     Column("project", String(64), nullable=False),
     Column("event", String(32), nullable=False),
     Column("url", Text, nullable=False),
-    # The host of the URL: hosts are served in turn.
+    # The URL's host. Hosts take turns.
     Column("host", String(255), nullable=False),
     Column("snapshot", JSON, nullable=False),
     Column("state", String(16), nullable=False),
@@ -205,7 +208,7 @@ webhook_deliveries = Table(
     Index("ix_webhook_deliveries_task_id", "task_id", "id"),
     Index("ix_webhook_deliveries_project_id", "project", "id"),
     Index("ix_webhook_deliveries_project_state_id", "project", "state", "id"),
-    # Pending deliveries of each host by due time. A scan of hosts skips a dead host's backlog in one step.
+    # Pending deliveries by host and due time. A scan of hosts skips a dead host's backlog in one step.
     _partial("ix_webhook_deliveries_due", "host", "due_at", where="state = 'pending'"),
 )
 
@@ -257,7 +260,7 @@ project_budgets = Table(
 )
 
 quota_counts = Table(
-    # How much is used of a token's quota or of a project's daily one.
+    # Usage of token quotas and daily project quotas.
     "quota_counts",
     metadata,
     Column("name", String(128), primary_key=True),
@@ -267,7 +270,7 @@ quota_counts = Table(
 )
 
 account = Table(
-    # One row, shared by all replicas: whether the upstream account may be used.
+    # Whether the upstream account may be used: one row, shared by all replicas.
     "account",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
@@ -293,7 +296,7 @@ rate_slots = Table(
 )
 
 facts = Table(
-    # Values on which all replicas must agree.
+    # Values that all replicas must agree on.
     "facts",
     metadata,
     Column("name", String(64), primary_key=True),

@@ -1,4 +1,4 @@
-"""Statements on tasks and their images."""
+"""SQL statements for tasks and their images."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ from app.domain.image import Image
 from app.domain.task import Status, Task, TaskFilter, id_at
 from app.domain.verdict import ErrorCode, TaskError
 
-# A task's id is made a moment after `created_at` is read.
+# A task's id is generated shortly after `created_at` is read.
 _ID_MARGIN_MS = 60_000
 _IS_QUEUED = tasks.c.status == literal(Status.QUEUED.value, literal_execute=True)
 _IS_SUBMITTING = tasks.c.status == literal(Status.SUBMITTING.value, literal_execute=True)
@@ -48,7 +48,7 @@ _CLAIMABLE = (
         tasks.c.project == bindparam("project"),
         # A new task is due, whatever the clock said when it was made.
         (tasks.c.not_before <= NOW) | (tasks.c.attempts == 0),
-        # An expression that no index matches: PostgreSQL would read the whole queue through the index on deadlines.
+        # Written so that no index matches: PostgreSQL would read the whole queue through the index on deadlines.
         tasks.c.deadline_at - NOW > 0,
     )
     .order_by(tasks.c.id)
@@ -78,11 +78,11 @@ _OVERDUE = (
     .limit(LIMIT)
     .with_for_update(skip_locked=True)
 )
-# A guess that is still polled about may yet become a success.
+# A guess that is still being polled may yet become a success.
 _IS_OVER = tasks.c.completed_at.is_not(None) & tasks.c.ask_at.is_(None)
 _QUEUED_PROJECTS = sql.load("queued_projects")
 _MARKS = sql.load("queue_marks")
-# With the condition on the id SQLite counts in the queue's index, without it in one of all tasks.
+# The condition on the id makes SQLite count in the queue's index instead of an index of all tasks.
 _DEPTH = select(func.count()).select_from(tasks).where(_IS_QUEUED, tasks.c.id > literal_column("''"))
 
 
@@ -92,19 +92,22 @@ def get(connection: Connection, task_id: str) -> Task | None:
 
 
 def get_all(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
-    """Read tasks by their ids; missing ones are left out."""
+    """Read tasks by id, omitting missing ones."""
     document = connection.execute(_GET_ALL(connection), {"ids": dumps(list(task_ids))}).scalar_one()
     return {task.id: task for task in _decode_tasks(document or "[]")}
 
 
 def missing(connection: Connection, task_ids: Iterable[str]) -> set[str]:
-    """Return those of the ids that have no task."""
+    """Return the ids that have no task."""
     wanted = set(task_ids)
     return wanted.difference(connection.execute(select(tasks.c.id).where(tasks.c.id.in_(wanted))).scalars())
 
 
 def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
-    """Read tasks and lock them until the transaction ends, in one order everywhere, so that none deadlock."""
+    """Read tasks and lock them until the transaction ends.
+
+    Locks in id order, so that transactions never deadlock.
+    """
     # SQLite has one writer at a time: a transaction for writing has everything locked.
     statement = _LOCK_ON_POSTGRESQL if connection.dialect.name == "postgresql" else _GET_ALL
     document = connection.execute(statement(connection), {"ids": dumps(list(task_ids))}).scalar_one()
@@ -112,9 +115,9 @@ def lock(connection: Connection, task_ids: Iterable[str]) -> dict[str, Task]:
 
 
 def created_before(connection: Connection, moment: int, *, after: str, limit: int) -> list[Row[Any]]:
-    """Read up to `limit` tasks created before a time, oldest first, above an id.
+    """Read tasks created before a time, oldest first.
 
-    Rows of `id`, `completed_at` and `is_over`: whether nothing may change the task again.
+    Up to `limit` rows with ids above `after`, of `id`, `completed_at` and `is_over` (nothing will change the task).
     """
     statement = select(tasks.c.id, tasks.c.completed_at, _IS_OVER.label("is_over"))
     created = statement.where(tasks.c.id > after, tasks.c.id < id_at(moment)).order_by(tasks.c.id)
@@ -122,7 +125,10 @@ def created_before(connection: Connection, moment: int, *, after: str, limit: in
 
 
 def lock_removable(connection: Connection, task_ids: Sequence[str], *, before: int) -> list[str]:
-    """Lock those of the tasks that ended before a time and have nothing pending; skips locked ones."""
+    """Lock the given tasks that may be deleted; return ids.
+
+    They ended by `before` and have no pending deliveries or images. Skips locked tasks.
+    """
     statement = select(tasks.c.id).where(
         tasks.c.id.in_(task_ids),
         _IS_OVER,
@@ -147,7 +153,10 @@ def page(
     before_id: str | None,
     limit: int,
 ) -> list[Task]:
-    """Read up to `limit` of a project's (and, if given, subject's) tasks, newest first, below `before_id`."""
+    """Read a page of a project's tasks, newest first.
+
+    With `subject`, only that subject's.
+    """
     conditions: list[ColumnElement[bool] | None] = [
         tasks.c.project == project,
         tasks.c.subject == subject if subject is not None else None,
@@ -156,7 +165,7 @@ def page(
         tasks.c.type == wanted.type.value if wanted.type else None,
         tasks.c.created_at >= wanted.created_after if wanted.created_after is not None else None,
         tasks.c.created_at < wanted.created_before if wanted.created_before is not None else None,
-        # Ids begin with the time, nearly: they limit what is read, the exact time decides.
+        # Ids begin with the approximate time: they limit the rows to read, and `created_at` decides.
         tasks.c.id >= id_at(wanted.created_after - _ID_MARGIN_MS) if wanted.created_after is not None else None,
         tasks.c.id < id_at(wanted.created_before + _ID_MARGIN_MS) if wanted.created_before is not None else None,
         tasks.c.id < before_id if before_id is not None else None,
@@ -167,12 +176,15 @@ def page(
 
 
 def queued_projects(connection: Connection) -> list[str]:
-    """List the projects with queued tasks, one index lookup for each instead of reading the queue."""
+    """List the projects with queued tasks."""
     return [row.project for row in connection.execute(_QUEUED_PROJECTS(connection))]
 
 
 def claimable(connection: Connection, project: str, *, now: int, limit: int) -> list[Task]:
-    """Lock up to `limit` of a project's queued tasks that are due, oldest first; skips locked ones."""
+    """Lock a project's due queued tasks, oldest first.
+
+    Skips locked tasks.
+    """
     return _read(connection, _CLAIMABLE, {"project": project, "now": now, "limit": limit})
 
 
@@ -186,43 +198,49 @@ def next_queued(connection: Connection, *, after: str, now: int) -> list[Task]:
 
 
 def claimed_by(connection: Connection, name: str, *, before: int) -> list[str]:
-    """List the ids of submitting tasks that a process claimed before a time."""
+    """List submitting tasks (ids) claimed by a process before `before`."""
     is_claimed = (tasks.c.claimed_by == name) & (tasks.c.claimed_at < before)
     return list(connection.execute(select(tasks.c.id).where(_IS_SUBMITTING, is_claimed)).scalars())
 
 
 def to_poll(connection: Connection, *, now: int, limit: int) -> list[Task]:
-    """Lock up to `limit` tasks that are due to be polled about, the most overdue first; skips locked ones."""
+    """Lock tasks to poll, most overdue first, skipping locked ones."""
     return _read(connection, _TO_POLL, {"now": now, "limit": limit})
 
 
 def lease_poll(connection: Connection, task_ids: Sequence[str], *, now: int, until: int) -> None:
-    """Keep others from polling about these tasks until a time; no transition, so no version and no event.
+    """Keep other processes from polling tasks until a time.
 
-    Expedited polls keep their distance from this moment on, not only from its reply. Past the deadline only a reply
-    counts as a poll (see `overdue`).
+    This is no transition: versions stay the same, and there is no event. Expedited polls keep their distance from now
+    on, not only from the reply. Past the deadline, only a reply counts as a poll (see `overdue`).
     """
     asked_at = case((tasks.c.deadline_at <= now, tasks.c.asked_at), else_=now)
     connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
 
 
 def overdue(connection: Connection, *, now: int, unpolled_before: int, limit: int) -> list[Task]:
-    """Lock up to `limit` tasks past their deadline; skips locked ones.
+    """Lock tasks past their deadline, most overdue first.
 
-    Those waiting for their last poll are left out, unless their deadline was up to `unpolled_before`.
+    Skips locked tasks. Those waiting for their last poll are left out, unless their deadline was up to `unpolled_before`.
     """
     return _read(connection, _OVERDUE, {"now": now, "unpolled_before": unpolled_before, "limit": limit})
 
 
 def queue_marks(connection: Connection, limit: int) -> list[tuple[str, int]]:
-    """Read ids of queued tasks with their positions, oldest first: all, or up to `limit` evenly spread ones."""
+    """Read queued ids with their positions, oldest first.
+
+    Returns all, or up to `limit` evenly spread ones.
+    """
     depth = int(connection.execute(_DEPTH).scalar_one())
     rows = connection.execute(_MARKS(connection), {"step": depth // limit + 1})
     return [(row.id, row.position) for row in rows]
 
 
 def images_of(connection: Connection, task_ids: Sequence[str]) -> dict[str, list[Image]]:
-    """Read the images of tasks, each task's in the upstream's order, without the columns for copying."""
+    """Read images by task, in the upstream's order.
+
+    The columns for copying are not read.
+    """
     found: dict[str, list[Image]] = {task_id: [] for task_id in task_ids}
     if task_ids:
         document = connection.execute(_GET_IMAGES(connection), {"task_ids": dumps(list(task_ids))}).scalar_one()

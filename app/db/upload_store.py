@@ -1,4 +1,4 @@
-"""Statements on uploads."""
+"""SQL statements for uploads."""
 
 from collections.abc import Iterable
 
@@ -31,8 +31,8 @@ def get(connection: Connection, upload_id: str) -> Upload | None:
 
 
 def extend_expiry(connection: Connection, upload_ids: Iterable[str], *, now: int, until: int) -> set[str]:
-    """Keep uploads at least until a time; returns those that had not expired."""
-    # In one order everywhere, so that two transactions never deadlock.
+    """Extend uploads' expiry; return the ids that had not expired."""
+    # Sorted, so that two transactions never deadlock.
     return {
         upload_id
         for upload_id in sorted(set(upload_ids))
@@ -41,7 +41,7 @@ def extend_expiry(connection: Connection, upload_ids: Iterable[str], *, now: int
 
 
 def release_expired(connection: Connection, *, now: int, limit: int) -> int:
-    """Release the files of up to `limit` expired uploads; returns how many."""
+    """Release up to `limit` expired uploads' files; return how many."""
     is_expired = select(uploads.c.id, uploads.c.hash).where(uploads.c.hash.is_not(None), uploads.c.expires_at <= now)
     expired = connection.execute(
         is_expired.order_by(uploads.c.expires_at).limit(limit).with_for_update(skip_locked=True)
@@ -52,6 +52,6 @@ def release_expired(connection: Connection, *, now: int, limit: int) -> int:
 
 
 def remove_expired(connection: Connection, *, before: int, limit: int) -> int:
-    """Delete up to `limit` uploads that expired before a time; returns how many."""
+    """Delete up to `limit` long-expired uploads; return how many."""
     is_old = select(uploads.c.id).where(uploads.c.hash.is_(None), uploads.c.expires_at <= before).limit(limit)
     return connection.execute(delete(uploads).where(uploads.c.id.in_(is_old), uploads.c.hash.is_(None))).rowcount

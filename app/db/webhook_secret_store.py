@@ -1,4 +1,4 @@
-"""Statements on the projects' webhook secrets."""
+"""SQL statements for projects' webhook secrets."""
 
 from dataclasses import asdict
 
@@ -16,12 +16,12 @@ def get(connection: Connection, project: str) -> WebhookSecret | None:
 
 
 def put_if_absent(connection: Connection, secret: WebhookSecret) -> WebhookSecret:
-    """Write a project's first secret unless it has one; returns the secret in effect."""
+    """Write a secret if absent; return the one in effect."""
     connection.execute(insert(connection, secrets).values(**asdict(secret)).on_conflict_do_nothing())
     return get(connection, secret.project) or secret
 
 
 def replace(connection: Connection, old: WebhookSecret, new: WebhookSecret) -> None:
-    """Write a rotated secret if the present one is `old`."""
+    """Replace a secret if it is still `old`."""
     is_old = (secrets.c.project == old.project) & (secrets.c.secret == old.secret)
     connection.execute(update(secrets).where(is_old).values(**asdict(new)))

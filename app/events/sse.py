@@ -31,8 +31,14 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, opening: AbstractAsyncContextManager[Stream]) -> None:
-        # The URL may contain a token, so it must not be sent as a referrer. Without X-Accel-Buffering, nginx buffers.
-        headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Accel-Buffering": "no"}
+        headers = {
+            # Proxies that compress may hold events back.
+            "Cache-Control": "no-store, no-transform",
+            # The URL may contain a token.
+            "Referrer-Policy": "no-referrer",
+            # nginx would buffer events.
+            "X-Accel-Buffering": "no",
+        }
         super().__init__(headers=headers)
         del self.headers["content-length"]
         self._opening = opening

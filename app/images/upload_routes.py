@@ -16,12 +16,13 @@ from app.images.response import BYTES_PARAMETERS, image_response
 from app.images.routes import BINARY, BYTES_RESPONSES, Width, check_width
 from app.images.upload_body import read_file
 from app.images.uploads import UploadService
+from app.settings import Settings
 from app.shapes.base import Time
 from app.web.dependencies import CurrentCaller, bearer, get_caller
 from app.web.openapi import headers, problems
 from app.web.parameters import documented
 from app.web.response import ShapeResponse
-from app.web.services import provide
+from app.web.services import provide, service
 
 Uploads = Annotated[UploadService, provide(UploadService)]
 
@@ -87,7 +88,7 @@ async def create_upload(request: Request, caller: CurrentCaller, uploads: Upload
         height=kept.height,
         expires_at=isoformat(kept.expires_at),
     )
-    return ShapeResponse(shape, 201, {"Location": f"{UPLOAD_PATH}/{kept.id}"})
+    return ShapeResponse(shape, 201, {"Location": f"{service(request, Settings).path_prefix}{UPLOAD_PATH}/{kept.id}"})
 
 
 @router.head("/{upload_id}", include_in_schema=False)

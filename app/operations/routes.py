@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import RedirectResponse, Response
 
 from app.operations.health import HealthCheck
+from app.settings import Settings
 from app.shapes.health import Health, Readiness
 from app.web.response import ShapeResponse
 from app.web.services import provide
@@ -31,6 +32,6 @@ async def get_readiness(check: Annotated[HealthCheck, provide(HealthCheck)]) -> 
 
 
 @router.get("/", include_in_schema=False)
-async def home() -> Response:
+async def home(settings: Annotated[Settings, provide(Settings)]) -> Response:
     """Redirect browsers to the API docs."""
-    return RedirectResponse("/docs")
+    return RedirectResponse(f"{settings.path_prefix}/docs")

@@ -7,14 +7,16 @@ import secrets
 import time
 import uuid
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
 from app.sandbox.behavior import Behavior
 from app.sandbox.directives import Directives
+from app.sandbox.inputs import InputReader
 from app.sandbox.orders import Order
-from app.sandbox.plans import OK, SubmitPlan, plan_submit, plan_task
+from app.sandbox.plans import GENERATION_FAILED, OK, SubmitPlan, plan_submit, plan_task
 from app.sandbox.reports import callback_body
 from app.sandbox.store import Store, Submit, Task
 
@@ -24,8 +26,9 @@ _HEADERS = {"Content-Type": "application/json", "User-Agent": "nanobanana-sandbo
 class Engine:
     """Runs tasks on one event loop, between `start` and `close`."""
 
-    def __init__(self, store: Store, behavior: Behavior, public_url: str) -> None:
+    def __init__(self, store: Store, behavior: Behavior, public_url: str, inputs: InputReader) -> None:
         self.store = store
+        self._inputs = inputs
         self.public_url = public_url
         self.closing = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -97,6 +100,7 @@ class Engine:
     async def _finish(self, task: Task, due_at: float) -> None:
         if task.finished_at is None:
             await asyncio.sleep(due_at - time.time())
+            await self._check_inputs(task)
             task.finished_at = time.time()
             self.store.save(task)
         await asyncio.sleep(task.finished_at + task.plan.late_seconds - time.time())
@@ -107,6 +111,12 @@ class Engine:
                 self.store.save(task)
         task.is_settled = True
         self.store.save(task)
+
+    async def _check_inputs(self, task: Task) -> None:
+        """Fail a task whose input images can't be fetched."""
+        if task.plan.code == OK and (problem := await self._inputs.problem(task.order.image_urls)):
+            task.plan = replace(task.plan, code=GENERATION_FAILED)
+            task.problem = problem
 
     async def _call_back(self, task: Task, kind: str, url: str) -> None:
         """Send a callback; only results are retried, until a 200."""

@@ -9,6 +9,8 @@ from app.sandbox.directives import Directives
 
 OK = 200
 """The code of a task that succeeds."""
+GENERATION_FAILED = 501
+"""The code of a task that fails."""
 
 _ACCEPTING_FAULTS = frozenset({"hang_up_after", "garbage_200", "slow_reply"})
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from app.domain.models import Model
-from app.sandbox.plans import OK
+from app.sandbox.plans import GENERATION_FAILED, OK
 from app.sandbox.store import Task
 from app.upstream.wire import FLAG_CREATE_FAILED, FLAG_GENERATE_FAILED, FLAG_GENERATING, FLAG_SUCCESS
 
@@ -14,10 +14,9 @@ _VENDOR_ZONE = timezone(timedelta(hours=8))
 _FAILURES = {
     400: "Your content was flagged as violating content policies.",
     500: "Internal Error, Please try again later.",
-    501: "Image generation task failed.",
+    GENERATION_FAILED: "Image generation task failed.",
 }
 _FLAGS = {None: FLAG_GENERATING, OK: FLAG_SUCCESS, 500: FLAG_CREATE_FAILED}
-_CONTRADICTING_FAILURE = 501
 # Only the name for `generate` was observed; the others are guesses.
 _OPERATIONS = {
     Model.NANO_BANANA: "nanobanana",
@@ -41,7 +40,7 @@ def record(task: Task, base_url: str, code: int | None) -> dict[str, Any]:
         "response": {"originImageUrl": None, **_results(task, base_url)} if code == OK else None,
         "successFlag": _FLAGS.get(code, FLAG_GENERATE_FAILED),
         "errorCode": code if code in _FAILURES else None,
-        "errorMessage": _FAILURES.get(code) if code is not None else None,
+        "errorMessage": _message(task, code),
         "operationType": f"{_OPERATIONS[task.order.model]}_{task.order.type}",
     }
 
@@ -55,7 +54,7 @@ def callback_body(kind: str, task: Task, base_url: str) -> bytes:
         if kind == "wrong_task":
             task_id = hashlib.sha256(task.id.encode()).hexdigest()[: len(task.id)]
         elif kind == "contradiction":
-            code = _CONTRADICTING_FAILURE if code == OK else OK
+            code = GENERATION_FAILED if code == OK else OK
         body = _result(task, base_url, code, task_id)
     raw = json.dumps(body).encode()
     # Garbage is the real result, cut in half.
@@ -66,8 +65,12 @@ def _result(task: Task, base_url: str, code: int, task_id: str) -> dict[str, Any
     if task.order.model is Model.NANO_BANANA_2:
         return _envelope(OK, "success", {**record(task, base_url, code), "taskId": task_id})
     info = _results(task, base_url) if code == OK else {"resultImageUrl": ""}
-    message = _FAILURES.get(code, "Image generated successfully.")
+    message = _message(task, code) or "Image generated successfully."
     return _envelope(code, message, {"taskId": task_id, "info": info})
+
+
+def _message(task: Task, code: int | None) -> str | None:
+    return task.problem or _FAILURES[code] if code in _FAILURES else None
 
 
 def _envelope(code: int, msg: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import pathlib
 import signal
 import socket
@@ -11,12 +12,15 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.domain.destination import DestinationRules
 from app.sandbox.app import create_sandbox
 from app.sandbox.behavior import Behavior
 from app.sandbox.engine import Engine
+from app.sandbox.inputs import InputReader
 from app.sandbox.store import Store
 
 _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 _STOP_SECONDS = 5.0
 _BACKLOG = 512
 
@@ -48,13 +52,16 @@ class SandboxServer:
         port: int = 0,
         state: pathlib.Path | None = None,
         behavior: Behavior | None = None,
+        inputs: InputReader | None = None,
     ) -> None:
         """Configure the server; port 0 picks a free port.
 
-        With `state`, a SQLite file, port 0 prefers the port of the last run.
+        With `state`, a SQLite file, port 0 prefers the port of the last run. `inputs` may fetch from loopback by
+        default.
         """
         self._host, self._port, self._state = host, port, state
         self._behavior = behavior or Behavior()
+        self._inputs = inputs or InputReader(DestinationRules(_LOOPBACK))
         self._bound_port: int | None = None
         self._thread: threading.Thread | None = None
 
@@ -78,10 +85,10 @@ class SandboxServer:
             raise
         self._bound_port = listener.getsockname()[1]
         store.remember_port(listener.getsockname()[1])
-        self._engine = Engine(store, self._behavior, self.url)
+        self._engine = Engine(store, self._behavior, self.url, self._inputs)
         # log_config and log_level would change uvicorn's loggers for the whole process.
         config = uvicorn.Config(
-            create_sandbox(self._engine), http=CuttableConnection, ws="none", log_config=None, lifespan="on"
+            create_sandbox(self._engine), http=CuttableConnection, ws="none", log_config=None, lifespan="on", workers=1
         )
         self._server = uvicorn.Server(config)
         self._loop = asyncio.new_event_loop()

@@ -24,6 +24,8 @@ class Task:
     plan: TaskPlan
     created_at: float
     finished_at: float | None = None
+    problem: str | None = None
+    """Why its input images can't be used."""
     callbacks: list[dict[str, Any]] = field(default_factory=list)
     """All attempts to deliver callbacks, oldest first."""
     callbacks_done: int = 0

@@ -43,6 +43,7 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             ws="none",
+            workers=1,  # unset, a variable of the environment would be parsed
             timeout_keep_alive=cast("int", keep_alive_seconds),
             timeout_graceful_shutdown=_GRACEFUL_SECONDS,
         )

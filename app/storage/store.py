@@ -16,6 +16,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from app.errors import ConfigurationError, StorageUnavailable
+from app.storage.aws import endpoint
 
 _INCOMING = "incoming"
 _ABANDONED_SECONDS = 24 * 3600
@@ -142,6 +143,8 @@ class ImageStore:
             if (problem := _refusal(error)) is not None:
                 raise _unusable(problem) from None
             raise _unavailable("check", probe, error) from error
+        except Exception as error:  # noqa: BLE001 -- a panic of the client, whose class has no public name
+            raise _unusable(f"the storage client failed: {_first_line(error)}") from None
         if self._directory is not None:
             await asyncio.to_thread(_clear, self._directory / _INCOMING)
 
@@ -160,13 +163,13 @@ def open_store(storage_url: str | None, data_dir: Path) -> ImageStore:
         except (BaseError, OSError, ValueError) as error:
             raise _unusable(getattr(error, "strerror", None) or "the directory can't be opened") from None
     bucket, _, prefix = storage_url.removeprefix("s3://").partition("/")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    address = endpoint()
     try:
         store = S3Store(
             bucket,
             prefix=prefix.strip("/") or None,
             client_options={
-                "allow_http": endpoint.lower().startswith("http://"),
+                "allow_http": address.lower().startswith("http://"),
                 "connect_timeout": "5s",
                 # Our readers may be slow; only a silent store ends a request.
                 "read_timeout": "15s",

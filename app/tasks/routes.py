@@ -200,7 +200,8 @@ async def list_task_callbacks(task_id: TaskId, caller: CurrentCaller, tasks: Tas
 
 async def _accepted(request: Request, caller: Caller, state: TaskState, *, is_replay: bool) -> ShapeResponse[Task]:
     """Respond with an accepted task, after waiting if requested."""
-    fields = {"Location": f"/v1/tasks/{state.task.id}"}
+    settings = service(request, Settings)
+    fields = {"Location": f"{settings.path_prefix}/v1/tasks/{state.task.id}"}
     if is_replay:
         fields["Idempotent-Replayed"] = "true"
     waiter, seconds, status = service(request, TaskWaiter), preferred_wait(request), 202
@@ -209,4 +210,4 @@ async def _accepted(request: Request, caller: Caller, state: TaskState, *, is_re
             state = await waiter.after_submit(caller, state, seconds, disconnected)
         fields |= applied(seconds)
         status = 200 if state.task.is_terminal else 202
-    return ShapeResponse(task_shape(state, service(request, Settings).base_url), status, fields)
+    return ShapeResponse(task_shape(state, settings.base_url), status, fields)

@@ -4,14 +4,13 @@ import asyncio
 import ssl
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
 from app.domain.models import Model
 from app.domain.submit_outcome import Accepted, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, Report, TaskError, Unanswered
-from app.settings import is_loopback
+from app.outbound.environment import proxy_for, trust_store
 from app.upstream import wire
 from app.upstream.outcome import read_poll_reply, read_submit_reply
 from app.upstream.scrub import Scrubber
@@ -42,15 +41,15 @@ class UpstreamClient:
             max_keepalive_connections=2 * _CALLS_PER_POOL,
             keepalive_expiry=_IDLE_CONNECTION_SECONDS,
         )
-        uses_environment = not is_loopback(urlsplit(base_url).hostname or "")
-        context = tls or httpx.create_ssl_context(trust_env=uses_environment)
+        context, proxy = tls or trust_store(), proxy_for(base_url)
         self._pools = [
             httpx.AsyncClient(
                 base_url=base_url,
                 headers={"Authorization": f"Bearer {api_key}", "User-Agent": "nanobanana-gateway"},
                 timeout=httpx.Timeout(timeout),
                 limits=limits,
-                trust_env=uses_environment,
+                trust_env=False,
+                proxy=proxy,
                 verify=context,
             )
             for _ in range(-(-concurrency // _CALLS_PER_POOL))

@@ -92,7 +92,7 @@ def test_streams_accept_a_token_in_the_query(keyed_sqlite: Served) -> None:
     with keyed_sqlite.follow(f"{V1}/{task['id']}/events?access_token={token}") as stream:
         stream.wait_for_end()
         assert len(stream.events) == 3
-    assert stream.headers["cache-control"] == "no-store"
+    assert stream.headers["cache-control"] == "no-store, no-transform"
     assert stream.headers["referrer-policy"] == "no-referrer"
     with keyed_sqlite.follow(f"/v1/events?last_event_id=1&access_token={token}") as stream:
         stream.wait(lambda s: len(s.events) >= 3)

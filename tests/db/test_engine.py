@@ -1,4 +1,4 @@
-"""Connections: to PostgreSQL that were cut, or whose server fell silent; to SQLite as they are set."""
+"""Broken PostgreSQL connections, and SQLite's connection settings."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ WHERE application_name = 'nanobanana-gateway' AND datname = current_database()
 """
 
 
-def look(connection: Connection) -> int:
+def ping(connection: Connection) -> int:
     return int(connection.execute(text("SELECT 1")).scalar_one())
 
 
@@ -43,23 +43,23 @@ async def cut_all(url: str) -> None:
 async def test_a_connection_that_was_cut_in_use_is_replaced(url: str) -> None:
     database = Database(url, ping_after_seconds=600.0)
     try:
-        assert await database.write(look) == 1
-        # Now and then the server's goodbye is read before the end of the connection is.
+        assert await database.write(ping) == 1
+        # Sometimes the server's last message is read before the connection is seen as closed.
         for _ in range(30):
             await cut_all(url)
             with pytest.raises(ServiceUnavailable):
-                await database.write(look)
-            assert await database.write(look) == 1
+                await database.write(ping)
+            assert await database.write(ping) == 1
     finally:
         await database.aclose()
 
 
 @pytest.mark.parametrize("moment", ["begin", "cancelled begin", "statement", "commit"])
-async def test_what_is_told_as_written_is_written_after_the_server_fell_silent(
+async def test_acknowledged_writes_survive_an_unresponsive_server(
     url: str, postgres: PostgresServer, moment: str
 ) -> None:
     if not postgres.is_own:
-        pytest.skip("The server's processes are not ours to stop.")
+        pytest.skip("We can't stop another server's processes.")
     database, other = Database(url, statement_seconds=0.3, ping_after_seconds=600.0), await asyncpg.connect(url)
 
     def stall(connection: Connection) -> None:
@@ -96,9 +96,9 @@ async def test_what_is_told_as_written_is_written_after_the_server_fell_silent(
 async def test_a_connection_that_was_cut_while_idle_is_replaced(url: str) -> None:
     database = Database(url, ping_after_seconds=0.0)
     try:
-        assert await database.write(look) == 1
+        assert await database.write(ping) == 1
         await cut_all(url)
-        assert await database.write(look) == 1
+        assert await database.write(ping) == 1
     finally:
         await database.aclose()
 
@@ -106,16 +106,16 @@ async def test_a_connection_that_was_cut_while_idle_is_replaced(url: str) -> Non
 async def test_a_connection_that_was_cut_right_after_use_costs_one_transaction(url: str) -> None:
     database = Database(url, ping_after_seconds=600.0)
     try:
-        assert await database.write(look) == 1
+        assert await database.write(ping) == 1
         await cut_all(url)
         with pytest.raises(ServiceUnavailable):
-            await database.write(look)
-        assert await database.write(look) == 1
+            await database.write(ping)
+        assert await database.write(ping) == 1
     finally:
         await database.aclose()
 
 
-async def test_sqlite_keeps_in_memory_what_a_batch_needs_and_not_what_a_migration_sorts(tmp_path: Path) -> None:
+async def test_sqlite_keeps_temporary_data_in_memory_except_in_migrations(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'gateway.db'}")
 
     def place(connection: Connection) -> int:

@@ -1,4 +1,4 @@
-"""Which way the statements on events go."""
+"""Query plans of the statements on events."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from app.db.migrate import migrate
 from tests.support.databases.query_plans import plans_of
 
 
-async def test_a_subjects_events_are_found_without_looking_at_those_of_others(tmp_path: Path) -> None:
+async def test_a_subjects_events_are_found_by_index(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'test.db'}")
     await migrate(database)
 

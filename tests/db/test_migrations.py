@@ -1,4 +1,4 @@
-"""The migrations: they make what the models say, forth and back, and once however many try."""
+"""Migrations: schema, downgrades, and concurrent runs."""
 
 import asyncio
 import threading
@@ -49,7 +49,7 @@ def on(database_url: str, work: Callable[[Database], Awaitable[T]]) -> T:
 
 
 async def start(settings: Settings) -> None:
-    """Prepare the database as every start does: once more if it is not to be had at first."""
+    """Prepare the database as every start does, with retries."""
     database = await prepare_database(settings)
     await database.aclose()
 
@@ -65,7 +65,7 @@ def differences(connection: Connection) -> list[Any]:
     return list(compare_metadata(MigrationContext.configure(connection), metadata))
 
 
-def test_migrations_make_what_the_models_say(bare_database_url: str) -> None:
+def test_migrations_create_the_schema(bare_database_url: str) -> None:
     async def compare(database: Database) -> list[Any]:
         await migrate(database)
         return await database.write(differences)
@@ -87,7 +87,7 @@ def test_up_down_and_up_again(bare_database_url: str) -> None:
     assert tables(bare_database_url) == full
 
 
-def test_images_of_before_get_one_try_each_over_some_time(bare_database_url: str) -> None:
+def test_older_images_get_one_try_each_spread_over_time(bare_database_url: str) -> None:
     async def work(database: Database) -> list[Any]:
         await migrate(database, "0004")
         await database.write(add_old_rows)
@@ -101,7 +101,7 @@ def test_images_of_before_get_one_try_each_over_some_time(bare_database_url: str
             connection.execute(text(_OLD_IMAGE), {"id": f"img_{number}", "state": state})
 
     def add_and_read(connection: Connection) -> list[tuple[Any, ...]]:
-        # An image that a replica of the version before adds meanwhile is due at once.
+        # An image that a replica of the previous version adds meanwhile is due at once.
         connection.execute(text(_OLD_IMAGE), {"id": "img_new", "state": "pending"})
         found = connection.execute(text("SELECT state, tries, next_try_at, id FROM images"))
         return [tuple(row) for row in found]
@@ -135,7 +135,7 @@ def test_a_migration_may_take_longer_than_other_statements(postgres: PostgresSer
     assert set(metadata.tables) <= tables(url)
 
 
-def test_many_at_once_migrate_one_database(bare_database_url: str) -> None:
+def test_concurrent_threads_migrate_one_database(bare_database_url: str) -> None:
     failures: list[Exception] = []
     barrier = threading.Barrier(6)
 
@@ -144,7 +144,7 @@ def test_many_at_once_migrate_one_database(bare_database_url: str) -> None:
         try:
             settings = Settings(_env_file=None, database_url=bare_database_url, secret_key="s")
             asyncio.run(start(settings))
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the test is to show it
+        except Exception as error:  # noqa: BLE001 -- the test must show any failure
             failures.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(6)]
@@ -156,7 +156,7 @@ def test_many_at_once_migrate_one_database(bare_database_url: str) -> None:
     assert set(metadata.tables) <= tables(bare_database_url)
 
 
-def test_processes_at_once_migrate_one_database(bare_database_url: str, tmp_path: Path) -> None:
+def test_concurrent_processes_migrate_one_database(bare_database_url: str, tmp_path: Path) -> None:
     done: list[Any] = []
     settings = {"DATABASE_URL": bare_database_url, "SECRET_KEY": "s"}
     threads = [threading.Thread(target=lambda: done.append(run_app(tmp_path, "migrate", **settings))) for _ in range(4)]
@@ -168,7 +168,7 @@ def test_processes_at_once_migrate_one_database(bare_database_url: str, tmp_path
     assert set(metadata.tables) <= tables(bare_database_url)
 
 
-def test_a_bootstrap_key_made_by_many_at_once_is_made_once(bare_database_url: str) -> None:
+def test_concurrent_starts_create_one_bootstrap_key(bare_database_url: str) -> None:
     secret = "bootstrap-key-0123456789-abcdef"
 
     async def work(database: Database) -> list[ApiKey]:

@@ -1,4 +1,4 @@
-"""Notifications of commits, on a connection that breaks and is replaced."""
+"""Commit notifications on a connection that breaks and is replaced."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ CUT = f"SELECT count(pg_terminate_backend(pid)) {_OURS}"
 
 
 class Received:
-    """Counts notifications, and can be waited for."""
+    """Counts notifications; tests can wait for a count."""
 
     def __init__(self) -> None:
         self.count = 0

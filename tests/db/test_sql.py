@@ -1,4 +1,4 @@
-"""Statements in files: each is described, used, and valid for its database's schema."""
+"""SQL files are described, used, and valid for their schema."""
 
 import asyncio
 import re

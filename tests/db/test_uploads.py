@@ -1,4 +1,4 @@
-"""Which way the statements on uploads go."""
+"""Query plans of the statements on uploads."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from app.db.migrate import migrate
 from tests.support.databases.query_plans import plans_of
 
 
-async def test_sweeping_reads_neither_what_was_emptied_before_nor_what_is_still_shown(tmp_path: Path) -> None:
+async def test_sweeping_reads_only_due_uploads(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'test.db'}")
     await migrate(database)
 

@@ -67,7 +67,7 @@ def test_a_stream_has_headers_for_proxies_and_browsers(on_sqlite: Served) -> Non
     with on_sqlite.follow(events_of(task)) as stream:
         stream.wait_for_end()
     assert stream.headers["content-type"].startswith("text/event-stream")
-    assert stream.headers["cache-control"] == "no-store"
+    assert stream.headers["cache-control"] == "no-store, no-transform"
     assert stream.headers["x-accel-buffering"] == "no"
     assert "content-length" not in stream.headers
     assert stream.headers["x-request-id"]

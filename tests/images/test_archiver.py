@@ -1,4 +1,4 @@
-"""Making copies: what goes wrong around it, and several processes at once."""
+"""Copying images: failures and several processes at once."""
 
 import asyncio
 import hashlib
@@ -56,7 +56,7 @@ def source() -> Iterator[Source]:
 
 @dataclass
 class Process:
-    """What one process has for making copies."""
+    """The parts of a process that copy images."""
 
     database: Database
     writer: Writer
@@ -67,7 +67,7 @@ class Process:
     store: Path
 
     async def run(self) -> None:
-        """Fetch what is due, once."""
+        """Fetch all due images once."""
         await asyncio.gather(*(self.archive.fetch(image) for image in await self.archive.claim(16)))
 
     async def images(self) -> list[Image]:
@@ -79,15 +79,15 @@ class Process:
         return await self.database.read(work)
 
     async def make_due(self) -> None:
-        """Let all pauses and leases be over."""
+        """End all pauses and leases."""
         await self.database.write(
             lambda connection: connection.execute(
                 update(image_table).where(image_table.c.state == "pending").values(next_try_at=0)
             )
         )
 
-    async def told(self) -> int:
-        """How often it was told that the images are settled."""
+    async def settled_events(self) -> int:
+        """Count the events that report settled images."""
         found = await self.database.read(lambda connection: event_store.of_task(connection, TASK))
         return [event["type"] for event in found].count("task.images_settled")
 
@@ -128,7 +128,7 @@ async def process(
 
 
 async def succeed(one: Process, *urls: str) -> list[str]:
-    """Make a task that has just succeeded with images at these addresses; returns their ids."""
+    """Create a succeeded task with images; return their ids."""
     task = make_task(id=TASK, status=Status.SUCCEEDED, completed_at=1, deadline_at=None)
     made = new_images(TASK, urls, is_kept=True, now=0)
 
@@ -141,7 +141,7 @@ async def succeed(one: Process, *urls: str) -> list[str]:
     return [image.id for image in made]
 
 
-async def test_two_processes_settle_the_images_of_a_task_and_tell_it_once(
+async def test_two_processes_settle_the_images_of_a_task_and_report_it_once(
     database_url: str, source: Source, tmp_path: Path
 ) -> None:
     urls = [source.on(f"/{n}.png", reply(image_bytes(seed=n % 2, width=8, height=8))) for n in range(4)]
@@ -149,7 +149,7 @@ async def test_two_processes_settle_the_images_of_a_task_and_tell_it_once(
         await succeed(one, *urls)
         first, second = await one.archive.claim(2), await two.archive.claim(16)
         assert sorted(len(claimed) for claimed in (first, second)) == [2, 2]
-        # Their leases over, each takes what the other has in hand as well.
+        # Once the leases end, each process also takes the images that the other is fetching.
         await one.make_due()
         both = [(one, image) for image in [*first, *await one.archive.claim(16)]]
         await one.make_due()
@@ -158,12 +158,12 @@ async def test_two_processes_settle_the_images_of_a_task_and_tell_it_once(
         await asyncio.gather(*(own.archive.fetch(image) for own, image in both))
         images = await one.images()
         assert {image.state for image in images} == {ImageState.STORED}
-        assert await one.told() == 1
+        assert await one.settled_events() == 1
         assert len([path for path in one.store.glob("??/*") if path.is_file()]) == 2
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-async def test_copies_go_to_a_bucket_and_come_back_from_it(
+async def test_copies_are_written_to_a_bucket_and_read_from_it(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = image_bytes(width=600, height=400)
@@ -192,7 +192,7 @@ async def test_copies_go_to_a_bucket_and_come_back_from_it(
             assert buckets.sizes("pictures") == {}
 
 
-async def test_a_store_that_is_away_uses_up_no_try(database_url: str, source: Source, tmp_path: Path) -> None:
+async def test_an_unavailable_store_uses_up_no_try(database_url: str, source: Source, tmp_path: Path) -> None:
     url = source.on("/a.png", reply(image_bytes()))
     async with process(database_url, tmp_path) as one:
         await succeed(one, url)
@@ -214,7 +214,7 @@ async def test_a_store_that_is_away_uses_up_no_try(database_url: str, source: So
         assert one.image_store.is_reachable
 
 
-async def test_what_is_broken_off_goes_back_at_once(database_url: str, source: Source, tmp_path: Path) -> None:
+async def test_an_interrupted_fetch_is_due_again_at_once(database_url: str, source: Source, tmp_path: Path) -> None:
     asked, gate = threading.Event(), threading.Event()
 
     def gated(send: Send) -> None:
@@ -235,7 +235,7 @@ async def test_what_is_broken_off_goes_back_at_once(database_url: str, source: S
         gate.set()
 
 
-async def test_without_copies_what_waits_is_settled_without_asking(
+async def test_without_copies_pending_images_are_settled_without_a_request(
     database_url: str, source: Source, tmp_path: Path
 ) -> None:
     async with process(database_url, tmp_path, is_on=False) as one:
@@ -243,11 +243,11 @@ async def test_without_copies_what_waits_is_settled_without_asking(
         await one.run()
         (image,) = await one.images()
         assert (image.state, image.reason) == (ImageState.UNAVAILABLE, "not_kept")
-        assert await one.told() == 1
+        assert await one.settled_events() == 1
         assert source.asked == []
 
 
-async def test_a_picture_that_another_process_fetches_is_waited_for(source: Source, tmp_path: Path) -> None:
+async def test_an_image_that_another_process_fetches_is_waited_for(source: Source, tmp_path: Path) -> None:
     asked, gate = threading.Event(), threading.Event()
     content = image_bytes()
 
@@ -271,7 +271,7 @@ async def test_a_picture_that_another_process_fetches_is_waited_for(source: Sour
         await images.aclose()
 
 
-async def test_a_task_that_is_deleted_while_its_picture_is_fetched_leaves_nothing(
+async def test_a_task_deleted_while_its_image_is_fetched_leaves_nothing(
     database_url: str, source: Source, tmp_path: Path
 ) -> None:
     async with process(database_url, tmp_path) as one:
@@ -282,7 +282,7 @@ async def test_a_task_that_is_deleted_while_its_picture_is_fetched_leaves_nothin
         assert await one.database.read(partial(image_store.get, image_id=claimed.id)) is None
 
 
-async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
+async def test_old_tasks_are_deleted_with_their_images_and_recent_or_busy_ones_stay(
     database_url: str, source: Source, tmp_path: Path
 ) -> None:
     day = 86_400_000
@@ -312,7 +312,7 @@ async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
             )
 
         assert await retention.remove_old() == 0
-        # The one whose picture is still to be fetched stays until it is.
+        # The task with a pending image stays until the image is fetched.
         assert await left() == {TASK, *(others[name].id for name in ("young", "asked about", "queued"))}
         await one.run()
         (image,) = await one.images()
@@ -326,7 +326,7 @@ async def test_old_tasks_go_with_their_images_and_young_or_busy_ones_stay(
         assert await Retention(database=one.database, writer=one.writer, clock=SystemClock(), days=0).remove_old() == 0
 
 
-async def test_those_who_wait_for_a_picture_are_let_go_when_the_service_stops(source: Source, tmp_path: Path) -> None:
+async def test_requests_waiting_for_an_image_end_when_the_service_stops(source: Source, tmp_path: Path) -> None:
     asked, gate = threading.Event(), threading.Event()
 
     def gated(send: Send) -> None:
@@ -349,7 +349,7 @@ async def test_those_who_wait_for_a_picture_are_let_go_when_the_service_stops(so
         gate.set()
 
 
-async def test_a_picture_that_nobody_waits_for_any_more_is_fetched_all_the_same(source: Source, tmp_path: Path) -> None:
+async def test_an_image_is_fetched_even_if_its_requests_disconnect(source: Source, tmp_path: Path) -> None:
     asked, gate = threading.Event(), threading.Event()
 
     def gated(send: Send) -> None:

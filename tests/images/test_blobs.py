@@ -1,4 +1,4 @@
-"""Files and the rows that refer to them, under races and crashes."""
+"""Files and their rows under races and crashes."""
 
 import asyncio
 import hashlib
@@ -57,7 +57,7 @@ class Shelf:
         await self.blobs.keep(HASH, source, len(CONTENT), PICTURE)
 
     async def show(self) -> str:
-        """Make a task with an image that refers to the file; returns the task's id."""
+        """Create a task whose image refers to the file."""
         self.tasks += 1
         task = make_task(id=f"task_{self.tasks:032x}", status=Status.SUCCEEDED, completed_at=self.clock.now())
         await self.writer.run(lambda unit: self._show(unit, task))
@@ -73,7 +73,7 @@ class Shelf:
         await self.writer.run(lambda unit: unit.remove_tasks([task_id]))
 
     async def rows(self) -> list[tuple[bool, bool]]:
-        """For each row: whether it is to be looked at, and whether it is going."""
+        """Whether each row has a scheduled check, and is going."""
         statement = select(blob_table.c.check_at, blob_table.c.is_going)
         found = await self.database.read(lambda connection: connection.execute(statement).all())
         return [(row.check_at is not None, row.is_going) for row in found]
@@ -91,7 +91,7 @@ async def s(database_url: str, tmp_path: Path) -> AsyncIterator[Shelf]:
 async def blobs_on(
     database: Database, clock: HandClock, directory: Path
 ) -> AsyncIterator[tuple[Writer, Blobs, ImageStore]]:
-    """One process at a database."""
+    """The parts of a process that handle blobs."""
     writer = Writer(database, clock, lambda _: None)
     writer.start()
     files = open_store(None, directory)
@@ -104,7 +104,7 @@ async def blobs_on(
 
 @pytest.fixture
 async def rival(s: Shelf, database_url: str, tmp_path: Path) -> AsyncIterator[Blobs]:
-    """What a second process has."""
+    """The blobs of a second process."""
     async with blobs_on(Database(database_url), s.clock, tmp_path) as (_, blobs, _):
         yield blobs
 
@@ -127,11 +127,11 @@ async def test_a_file_stays_as_long_as_anything_refers_to_it(s: Shelf) -> None:
     assert await s.rows() == []
 
 
-async def test_a_file_on_its_way_is_not_collected_until_its_time_is_over(s: Shelf) -> None:
+async def test_a_reserved_file_is_not_collected_until_its_reservation_ends(s: Shelf) -> None:
     await s.keep()
     assert await s.blobs.collect() == 0
     s.clock.advance(RESERVED_MS - 1)
-    # Kept once more by somebody else: the time begins anew.
+    # Another caller keeps it, which restarts the time.
     await s.keep()
     s.clock.advance(RESERVED_MS - 1)
     assert await s.blobs.collect() == 0
@@ -141,12 +141,12 @@ async def test_a_file_on_its_way_is_not_collected_until_its_time_is_over(s: Shel
     assert s.path.exists()
 
 
-async def test_what_was_never_referred_to_is_collected(s: Shelf) -> None:
+async def test_a_file_without_references_is_collected(s: Shelf) -> None:
     await s.keep()
     s.clock.advance(RESERVED_MS + 1)
     assert await s.blobs.collect() == 1
     assert not s.path.exists()
-    # Too late to refer to it; kept again, it is there again.
+    # It is too late to refer to it, but it can be kept again.
     assert await s.writer.run(lambda unit: refer(unit, HASH)) is False
     await s.keep()
     await s.show()
@@ -166,7 +166,7 @@ async def test_a_file_that_is_being_deleted_can_not_be_kept_until_it_is_gone(s: 
         assert caught.value.retry_after == 1
     assert await s.writer.run(lambda unit: refer(unit, HASH)) is False
     assert await s.blobs.collect() == 0
-    # Its lease over, another process finishes the work.
+    # After the lease ends, another process finishes the work.
     s.clock.advance(1001)
     assert await s.blobs.collect() == 1
     assert await s.rows() == []
@@ -176,7 +176,7 @@ async def test_a_file_that_is_being_deleted_can_not_be_kept_until_it_is_gone(s: 
 
 
 class _SlowStore(ImageStore):
-    """A store in which something happens while the first file is deleted."""
+    """Calls `meanwhile` while the first file is being deleted."""
 
     def __init__(self, store: ImageStore, meanwhile: Callable[[], Awaitable[None]]) -> None:
         self._inner = store
@@ -189,7 +189,7 @@ class _SlowStore(ImageStore):
         await self._inner.delete(key)
 
 
-async def test_a_deleter_that_is_too_slow_leaves_alone_what_was_kept_again(s: Shelf, rival: Blobs) -> None:
+async def test_a_slow_deleter_does_not_delete_a_file_that_was_kept_again(s: Shelf, rival: Blobs) -> None:
     async def meanwhile() -> None:
         s.clock.advance(3_600_000)
         assert await rival.collect() == 1
@@ -204,7 +204,7 @@ async def test_a_deleter_that_is_too_slow_leaves_alone_what_was_kept_again(s: Sh
     assert await s.rows() == [(True, False)]
 
 
-async def test_a_file_whose_deleter_was_killed_before_the_row_went_is_no_trouble(s: Shelf) -> None:
+async def test_a_deleter_killed_before_deleting_the_row_does_no_harm(s: Shelf) -> None:
     await s.keep()
     s.path.unlink()
     s.clock.advance(RESERVED_MS + 1)
@@ -234,7 +234,7 @@ async def test_old_files_without_a_row_are_found_and_collected(s: Shelf) -> None
     assert sorted(left) == sorted([HASH, strays[2], "readme.txt", "owner"])
 
 
-async def test_files_in_a_store_of_another_service_are_left_alone(s: Shelf) -> None:
+async def test_files_in_another_services_store_are_not_deleted(s: Shelf) -> None:
     s.clock.to_now()
     await s.store.put("owner", b"somebody else")
     await s.store.put(original_key(HASH), CONTENT)
@@ -244,13 +244,13 @@ async def test_files_in_a_store_of_another_service_are_left_alone(s: Shelf) -> N
     assert await s.rows() == []
 
 
-async def test_a_store_that_works_again_is_noticed(s: Shelf) -> None:
+async def test_a_recovered_store_is_noticed(s: Shelf) -> None:
     s.store.is_reachable = False
     assert await s.blobs.collect() == 0
     assert s.blobs.is_reachable
 
 
-async def test_of_two_who_release_and_collect_at_once_none_forgets_the_file(s: Shelf, rival: Blobs) -> None:
+async def test_concurrent_release_and_collection_do_not_leak_the_file(s: Shelf, rival: Blobs) -> None:
     for _ in range(15):
         await s.keep()
         task = await s.show()
@@ -261,7 +261,7 @@ async def test_of_two_who_release_and_collect_at_once_none_forgets_the_file(s: S
         assert await s.rows() == []
 
 
-async def test_of_two_who_keep_and_collect_at_once_no_row_loses_its_file(s: Shelf, rival: Blobs) -> None:
+async def test_concurrent_keeping_and_collection_never_lose_the_file(s: Shelf, rival: Blobs) -> None:
     async def keep_and_show() -> str | None:
         with suppress(BlobBeingDeleted):
             await s.keep()
@@ -286,7 +286,7 @@ def postgresql_url(postgres: PostgresServer) -> str:
     return postgres.create_database()
 
 
-async def test_two_processes_that_keep_the_same_pictures_never_deadlock(postgresql_url: str, tmp_path: Path) -> None:
+async def test_two_processes_that_keep_the_same_images_never_deadlock(postgresql_url: str, tmp_path: Path) -> None:
     contents = [bytes((number,)) * 10 for number in range(8)]
     for content in contents:
         (tmp_path / hashlib.sha256(content).hexdigest()).write_bytes(content)

@@ -1,4 +1,4 @@
-"""Images as clients see them: fetched, kept, shown, and taken away."""
+"""Images as clients see them: fetched, stored, served and deleted."""
 
 import hashlib
 import io
@@ -37,7 +37,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def succeeded(served: Served, *urls: str) -> dict[str, Any]:
-    """Bring a task to its success with images at these addresses."""
+    """Let a task succeed with images at these addresses."""
     task, submit = served.processing(num_images=len(urls))
     body = success_a(task["upstream_task_id"])
     body["data"]["info"]["resultImageUrl"] = urls[0] if len(urls) == 1 else list(urls)
@@ -57,7 +57,7 @@ def settled(served: Served, task_id: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def kept(served: Served, source: Source) -> dict[str, Any]:
-    """An image of which there is a copy."""
+    """An image with a stored copy."""
     task = succeeded(served, source.on("/kept.png", reply(PICTURE)))
     (image,) = settled(served, task["id"])
     return image
@@ -87,7 +87,7 @@ def test_a_copy_is_kept_and_outlives_its_source(served: Served, source: Source) 
     assert (answer.status_code, answer.content) == (200, PICTURE)
 
 
-def test_an_image_that_is_gone_is_not_fetched_again_and_leaves_the_result_alone(served: Served, source: Source) -> None:
+def test_a_missing_image_is_not_fetched_again_and_keeps_the_result(served: Served, source: Source) -> None:
     url = source.on("/gone.png", reply(b"", status="410 Gone"))
     task = succeeded(served, url)
     (image,) = settled(served, task["id"])
@@ -100,7 +100,7 @@ def test_an_image_that_is_gone_is_not_fetched_again_and_leaves_the_result_alone(
     assert image["reason"] in answer.json()["detail"]
 
 
-def test_what_is_not_the_image_yet_is_tried_again(served: Served, source: Source) -> None:
+def test_a_response_that_is_not_an_image_yet_is_retried(served: Served, source: Source) -> None:
     first = {
         "/page.png": reply(b"<html>soon</html>", Content_Type="text/html"),
         "/accepted.png": reply(b"", status="202 Accepted"),
@@ -116,7 +116,7 @@ def test_what_is_not_the_image_yet_is_tried_again(served: Served, source: Source
     assert [image["state"] for image in settled(served, task["id"])] == ["stored"] * len(first)
 
 
-def test_a_source_that_recovers_is_tried_again(served: Served, source: Source) -> None:
+def test_a_failing_source_is_retried_until_it_recovers(served: Served, source: Source) -> None:
     answers: list[Answer] = [reply(b"", status="503 Service Unavailable"), reply(PICTURE)]
 
     def in_turn(send: Send) -> None:
@@ -130,7 +130,7 @@ def test_a_source_that_recovers_is_tried_again(served: Served, source: Source) -
     assert served.event_types(task["id"])[-2:] == ["task.succeeded", "task.images_settled"]
 
 
-def test_a_picture_that_nobody_has_yet_is_told_to_come_later(served: Served, source: Source) -> None:
+def test_a_pending_image_is_503_with_retry_after(served: Served, source: Source) -> None:
     task = succeeded(served, source.on("/not-yet.png", reply(b"", status="404 Not Found", Retry_After="600")))
     (image,) = task["images"]
     source.wait_for("/not-yet.png")
@@ -140,14 +140,14 @@ def test_a_picture_that_nobody_has_yet_is_told_to_come_later(served: Served, sou
     )
     assert answer.json()["code"] == "image_pending"
     assert 1 <= int(answer.headers["retry-after"]) <= 600
-    # However many ask, the source is asked once in a while only.
+    # However many requests arrive, the source is only asked occasionally.
     asked = [one.path for one in source.asked].count("/not-yet.png")
     for _ in range(5):
         assert served.client.get(f"/v1/images/{image['id']}").status_code == 503
     assert [one.path for one in source.asked].count("/not-yet.png") == asked
 
 
-def test_those_who_ask_for_a_pending_picture_share_one_fetch(served: Served, source: Source) -> None:
+def test_requests_for_a_pending_image_share_one_fetch(served: Served, source: Source) -> None:
     gate = threading.Event()
 
     def gated(send: Send) -> None:
@@ -166,7 +166,7 @@ def test_those_who_ask_for_a_pending_picture_share_one_fetch(served: Served, sou
     assert not images._fetches  # noqa: SLF001 -- nothing is left behind
 
 
-def test_the_same_picture_is_kept_once_and_goes_with_the_last_that_shows_it(served: Served, source: Source) -> None:
+def test_the_same_image_is_stored_once_until_its_last_task_is_deleted(served: Served, source: Source) -> None:
     content = image_bytes(seed=7)
     hash_ = hashlib.sha256(content).hexdigest()
     tasks = [succeeded(served, source.on(f"/same-{n}.png", reply(content)))["id"] for n in (1, 2)]
@@ -184,7 +184,7 @@ def test_the_same_picture_is_kept_once_and_goes_with_the_last_that_shows_it(serv
 # --- the bytes
 
 
-def test_a_picture_is_shown_as_what_it_is_and_cached_for_good(served: Served, kept: dict[str, Any]) -> None:
+def test_an_image_has_its_content_type_and_is_immutable(served: Served, kept: dict[str, Any]) -> None:
     answer = served.client.get(kept["url"])
     tag = f'"{hashlib.sha256(PICTURE).hexdigest()}"'
     expected = {
@@ -223,7 +223,7 @@ SIZE = len(PICTURE)
         (f"Bytes={SIZE - 1}-", SIZE - 1, SIZE),
     ],
 )
-def test_a_part_is_sent_as_such(served: Served, kept: dict[str, Any], wanted: str, start: int, end: int) -> None:
+def test_a_range_is_a_partial_response(served: Served, kept: dict[str, Any], wanted: str, start: int, end: int) -> None:
     answer = served.client.get(kept["url"], headers={"Range": wanted})
     assert (answer.status_code, answer.content) == (206, PICTURE[start:end])
     assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{SIZE}"
@@ -233,19 +233,19 @@ def test_a_part_is_sent_as_such(served: Served, kept: dict[str, Any], wanted: st
 @pytest.mark.parametrize(
     "wanted", ["bytes=0-1,5-9", "bytes=9-1", "bytes=a-b", "bytes=-", "lines=1-2", "bytes=" + "9" * 40]
 )
-def test_what_is_no_single_range_is_ignored(served: Served, kept: dict[str, Any], wanted: str) -> None:
+def test_anything_but_a_single_range_is_ignored(served: Served, kept: dict[str, Any], wanted: str) -> None:
     answer = served.client.get(kept["url"], headers={"Range": wanted})
     assert (answer.status_code, len(answer.content)) == (200, SIZE)
 
 
 @pytest.mark.parametrize("wanted", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 5}", "bytes=-0"])
-def test_a_range_beyond_the_end_is_refused(served: Served, kept: dict[str, Any], wanted: str) -> None:
+def test_a_range_beyond_the_end_is_rejected(served: Served, kept: dict[str, Any], wanted: str) -> None:
     answer = served.client.get(kept["url"], headers={"Range": wanted})
     assert (answer.status_code, answer.json()["code"]) == (416, "range_not_satisfiable")
     assert answer.headers["content-range"] == f"bytes */{SIZE}"
 
 
-def test_a_part_of_another_version_is_not_mixed_in(served: Served, kept: dict[str, Any]) -> None:
+def test_if_range_with_another_version_returns_the_whole_image(served: Served, kept: dict[str, Any]) -> None:
     tag = served.client.head(kept["url"]).headers["etag"]
     for given, status in ((tag, 206), ('"other"', 200), (f"W/{tag}", 200), ("Sun, 22 Nov 2026 09:00:00 GMT", 200)):
         headers = {"Range": "bytes=0-9", "If-Range": given}
@@ -271,7 +271,7 @@ def test_a_thumbnail_is_made_once_and_kept(served: Served, kept: dict[str, Any],
     assert head.headers["content-length"] == str(len(first.content))
 
 
-def test_other_widths_and_other_ids_are_refused(served: Served, kept: dict[str, Any]) -> None:
+def test_other_widths_and_unknown_ids_are_rejected(served: Served, kept: dict[str, Any]) -> None:
     for width in ("1", "257", "0", "-256", "x"):
         answer = served.client.get(f"{kept['url']}?w={width}")
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "w")
@@ -281,7 +281,7 @@ def test_other_widths_and_other_ids_are_refused(served: Served, kept: dict[str, 
         assert answer.status_code == 404
 
 
-def test_a_file_that_is_missing_is_told_and_comes_back(served: Served, source: Source) -> None:
+def test_a_missing_file_is_404_until_it_is_back(served: Served, source: Source) -> None:
     content = image_bytes(seed=8)
     task = succeeded(served, source.on("/lost.png", reply(content)))
     (image,) = settled(served, task["id"])
@@ -296,7 +296,7 @@ def test_a_file_that_is_missing_is_told_and_comes_back(served: Served, source: S
     assert served.client.get(image["url"]).content == content
 
 
-def test_without_room_for_files_on_their_way_the_store_is_said_to_be_away(served: Served, source: Source) -> None:
+def test_without_temporary_storage_images_are_unavailable(served: Served, source: Source) -> None:
     content = image_bytes(seed=10)
     task = succeeded(served, source.on("/room.png", reply(content)))
     (image,) = settled(served, task["id"])
@@ -313,7 +313,7 @@ def test_without_room_for_files_on_their_way_the_store_is_said_to_be_away(served
     assert served.client.get(f"{image['url']}?w=512").status_code == 200
 
 
-def test_a_client_that_leaves_in_the_middle_frees_all(served: Served, source: Source) -> None:
+def test_a_client_that_disconnects_midway_frees_its_resources(served: Served, source: Source) -> None:
     content = image_bytes(seed=9, width=1500, height=1500)
     task = succeeded(served, source.on("/large.png", reply(content)))
     (image,) = settled(served, task["id"])

@@ -1,4 +1,4 @@
-"""Handing over input pictures: as a body, as a form, inside a task."""
+"""Uploading images as bodies, in forms, or with tasks."""
 
 import asyncio
 import base64
@@ -59,7 +59,7 @@ def data_uri(content: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def test_a_picture_is_kept_without_what_it_tells(served: Served) -> None:
+def test_an_upload_is_stored_without_its_metadata(served: Served) -> None:
     answer = send(served, JPEG, "application/octet-stream")
     assert answer.status_code == 201
     kept = answer.json()
@@ -74,7 +74,7 @@ def test_a_picture_is_kept_without_what_it_tells(served: Served) -> None:
         assert dict(image.getexif()) == {0x0112: 6}
 
 
-def test_it_is_shown_like_an_image(served: Served) -> None:
+def test_an_upload_is_served_like_an_image(served: Served) -> None:
     kept = send(served, PNG, "image/png").json()
     path = path_of(kept["url"])
     shown = served.client.get(path)
@@ -92,7 +92,7 @@ def test_it_is_shown_like_an_image(served: Served) -> None:
     assert problem(served.client.get(f"{path}?w=7")) == (422, "invalid_request")
 
 
-def test_a_form_with_one_file_is_taken(served: Served) -> None:
+def test_a_form_with_one_file_is_accepted(served: Served) -> None:
     for name in ("file", "anything"):
         answer = served.client.post(V1, files={name: ("../../etc/passwd", PNG, "text/html")})
         assert answer.status_code == 201
@@ -137,7 +137,7 @@ LONG_HEADER = b"--x\r\nA: " + b"b" * 9000 + b"\r\n\r\n" + PNG + b"\r\n--x--\r\n"
     ],
 )
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_what_is_refused(
+def test_invalid_uploads_are_rejected(
     served: Served, content: bytes, kind: str, expected: tuple[int, str], is_chunked: bool
 ) -> None:
     body = (content[start : start + 30_000] for start in range(0, len(content), 30_000)) if is_chunked else content
@@ -147,7 +147,7 @@ def test_what_is_refused(
     assert list(spool.glob("picture-*")) == []
 
 
-def test_the_limit_is_for_the_picture_itself(served: Served) -> None:
+def test_the_limit_applies_to_the_image_itself(served: Served) -> None:
     fitting = PNG[:33] + png_chunk(b"tEXt", b"a\0" + bytes(LIMIT - len(PNG) - 14)) + PNG[33:]
     assert len(fitting) == LIMIT
     assert send(served, fitting, "image/png").status_code == 201
@@ -156,12 +156,12 @@ def test_the_limit_is_for_the_picture_itself(served: Served) -> None:
 
 
 @pytest.mark.parametrize("kind", ["image/png", FORM])
-def test_pages_of_others_can_not_upload_to_an_open_service(served: Served, kind: str) -> None:
+def test_foreign_pages_cannot_upload_to_an_open_service(served: Served, kind: str) -> None:
     headers = {"Content-Type": kind, "Origin": "https://evil.example"}
     assert problem(served.client.post(V1, content=form(PNG), headers=headers)) == (403, "origin_not_allowed")
 
 
-def test_what_is_not_there(served: Served) -> None:
+def test_unknown_uploads_are_404(served: Served) -> None:
     for upload_id in ("upl_" + "0" * 32, "x", "upl_%00"):
         assert problem(served.client.get(f"{V1}/{upload_id}")) == (404, "upload_not_found")
 
@@ -173,7 +173,7 @@ def test_an_upload_reaches_the_vendor(served: Served) -> None:
     assert served.submit_of(task["id"]).body["imageUrls"] == [url]
 
 
-def test_an_unknown_upload_can_not_be_named(served: Served) -> None:
+def test_a_reference_to_an_unknown_upload_is_rejected(served: Served) -> None:
     url = f"{PUBLIC}{V1}/upl_{'0' * 32}"
     answer = served.client.post("/v1/tasks", json={"prompt": "x", "image_urls": [url]})
     assert problem(answer) == (422, "invalid_request")
@@ -182,7 +182,7 @@ def test_an_unknown_upload_can_not_be_named(served: Served) -> None:
     ]
 
 
-def test_pictures_may_come_with_the_task(served: Served) -> None:
+def test_images_can_be_sent_with_the_task(served: Served) -> None:
     elsewhere = "https://elsewhere.example/a.png"
     task = served.client.submit(image_urls=[data_uri(PNG), elsewhere, data_uri(JPEG, "image/webp")])
     first, second, third = task["input"]["image_urls"]
@@ -192,7 +192,7 @@ def test_pictures_may_come_with_the_task(served: Served) -> None:
     assert served.submit_of(task["id"]).body["imageUrls"] == [first, elsewhere, third]
 
 
-def test_the_same_request_with_pictures_is_answered_with_its_task(served: Served) -> None:
+def test_a_repeated_request_with_images_returns_its_task(served: Served) -> None:
     body = {"prompt": "x", "image_urls": [data_uri(PNG)]}
     headers = {"Idempotency-Key": "with-a-picture"}
     first = served.client.post("/v1/tasks", json=body, headers=headers)
@@ -215,13 +215,13 @@ def test_the_same_request_with_pictures_is_answered_with_its_task(served: Served
         ("data:image/png;base64,", "is empty"),
     ],
 )
-def test_a_bad_picture_in_a_task_is_named(served: Served, uri: str, message: str) -> None:
+def test_an_invalid_image_in_a_task_is_named(served: Served, uri: str, message: str) -> None:
     answer = served.client.post("/v1/tasks", json={"prompt": "x", "image_urls": [data_uri(PNG), uri]})
     assert problem(answer) == (422, "invalid_request")
     assert answer.json()["errors"] == [{"field": "image_urls.1", "message": message}]
 
 
-def test_pictures_in_a_task_share_the_limit(served: Served) -> None:
+def test_images_in_a_task_share_the_limit(served: Served) -> None:
     half = encode(noise(190, 190), "PNG")
     assert LIMIT / 2 < len(half) < LIMIT
     served.client.submit(image_urls=[data_uri(half)])
@@ -230,7 +230,7 @@ def test_pictures_in_a_task_share_the_limit(served: Served) -> None:
         assert problem(answer) == (413, "body_too_large")
 
 
-def test_only_pictures_make_a_large_body(tmp_path: Path) -> None:
+def test_only_images_may_make_a_body_large(tmp_path: Path) -> None:
     large = encode(noise(800, 800), "PNG", compress_level=0)
     settings: dict[str, Any] = {"public_base_url": PUBLIC, "max_upload_bytes": 3_000_000}
     with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, **settings) as served:
@@ -247,7 +247,7 @@ def test_only_pictures_make_a_large_body(tmp_path: Path) -> None:
             assert problem(served.client.post("/v1/tasks", content=chunks, headers=headers)) == (413, "body_too_large")
 
 
-def test_without_room_for_files_on_their_way_nothing_is_taken_in(tmp_path: Path) -> None:
+def test_without_temporary_storage_uploads_are_rejected(tmp_path: Path) -> None:
     with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, public_base_url=PUBLIC) as served:
         room = Path(served.gateway.settings.data_dir) / "tmp"
         assert send(served, PNG).status_code == 201
@@ -288,7 +288,7 @@ def test_a_retry_needs_its_uploads_but_a_repeated_request_does_not(served: Serve
     assert problem(served.client.post("/v1/tasks", json=other, headers=headers)) == (422, "idempotency_key_reused")
 
 
-def test_what_large_bodies_take_is_bounded() -> None:
+def test_the_memory_for_large_bodies_is_limited() -> None:
     bodies = MemoryBudget(3_000)
     with bodies.permit(10_000) as first, bodies.permit(10_000) as second:
         first.take(600)
@@ -298,7 +298,7 @@ def test_what_large_bodies_take_is_bounded() -> None:
     assert bodies.taken == 0
 
 
-def test_without_a_public_address_uploads_are_refused(on_sqlite: Served) -> None:
+def test_without_a_public_address_uploads_are_rejected(on_sqlite: Served) -> None:
     assert problem(on_sqlite.client.post(V1, content=PNG, headers={"Content-Type": "image/png"})) == (
         422,
         "public_url_required",

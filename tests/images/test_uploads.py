@@ -1,4 +1,4 @@
-"""How long uploads live, and what becomes of their bytes."""
+"""The lifetime of uploads and their files."""
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -43,7 +43,7 @@ POLICY = Policy(
 class Desk:
     uploads: UploadService
     private: UploadService
-    """The same without a public address."""
+    """The same service without a public address."""
     blobs: Blobs
     store: ImageStore
     clock: HandClock
@@ -62,7 +62,7 @@ class Desk:
         return True
 
     async def sweep(self) -> None:
-        """Sweep as the loop does, past the time that files without an owner are left alone."""
+        """Sweep like the loop, after the grace period for files."""
         while await self.uploads.sweep():
             pass
         self.clock.advance(RESERVED_MS + 1)
@@ -129,7 +129,7 @@ async def test_an_upload_lives_for_a_day_and_is_remembered_for_a_week(desk: Desk
     assert list((desk.directory / "spool").iterdir()) == []
 
 
-async def test_the_same_picture_is_kept_once_until_its_last_owner_goes(desk: Desk) -> None:
+async def test_the_same_image_is_stored_once_until_its_last_upload_expires(desk: Desk) -> None:
     first = await desk.add(encode(noise(), "PNG"))
     desk.clock.advance(HOUR)
     second = await desk.add(encode(noise(), "PNG"), Caller("other"))
@@ -145,7 +145,7 @@ async def test_the_same_picture_is_kept_once_until_its_last_owner_goes(desk: Des
     assert not await desk.is_stored(second)
 
 
-async def test_a_picture_comes_back_after_it_was_collected(desk: Desk) -> None:
+async def test_a_collected_image_can_be_uploaded_again(desk: Desk) -> None:
     first = await desk.add(encode(noise(), "PNG"))
     desk.clock.advance(LIFETIME_MS)
     await desk.sweep()
@@ -156,7 +156,7 @@ async def test_a_picture_comes_back_after_it_was_collected(desk: Desk) -> None:
     assert await desk.is_stored(again)
 
 
-async def test_an_upload_that_a_task_names_lives_as_long_as_the_task_can(desk: Desk) -> None:
+async def test_an_upload_used_by_a_task_lives_as_long_as_the_task_can(desk: Desk) -> None:
     upload = await desk.add(encode(noise(), "PNG"))
     url = desk.uploads.url_of(upload)
     assert url == f"{BASE}/v1/uploads/{upload.id}"
@@ -172,7 +172,7 @@ async def test_an_upload_that_a_task_names_lives_as_long_as_the_task_can(desk: D
     assert [problem["field"] for problem in refused.value.errors] == ["image_urls.1"]
 
 
-async def test_holding_never_shortens(desk: Desk) -> None:
+async def test_extending_never_shortens(desk: Desk) -> None:
     upload = await desk.add(encode(noise(), "PNG"))
     url = desk.uploads.url_of(upload)
     await desk.uploads.extend_expiry([url])
@@ -182,20 +182,20 @@ async def test_holding_never_shortens(desk: Desk) -> None:
     assert (await desk.uploads.find(upload.id))[0].expires_at == held.expires_at
 
 
-async def test_uploads_that_never_were_can_not_be_named(desk: Desk) -> None:
+async def test_unknown_uploads_cannot_be_used(desk: Desk) -> None:
     with pytest.raises(InvalidRequest):
         await desk.uploads.extend_expiry([f"{BASE}/v1/uploads/upl_{'0' * 32}"])
     await desk.uploads.extend_expiry([f"{BASE}/v1/uploads/else", "https://x.example/v1/uploads/upl_" + "0" * 32])
 
 
-async def test_what_is_no_picture_leaves_nothing(desk: Desk) -> None:
+async def test_a_file_that_is_no_image_leaves_nothing(desk: Desk) -> None:
     with pytest.raises(InvalidImage, match="The file is HTML or XML, not a PNG"):
         await desk.add(b"<html>")
     assert not list((desk.directory / "images").glob("??/*"))
     assert list((desk.directory / "spool").iterdir()) == []
 
 
-async def test_without_a_public_address_nothing_is_taken(desk: Desk) -> None:
+async def test_without_a_public_address_nothing_is_accepted(desk: Desk) -> None:
     (desk.directory / "source").write_bytes(encode(noise(), "PNG"))
     with pytest.raises(PublicUrlRequired):
         await desk.private.add(OWNER, desk.directory / "source")
@@ -203,13 +203,13 @@ async def test_without_a_public_address_nothing_is_taken(desk: Desk) -> None:
         await desk.private.upload_data_uris(OWNER, ["data:image/png;base64,"])
 
 
-async def test_only_so_many_are_taken_in_at_once(desk: Desk) -> None:
+async def test_concurrent_uploads_are_limited(desk: Desk) -> None:
     with ExitStack() as places:
         for _ in range(8):
             places.enter_context(desk.uploads.permit(OWNER))
         with pytest.raises(ServiceUnavailable), desk.uploads.permit(OWNER):
             pass
-        for _ in range(56):  # who sends slowly holds up nobody else
+        for _ in range(56):  # slow senders don't block others
             places.enter_context(desk.uploads.permit(Caller("shop")))
         with pytest.raises(ServiceUnavailable), desk.uploads.permit(Caller("another")):
             pass

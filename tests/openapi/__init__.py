@@ -1,1 +1,1 @@
-"""The linters of the API's document, which come from npm."""
+"""npm linters for the OpenAPI document."""

@@ -1,4 +1,7 @@
-"""Lints the API's document with Redocly and Spectral: `python -m tests.openapi`."""
+"""Lints the OpenAPI document with Redocly and Spectral.
+
+Run it with `python -m tests.openapi`.
+"""
 
 import json
 import os
@@ -20,10 +23,10 @@ LINTERS = (
 
 
 def main() -> int:
-    """Lint both forms of the document; returns the exit code."""
+    """Lint both forms of the document; return the exit code."""
     npm = shutil.which("npm")
     if npm is None:
-        sys.stdout.write("The API's document was not linted: npm is missing.\n")
+        sys.stdout.write("npm is missing; the OpenAPI document was not linted.\n")
         return 0
     subprocess.run([npm, "install", "--silent"], cwd=HERE, check=True)
     environment = {**os.environ, "REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}

@@ -105,7 +105,7 @@ def test_one_sqlite_file_is_served_by_one_process(tmp_path: Path) -> None:
         assert first.client.get("/readyz").status_code == 200
 
 
-def test_a_restart_waits_for_the_process_before_it(tmp_path: Path, vendor: Vendor) -> None:
+def test_a_restart_waits_for_the_previous_process(tmp_path: Path, vendor: Vendor) -> None:
     with GatewayProcess(tmp_path) as first:
         first.process.terminate()
         with GatewayProcess(tmp_path) as second:

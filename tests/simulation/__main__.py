@@ -1,7 +1,7 @@
-"""The long run of the simulation: python -m tests.simulation --steps 1000000 --seed 1.
+"""Long simulations: python -m tests.simulation --steps 1000000 --seed 1.
 
-Lives are drawn batch by batch, each from its own seed, until as many steps were taken; a failure prints the seed and
-Hypothesis's way to the same life again.
+Runs batches of lives, each from its own seed, until the number of steps is reached. A failure prints the seed, and how
+Hypothesis can replay the same life.
 """
 
 import argparse

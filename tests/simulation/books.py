@@ -1,4 +1,7 @@
-"""An auditor's look at the database: plain SQL over a connection of its own, so that it shares no code with the service."""
+"""An auditor's view of the database.
+
+It uses plain SQL on its own connection, so that it shares no code with the service.
+"""
 
 import sqlite3
 from collections import Counter
@@ -10,7 +13,7 @@ _GUESSES = {"timeout", "submission_unknown"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What stands written of a task."""
+    """A task as stored."""
 
     id: str
     status: str
@@ -29,7 +32,7 @@ class Entry:
 
 
 class Books:
-    """Tasks and events as they stand committed."""
+    """Reads committed tasks, events and deliveries."""
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -41,17 +44,17 @@ class Books:
         return {row[0]: Entry(*row) for row in rows}
 
     def events_after(self, number: int) -> list[tuple[int, str, str]]:
-        """Events (id, task, state) in order, after the one with this number."""
+        """Events (id, task, state) after an id, in order."""
         rows = self._connection.execute("SELECT id, task_id, type FROM events WHERE id > ? ORDER BY id", (number,))
         return [(row[0], row[1], row[2].removeprefix("task.")) for row in rows]
 
     def deliveries(self) -> Counter[tuple[str, str]]:
-        """How many webhook deliveries are planned, by task and state told."""
+        """Count planned webhook deliveries by task and state."""
         rows = self._connection.execute("SELECT task_id, event FROM webhook_deliveries")
         return Counter((row[0], row[1].removeprefix("task.")) for row in rows)
 
     def wants_webhooks(self) -> set[str]:
-        """The tasks whose end is to be told."""
+        """The tasks with a webhook URL."""
         return {row[0] for row in self._connection.execute("SELECT id FROM tasks WHERE webhook_url IS NOT NULL")}
 
     def close(self) -> None:

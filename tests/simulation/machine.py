@@ -1,4 +1,4 @@
-"""The state machine: everything that can happen to tasks, in any order, and what must hold all the same."""
+"""The state machine: events in any order, and the invariants."""
 
 import asyncio
 import atexit
@@ -22,8 +22,8 @@ _QUEUED_IN_AN_OUTAGE, _TURN_SECONDS = 8, 5
 # Every invariant is about all tasks, so many of them make a life slow.
 _MOST_TASKS = 40
 _ANY = st.integers(min_value=0, max_value=10**6)
-# Memory where there is some as a file system: the simulation is about order, not about disks.
-_SHELF = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 -- a file system, not a file
+# In memory where possible: the simulation tests order, not disks.
+_DIRECTORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 -- a file system, not a file
 _NEXT = {
     None: {"queued"},
     "queued": {"submitting", "canceled", "failed", "succeeded", "processing"},
@@ -37,9 +37,9 @@ _ENDS = {"succeeded", "failed", "canceled"}
 _GUESSES = {ErrorCode.TIMEOUT, ErrorCode.SUBMISSION_UNKNOWN}
 
 steps = 0
-"""How many rules were run in this process."""
+"""How many rules this process has run."""
 crashes = 0
-"""How often the simulated gateway died in this process."""
+"""How often the simulated gateway has died in this process."""
 
 
 class TaskLife(RuleBasedStateMachine):
@@ -92,7 +92,7 @@ class TaskLife(RuleBasedStateMachine):
         elif kind == "contradiction":
             self.run(self.world.call_back(order, _opposite(order), order.upstream_id))
         elif kind == "wrong_task":
-            # Before we know the id, any id is believed; the mismatch is for those whose id is recorded.
+            # Until an id is recorded, the gateway accepts any id, so only a recorded one can mismatch.
             entry = self.world.books.tasks().get(order.task_id)
             if entry is not None and entry.upstream_task_id is not None:
                 self.run(self.world.call_back_with(order, _success("f" * 32)))
@@ -103,7 +103,7 @@ class TaskLife(RuleBasedStateMachine):
     @precondition(lambda self: self.world.vendor.orders)
     @rule(index=_ANY)
     def finish(self, index: int) -> None:
-        """The vendor finishes an order; its callback is lost unless another rule sends it."""
+        """Finish an order; only other rules send its callback."""
         self._order(index).is_finished = True
         self.run(asyncio.sleep(0))
 
@@ -214,7 +214,7 @@ class TaskLife(RuleBasedStateMachine):
         self._check_deliveries()
 
     def _check_deliveries(self) -> None:
-        """Each end of a task with a webhook, a guess's included, is to be told once; nothing else is."""
+        """Check that each end, guesses included, has one delivery."""
         wanted = Counter(
             (task_id, state)
             for task_id in self.world.books.wants_webhooks()
@@ -222,7 +222,7 @@ class TaskLife(RuleBasedStateMachine):
             if state in _ENDS
         )
         planned = self.world.books.deliveries()
-        assert planned == wanted, f"planned {planned - wanted} too much and {wanted - planned} too little"
+        assert planned == wanted, f"unexpected deliveries: {planned - wanted}, missing: {wanted - planned}"
 
     def _check_task(self, task: Entry) -> None:
         history = self.histories[task.id]
@@ -236,7 +236,7 @@ class TaskLife(RuleBasedStateMachine):
         verdict = self.world.first_verdict.get(task.id)
         if verdict is not None and task.status != "canceled":
             expected = "succeeded" if isinstance(verdict, Succeeded) else "failed"
-            assert task.status == expected, f"told {verdict}, is {task.status}"
+            assert task.status == expected, f"received {verdict}, is {task.status}"
         if task.is_final:
             seen = (task.status, task.error_code)
             assert self.finals.setdefault(task.id, seen) == seen, "a final state changed"
@@ -244,7 +244,7 @@ class TaskLife(RuleBasedStateMachine):
             assert task.error_code not in _GUESSES, "a guess replaced a failure"
 
     async def _come_to_rest(self) -> None:
-        """Let the vendor be honest and the clock run: everything must end."""
+        """Check that every task ends with an honest vendor."""
         world = self.world
         world.database.pull, world.vendor.talk, world.vendor.outage = None, Talk.TRUE, Outage.NONE
         for order in world.vendor.orders.values():
@@ -305,11 +305,14 @@ def _opposite(order: Order) -> Succeeded | Failed:
 
 
 class Stage:
-    """What all lives in this process share, as making it anew takes longer than a life: loop, file, statements."""
+    """What all lives in a process share.
+
+    Creating the loop, the file and the statements takes longer than a life.
+    """
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self._directory = Path(tempfile.mkdtemp(dir=_SHELF))
+        self._directory = Path(tempfile.mkdtemp(dir=_DIRECTORY))
         atexit.register(shutil.rmtree, self._directory, ignore_errors=True)
         self._template, self._file = self._directory / "template.db", self._directory / "life.db"
         self.loop.run_until_complete(self._make_template())

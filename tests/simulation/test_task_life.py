@@ -1,4 +1,4 @@
-"""The fast profile of the simulation; `make simulate` runs the long one."""
+"""The simulation's fast profile; `make simulate` runs the long one."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test

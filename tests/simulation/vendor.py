@@ -1,4 +1,4 @@
-"""The vendor as the simulation sees it: what it accepted, what it will say, and how the network hides both."""
+"""The simulated vendor and the network in between."""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -14,8 +14,8 @@ class Fate(Enum):
     """What happens to one submit."""
 
     ACCEPTED = auto()
-    LOST_AFTER = auto()  # accepted, but we never hear so
-    LOST_BEFORE = auto()  # not accepted, and we never hear so
+    LOST_AFTER = auto()  # accepted, but the reply is lost
+    LOST_BEFORE = auto()  # not accepted, and the reply is lost
     NOT_ARRIVED = auto()
     RATE_LIMITED = auto()
     BUSY = auto()  # the vendor's own error, perhaps about this task
@@ -84,7 +84,7 @@ def _error(code: ErrorCode, upstream_code: str) -> TaskError:
 
 @dataclass
 class SimulatedVendor:
-    """Stands where the upstream client stands; every answer is planned by the simulation beforehand."""
+    """Replaces the upstream client; the simulation plans every answer."""
 
     tokens: CallbackTokens
     orders: dict[str, Order] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class SimulatedVendor:
     submits: int = 0
     polls: int = 0
     before_reply: Any = None
-    """Awaited between accepting a submit and answering it: where early callbacks and crashes happen."""
+    """Awaited between accepting and answering a submit, for early callbacks and crashes."""
 
     @property
     def fate_now(self) -> Fate:
@@ -148,7 +148,7 @@ class SimulatedVendor:
 
     def _accept(self, upstream_id: str, callback_url: str) -> None:
         task_id = self.tokens.verify(callback_url.rsplit("/", 1)[1])
-        assert task_id is not None, "the callback URL names no task"
+        assert task_id is not None, "invalid token in the callback URL"
         verdict: Succeeded | Failed = (
             Succeeded(upstream_id, (f"https://pictures.example/{upstream_id}.png",))
             if self.succeeds

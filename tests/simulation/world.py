@@ -1,4 +1,7 @@
-"""The real services on a real database, with the clock, the vendor and the power plug in the simulation's hands."""
+"""The real services on a real database.
+
+The simulation controls the clock, the vendor and the power plug.
+"""
 
 import asyncio
 import json
@@ -44,17 +47,17 @@ WEBHOOK_URL = "https://receiver.example/hook"
 
 
 class Plug(Enum):
-    """When the power goes."""
+    """When the power fails."""
 
     BEFORE_COMMIT = auto()
     AFTER_COMMIT = auto()
-    LOST_ANSWER = auto()  # committed, but the connection breaks before it says so; the process lives on
+    LOST_ANSWER = auto()  # committed, but the connection breaks before the reply; the process survives
 
 
 class PluggedDatabase(Database):
-    """A database under a process that can die on either side of any commit.
+    """A database whose process can die before or after commits.
 
-    Statements run without a thread: a simulation takes a million steps, and each would wait for another thread.
+    Statements run without a thread, because a million steps would each wait for another thread.
     """
 
     def __init__(self, url: str) -> None:
@@ -73,7 +76,7 @@ class PluggedDatabase(Database):
             return work(connection)
 
     async def write(self, work: Work[T]) -> T:
-        """Run work in a transaction, unless the power goes."""
+        """Run work in a transaction, unless the power fails."""
         pull, self.pull = self.pull, None
         with self._file.connect() as connection:
             result = work(connection)
@@ -91,14 +94,17 @@ class PluggedDatabase(Database):
         await super().aclose()
 
     async def go_dark(self) -> None:
-        """Stop here for ever: nothing after this point happens in this process."""
+        """Stop the process here, forever."""
         self.is_dark.set()
         await asyncio.get_running_loop().create_future()
 
 
 @dataclass
 class World:
-    """What outlives a crash: the database, the vendor, the clock, and what clients and the vendor were told."""
+    """Everything that survives a crash.
+
+    The database, the vendor, the clock, and what clients and the vendor know.
+    """
 
     database: PluggedDatabase
     books: Books
@@ -108,11 +114,11 @@ class World:
     deleted: set[str] = field(default_factory=set)
     perhaps_deleted: set[str] = field(default_factory=set)
     uncertain: set[str] = field(default_factory=set)
-    """Tasks of which a submit ended so that nobody could know, or whose claim died with its process."""
+    """Tasks with an indeterminate submit, or whose claim died with its process."""
     first_verdict: dict[str, Succeeded | Failed] = field(default_factory=dict)
-    """The verdict that was first acknowledged, by task."""
+    """The first acknowledged verdict, by task."""
     keys: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """The task that each idempotency key stands for, and since when we know."""
+    """The task of each idempotency key, and when the client learned of it."""
     crashes: int = 0
 
     def __post_init__(self) -> None:
@@ -143,7 +149,7 @@ class World:
         await self.repair.run_once()
 
     async def power_off(self) -> None:
-        """End the process with nothing finished."""
+        """Kill the process without finishing anything."""
         self.crashes += 1
         self.uncertain.update(claimed.task.id for claimed in self.in_hand)
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
@@ -153,12 +159,15 @@ class World:
         await self.database.aclose()
 
     async def shut_down(self) -> None:
-        """End the process in good order."""
+        """Stop the process gracefully."""
         await self.writer.aclose()
         await self.database.aclose()
 
     async def do(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Let the process do something; None, and a fresh process, if it died of it."""
+        """Run work in the process; None if it died.
+
+        After a death, a new process is started.
+        """
         doing = asyncio.ensure_future(work)
         dark = asyncio.ensure_future(self.database.is_dark.wait())
         await asyncio.wait({doing, dark}, return_when=asyncio.FIRST_COMPLETED)
@@ -176,14 +185,14 @@ class World:
             model=Model.NANO_BANANA,
             input={"prompt": "x", "image_urls": []},
             metadata={},
-            # Some with and some without one; what a key stands for must not change.
+            # Only some have one. It depends on the key, because a key's request must not change.
             webhook_url=WEBHOOK_URL if key != "a" else None,
         )
         try:
             answer = await self.do(self.tasks.submit(CALLER, submission, key))
         except TaskGone:
             first, _ = self.keys[key or ""]
-            assert first in self.deleted | self.perhaps_deleted, "gone, but nobody deleted it"
+            assert first in self.deleted | self.perhaps_deleted, "gone, but never deleted"
             return
         except ServiceUnavailable:
             return
@@ -202,7 +211,7 @@ class World:
         try:
             if verb == "delete":
                 if await self.do(self._delete(task_id)) is None:
-                    # It died of it, perhaps after the commit.
+                    # The process died, perhaps after the commit.
                     self.perhaps_deleted.add(task_id)
             elif verb == "cancel":
                 await self.do(self.tasks.cancel(CALLER, task_id))
@@ -213,7 +222,7 @@ class World:
         except ServiceUnavailable:
             self.perhaps_deleted.add(task_id)
         except GatewayError:
-            pass  # refused: nothing may have changed, which the invariants look at
+            pass  # rejected: the invariants check that nothing has changed
 
     async def _delete(self, task_id: str) -> bool:
         await self.tasks.delete(CALLER, task_id)
@@ -226,12 +235,12 @@ class World:
         try:
             claimed = await self.do(self.dispatch.claim(limit))
         except ServiceUnavailable:
-            # The process lives on and will find out, unless it dies before.
+            # The process survives and will find out, unless it dies first.
             claimed = None
         if claimed is not None:
             self.in_hand += claimed
         else:
-            # The claim died around its commit: if it was committed, nobody will ever know what came of it.
+            # The process died around the commit. If the claim was committed, its outcome stays unknown.
             self.uncertain.update(task.id for task in self.books.tasks().values() if task.status == "submitting")
 
     async def send(self, index: int, fate: Fate, *, succeeds: bool, early: str | None) -> None:
@@ -247,7 +256,7 @@ class World:
                 await self.do(self.reconcile.poll(task))
 
     async def expire(self) -> None:
-        # Who holds a task beyond its deadline without sending it leaves the outcome open as well.
+        # Claimed tasks held past their deadline without being sent are indeterminate, too.
         self.uncertain.update(claimed.task.id for claimed in self.in_hand)
         with suppress(ServiceUnavailable):
             await self.do(self.reconcile.expire())
@@ -270,7 +279,7 @@ class World:
 
     async def call_back_with(self, order: Order, body: bytes) -> None:
         answer = await self._receive(self.tokens.sign(order.task_id), body)
-        assert answer in {None, CallbackOutcome.DUPLICATE}, f"{body!r} was taken for a verdict"
+        assert answer in {None, CallbackOutcome.DUPLICATE}, f"{body!r} was accepted as a verdict"
 
     async def _receive(self, token: str, body: bytes) -> CallbackOutcome | None:
         task_id = self.callbacks.check_token(token)

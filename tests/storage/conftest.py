@@ -15,7 +15,7 @@ def buckets() -> Iterator[Buckets]:
 
 @pytest.fixture(params=["directory", "bucket"])
 def storage_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty place, once of each kind."""
+    """An empty directory, and an empty bucket."""
     if request.param == "directory":
         return str(tmp_path / "store")
     buckets: Buckets = request.getfixturevalue("buckets")

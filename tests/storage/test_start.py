@@ -1,4 +1,4 @@
-"""What a start makes of the place for image bytes."""
+"""How the service starts with different image stores."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.support.servers.gateway_process import run_app
 from tests.support.servers.served import serve
 
 
-def test_a_directory_that_can_not_be_used_stops_the_start(tmp_path: Path) -> None:
+def test_an_unusable_directory_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     done = run_app(tmp_path, "serve", "--port", "0", STORAGE_URL=str(tmp_path / "file" / "images"))
     (line,) = done.stderr.splitlines()
@@ -19,7 +19,7 @@ def test_a_directory_that_can_not_be_used_stops_the_start(tmp_path: Path) -> Non
     assert line.startswith("error: STORAGE_URL can't be used (Not a directory); allowed: ")
 
 
-def test_a_bucket_is_looked_for_with_the_variables_of_the_file(buckets: Buckets, tmp_path: Path) -> None:
+def test_a_bucket_is_found_with_variables_from_the_env_file(buckets: Buckets, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in buckets.environment.items()))
     done = run_app(tmp_path, "serve", "--port", "0", STORAGE_URL="s3://nowhere/prefix")
     assert done.returncode != 0

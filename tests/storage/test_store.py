@@ -34,7 +34,7 @@ async def listed(store: ImageStore, folder: str | None = None) -> dict[str, int]
     return {found.key: found.bytes async for batch in store.list_files(folder) for found in batch}
 
 
-async def test_a_file_comes_back_whole_and_in_parts(store: ImageStore, tmp_path: Path) -> None:
+async def test_a_file_is_read_whole_and_in_ranges(store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(CONTENT)
     await store.put(KEY, tmp_path / "picture")
     assert await store.size(KEY) == len(CONTENT)
@@ -44,14 +44,14 @@ async def test_a_file_comes_back_whole_and_in_parts(store: ImageStore, tmp_path:
     assert await read(store, KEY, 0, 1) == CONTENT[:1]
 
 
-async def test_reading_hands_out_small_pieces(store: ImageStore, tmp_path: Path) -> None:
+async def test_reading_yields_small_chunks(store: ImageStore, tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(CONTENT)
     await store.put(KEY, tmp_path / "picture")
     sizes = [len(chunk) async for chunk in await store.open(KEY)]
     assert max(sizes) <= 1024 * 1024
 
 
-async def test_what_is_not_there_is_missing(store: ImageStore) -> None:
+async def test_an_unknown_key_is_missing(store: ImageStore) -> None:
     await store.check()
     with pytest.raises(Missing):
         await store.open(KEY)
@@ -95,7 +95,7 @@ async def test_many_writers_of_one_key_do_not_mix(store: ImageStore, tmp_path: P
     assert await listed(store, "incoming") == {}
 
 
-async def test_a_file_that_can_not_be_read_leaves_nothing(store: ImageStore, tmp_path: Path) -> None:
+async def test_an_unreadable_file_leaves_nothing(store: ImageStore, tmp_path: Path) -> None:
     with pytest.raises((Missing, StorageUnavailable)):
         await store.put(KEY, tmp_path / "is-not-there")
     with pytest.raises(Missing):
@@ -130,7 +130,7 @@ def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path: Path) -> None:
         )
         assert writer.stdout is not None
         writer.stdout.readline()
-        time.sleep(delay)  # to die at different moments of the same work
+        time.sleep(delay)  # so that it dies at different moments
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
@@ -141,7 +141,7 @@ def test_a_writer_that_is_killed_leaves_no_half_file(tmp_path: Path) -> None:
         asyncio.run(store.delete(KEY))
 
 
-async def test_what_killed_writers_left_is_cleared_after_a_day(tmp_path: Path) -> None:
+async def test_files_of_killed_writers_are_deleted_after_a_day(tmp_path: Path) -> None:
     store = open_store(None, tmp_path)
     incoming = tmp_path / "images" / "incoming"
     incoming.mkdir()
@@ -153,7 +153,7 @@ async def test_what_killed_writers_left_is_cleared_after_a_day(tmp_path: Path) -
 
 
 def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path) -> None:
-    """What a power cut leaves can't be tried here; the order of the calls can."""
+    """Checks the order of calls, without cutting the power."""
     picture = tmp_path / "picture"
     picture.write_bytes(b"x" * 1000)
     script = WRITER.replace("while True:", "if True:")
@@ -163,14 +163,14 @@ def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path) -> None:
     try:
         subprocess.run(["strace", "-f", "-y", "-e", f"trace={names}", "-o", trace, *command], cwd=ROOT, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):
-        pytest.skip("strace is not here or may not trace")
+        pytest.skip("strace is missing or not permitted")
     calls = [line for line in trace.read_text().splitlines() if "/store" in line and not re.search("#1|ENOENT", line)]
     kinds = ["rename" if "rename" in line else "fsync" for line in calls]
     assert kinds == ["fsync", "rename", "fsync", "fsync"]
     assert "incoming" in calls[0]
 
 
-def test_a_directory_that_can_not_be_made_stops_the_start(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(
         ConfigurationError, match=r"^STORAGE_URL can't be used \(Not a directory\); allowed: .+"
@@ -179,14 +179,14 @@ def test_a_directory_that_can_not_be_made_stops_the_start(tmp_path: Path) -> Non
     assert "\n" not in str(refused.value)
 
 
-async def test_a_directory_that_takes_no_files_stops_the_start(tmp_path: Path) -> None:
+async def test_an_unwritable_directory_stops_the_start(tmp_path: Path) -> None:
     store = open_store(None, tmp_path)
     (tmp_path / "images" / "incoming").write_bytes(b"a file where a directory should be")
     with pytest.raises(ConfigurationError, match="STORAGE_URL can't be used"):
         await store.check()
 
 
-async def test_a_bucket_that_is_not_there_stops_the_start(
+async def test_a_missing_bucket_stops_the_start(
     buckets: Buckets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in buckets.environment.items():
@@ -195,12 +195,12 @@ async def test_a_bucket_that_is_not_there_stops_the_start(
     with pytest.raises(ConfigurationError, match=r"STORAGE_URL can't be used .the bucket does not exist") as refused:
         await store.check()
     assert "\n" not in str(refused.value)
-    # Later on it is trouble that may pass: what it looks like to lose a bucket is not what it is to lose a picture.
+    # After the start it is a temporary failure: a missing bucket doesn't mean that its images are missing.
     with pytest.raises(StorageUnavailable):
         await store.open(KEY)
 
 
-async def test_a_bucket_that_is_away_is_not_a_picture_that_is_missing(
+async def test_an_unavailable_bucket_does_not_mean_a_missing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with run_buckets() as short_lived:
@@ -214,7 +214,7 @@ async def test_a_bucket_that_is_away_is_not_a_picture_that_is_missing(
 
 
 @pytest.mark.parametrize("wrong", ["gs://bucket", "http://bucket/x", "s3://", "s3:///x", "s3://bucket/x?y=1"])
-def test_a_place_of_an_unknown_kind_is_refused(wrong: str) -> None:
+def test_an_unknown_kind_of_storage_is_rejected(wrong: str) -> None:
     with pytest.raises(ValueError, match="neither a directory nor s3:// with a bucket"):
         Settings(_env_file=None, storage_url=wrong)
 

@@ -148,7 +148,7 @@ def test_the_same_key_with_another_body_is_422(served: Served, other: dict[str, 
     assert send(served, key).json()["id"] == task["id"]
 
 
-def test_a_refused_request_does_not_use_up_its_key(served: Served) -> None:
+def test_a_rejected_request_does_not_use_up_its_key(served: Served) -> None:
     key = uuid.uuid4().hex
     assert problem(send(served, key, num_images=9)) == (422, "invalid_request")
     right = send(served, key, num_images=2)
@@ -188,7 +188,7 @@ def test_twenty_identical_concurrent_requests_create_one_task(served: Served) ->
     assert sum(task["input"]["prompt"] == prompt for task in tasks) == 1
 
 
-def test_the_key_of_a_deleted_task_is_gone(served: Served, gate: threading.Event) -> None:
+def test_the_key_of_a_deleted_task_is_410(served: Served, gate: threading.Event) -> None:
     key = uuid.uuid4().hex
     served.vendor.on_submit = lambda _: envelope(400, "no")
     task = send(served, key).json()

@@ -102,7 +102,7 @@ async def test_a_projects_budget_is_exact_under_a_race_and_counts_earlier_tasks(
     assert 1 <= (refusal.value.retry_after or 0) <= 86_400
 
 
-async def test_replays_do_not_count_and_refusals_leave_their_key_free(replicas: list[Replica]) -> None:
+async def test_replays_do_not_count_and_rejections_leave_their_key_free(replicas: list[Replica]) -> None:
     first, second = replicas
     caller = holder(1, 1)
     made = await first.submit(caller, "one")
@@ -132,7 +132,7 @@ async def test_without_a_quota_nothing_is_counted(replicas: list[Replica]) -> No
     assert [one for one in statements if "quota_counts" in one or "project_budgets" in one] == []
 
 
-async def test_one_batch_creates_tasks_up_to_the_quota_and_refuses_the_rest(replicas: list[Replica]) -> None:
+async def test_one_batch_creates_tasks_up_to_the_quota_and_rejects_the_rest(replicas: list[Replica]) -> None:
     caller = holder(1, 5)
     answers = await asyncio.gather(*(replicas[0].submit(caller, f"key-{n}") for n in range(12)))
     # In order of arrival, because all share a few transactions.

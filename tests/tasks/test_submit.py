@@ -176,19 +176,19 @@ def test_malformed_json_is_400(on_sqlite: Served, content: bytes) -> None:
         ("n", "num_images"),
     ],
 )
-def test_an_unknown_field_comes_with_the_one_that_was_meant(on_sqlite: Served, name: str, meant: str) -> None:
+def test_an_unknown_field_suggests_a_similar_one(on_sqlite: Served, name: str, meant: str) -> None:
     problem = assert_problem(on_sqlite.client.post(V1, json={"prompt": "x", name: "y"}), 422, "invalid_request")
     assert problem["errors"] == [{"field": name, "message": f"unknown field; did you mean {meant}?"}]
     assert problem["detail"] == f"{name}: unknown field; did you mean {meant}?"
     assert problem["type"] == "/docs/errors#invalid_request"
 
 
-def test_an_unknown_parameter_comes_with_the_one_that_was_meant(on_sqlite: Served) -> None:
+def test_an_unknown_parameter_suggests_a_similar_one(on_sqlite: Served) -> None:
     problem = assert_problem(on_sqlite.client.get(V1, params={"createdAfter": "2026"}), 422, "invalid_request")
     assert problem["detail"] == "createdAfter: unknown field; did you mean created_after?"
 
 
-def test_nothing_is_suggested_for_a_name_that_resembles_none(on_sqlite: Served) -> None:
+def test_nothing_is_suggested_for_an_unfamiliar_name(on_sqlite: Served) -> None:
     problem = assert_problem(on_sqlite.client.post(V1, json={"prompt": "x", "zzz": 1}), 422, "invalid_request")
     assert problem["detail"] == "zzz: unknown field"
 

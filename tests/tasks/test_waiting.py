@@ -30,10 +30,12 @@ def gate() -> Iterator[threading.Event]:
 
 
 def waiters(served: Served, count: int) -> None:
-    until(lambda: served.gateway.container.tasks.waiter.count == count or None, what=f"{count} who wait")
+    until(lambda: served.gateway.container.tasks.waiter.count == count or None, what=f"{count} waiting requests")
 
 
-def look(served: Served, pool: ThreadPoolExecutor, task: dict[str, Any], wait: int = 60) -> "Future[httpx.Response]":
+def wait_for_result(
+    served: Served, pool: ThreadPoolExecutor, task: dict[str, Any], wait: int = 60
+) -> "Future[httpx.Response]":
     return pool.submit(served.client.get, f"{V1}/{task['id']}", params={"wait": wait})
 
 
@@ -41,19 +43,19 @@ def submit(served: Served, prefer: str, **headers: str) -> httpx.Response:
     return served.client.post(V1, json={"prompt": "a lake"}, headers={"Prefer": prefer, **headers})
 
 
-def verdict(served: Served, task_id: str) -> dict[str, Any]:
+def succeed(served: Served, task_id: str) -> dict[str, Any]:
     """Let a task succeed."""
-    arrived = served.submit_of(task_id)
+    submitted = served.submit_of(task_id)
     task = served.client.wait_for(task_id, "processing")
-    assert served.call_back(arrived, success_a(task["upstream_task_id"])).status_code == 200
+    assert served.call_back(submitted, success_a(task["upstream_task_id"])).status_code == 200
     return served.client.task(task_id)
 
 
 def test_a_get_returns_when_the_result_arrives(served: Served, pool: ThreadPoolExecutor) -> None:
-    task, arrived = served.processing()
-    answers = [look(served, pool, task) for _ in range(5)]
+    task, submitted = served.processing()
+    answers = [wait_for_result(served, pool, task) for _ in range(5)]
     waiters(served, 5)
-    served.call_back(arrived, success_a(task["upstream_task_id"]))
+    served.call_back(submitted, success_a(task["upstream_task_id"]))
     for answer in (future.result() for future in answers):
         assert (answer.status_code, answer.headers["Preference-Applied"]) == (200, "wait=60")
         assert answer.json() == served.client.task(task["id"])
@@ -67,7 +69,7 @@ def test_a_submit_returns_when_the_result_arrives(served: Served, pool: ThreadPo
         stream.wait(lambda s: len(s.events) == 3)
         task_id = stream.events[0].data["id"]
         assert not waiting.done()
-        task = verdict(served, task_id)
+        task = succeed(served, task_id)
     answer = waiting.result()
     assert (answer.status_code, answer.json()) == (200, task)
     assert (answer.headers["Location"], answer.headers["Preference-Applied"]) == (f"{V1}/{task_id}", "wait=60")
@@ -112,7 +114,7 @@ def test_a_cancellation_ends_the_wait(served: Served, pool: ThreadPoolExecutor) 
     task = served.client.submit()
     served.submit_of(task["id"])
     served.client.wait_for(task["id"], "queued")
-    waiting = look(served, pool, task)
+    waiting = wait_for_result(served, pool, task)
     waiters(served, 1)
     assert served.client.post(f"{V1}/{task['id']}/cancel").status_code == 200
     assert waiting.result().json()["status"] == "canceled"

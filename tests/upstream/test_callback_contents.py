@@ -44,7 +44,7 @@ from tests.support.servers.vendor import Reply, success_a
         b'{"code":200,"data":null}',
     ],
 )
-def test_what_cannot_be_understood_is_422_and_kept(on_sqlite: Served, body: bytes) -> None:
+def test_an_unreadable_callback_is_422_and_kept(on_sqlite: Served, body: bytes) -> None:
     task, submit = on_sqlite.processing()
     response = post(on_sqlite, submit.callback_url, body)
     assert answer(response) == (422, "unreadable_callback")
@@ -76,7 +76,7 @@ def test_what_cannot_be_understood_is_422_and_kept(on_sqlite: Served, body: byte
         lambda _: {"code": 200, "data": {"successFlag": 1, "response": {"resultImageUrl": URL}}},
     ],
 )
-def test_what_gives_no_result_makes_the_gateway_ask_at_once(on_sqlite: Served, body: Any) -> None:
+def test_a_callback_without_a_result_causes_a_poll(on_sqlite: Served, body: Any) -> None:
     task, submit = on_sqlite.processing()
     upstream_id = task["upstream_task_id"]
     assert answer(on_sqlite.call_back(submit, body(upstream_id))) == (422, "unreadable_callback")
@@ -85,7 +85,7 @@ def test_what_gives_no_result_makes_the_gateway_ask_at_once(on_sqlite: Served, b
     assert answer(on_sqlite.call_back(submit, success_a(upstream_id))) == (200, RECEIVED)
 
 
-def test_the_answer_to_the_poll_ends_the_task(served: Served) -> None:
+def test_the_result_of_the_poll_ends_the_task(served: Served) -> None:
     task, submit = served.processing()
     upstream_id = task["upstream_task_id"]
     served.vendor.on_poll = lambda asked: Reply(
@@ -95,7 +95,7 @@ def test_the_answer_to_the_poll_ends_the_task(served: Served) -> None:
     assert sources(served.client.wait_for(task["id"], "succeeded")) == [URL]
 
 
-def test_much_garbage_makes_few_polls(on_sqlite: Served) -> None:
+def test_much_garbage_causes_few_polls(on_sqlite: Served) -> None:
     task, submit = on_sqlite.processing()
     upstream_id = task["upstream_task_id"]
     for _ in range(25):
@@ -114,7 +114,7 @@ def test_only_the_last_twenty_bodies_are_kept(served: Served) -> None:
     assert set(served.kept(task["id"])[0]) == {"received_at", "status", "answer", "body"}
 
 
-def test_the_last_twenty_stay_when_many_come_at_once(served: Served) -> None:
+def test_the_last_twenty_are_kept_under_concurrency(served: Served) -> None:
     task, submit = served.processing()
     threads = [threading.Thread(target=lambda: served.call_back(submit, b"garbage")) for _ in range(30)]
     for thread in threads:
@@ -127,7 +127,7 @@ def test_the_last_twenty_stay_when_many_come_at_once(served: Served) -> None:
 # --- hostile words
 
 
-def test_control_characters_and_lone_surrogates_leave_the_message(served: Served) -> None:
+def test_control_characters_and_lone_surrogates_are_removed_from_messages(served: Served) -> None:
     task, submit = served.processing()
     body = json.dumps(failure_a(task["upstream_task_id"], 501, "a\x00b\ud800c\x1b[31m \U0001f34c")).encode()
     assert answer(served.call_back(submit, body)) == (200, RECEIVED)
@@ -175,7 +175,7 @@ def test_an_endless_message_is_shortened(served: Served) -> None:
     assert 0 < len(served.client.task(task["id"])["error"]["message"]) <= 2_000
 
 
-def test_the_upstream_key_never_comes_back(served: Served) -> None:
+def test_the_upstream_key_is_removed_from_messages(served: Served) -> None:
     task, submit = served.processing()
     body = failure_a(task["upstream_task_id"], 501, "your key upstream-key is odd")
     assert answer(served.call_back(submit, body)) == (200, RECEIVED)
@@ -184,7 +184,7 @@ def test_the_upstream_key_never_comes_back(served: Served) -> None:
     assert served.client.task(task["id"])["error"]["message"] == "your key *** is odd"
 
 
-def test_the_upstream_key_does_not_come_back_by_record_info(served: Served) -> None:
+def test_the_upstream_key_is_removed_from_record_info(served: Served) -> None:
     task, submit = served.processing()
     served.vendor.on_poll = lambda asked: Reply(shape_b(asked, 3, errorMessage="your key upstream-key is odd"))
     served.call_back(submit, b"garbage")
@@ -208,7 +208,7 @@ ONE, TWO = "https://x.example/1.png?a=1,2", "https://x.example/2.png"
         json.dumps([ONE, "", TWO, TWO]),
     ],
 )
-def test_several_images_come_in_any_spelling(on_sqlite: Served, key: str, value: Any) -> None:
+def test_several_images_are_read_in_any_format(on_sqlite: Served, key: str, value: Any) -> None:
     for body in (
         lambda i: {"code": 200, "msg": "ok", "data": {"taskId": i, "info": {key: value}}},
         lambda i: shape_b(i, 1, response={"originImageUrl": None, key: value}),

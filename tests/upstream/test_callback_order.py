@@ -1,4 +1,4 @@
-"""Callbacks that arrive before the gateway knows the task's id, or after it gave the task up."""
+"""Callbacks that arrive early or late."""
 
 import threading
 import uuid
@@ -11,11 +11,11 @@ from tests.support.servers.gateway import FREQUENT
 from tests.support.servers.served import Served, empty_database, serve
 from tests.support.servers.vendor import Reply, accepted, envelope, success_a
 
-# --- a callback that beats our own knowledge
+# --- callbacks that arrive before the submit's reply
 
 
 @pytest.mark.parametrize("early", ["success", "failure", "notice"])
-def test_a_callback_that_beats_the_reply_counts(served: Served, early: str) -> None:
+def test_a_callback_before_the_reply_counts(served: Served, early: str) -> None:
     gate, upstream_id = threading.Event(), uuid.uuid4().hex
     served.vendor.on_submit = lambda _: Reply(
         {"code": 200, "msg": "success", "data": {"taskId": upstream_id}}, gate=gate
@@ -32,7 +32,7 @@ def test_a_callback_that_beats_the_reply_counts(served: Served, early: str) -> N
     before = served.client.task(task["id"])
     assert (before["status"], before["upstream_task_id"]) == (status, upstream_id)
     gate.set()
-    # Another task's way out and back proves that the held reply has had its time.
+    # Another task's round trip proves that the held reply has been processed.
     served.calm()
     served.processing()
     after = served.client.task(task["id"])
@@ -41,7 +41,7 @@ def test_a_callback_that_beats_the_reply_counts(served: Served, early: str) -> N
     assert answer(served.call_back(submit, success_a(upstream_id, URL)))[0] == 200
 
 
-def test_a_refusal_does_not_undo_an_earlier_verdict(served: Served) -> None:
+def test_a_rejection_does_not_undo_an_earlier_result(served: Served) -> None:
     gate, upstream_id = threading.Event(), uuid.uuid4().hex
     refusal = envelope(400, "never heard of it")
     served.vendor.on_submit = lambda _: Reply(refusal.body, gate=gate)
@@ -63,13 +63,13 @@ def test_a_notice_supplies_the_id_of_a_submit_without_reply(served: Served) -> N
     assert (found["status"], found["upstream_task_id"], found["attempts"]) == ("processing", upstream_id, 1)
 
 
-def test_a_notice_about_a_task_at_work_changes_nothing(served: Served) -> None:
+def test_a_notice_about_a_processing_task_changes_nothing(served: Served) -> None:
     task, submit = served.processing()
     assert answer(served.call_back(submit, shape_b(task["upstream_task_id"], 0))) == (200, RECEIVED)
     assert served.client.task(task["id"]) == task
 
 
-# --- late verdicts replace our own guesses
+# --- late results replace our own guesses
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -83,7 +83,7 @@ def impatient(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.mark.parametrize("late", ["success", "failure"])
 @pytest.mark.parametrize("guess", ["timeout", "submission_unknown"])
-def test_a_late_verdict_replaces_a_guess(impatient: Served, guess: str, late: str) -> None:
+def test_a_late_result_replaces_a_guess(impatient: Served, guess: str, late: str) -> None:
     upstream_id = uuid.uuid4().hex
     reply = accepted(upstream_id) if guess == "timeout" else Reply(hang_up=True)
     impatient.vendor.on_submit = lambda _: reply
@@ -93,7 +93,7 @@ def test_a_late_verdict_replaces_a_guess(impatient: Served, guess: str, late: st
     assert failed["error"]["code"] == guess
     if guess == "submission_unknown":
         assert failed["upstream_task_id"] is None
-        # Garbage and other tasks' notices leave the guess alone.
+        # Garbage and notices about other tasks don't change the guess.
         assert impatient.call_back(submit, b"garbage").status_code == 422
         assert impatient.client.task(task["id"]) == failed
     body = success_a(upstream_id, URL) if late == "success" else failure_a(upstream_id, 400, "bad words")
@@ -109,7 +109,7 @@ def test_a_late_verdict_replaces_a_guess(impatient: Served, guess: str, late: st
     assert answer(impatient.call_back(submit, body)) == (200, DUPLICATE)
 
 
-def test_another_tasks_verdict_does_not_replace_a_guess(impatient: Served) -> None:
+def test_another_tasks_result_does_not_replace_a_guess(impatient: Served) -> None:
     impatient.vendor.on_submit = lambda _: accepted()
     task = impatient.client.submit()
     submit = impatient.submit_of(task["id"])
@@ -118,7 +118,7 @@ def test_another_tasks_verdict_does_not_replace_a_guess(impatient: Served) -> No
     assert impatient.client.task(task["id"]) == failed
 
 
-def test_a_late_notice_brings_the_id_but_no_event(impatient: Served) -> None:
+def test_a_late_notice_supplies_the_id_but_no_event(impatient: Served) -> None:
     impatient.vendor.on_submit = lambda _: Reply(hang_up=True)
     task, upstream_id = impatient.client.submit(), uuid.uuid4().hex
     submit = impatient.submit_of(task["id"])

@@ -1,4 +1,4 @@
-"""Callbacks as they come over the wire: with and without `Content-Length`, in pieces, to bent addresses."""
+"""Callbacks on the wire: framing, chunks and altered paths."""
 
 import json
 import sqlite3
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 LIMIT = 256 * 1024
 AT_ONCE = 64 * 1024
-"""More than this is read only as the application asks for it."""
+"""The server reads bytes beyond this only on demand."""
 JSON = b"Content-Type: application/json\r\n"
 
 
@@ -46,8 +46,8 @@ def chunked(path: str, body: bytes, method: str = "POST", headers: bytes = JSON)
     return request(path, method=method, headers=headers + b"Transfer-Encoding: chunked\r\n") + chunks
 
 
-def told(answer: RawResponse) -> tuple[int, dict[str, str], dict[str, Any]]:
-    """Return what an answer says, apart from what differs between any two."""
+def content_of(answer: RawResponse) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """Return an answer without its date and request id."""
     headers = {name: value for name, value in answer.headers.items() if name not in {"date", "x-request-id"}}
     body = json.loads(answer.body or b"{}")
     assert body.pop("request_id", answer.headers["x-request-id"]) == answer.headers["x-request-id"]
@@ -55,11 +55,11 @@ def told(answer: RawResponse) -> tuple[int, dict[str, str], dict[str, Any]]:
 
 
 def word(answer: RawResponse) -> tuple[int, str]:
-    _, _, body = told(answer)
+    _, _, body = content_of(answer)
     return answer.status, body["status"] if answer.status == 200 else body["code"]
 
 
-def test_a_bad_address_is_told_before_the_body_comes(on_sqlite: Served) -> None:
+def test_a_wrong_address_is_rejected_before_the_body_arrives(on_sqlite: Served) -> None:
     with RawConnection(on_sqlite.gateway.settings.port) as line:
         line.send(b"POST /callbacks/nanobanana/nonsense HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n{")
         assert line.answer().problem == (404, "unknown_callback")
@@ -91,10 +91,10 @@ def test_bodies_get_the_same_answer_either_way(
         kept = on_sqlite.kept(task["id"])
         assert [one["status"] for one in kept] == ([] if expected[0] == 413 else [expected[0]])
     assert [word(answer) for answer in answers] == [expected] * 2
-    assert told(answers[0]) == told(answers[1])
+    assert content_of(answers[0]) == content_of(answers[1])
 
 
-def test_what_comes_again_gets_the_same_answer_either_way(on_sqlite: Served, line: RawConnection) -> None:
+def test_duplicates_get_the_same_answer_either_way(on_sqlite: Served, line: RawConnection) -> None:
     task, submit = on_sqlite.processing()
     assert on_sqlite.call_back(submit, verdict(task)).json() == {"status": "received"}
     answers = []
@@ -102,7 +102,7 @@ def test_what_comes_again_gets_the_same_answer_either_way(on_sqlite: Served, lin
         line.send(send(path_of(submit), verdict(task)))
         answers.append(line.answer())
     assert word(answers[0]) == (200, "duplicate")
-    assert told(answers[0]) == told(answers[1])
+    assert content_of(answers[0]) == content_of(answers[1])
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_addresses_get_the_same_answer_either_way(
     if status == 200:
         task, submit = on_sqlite.processing()
     line.send(chunked(bend(path_of(submit)), verdict(task)))
-    assert told(first) == told(line.answer())
+    assert content_of(first) == content_of(line.answer())
     assert first.status == status
     assert on_sqlite.client.task(task["id"])["status"] == ("succeeded" if status == 200 else "processing")
 
@@ -141,14 +141,12 @@ def test_other_methods_get_the_same_answer_either_way(on_sqlite: Served, line: R
     for send in (announced, chunked):
         line.send(send(path_of(submit), b"{}", method))
         answers.append(line.answer(without_body=method == "HEAD"))
-    assert told(answers[0]) == told(answers[1])
+    assert content_of(answers[0]) == content_of(answers[1])
     assert (answers[0].status, answers[0].headers["allow"]) == (405, "POST")
 
 
 @pytest.mark.parametrize("send", [announced, chunked])
-def test_a_request_keeps_its_id_if_that_is_sane(
-    on_sqlite: Served, line: RawConnection, send: Callable[..., bytes]
-) -> None:
+def test_a_valid_request_id_is_kept(on_sqlite: Served, line: RawConnection, send: Callable[..., bytes]) -> None:
     _, submit = on_sqlite.processing()
     ids = [b"my-request:1", b"a" * 128, b"a" * 129, b"a b", b"\xff", b""]
     got = []
@@ -163,7 +161,7 @@ def test_a_request_keeps_its_id_if_that_is_sane(
 
 
 @pytest.mark.parametrize("send", [announced, chunked])
-def test_callbacks_come_in_pieces(on_sqlite: Served, line: RawConnection, send: Callable[..., bytes]) -> None:
+def test_callbacks_can_arrive_in_pieces(on_sqlite: Served, line: RawConnection, send: Callable[..., bytes]) -> None:
     task, submit = on_sqlite.processing()
     head, _, rest = send(path_of(submit), verdict(task)).partition(b"\r\n\r\n")
     line.send(head + b"\r\n\r\n")
@@ -173,7 +171,7 @@ def test_callbacks_come_in_pieces(on_sqlite: Served, line: RawConnection, send: 
     assert on_sqlite.client.task(task["id"])["status"] == "succeeded"
 
 
-def test_a_body_that_waits_for_a_word_gets_it(on_sqlite: Served, line: RawConnection) -> None:
+def test_a_body_that_expects_100_continue_gets_it(on_sqlite: Served, line: RawConnection) -> None:
     task, submit = on_sqlite.processing()
     head, _, body = announced(path_of(submit), verdict(task), headers=JSON + b"Expect: 100-continue\r\n").partition(
         b"\r\n\r\n"
@@ -184,7 +182,7 @@ def test_a_body_that_waits_for_a_word_gets_it(on_sqlite: Served, line: RawConnec
     assert word(line.answer()) == (200, "received")
 
 
-def test_a_verdict_is_committed_even_if_nobody_waits_for_the_answer(on_sqlite: Served) -> None:
+def test_a_result_is_committed_even_if_the_client_disconnects(on_sqlite: Served) -> None:
     task, submit = on_sqlite.processing()
     with closing(sqlite3.connect(urlsplit(on_sqlite.database_url).path)) as database:
         database.execute("BEGIN IMMEDIATE")  # holds up the commit
@@ -196,7 +194,7 @@ def test_a_verdict_is_committed_even_if_nobody_waits_for_the_answer(on_sqlite: S
     on_sqlite.client.wait_for(task["id"], "succeeded")
 
 
-def test_the_log_tells_of_refused_callbacks_and_not_their_address(tmp_path: Path, vendor: Vendor) -> None:
+def test_rejected_callbacks_are_logged_without_their_address(tmp_path: Path, vendor: Vendor) -> None:
     settings = {"LOG_FORMAT": "json", "NANOBANANA_API_KEY": "upstream-key", "NANOBANANA_BASE_URL": vendor.url}
     with GatewayProcess(tmp_path, settings) as gateway:
         task = gateway.client.submit()
@@ -226,7 +224,7 @@ def test_the_log_tells_of_refused_callbacks_and_not_their_address(tmp_path: Path
     assert [line["task_id"] for line in by_length if line["event"] == "callback"] == [task["id"]]
 
 
-def test_however_a_length_is_written_there_is_an_answer(line: RawConnection) -> None:
+def test_every_content_length_gets_an_answer(line: RawConnection) -> None:
     zeros = b"Content-Length: " + b"0" * 5000 + b"2\r\n"
     line.send(request("/callbacks/nanobanana/nonsense", method="POST", headers=zeros) + b"{}")
     assert line.answer().problem == (404, "unknown_callback")

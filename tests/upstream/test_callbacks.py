@@ -1,4 +1,4 @@
-"""Callbacks: their addresses, their size, and the results that they bring."""
+"""Callbacks: tokens, sizes and results."""
 
 import json
 import threading
@@ -57,7 +57,7 @@ def test_a_token_signed_with_another_secret_is_404(served: Served) -> None:
     assert served.kept(task["id"]) == []
 
 
-def test_a_rightly_signed_token_of_no_task_is_404(served: Served) -> None:
+def test_a_valid_token_without_a_task_is_404(served: Served) -> None:
 
     _, submit = served.processing()
     base = submit.callback_url.rpartition("/")[0]
@@ -102,7 +102,7 @@ def test_one_byte_more_is_413_and_stores_nothing(served: Served) -> None:
     assert served.kept(task["id"]) == []
 
 
-# --- verdicts
+# --- results
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_failure_need_not_repeat_the_task_id(on_sqlite: Served) -> None:
     assert done["upstream_task_id"] == task["upstream_task_id"]
 
 
-def test_the_vendors_time_stamps_decide_nothing(on_sqlite: Served) -> None:
+def test_the_vendors_timestamps_are_ignored(on_sqlite: Served) -> None:
     task, submit = on_sqlite.processing()
     times = {"createTime": "2026-01-06 24:00:00", "completeTime": "0000-99-99 99:99:99"}
     body = shape_b(task["upstream_task_id"], 1, response={"resultImageUrl": URL}, **times)
@@ -181,7 +181,7 @@ def test_the_vendors_time_stamps_decide_nothing(on_sqlite: Served) -> None:
         lambda _: b"garbage",
     ],
 )
-def test_after_a_verdict_everything_is_a_duplicate(on_sqlite: Served, second: Any) -> None:
+def test_after_a_result_everything_is_a_duplicate(on_sqlite: Served, second: Any) -> None:
     task, submit = on_sqlite.processing()
     on_sqlite.call_back(submit, success_a(task["upstream_task_id"]))
     done = on_sqlite.client.task(task["id"])
@@ -198,7 +198,7 @@ def test_a_failed_task_is_not_revived(served: Served) -> None:
     assert served.client.task(task["id"])["status"] == "failed"
 
 
-def test_of_many_callbacks_at_once_one_counts(served: Served) -> None:
+def test_one_of_many_concurrent_callbacks_counts(served: Served) -> None:
     task, submit = served.processing()
     answers: list[Any] = []
     bodies = [success_a(task["upstream_task_id"], f"https://x.example/{n}.png") for n in range(12)]

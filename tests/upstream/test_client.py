@@ -1,4 +1,7 @@
-"""The client against real sockets: what may have left is `Unknown`, what certainly has not is `TryAgain`."""
+"""The upstream client against real sockets.
+
+If the request may have been sent, the outcome is `Unknown`; if it certainly wasn't, `TryAgain`.
+"""
 
 import asyncio
 import gc
@@ -33,7 +36,7 @@ ACCEPTED = reply({"code": 200, "msg": "success", "data": {"taskId": ID}})
 
 
 class RawServer:
-    """A vendor made of bytes: each connection is served by `serve`; keeps the requests it has read."""
+    """A vendor that serves each connection with `serve`."""
 
     def __init__(self, serve: Serve) -> None:
         self._serve = serve
@@ -147,10 +150,10 @@ async def closes_within_the_handshake(reader: asyncio.StreamReader, writer: asyn
     await reader.read(10)
 
 
-# The event loop's TLS leaves a socket of a failed handshake to the garbage collector.
+# After a failed handshake, asyncio leaves the socket to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("serve", [answers_in_the_clear, closes_within_the_handshake])
-async def test_tls_that_does_not_come_about(serve: Serve) -> None:
+async def test_a_failed_tls_handshake(serve: Serve) -> None:
     async with running(serve) as server:
         assert_unreached(await submit_to(server.url.replace("http://", "https://")))
     gc.collect()
@@ -162,7 +165,7 @@ async def test_a_connect_that_hangs() -> None:
         full.listen(0)
         address = full.getsockname()
         async with AsyncExitStack() as stack:
-            # Nobody accepts; once the backlog is full further handshakes get no answer.
+            # Nothing accepts connections; once the backlog is full, further handshakes get no answer.
             for _ in range(4):
                 waiting = stack.enter_context(socket.socket())
                 waiting.settimeout(0)
@@ -210,13 +213,13 @@ BROKEN: dict[str, Serve] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-async def test_nobody_knows_the_outcome_once_bytes_may_have_left(how: str) -> None:
+async def test_the_outcome_is_unknown_once_bytes_may_have_been_sent(how: str) -> None:
     assert isinstance(await outcome_of(BROKEN[how], patience=0.5), Unknown)
 
 
 @pytest.mark.parametrize("serve", [closes_at_once, resets_at_once])
 async def test_a_connection_closed_before_the_request_is_never_a_success(serve: Serve) -> None:
-    # Whether the client notices before or after its first byte is a race; it may try again only in the first case.
+    # The client may notice before or after its first byte; it may try again only in the first case.
     assert isinstance(await outcome_of(serve), Unknown | TryAgain)
 
 
@@ -225,13 +228,13 @@ async def test_a_compressed_reply_is_read() -> None:
     assert await outcome_of(answering(reply(content, 200, "Content-Encoding: gzip"))) == Accepted(ID)
 
 
-async def test_a_rate_limit_with_its_pause() -> None:
+async def test_a_rate_limit_with_retry_after() -> None:
     outcome = await outcome_of(answering(reply({"code": 429, "msg": "slow"}, 429, "Retry-After: 7")))
     assert isinstance(outcome, TryAgain)
     assert (outcome.retry_after, outcome.error.message) == (7_000, "slow")
 
 
-async def test_a_kept_connection_that_the_server_closed_meanwhile_is_not_used() -> None:
+async def test_an_idle_connection_closed_by_the_server_is_not_used() -> None:
     closed = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -250,7 +253,7 @@ async def test_a_kept_connection_that_the_server_closed_meanwhile_is_not_used() 
             await closed.wait()
 
 
-async def test_a_kept_connection_that_closes_under_the_second_request_leaves_it_unknown_and_unsent() -> None:
+async def test_a_connection_closed_during_a_request_is_unknown_and_not_retried() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(ACCEPTED)
@@ -262,13 +265,13 @@ async def test_a_kept_connection_that_closes_under_the_second_request_leaves_it_
         assert server.connections == 1
 
 
-async def test_a_proxy_of_the_environment_is_not_asked_about_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_from_the_environment_is_not_used_for_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{unused_port()}")
     assert await outcome_of(answering(ACCEPTED)) == Accepted(ID)
 
 
-async def test_a_proxy_of_the_environment_is_used_for_any_other_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_from_the_environment_is_used_for_other_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     async with running(answering(ACCEPTED)) as proxy:
@@ -289,7 +292,7 @@ async def test_a_proxy_that_opens_no_tunnel_has_not_sent_the_task(monkeypatch: p
 
 @pytest.mark.parametrize("code", [400, 401, 402, 429, 500, 502])
 @pytest.mark.parametrize("padding", [0, 1988])
-async def test_the_key_is_blotted_out_of_the_vendors_words(code: int, padding: int) -> None:
+async def test_the_key_is_removed_from_the_vendors_messages(code: int, padding: int) -> None:
     message = " " + "x" * padding + f" key {KEY} is wrong"
     match await outcome_of(answering(reply({"code": code, "msg": message}))):
         case Refused(error) | AccountRefused(error) | TryAgain(error):
@@ -317,16 +320,16 @@ async def test_a_poll_names_the_task() -> None:
 
 
 @pytest.mark.parametrize("how", BROKEN)
-async def test_a_poll_without_an_answer_is_no_verdict(how: str) -> None:
+async def test_a_poll_without_an_answer_is_no_result(how: str) -> None:
     assert isinstance(await ask(BROKEN[how], patience=0.5), Unreadable | Unanswered)
 
 
-def test_a_stand_in_for_a_key_leaves_words_as_they_are() -> None:
+def test_a_placeholder_key_does_not_change_messages() -> None:
     assert Scrubber("sandbox").text("Unknown sandbox directive") == "Unknown sandbox directive"
     assert Scrubber(KEY).text(f"key {KEY} is wrong") == "key *** is wrong"
 
 
-async def test_the_key_is_blotted_out_of_records() -> None:
+async def test_the_key_is_removed_from_records() -> None:
     data = {"taskId": ID, "successFlag": 3, "errorMessage": f"key {KEY} is wrong"}
     report = await ask(answering(reply({"code": 200, "data": data})))
     assert isinstance(report, Failed)

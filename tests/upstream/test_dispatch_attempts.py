@@ -1,4 +1,4 @@
-"""A task is sent at most once per attempt, however late the attempt before it ends."""
+"""A task is sent at most once per attempt."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ SUBMISSION = Submission(model=Model.NANO_BANANA, input={"prompt": "a lake", "ima
 
 
 class Busy:
-    """An upstream that takes nothing for now."""
+    """An upstream that is busy and rejects every submit."""
 
     async def submit(self, model: Model, task_input: dict[str, object], callback_url: str) -> SubmitOutcome:
         return TryAgain(TaskError(ErrorCode.UPSTREAM_ERROR, "busy", "500"))
@@ -66,7 +66,7 @@ def sqlite_url(tmp_path: Path) -> str:
     return create_sqlite(tmp_path / "test.db")
 
 
-async def test_the_late_end_of_an_attempt_does_not_free_the_next(sqlite_url: str) -> None:
+async def test_an_attempt_that_ends_late_does_not_free_the_next(sqlite_url: str) -> None:
     database, clock, wake_up = LossyDatabase(sqlite_url), HandClock(), WakeUp()
     writer = Writer(database, clock, lambda _: None)
     writer.start()

@@ -1,4 +1,4 @@
-"""What waits for the same commit finds the upstream account as earlier outcomes left it."""
+"""Earlier outcomes in a commit affect later work."""
 
 import asyncio
 import threading

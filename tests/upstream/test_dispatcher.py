@@ -1,4 +1,4 @@
-"""Sending: tried again only what may be, never faster than allowed, never twice what may have been taken."""
+"""Sending tasks: retries, rate limits, and no duplicates."""
 
 import asyncio
 import threading
@@ -44,7 +44,7 @@ def upstream_state(gateway: LiveGateway) -> tuple[str, str, str | None]:
     return body["status"], body["upstream"]["state"], body["upstream"].get("reason")
 
 
-def test_passing_refusals_are_tried_again(gateway: LiveGateway, vendor: Vendor) -> None:
+def test_temporary_rejections_are_retried(gateway: LiveGateway, vendor: Vendor) -> None:
     vendor.script(*[envelope(500, "busy")] * 2)
     task = gateway.client.submit()
     assert gateway.client.wait_for(task["id"], "processing")["attempts"] == 3
@@ -71,7 +71,7 @@ def test_a_task_refused_again_and_again_while_others_get_through_fails(
     assert events_of(gateway, bad)[-3:] == ["queued", "submitting", "failed"]
 
 
-def test_a_rate_limit_pauses_every_task_as_long_as_the_vendor_wishes(gateway: LiveGateway, vendor: Vendor) -> None:
+def test_a_rate_limit_pauses_every_task_as_long_as_the_vendor_requests(gateway: LiveGateway, vendor: Vendor) -> None:
     answers: list[float] = []
     all_there, gate = threading.Event(), threading.Event()
 
@@ -101,7 +101,7 @@ def test_a_rate_limit_pauses_every_task_as_long_as_the_vendor_wishes(gateway: Li
 
 
 @pytest.mark.parametrize(("code", "reason"), [(401, "upstream_unauthorized"), (402, "insufficient_credits")])
-def test_a_refused_account_holds_the_queue_and_a_success_frees_it(
+def test_a_rejected_account_holds_the_queue_and_a_success_releases_it(
     start: Start, vendor: Vendor, code: int, reason: str
 ) -> None:
     gateway = start(hold_retry_seconds=1.0, upstream_concurrency=4)
@@ -168,14 +168,14 @@ def test_a_callback_after_an_unknown_outcome_was_given_up_still_counts(start: St
 
 
 @pytest.mark.parametrize("reply", [envelope(400, "bad prompt"), envelope(422, "bad prompt", status=422)])
-def test_a_refusal_of_the_request_ends_the_task_at_once(gateway: LiveGateway, vendor: Vendor, reply: Reply) -> None:
+def test_a_rejected_request_ends_the_task_at_once(gateway: LiveGateway, vendor: Vendor, reply: Reply) -> None:
     vendor.script(reply)
     task = gateway.client.wait_for(gateway.client.submit()["id"])
     assert error_of(task) == ("invalid_request", "bad prompt")
     assert len(vendor.submits) == 1
 
 
-def test_the_rate_limit_holds_in_any_window_over_all_replicas(
+def test_the_rate_limit_holds_in_any_window_across_replicas(
     start: Start, vendor: Vendor, postgres: PostgresServer, tmp_path: Path
 ) -> None:
     count, window = 5, 1.0
@@ -214,13 +214,13 @@ def test_two_projects_take_turns_and_each_is_served_oldest_first(start: Start, v
     prompts = [submit.body["prompt"] for submit in vendor.wait_for_submits(25)]
     for name, total in (("busy", 20), ("quiet", 5)):
         assert [p for p in prompts if p.startswith(name)] == [f"{name} {n}" for n in range(total)]
-    # The first was on its way before the others came.
+    # The first was sent before the others arrived.
     assert [p.split()[0] for p in prompts[1:11]] in (["quiet", "busy"] * 5, ["busy", "quiet"] * 5)
     for client in clients:
         client.close()
 
 
-def test_no_more_submits_are_in_flight_than_allowed_and_a_burst_waits_in_line(start: Start, vendor: Vendor) -> None:
+def test_concurrent_submits_are_limited_and_a_burst_waits_in_the_queue(start: Start, vendor: Vendor) -> None:
     gateway = start(upstream_concurrency=3)
     gate, lock = threading.Event(), threading.Lock()
     flying: list[int] = [0, 0]

@@ -1,4 +1,7 @@
-"""What a reply to a submit means. Money hangs on it: what may have been taken is never sent again."""
+"""What a reply to a submit means.
+
+Submits cost money: a task that may have been accepted is never sent again.
+"""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -51,13 +54,13 @@ def envelope(code: Any, **more: Any) -> dict[str, Any]:
         (200, envelope(600, **WITH_ID)),
     ],
 )
-def test_what_names_a_task_was_taken_whatever_else_it_says(status: int, body: Any) -> None:
+def test_a_reply_with_a_task_id_is_an_acceptance(status: int, body: Any) -> None:
     assert read(status, body) == Accepted(ID)
 
 
 @pytest.mark.parametrize("code", [400, 404, 413, 422, 451])
 @pytest.mark.parametrize("form", ["status and envelope", "envelope", "string"])
-def test_refusals_of_the_request(code: int, form: str) -> None:
+def test_rejected_requests(code: int, form: str) -> None:
     status, body = {
         "status and envelope": (code, envelope(code)),
         "envelope": (200, envelope(code)),
@@ -72,7 +75,7 @@ def test_refusals_of_the_request(code: int, form: str) -> None:
 @pytest.mark.parametrize(
     ("code", "error"), [(401, ErrorCode.UPSTREAM_UNAUTHORIZED), (402, ErrorCode.INSUFFICIENT_CREDITS)]
 )
-def test_refusals_of_the_account(code: int, error: ErrorCode) -> None:
+def test_rejected_accounts(code: int, error: ErrorCode) -> None:
     for outcome in (read(code), read(code, envelope(code)), read(200, envelope(code)), read(200, envelope(f"{code}"))):
         assert isinstance(outcome, AccountRefused)
         assert (outcome.error.code, outcome.error.upstream_code) == (error, str(code))
@@ -92,7 +95,7 @@ def test_other_words_about_credits_refuse_the_request(words: str) -> None:
     assert isinstance(read(400, {"code": 400, "msg": words}), Refused)
 
 
-def test_the_envelope_is_judged_before_the_status() -> None:
+def test_the_envelope_takes_precedence_over_the_status() -> None:
     assert isinstance(read(400, envelope(429)), TryAgain)
     assert isinstance(read(500, envelope(400)), Refused)
     assert isinstance(read(429, envelope(402)), AccountRefused)
@@ -127,7 +130,7 @@ def test_the_envelope_is_judged_before_the_status() -> None:
         (200, envelope(501, data={}), False),
     ],
 )
-def test_passing_refusals_are_tried_again(status: int, body: Any, pauses: bool) -> None:
+def test_temporary_rejections_are_retried(status: int, body: Any, pauses: bool) -> None:
     outcome = read(status, body)
     assert isinstance(outcome, TryAgain)
     assert outcome.error.code is ErrorCode.UPSTREAM_ERROR
@@ -201,7 +204,7 @@ def test_everything_else_is_unknown(status: int, body: Any) -> None:
         ("Wed, 99 Foo 2015", None),
     ],
 )
-def test_retry_after_within_reason(value: str, milliseconds: int | None) -> None:
+def test_retry_after_is_limited(value: str, milliseconds: int | None) -> None:
     outcome = read(429, envelope(429), **{"Retry-After": value})
     assert isinstance(outcome, TryAgain)
     assert outcome.retry_after == milliseconds
@@ -263,13 +266,13 @@ _STATUSES = _CODES | st.integers(200, 599)
 
 
 @given(_STATUSES, _BODIES)
-def test_what_names_a_task_is_never_sent_again(status: int, body: dict[str, Any]) -> None:
+def test_a_task_with_an_upstream_id_is_never_sent_again(status: int, body: dict[str, Any]) -> None:
     outcome = read(status, {**body, "data": {"taskId": ID}})
     assert not isinstance(outcome, TryAgain | AccountRefused)
 
 
 @given(st.sampled_from([502, 504]), _BODIES, st.booleans())
-def test_what_a_gateway_in_between_answers_is_never_tried_again(
+def test_an_intermediate_gateways_answer_is_never_retried(
     code: int, body: dict[str, Any], is_in_envelope: bool
 ) -> None:
     outcome = read(200, {**body, "code": code}) if is_in_envelope else read(code, body)
@@ -277,7 +280,7 @@ def test_what_a_gateway_in_between_answers_is_never_tried_again(
 
 
 @given(st.integers(100, 599), st.binary(), st.text(st.characters(min_codepoint=32, max_codepoint=126)))
-def test_no_reply_breaks_the_reading(status: int, raw: bytes, retry_after: str) -> None:
+def test_any_reply_can_be_read(status: int, raw: bytes, retry_after: str) -> None:
     read(status, raw, **{"Retry-After": retry_after})
 
 

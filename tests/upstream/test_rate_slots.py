@@ -1,4 +1,4 @@
-"""Rate slots: what is taken stays taken until its holder lets go or its time is over."""
+"""Rate slots stay taken until released or expired."""
 
 import asyncio
 
@@ -9,14 +9,14 @@ from app.db.migrate import migrate
 SCOPE = "test"
 
 
-def test_a_late_release_does_not_free_a_slot_that_somebody_else_has_by_now(database_url: str) -> None:
+def test_a_late_release_does_not_free_a_slot_taken_by_another_call(database_url: str) -> None:
     async def work() -> tuple[list[int], list[int]]:
         database = Database(database_url)
         await migrate(database)
 
         def release_late_and_timely(connection: Connection) -> tuple[list[int], list[int]]:
             rate_slot_store.ensure(connection, SCOPE, 1)
-            rate_slot_store.occupy(connection, SCOPE, [0], 100)  # the first holder, whose record comes too late
+            rate_slot_store.occupy(connection, SCOPE, [0], 100)  # the first holder, which releases too late
             rate_slot_store.occupy(connection, SCOPE, [0], 200)  # the second, after the first one's time
             rate_slot_store.release(connection, SCOPE, 0, held_until=100, free_at=120)
             late = rate_slot_store.find_free(connection, SCOPE, slots=1, wanted=1, now=150)
@@ -30,7 +30,7 @@ def test_a_late_release_does_not_free_a_slot_that_somebody_else_has_by_now(datab
     assert asyncio.run(work()) == ([], [0])
 
 
-def test_what_another_limit_took_for_long_is_free_again_after_a_start(database_url: str) -> None:
+def test_slots_taken_for_longer_under_another_limit_are_freed_at_start(database_url: str) -> None:
     async def work() -> list[int]:
         database = Database(database_url)
         await migrate(database)

@@ -1,4 +1,4 @@
-"""Tasks that nobody calls back about: asked about in time, given up in time, never sent again."""
+"""Tasks without a callback: polled, timed out, never sent again."""
 
 import signal
 import threading
@@ -25,7 +25,7 @@ SUCCESS = {"response": {"resultImageUrl": URL}}
         ("2", {"errorCode": "400", "errorMessage": "no"}, "content_policy"),
     ],
 )
-def test_a_poll_brings_the_verdict_that_no_callback_brought(
+def test_a_poll_finds_the_result_without_a_callback(
     start: Start, vendor: Vendor, flag: Any, more: dict[str, Any], code: str
 ) -> None:
     gateway = start(poll_after_seconds=0.2)
@@ -37,7 +37,7 @@ def test_a_poll_brings_the_verdict_that_no_callback_brought(
     assert (failed["status"], failed["error"]["code"]) == ("failed", code)
 
 
-def test_no_answer_is_no_verdict_and_pauses_grow(start: Start, vendor: Vendor) -> None:
+def test_polls_without_an_answer_are_repeated_with_growing_pauses(start: Start, vendor: Vendor) -> None:
     gateway = start(poll_after_seconds=0.4)
     in_vain = [envelope(404, "no such task"), Reply(b"<html>", status=502), Reply(hang_up=True)]
     vendor.on_poll = lambda asked: in_vain.pop(0) if in_vain else record(asked, "1", **SUCCESS)
@@ -47,11 +47,11 @@ def test_no_answer_is_no_verdict_and_pauses_grow(start: Start, vendor: Vendor) -
     pauses = [later - earlier for earlier, later in pairwise(at)]
     assert len(pauses) == 3
     for number, pause in enumerate(pauses, 1):
-        # The loop looks once a second.
+        # The loop runs once a second.
         assert 0.4 * 1.5**number - 0.1 <= pause <= 0.4 * 1.5**number + 2.5
 
 
-def test_a_timeout_comes_after_a_last_poll_and_yields_to_a_later_verdict(start: Start, vendor: Vendor) -> None:
+def test_a_timeout_follows_a_last_poll_and_a_later_result_replaces_it(start: Start, vendor: Vendor) -> None:
     gateway = start(task_timeout_seconds=2)
     began = time.monotonic()
     task = gateway.client.wait_for(gateway.client.submit()["id"])
@@ -62,7 +62,7 @@ def test_a_timeout_comes_after_a_last_poll_and_yields_to_a_later_verdict(start: 
     assert gateway.client.task(task["id"])["status"] == "succeeded"
 
 
-def test_the_last_poll_may_bring_the_verdict(start: Start, vendor: Vendor) -> None:
+def test_the_last_poll_can_find_the_result(start: Start, vendor: Vendor) -> None:
     gateway = start(task_timeout_seconds=1)
     vendor.on_poll = lambda asked: record(asked, 1, **SUCCESS)
     assert gateway.client.wait_for(gateway.client.submit()["id"])["status"] == "succeeded"
@@ -97,7 +97,7 @@ def environment(vendor: Vendor) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_what_was_in_hand_when_the_process_died_is_not_sent_again(vendor: Vendor, tmp_path: Path) -> None:
+def test_a_task_in_flight_when_the_process_died_is_not_sent_again(vendor: Vendor, tmp_path: Path) -> None:
     gate = threading.Event()
     vendor.on_submit = lambda _: Reply(accepted().body, gate=gate)
     with GatewayProcess(tmp_path, environment(vendor)) as first:

@@ -1,4 +1,4 @@
-"""Reading callbacks and records: the vendor's documented and observed shapes, and whatever strangers make of them."""
+"""Reading callbacks and records, in known and hostile shapes."""
 
 import json
 from typing import Any
@@ -88,7 +88,7 @@ def test_every_shape_of_success_is_understood(shape: str) -> None:
     ],
 )
 @pytest.mark.parametrize("key", ["resultImageUrl", "resultImageUrls", "result_urls", "resultUrls"])
-def test_several_images_come_in_order_and_each_once_whatever_their_shape(key: str, value: Any) -> None:
+def test_several_images_are_read_in_order_and_once_in_any_shape(key: str, value: Any) -> None:
     assert outcome(callback(shape_a(200, info={key: value}))) == (ONE, TWO)
     assert outcome(callback(record(1, response={key: value}))) == (ONE, TWO)
     assert outcome(read_record_info(record(1, response={key: value}))) == (ONE, TWO)
@@ -98,12 +98,12 @@ def test_one_image_as_a_json_string() -> None:
     assert outcome(callback(shape_a(200, info={"resultImageUrl": json.dumps(ONE)}))) == (ONE,)
 
 
-def test_a_comma_inside_a_url_parts_nothing() -> None:
+def test_a_comma_inside_a_url_does_not_split_it() -> None:
     url = "https://x.example/a,b.png?size=1,2"
     assert outcome(callback(shape_a(200, info={"resultImageUrl": f"{url},{ONE}"}))) == (url, ONE)
 
 
-def test_the_image_that_expires_in_minutes_is_not_taken_for_a_result() -> None:
+def test_an_image_that_expires_in_minutes_is_no_result() -> None:
     report = callback(record(1, response={"originImageUrl": TWO, "resultImageUrl": ONE}))
     assert outcome(report) == (ONE,)
     assert isinstance(callback(record(1, response={"originImageUrl": TWO})), Unreadable)
@@ -131,9 +131,7 @@ FAILURES: list[tuple[Any, tuple[ErrorCode, str, str]]] = [
 
 
 @pytest.mark.parametrize(("body", "expected"), FAILURES)
-def test_every_failure_gets_its_code_and_keeps_the_vendors_words(
-    body: Any, expected: tuple[ErrorCode, str, str]
-) -> None:
+def test_every_failure_gets_its_code_and_the_vendors_message(body: Any, expected: tuple[ErrorCode, str, str]) -> None:
     assert outcome(callback(body)) == expected
 
 
@@ -142,7 +140,7 @@ def test_a_failure_needs_no_task_id() -> None:
 
 
 @pytest.mark.parametrize("body", [record(0), record("0"), {"successFlag": 0, "taskId": ID}])
-def test_a_flag_of_0_means_that_it_is_being_made(body: Any) -> None:
+def test_a_flag_of_0_means_generating(body: Any) -> None:
     assert callback(body) == Generating(ID)
     assert read_record_info(body) == Generating(ID)
 
@@ -173,7 +171,7 @@ def test_a_flag_of_0_means_that_it_is_being_made(body: Any) -> None:
         record(flag=True, response={"resultImageUrl": ONE}),
     ],
 )
-def test_what_states_no_verdict_is_unreadable(body: Any) -> None:
+def test_a_report_without_a_result_is_unreadable(body: Any) -> None:
     assert isinstance(callback(body), Unreadable)
 
 
@@ -181,21 +179,21 @@ def test_what_states_no_verdict_is_unreadable(body: Any) -> None:
     "raw",
     [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' * 100_000, b'{"code":' + b"9" * 5000 + b"}", b"NaN", b"{}x"],
 )
-def test_bytes_that_are_no_object_are_unreadable(raw: bytes) -> None:
+def test_bytes_that_are_not_a_json_object_are_unreadable(raw: bytes) -> None:
     assert isinstance(read_callback(raw), Unreadable)
 
 
 @pytest.mark.parametrize("code", [404, 400, 401, 500, "404", 200, None])
 def test_a_record_without_a_flag_is_no_answer(code: Any) -> None:
-    # A task just created may be unknown there for seconds.
+    # The vendor may not know a new task for some seconds.
     assert isinstance(read_record_info({"code": code, "msg": "no", "data": None}), Unreadable)
 
 
-def test_the_codes_of_the_envelope_of_a_record_decide_nothing() -> None:
+def test_the_envelope_code_of_a_record_is_ignored() -> None:
     assert outcome(read_record_info({**record(1, response={"resultImageUrl": ONE}), "code": 500})) == (ONE,)
 
 
-def test_words_of_the_vendor_are_bounded_and_printable() -> None:
+def test_the_vendors_messages_are_limited_and_printable() -> None:
     _, message, _ = outcome(callback(shape_a(501, "\ud800a\x00b\x1b[31mc\nd" + "x" * 10_000)))
     assert message.startswith("ab[31mc\nd")
     assert len(message) <= 4_000
@@ -271,21 +269,21 @@ _BODIES = st.fixed_dictionaries(
 
 
 @given(st.binary())
-def test_no_bytes_break_the_reading(raw: bytes) -> None:
+def test_any_bytes_can_be_read(raw: bytes) -> None:
     assert_sane(read_callback(raw))
 
 
 @given(_ANY_JSON)
-def test_no_json_breaks_the_reading(body: Any) -> None:
+def test_any_json_can_be_read(body: Any) -> None:
     assert_sane(callback(body))
 
 
 @given(_BODIES)
-def test_nothing_like_a_report_breaks_the_reading(body: dict[str, Any]) -> None:
+def test_anything_like_a_report_can_be_read(body: dict[str, Any]) -> None:
     assert_sane(callback(body))
     assert_sane(read_record_info(body))
 
 
 @given(st.lists(st.text().map(lambda tail: "https://x.example/" + tail), min_size=1) | st.text())
-def test_whatever_stands_for_urls_only_sane_ones_get_through(value: Any) -> None:
+def test_only_valid_urls_are_returned(value: Any) -> None:
     assert_sane(callback(shape_a(200, info={"resultImageUrl": value})))

@@ -1,4 +1,4 @@
-"""Posting webhooks over real connections: what counts as an answer, how much of it is read, where it may not go."""
+"""The webhook client over real connections: responses and forbidden destinations."""
 
 import asyncio
 import email.utils
@@ -25,7 +25,10 @@ LOOPBACK = DestinationRules([ip_network("127.0.0.0/8")])
 
 
 class Names:
-    """A resolver that a test owns: each look-up of a name takes the next answer, the last one stays."""
+    """A scripted resolver: each lookup takes the next answer.
+
+    The last answer is repeated.
+    """
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self._answers = list(answers)
@@ -86,7 +89,7 @@ def test_a_receiver_that_does_not_respond_times_out(receiver: Receiver) -> None:
     assert answer == DeliveryResponse(None, "No response within 0.3 s.")
 
 
-def test_a_body_without_end_is_read_no_further_than_its_beginning(receiver: Receiver) -> None:
+def test_only_the_start_of_an_endless_body_is_read(receiver: Receiver) -> None:
     receiver.on_post = lambda _: ReceiverReply(body=b"begin", endless=True)
     (answer,) = post(receiver.url)
     assert answer.is_success
@@ -94,7 +97,7 @@ def test_a_body_without_end_is_read_no_further_than_its_beginning(receiver: Rece
     assert receiver.sent_bytes < 50 * 2**20
 
 
-def test_a_body_that_never_comes_does_not_undo_the_status() -> None:
+def test_a_missing_body_does_not_change_the_status() -> None:
     with Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc") as raw:
         (answer,) = post(raw.url, timeout=0.5)
     assert answer.is_success
@@ -155,7 +158,7 @@ def test_odd_retry_after_headers(receiver: Receiver, text: str, expected: int | 
     assert (answer.status, answer.retry_after) == (503, expected)
 
 
-def test_a_name_that_leads_to_a_private_address_is_not_connected_to(receiver: Receiver) -> None:
+def test_a_name_with_private_addresses_is_never_connected_to(receiver: Receiver) -> None:
     url = receiver.url.replace("127.0.0.1", "rebound.example")
     (answer,) = post(url, rules=DestinationRules(), resolve=Names(["127.0.0.1", "::1", "10.0.0.1"]))
     assert answer.status is None
@@ -165,8 +168,8 @@ def test_a_name_that_leads_to_a_private_address_is_not_connected_to(receiver: Re
 
 
 def test_the_address_checked_is_the_address_connected_to() -> None:
-    """A name that is public when it is checked and loopback when it is used: there is no second look-up to abuse."""
-    # 127.0.0.9, where nobody listens, stands for the public internet.
+    """DNS rebinding fails, because each request resolves names only once."""
+    # 127.0.0.9, where nothing listens, represents the public internet.
     rules = DestinationRules([ip_network("127.0.0.9")])
     with Raw(b"HTTP/1.1 200 OK\r\n\r\n") as raw:
         url = raw.url.replace("127.0.0.1", "rebound.example")
@@ -180,7 +183,7 @@ def test_the_address_checked_is_the_address_connected_to() -> None:
     assert raw.connections == 0
 
 
-def test_of_several_addresses_only_those_that_may_be_reached_are_tried(receiver: Receiver) -> None:
+def test_only_allowed_addresses_of_a_name_are_tried(receiver: Receiver) -> None:
     url = receiver.url.replace("127.0.0.1", "mixed.example")
     rules = DestinationRules([ip_network("127.0.0.1/32")])
     answers = post(url, rules=rules, resolve=Names(["::1", "10.0.0.1", "127.0.0.2", "127.0.0.1"]))
@@ -194,7 +197,7 @@ def test_the_next_address_is_tried_when_one_does_not_answer(receiver: Receiver) 
     assert [answer.status for answer in answers] == [200]
 
 
-def test_every_try_looks_the_name_up_anew(receiver: Receiver) -> None:
+def test_every_request_resolves_the_name_again(receiver: Receiver) -> None:
     url = receiver.url.replace("127.0.0.1", "moved.example")
     names = Names(["127.0.0.1"], ["10.0.0.1"])
     answers = post(url, resolve=names, times=2)
@@ -203,7 +206,7 @@ def test_every_try_looks_the_name_up_anew(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "localhost"])
-def test_the_connection_judges_spellings_of_addresses_too(receiver: Receiver, host: str) -> None:
+def test_unusual_spellings_of_addresses_are_checked(receiver: Receiver, host: str) -> None:
     (answer,) = post(receiver.url.replace("127.0.0.1", host), rules=DestinationRules())
     assert "DestinationRefused" in (answer.error or "")
     assert receiver.arrived == []
@@ -211,7 +214,7 @@ def test_the_connection_judges_spellings_of_addresses_too(receiver: Receiver, ho
     assert answer.status == 200
 
 
-def test_proxies_of_the_environment_are_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_from_the_environment_are_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     with Raw(b"HTTP/1.1 200 OK\r\n\r\n") as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
@@ -228,7 +231,7 @@ def test_a_name_that_does_not_resolve_is_reported() -> None:
 
 
 @pytest.mark.parametrize(("name", "trusted"), [("receiver.example", True), ("other.example", False)])
-def test_over_tls_the_certificate_must_be_the_names(
+def test_the_tls_certificate_must_match_the_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, trusted: bool
 ) -> None:
     authority = trustme.CA()
@@ -282,7 +285,7 @@ WRONG_URLS = {
 
 
 @pytest.mark.parametrize("url", WRONG_URLS)
-def test_a_url_that_leads_to_a_private_address_is_rejected(url: str) -> None:
+def test_a_url_with_a_private_address_is_rejected(url: str) -> None:
     assert WRONG_URLS[url] in (problem_with(url, DestinationRules()) or "")
 
 
@@ -292,7 +295,7 @@ def test_a_url_that_leads_to_a_private_address_is_rejected(url: str) -> None:
         "https://receiver.example/hook?token=a%20b",
         "http://receiver.example:8080",
         "https://müller.example/ü",
-        "https://xn--ls8h.example/",  # a name of before IDNA 2008, which resolves all the same
+        "https://xn--ls8h.example/",  # valid before IDNA 2008, and still resolves
         "https://a_b.example/",
         "http://1.1.1.1/",
         "http://[2606:4700:4700::1111]:444/",
@@ -303,7 +306,7 @@ def test_a_plain_url_has_no_problem(url: str) -> None:
 
 
 class Raw:
-    """A server that says these very bytes to whoever connects, and then nothing."""
+    """A server that sends fixed bytes on each connection."""
 
     def __init__(self, reply: bytes, *, certificate: Path | None = None) -> None:
         self._reply = reply

@@ -1,4 +1,4 @@
-"""The examples for receivers do what docs/how-to/receive-webhooks.md says, against a running gateway."""
+"""The receivers in docs/how-to/receive-webhooks.md against a running gateway."""
 
 import base64
 import re
@@ -36,14 +36,14 @@ def blocks(language: str) -> list[str]:
 
 @contextmanager
 def running(command: list[str], secret: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run an example as its reader would; yields its address and its process."""
+    """Run an example; yield its URL and process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     environment = {"WEBHOOK_SECRET": secret, "PORT": str(port), "PATH": "/usr/bin:/bin"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def listens() -> bool:
-        assert process.poll() is None, "the example ended at once"
+        assert process.poll() is None, "the example exited immediately"
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -58,7 +58,7 @@ def running(command: list[str], secret: str) -> Iterator[tuple[str, subprocess.P
 
 
 @pytest.mark.parametrize("language", ["python", "javascript"])
-def test_a_receiver_as_documented_takes_ours_and_nobody_elses(tmp_path: Path, vendor: Vendor, language: str) -> None:
+def test_a_documented_receiver_accepts_only_our_webhooks(tmp_path: Path, vendor: Vendor, language: str) -> None:
     interpreter = sys.executable if language == "python" else shutil.which("node")
     if interpreter is None:
         pytest.skip("Node.js is not installed")
@@ -76,7 +76,7 @@ def test_a_receiver_as_documented_takes_ours_and_nobody_elses(tmp_path: Path, ve
             until(lambda: len(settled(gateway, task, "delivered")["attempts"]) == 2)
             message = b'{"type":"task.failed","data":{"id":"x"}}'
             good = signed(secret, message)
-            for body, given in strangers(message, good, secret):
+            for body, given in forgeries(message, good, secret):
                 assert httpx.post(url, content=body, headers=given).status_code == 401
             assert httpx.post(url, content=message, headers=good).status_code == 204
             process.kill()
@@ -86,7 +86,7 @@ def test_a_receiver_as_documented_takes_ours_and_nobody_elses(tmp_path: Path, ve
     assert said == [f"task.failed {task}", "task.failed x"]
 
 
-def test_the_check_by_hand_takes_ours_and_nobody_elses() -> None:
+def test_the_manual_check_accepts_only_our_webhooks() -> None:
     names: dict[str, Any] = {}
     exec(blocks("python")[1], names)  # noqa: S102 -- our own example
     is_genuine = names["is_genuine"]
@@ -94,7 +94,7 @@ def test_the_check_by_hand_takes_ours_and_nobody_elses() -> None:
     good = signed(secret, body)
     assert is_genuine(secret, good, body)
     assert is_genuine(secret, {**good, "webhook-signature": f"v1,AAAA {good['webhook-signature']}"}, body)
-    for wrong_body, wrong in strangers(body, good, secret):
+    for wrong_body, wrong in forgeries(body, good, secret):
         assert not is_genuine(
             secret, {"webhook-id": "", "webhook-timestamp": "", "webhook-signature": "", **wrong}, wrong_body
         )
@@ -105,7 +105,7 @@ def test_the_table_of_retries_is_the_default_schedule() -> None:
     schedule = Settings(_env_file=None).webhook_retry_schedule
     assert [int(number) for number, _, _ in rows] == list(range(1, len(schedule) + 2))
     assert [seconds(pause) for _, pause, _ in rows[1:]] == schedule
-    # Times of hours are told without the first five seconds.
+    # Times in hours leave out the first five seconds.
     assert [seconds(after) for _, _, after in rows[2:]] == [sum(schedule[1:n]) for n in range(2, len(schedule) + 1)]
 
 
@@ -115,15 +115,15 @@ def seconds(text: str) -> int:
 
 
 def signed(secret: str, body: bytes, at: float = 0) -> dict[str, str]:
-    """The headers that the gateway would send with a body, now or that much later (seconds)."""
+    """The gateway's headers for a body, `at` seconds from now."""
     task = make_task(status=Status.CANCELED, webhook_url="https://receiver.example/")
     delivery = plan(event_of(task))
     assert delivery is not None
     return headers(delivery, body, [secret], round((time.time() + at) * 1000))
 
 
-def strangers(body: bytes, good: dict[str, str], secret: str) -> list[tuple[bytes, dict[str, str]]]:
-    """What must not be believed: other bodies, ids, times, secrets and signatures."""
+def forgeries(body: bytes, good: dict[str, str], secret: str) -> list[tuple[bytes, dict[str, str]]]:
+    """Wrong bodies, ids, times, secrets and signatures, to be rejected."""
     other = "whsec_" + base64.b64encode(b"o" * 32).decode()
     return [
         (body + b" ", good),

@@ -1,4 +1,4 @@
-"""The routes of webhooks: secrets, deliveries, and which URLs are accepted."""
+"""Webhook routes: secrets, deliveries, and accepted URLs."""
 
 import base64
 import threading
@@ -30,14 +30,17 @@ def _module_hooked(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def hooked(_module_hooked: Served) -> Iterator[Served]:
-    """A gateway on each kind of database whose tasks fail at once; tests see each other's deliveries."""
+    """A gateway on each database whose tasks fail immediately.
+
+    Tests see each other's deliveries.
+    """
     _module_hooked.vendor.on_submit = refused
     yield _module_hooked
     _module_hooked.calm()
 
 
-def told(served: Served, receiver: Receiver, count: int = 1) -> list[str]:
-    """Make tasks, one after the other, and wait until their deliveries are settled; returns the tasks' ids."""
+def notified(served: Served, receiver: Receiver, count: int = 1) -> list[str]:
+    """Create tasks one by one and wait for their deliveries."""
     tasks = []
     for _ in range(count):
         tasks.append(served.client.submit(webhook_url=receiver.url)["id"])
@@ -60,7 +63,7 @@ def problem(response: httpx.Response) -> tuple[int, str]:
 # --- secrets
 
 
-def test_the_secret_is_made_once_and_is_never_cached(hooked: Served) -> None:
+def test_the_secret_is_created_once_and_never_cached(hooked: Served) -> None:
     first = hooked.client.get("/v1/webhook-secret")
     assert first.status_code == 200
     assert set(first.json()) == {"secret"}
@@ -69,7 +72,7 @@ def test_the_secret_is_made_once_and_is_never_cached(hooked: Served) -> None:
     assert hooked.client.get("/v1/webhook-secret").json() == first.json()
 
 
-def test_a_rotation_makes_another_secret(hooked: Served) -> None:
+def test_a_rotation_creates_another_secret(hooked: Served) -> None:
     before = hooked.client.get("/v1/webhook-secret").json()["secret"]
     after = hooked.client.post("/v1/webhook-secret/rotate")
     assert after.status_code == 200
@@ -78,9 +81,7 @@ def test_a_rotation_makes_another_secret(hooked: Served) -> None:
     assert hooked.client.get("/v1/webhook-secret").json() == after.json()
 
 
-def test_the_first_use_at_once_everywhere_makes_one_secret(
-    postgres: PostgresServer, tmp_path: Path, hooked: Served
-) -> None:
+def test_concurrent_first_uses_create_one_secret(postgres: PostgresServer, tmp_path: Path, hooked: Served) -> None:
     url = postgres.create_database()
     settings: dict[str, Any] = {"upstream_url": hooked.vendor.url, "database_url": url, "secret_key": "s"}
     with (
@@ -105,8 +106,8 @@ def test_the_first_use_at_once_everywhere_makes_one_secret(
 # --- deliveries
 
 
-def test_the_list_is_newest_first_and_in_pages(hooked: Served, receiver: Receiver) -> None:
-    tasks = told(hooked, receiver, 5)
+def test_the_list_is_paged_newest_first(hooked: Served, receiver: Receiver) -> None:
+    tasks = notified(hooked, receiver, 5)
     assert [one["task_id"] for one in listed(hooked, limit=5)] == tasks[::-1]
     seen, cursor = [], ""
     while cursor is not None:
@@ -119,9 +120,9 @@ def test_the_list_is_newest_first_and_in_pages(hooked: Served, receiver: Receive
 
 
 def test_filters_by_task_and_state(hooked: Served, receiver: Receiver) -> None:
-    (delivered,) = told(hooked, receiver)
+    (delivered,) = notified(hooked, receiver)
     receiver.on_post = lambda _: ReceiverReply(410)
-    (failed,) = told(hooked, receiver)
+    (failed,) = notified(hooked, receiver)
     receiver.on_post = lambda _: ReceiverReply(503, headers={"Retry-After": "3600"})
     pending = hooked.client.submit(webhook_url=receiver.url)["id"]
     until(lambda: any(d["attempts"] for d in listed(hooked, task_id=pending)))
@@ -150,26 +151,26 @@ def test_filters_by_task_and_state(hooked: Served, receiver: Receiver) -> None:
         ({"host": "x"}, "host"),
     ],
 )
-def test_a_wrong_query_is_422_and_names_the_parameter(on_sqlite: Served, query: dict[str, str], field: str) -> None:
+def test_an_invalid_query_is_422_and_names_the_parameter(on_sqlite: Served, query: dict[str, str], field: str) -> None:
     response = on_sqlite.client.get(V1, params=query)
     assert problem(response) == (422, "invalid_request")
     assert [error["field"] for error in response.json()["errors"]] == [field]
 
 
 @pytest.mark.parametrize("name", ["whd_" + "0" * 32, "whd_", "x", "whd_%00", "task_" + "0" * 32])
-def test_what_is_not_there_can_not_be_redelivered(hooked: Served, name: str) -> None:
+def test_an_unknown_delivery_cannot_be_redelivered(hooked: Served, name: str) -> None:
     assert problem(hooked.client.post(f"{V1}/{name}/redeliver")) == (404, "delivery_not_found")
 
 
 def test_deleting_a_task_deletes_its_deliveries(hooked: Served, receiver: Receiver) -> None:
-    (task,) = told(hooked, receiver)
+    (task,) = notified(hooked, receiver)
     (one,) = listed(hooked, task_id=task)
     assert hooked.client.delete(f"/v1/tasks/{task}").status_code == 204
     assert listed(hooked, task_id=task) == []
     assert problem(hooked.client.post(f"{V1}/{one['id']}/redeliver")) == (404, "delivery_not_found")
 
 
-def test_a_task_deleted_while_its_webhook_is_under_way_is_gone_all_the_same(hooked: Served, receiver: Receiver) -> None:
+def test_a_task_can_be_deleted_while_its_webhook_is_being_sent(hooked: Served, receiver: Receiver) -> None:
     gate = threading.Event()
     receiver.on_post = lambda _: ReceiverReply(gate=gate)
     task = hooked.client.submit(webhook_url=receiver.url)["id"]
@@ -177,12 +178,12 @@ def test_a_task_deleted_while_its_webhook_is_under_way_is_gone_all_the_same(hook
     assert hooked.client.delete(f"/v1/tasks/{task}").status_code == 204
     gate.set()
     receiver.on_post = lambda _: ReceiverReply()
-    told(hooked, receiver)
+    notified(hooked, receiver)
     assert listed(hooked, task_id=task) == []
     assert len(receiver.of(task)) == 1
 
 
-def test_a_project_sees_only_its_own(tmp_path: Path, receiver: Receiver) -> None:
+def test_a_project_sees_only_its_own_deliveries(tmp_path: Path, receiver: Receiver) -> None:
     database_url = f"sqlite:///{tmp_path / 'test.db'}"
     done = run_app(
         tmp_path, "keys", "create", "k", "--project", "b", DATABASE_URL=database_url, SECRET_KEY="test-secret"
@@ -191,7 +192,7 @@ def test_a_project_sees_only_its_own(tmp_path: Path, receiver: Receiver) -> None
     with serve(database_url, tmp_path, bootstrap_api_key=ADMIN, **HOOKED) as served:
         served.client.headers["Authorization"] = f"Bearer {ADMIN}"
         served.vendor.on_submit = refused
-        (task,) = told(served, receiver)
+        (task,) = notified(served, receiver)
         (one,) = listed(served)
         ask = served.client.get
         assert ask(V1, headers=other).json() == {"data": [], "next_cursor": None}
@@ -234,7 +235,7 @@ def test_a_project_sees_only_its_own(tmp_path: Path, receiver: Receiver) -> None
         ("http://10.0.0.1/", "private address"),
     ],
 )
-def test_a_url_that_leads_nowhere_or_inside_is_422(on_sqlite: Served, url: str, word: str) -> None:
+def test_an_unusable_or_private_url_is_422(on_sqlite: Served, url: str, word: str) -> None:
     response = on_sqlite.client.post("/v1/tasks", json={"prompt": "x", "webhook_url": url})
     assert problem(response) == (422, "invalid_request")
     (error,) = response.json()["errors"]
@@ -243,13 +244,13 @@ def test_a_url_that_leads_nowhere_or_inside_is_422(on_sqlite: Served, url: str, 
     assert "secret" not in response.text
 
 
-def test_what_the_operator_allows_is_accepted(hooked: Served) -> None:
+def test_a_network_that_the_operator_allows_is_accepted(hooked: Served) -> None:
     assert hooked.client.submit(webhook_url="http://127.1:9/")["webhook_url"] == "http://127.1:9/"
     refused_one = hooked.client.post("/v1/tasks", json={"prompt": "x", "webhook_url": "http://10.0.0.1/"})
     assert problem(refused_one) == (422, "invalid_request")
 
 
-def test_the_url_belongs_to_what_an_idempotency_key_stands_for(hooked: Served) -> None:
+def test_the_url_is_part_of_the_idempotent_request(hooked: Served) -> None:
     body = {"prompt": "x", "webhook_url": "https://receiver.example/1"}
     for url, status in ((body["webhook_url"], 202), ("https://receiver.example/2", 422), (body["webhook_url"], 202)):
         response = hooked.client.post(

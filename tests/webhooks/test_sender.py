@@ -1,4 +1,4 @@
-"""Webhooks as their receivers see them: what is told, how often, and when it stops."""
+"""Webhooks as receivers see them: contents, retries and redeliveries."""
 
 import threading
 from itertools import pairwise
@@ -13,7 +13,7 @@ from tests.support.servers.webhook_receiver import Receiver, ReceiverReply
 from tests.support.waiting import until
 
 
-def test_a_success_is_told_with_the_task_and_its_images(
+def test_a_success_is_sent_with_the_task_and_its_images(
     hooked: LiveGateway, vendor: Vendor, receiver: Receiver
 ) -> None:
     vendor.on_submit = lambda _: accepted("up")
@@ -38,7 +38,7 @@ def test_a_success_is_told_with_the_task_and_its_images(
     }
 
 
-def test_failures_and_cancelations_are_told_and_nothing_else(start: Start, vendor: Vendor, receiver: Receiver) -> None:
+def test_only_failures_and_cancellations_are_sent_besides(start: Start, vendor: Vendor, receiver: Receiver) -> None:
     gateway = start(**HOOKED, upstream_concurrency=1)
     gate = threading.Event()
     vendor.on_submit = lambda _: Reply(envelope(400, "no").body, gate=gate)
@@ -49,9 +49,9 @@ def test_failures_and_cancelations_are_told_and_nothing_else(start: Start, vendo
     assert gateway.client.post(f"/v1/tasks/{canceled}/cancel").status_code == 200
     assert receiver.wait_for(1)[0].json["type"] == "task.canceled"
     gate.set()
-    (told,) = receiver.wait_for(1, failed)
-    assert told.json["type"] == "task.failed"
-    assert told.json["data"]["error"]["code"] == "invalid_request"
+    (sent,) = receiver.wait_for(1, failed)
+    assert sent.json["type"] == "task.failed"
+    assert sent.json["data"]["error"]["code"] == "invalid_request"
     gateway.client.wait_for(silent)
     again = gateway.client.post(f"/v1/tasks/{failed}/retry").json()
     assert again["webhook_url"] == receiver.url
@@ -60,7 +60,7 @@ def test_failures_and_cancelations_are_told_and_nothing_else(start: Start, vendo
     assert deliveries(gateway, task_id=silent) == []
 
 
-def test_a_verdict_after_a_guess_is_told_as_well(start: Start, vendor: Vendor, receiver: Receiver) -> None:
+def test_a_result_after_a_guess_is_sent_as_well(start: Start, vendor: Vendor, receiver: Receiver) -> None:
     gateway = start(**HOOKED, task_timeout_seconds=0.3)
     vendor.on_submit = lambda _: Reply(hang_up=True)
     task = gateway.client.submit(webhook_url=receiver.url)["id"]
@@ -72,13 +72,13 @@ def test_a_verdict_after_a_guess_is_told_as_well(start: Start, vendor: Vendor, r
     assert verdict.headers["webhook-id"] != guess.headers["webhook-id"]
     assert verdict.json["timestamp"] > guess.json["timestamp"]
     until(lambda: [one["state"] for one in deliveries(gateway)] == ["delivered"] * 2)
-    # Sent once more, the guess is still told as it was.
+    # A redelivery of the guess still has its original content.
     first = deliveries(gateway)[1]["id"]
     gateway.client.post(f"/v1/webhook-deliveries/{first}/redeliver")
     assert receiver.wait_for(3)[2].json == guess.json
 
 
-def test_what_fails_is_tried_again_under_the_same_id(hooked: LiveGateway, vendor: Vendor, receiver: Receiver) -> None:
+def test_a_failed_webhook_is_retried_with_the_same_id(hooked: LiveGateway, vendor: Vendor, receiver: Receiver) -> None:
     vendor.on_submit = refused
     receiver.script(
         ReceiverReply(500, b"\x00 broken \xff"),
@@ -101,7 +101,7 @@ def test_what_fails_is_tried_again_under_the_same_id(hooked: LiveGateway, vendor
         assert later.at - earlier.at >= 0.16
 
 
-def test_when_the_schedule_is_used_up_it_fails_and_its_owner_may_try_again(
+def test_a_delivery_fails_after_its_last_try_and_can_be_redelivered(
     hooked: LiveGateway, vendor: Vendor, receiver: Receiver
 ) -> None:
     vendor.on_submit = refused
@@ -117,19 +117,19 @@ def test_when_the_schedule_is_used_up_it_fails_and_its_owner_may_try_again(
     assert response.json()["next_attempt_at"] is not None
     assert len(response.json()["attempts"]) == 4
     assert [a["status"] for a in settled(hooked, task, "delivered")["attempts"]] == [500] * 4 + [200]
-    # What was delivered can be had again as well.
+    # Delivered webhooks can be redelivered, too.
     assert hooked.client.post(f"/v1/webhook-deliveries/{failed['id']}/redeliver").status_code == 202
     assert receiver.wait_for(6)[5].headers["webhook-id"] == failed["id"]
 
 
-def test_gone_stops_at_once(hooked: LiveGateway, vendor: Vendor, receiver: Receiver) -> None:
+def test_410_gone_stops_at_once(hooked: LiveGateway, vendor: Vendor, receiver: Receiver) -> None:
     vendor.on_submit = refused
     receiver.on_post = lambda _: ReceiverReply(410)
     task = hooked.client.submit(webhook_url=receiver.url)["id"]
     assert [a["status"] for a in settled(hooked, task, "failed")["attempts"]] == [410]
 
 
-def test_retry_after_is_honoured(hooked: LiveGateway, vendor: Vendor, receiver: Receiver) -> None:
+def test_retry_after_is_honored(hooked: LiveGateway, vendor: Vendor, receiver: Receiver) -> None:
     vendor.on_submit = refused
     receiver.script(ReceiverReply(429, headers={"Retry-After": "1"}))
     hooked.client.submit(webhook_url=receiver.url)
@@ -137,9 +137,7 @@ def test_retry_after_is_honoured(hooked: LiveGateway, vendor: Vendor, receiver: 
     assert second.at - first.at >= 0.95
 
 
-def test_after_a_rotation_receivers_of_either_secret_verify(
-    hooked: LiveGateway, vendor: Vendor, receiver: Receiver
-) -> None:
+def test_after_a_rotation_either_secret_verifies(hooked: LiveGateway, vendor: Vendor, receiver: Receiver) -> None:
     vendor.on_submit = refused
     old = hooked.client.get("/v1/webhook-secret").json()["secret"]
     new = hooked.client.post("/v1/webhook-secret/rotate").json()["secret"]

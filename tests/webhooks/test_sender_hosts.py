@@ -1,4 +1,4 @@
-"""Whose webhook comes next: hosts in turn, however many there are and however much one of them has waiting."""
+"""The order of webhooks: hosts take turns, whatever their backlog."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -39,7 +39,7 @@ class Stage:
     clock: HandClock
 
     async def plan(self, wanted: Sequence[tuple[str, int]]) -> None:
-        """Plan a delivery for each host, due that much after now."""
+        """Plan a delivery for each (host, milliseconds from now)."""
         event = event_of(replace(STATES["succeeded"], webhook_url="https://receiver.example/"))
         template = plan(event)
         assert template is not None
@@ -53,7 +53,7 @@ class Stage:
         return await self.deliver.claim(limit)
 
     def done(self, claimed: Sequence[Delivery]) -> None:
-        """Let go of claimed deliveries as if their sending had ended, without an outcome."""
+        """Release claimed deliveries without an outcome, as after sending."""
         for delivery in claimed:
             self.deliver._work.done(delivery)  # noqa: SLF001 -- what sending does, without a receiver
 
@@ -85,7 +85,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
         await database.aclose()
 
 
-def test_hosts_are_served_in_turn_and_four_of_each_at_a_time(database_url: str) -> None:
+def test_hosts_take_turns_with_four_webhooks_each_at_a_time(database_url: str) -> None:
     async def work() -> None:
         async with stage(database_url) as on:
             await on.plan([("a", 0)] * 100 + [("b", 0)] * 2 + [("c", 0)] * 9)
@@ -97,7 +97,7 @@ def test_hosts_are_served_in_turn_and_four_of_each_at_a_time(database_url: str) 
     asyncio.run(work())
 
 
-def test_the_turn_goes_on_where_it_ended(database_url: str) -> None:
+def test_the_next_claim_continues_with_the_next_host(database_url: str) -> None:
     async def work() -> None:
         async with stage(database_url) as on:
             await on.plan([(host, 0) for host in "abcdefg" for _ in range(3)])
@@ -123,14 +123,14 @@ def test_the_one_due_host_is_found_among_many(database_url: str, count: int) -> 
     asyncio.run(work())
 
 
-def test_what_a_dead_process_had_in_hand_is_taken_when_its_lease_is_over(database_url: str) -> None:
+def test_a_dead_processs_deliveries_are_claimed_when_their_lease_ends(database_url: str) -> None:
     async def work() -> None:
         async with stage(database_url) as on:
             await on.plan([("a", 0)])
             claimed = await on.claim(10)
             assert [(d.due_at, d.claimed_by is not None) for d in claimed] == [(NOW + LEASE_MS, True)]
             on.clock.time += LEASE_MS
-            assert await on.claim(10) == [], "still in hand here, whatever the lease says"
+            assert await on.claim(10) == [], "this process still works on it, whatever the lease says"
             on.done(claimed)
             on.clock.time -= 1
             assert await on.claim(10) == []

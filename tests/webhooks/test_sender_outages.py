@@ -1,4 +1,4 @@
-"""Webhooks when receivers or gateways fail: everything arrives in the end, nobody waits for a dead receiver."""
+"""Webhooks arrive despite failing receivers and gateways."""
 
 import threading
 from pathlib import Path
@@ -32,8 +32,8 @@ def test_a_receiver_that_is_down_for_a_while_gets_everything(
     assert sorted(one.task_id for one in receiver.arrived) == sorted(tasks)
 
 
-def test_a_dead_receiver_holds_up_nobody_else(hooked: LiveGateway, vendor: Vendor, receiver: Receiver) -> None:
-    """One receiver takes connections and says nothing; its backlog is older than anything for the other."""
+def test_a_dead_receiver_does_not_delay_others(hooked: LiveGateway, vendor: Vendor, receiver: Receiver) -> None:
+    """One receiver never responds, and its backlog is the oldest."""
     gate, dead = threading.Event(), Receiver()
     dead.on_post = lambda _: ReceiverReply(gate=gate)
     vendor.on_submit = refused
@@ -50,7 +50,7 @@ def test_a_dead_receiver_holds_up_nobody_else(hooked: LiveGateway, vendor: Vendo
     dead.stop()
 
 
-def test_a_host_without_an_answer_is_asked_one_at_a_time(start: Start, vendor: Vendor, receiver: Receiver) -> None:
+def test_an_unresponsive_host_gets_one_webhook_at_a_time(start: Start, vendor: Vendor, receiver: Receiver) -> None:
     gateway = start(**{**HOOKED, "webhook_retry_schedule": "600"})
     vendor.on_submit = refused
     lock, flying, most = threading.Lock(), [0], [0]
@@ -75,7 +75,7 @@ def test_a_host_without_an_answer_is_asked_one_at_a_time(start: Start, vendor: V
 
 
 def test_private_addresses_are_not_called_unless_allowed(start: Start, vendor: Vendor, receiver: Receiver) -> None:
-    """The task is from a time when the operator allowed it."""
+    """The task was created while the operator allowed the address."""
     before = start(allow_networks="127.0.0.0/8", webhook_retry_schedule="1")
     vendor.on_submit = refused
     receiver.on_post = lambda _: ReceiverReply(500)

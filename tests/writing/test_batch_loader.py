@@ -1,4 +1,4 @@
-"""Batched reads: few reads for many keys, each after its request, and a bad key fails alone."""
+"""Batched reads: fewer queries, fresh results, isolated failures."""
 
 import asyncio
 import gc
@@ -11,7 +11,7 @@ from tests.support.turns import turns
 
 
 class Table:
-    """Reads keys when it is opened; keys in `bad` fail whole reads."""
+    """Reads keys once opened; keys in `bad` fail whole reads."""
 
     def __init__(self) -> None:
         self.reads: list[list[int]] = []
@@ -36,7 +36,7 @@ async def test_keys_that_arrive_during_a_read_share_the_next() -> None:
     table = Table()
     first = table.load(1)
     await turns()
-    # Also the key that is being read: what it is read as may be older than this request.
+    # Including the key that is being read: that value may be older than this request.
     later = table.load(2, 3, 1, 3, -1)
     await turns()
     assert table.reads == [[1]]
@@ -77,13 +77,13 @@ async def test_an_unavailable_database_fails_the_batch_without_further_reads() -
     assert len(table.reads) == 1
 
 
-async def test_an_outage_while_keys_are_read_one_by_one_fails_the_rest_without_further_reads() -> None:
+async def test_an_outage_during_single_reads_fails_the_rest_without_further_reads() -> None:
     table = Table()
     table.opened.set()
     table.bad[1], table.bad[2] = ValueError("unreadable"), ServiceUnavailable("away")
     results = await asyncio.gather(*table.load(1, 2, 3, 4), return_exceptions=True)
     assert results == [table.bad[1], *[table.bad[2]] * 3]
-    # All together, the first, the second.
+    # The whole batch, the first key, the second key.
     assert len(table.reads) == 3
 
 

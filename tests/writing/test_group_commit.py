@@ -1,4 +1,4 @@
-"""Group commit: what happens to those that share a transaction when it fails."""
+"""Group commit: failures of a shared transaction."""
 
 import asyncio
 from typing import Any
@@ -8,7 +8,10 @@ from app.writing.group_commit import GroupCommit
 
 
 class Numbers(GroupCommit[int]):
-    """Commits numbers; negative ones are at fault, and without `commits_left` the database can't be reached."""
+    """Commits numbers; negative ones fail.
+
+    The database becomes unreachable after `commits_left` commits.
+    """
 
     def __init__(self, commits_left: int) -> None:
         super().__init__()
@@ -35,7 +38,7 @@ async def commit_all(commits: Numbers, works: list[int]) -> list[Any]:
         await commits.aclose()
 
 
-async def test_only_the_work_at_fault_fails() -> None:
+async def test_only_the_failing_work_fails() -> None:
     numbers = Numbers(commits_left=100)
     first, bad, last = await commit_all(numbers, [1, -2, 3])
     assert (first, last) == (10, 30)
@@ -43,8 +46,8 @@ async def test_only_the_work_at_fault_fails() -> None:
     assert numbers.batches == [[1, -2, 3], [1], [-2], [3]]
 
 
-async def test_an_outage_while_works_are_committed_one_by_one_fails_the_rest_at_once() -> None:
-    # Together, one alone, and then no more.
+async def test_an_outage_during_single_commits_fails_the_rest_at_once() -> None:
+    # The whole batch, one alone, and then the outage.
     numbers = Numbers(commits_left=2)
     bad, *rest = await commit_all(numbers, [-1, *range(1, 300)])
     assert isinstance(bad, ValueError)

@@ -1,4 +1,4 @@
-"""Leased work: what is in hand, what is lost, and outcomes that are written until they are written."""
+"""Leased work: held items, lost claims, and retried writes."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +51,7 @@ async def test_claimed_items_are_held_until_done(work: LeasedWork[Job]) -> None:
     assert (work.ended("a"), work.ids) == (None, frozenset("b"))
 
 
-async def test_the_late_end_of_an_attempt_does_not_release_the_next(work: LeasedWork[Job], clock: HandClock) -> None:
+async def test_an_attempt_that_ends_late_does_not_release_the_next(work: LeasedWork[Job], clock: HandClock) -> None:
     await work.claim(committed(FIRST))
     await work.claim(committed(SECOND))
     work.done(FIRST)
@@ -74,7 +74,7 @@ async def test_a_claim_is_lost_only_once_its_commit_is_no_longer_awaited(
     claimed_at = clock.now()
     clock.time += 1_000_000
     assert not work.is_lost(("a", 1), claimed_at)
-    assert work.is_lost(("a", 1), claimed_at - 1), "claimed before that, so by an earlier claim"
+    assert work.is_lost(("a", 1), claimed_at - 1), "an older claim must be lost"
     reply.set()
     with pytest.raises(ServiceUnavailable):
         await claiming
@@ -87,11 +87,11 @@ async def test_a_claim_whose_commit_is_known_is_not_lost(work: LeasedWork[Job], 
     assert work.is_lost(("b", 1), clock.now())
 
 
-async def test_a_thread_never_takes_a_claim_for_lost_while_it_comes_in_hand(clock: HandClock) -> None:
+async def test_a_claim_is_never_lost_while_it_is_being_registered(clock: HandClock) -> None:
     claimed_at, verdicts = clock.now(), list[bool]()
 
     def key(job: Job) -> tuple[str, int]:
-        # Called while the claim comes in hand. On SQLite a transaction's thread may look at any moment.
+        # Called while the claim is being registered. On SQLite, a transaction's thread may check at any moment.
         verdicts.append(threads.submit(work.is_lost, ("a", 1), claimed_at).result())
         return job.id, job.attempt
 
@@ -107,7 +107,7 @@ async def test_cancelled_work_is_put_back_before_it_is_released(work: LeasedWork
 
     async def put_back_now() -> None:
         put_back.append(work.ids)
-        raise ServiceUnavailable("away")  # then the lease has to end
+        raise ServiceUnavailable("away")  # so the lease has to end
 
     await work.claim(committed(FIRST))
     running = asyncio.create_task(work.run(FIRST, forever(), put_back_now))
@@ -166,7 +166,7 @@ async def test_an_outcome_is_given_up_when_its_lease_ends(work: LeasedWork[Job],
 
 
 class HastyLoop(asyncio.SelectorEventLoop):
-    """An event loop that notes pauses instead of waiting for them."""
+    """An event loop that records pauses instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Single flight: one call per key, whose result outlives the callers that leave."""
+"""Single flight: callers of a key share one call."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from tests.support.turns import turns
 
 
 class Source:
-    """Answers calls when it is opened, and counts them."""
+    """Counts calls, and answers them once opened."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -50,7 +50,7 @@ async def test_callers_of_a_key_share_the_running_call() -> None:
     source.opened.set()
     assert await asyncio.gather(*callers) == [1, 1, 2, 1]
     assert len(flights) == 0
-    assert await flights.run("a", source.read) == 3  # the next call is a new one
+    assert await flights.run("a", source.read) == 3  # a new call
 
 
 async def test_a_cancelled_caller_does_not_affect_the_others() -> None:
@@ -117,7 +117,7 @@ async def test_a_refresh_is_shared_and_repeated_only_when_no_longer_fresh(monoto
         monotonic.seconds += later
         await refresh.refresh()
         assert source.calls == calls
-    monotonic.seconds -= 60  # a wall clock that was set back
+    monotonic.seconds -= 60  # the wall clock was set back
     await refresh.refresh()
     assert source.calls == 3
 
@@ -132,7 +132,7 @@ async def test_one_caller_waits_for_a_refresh_and_the_others_only_when_stale(mon
     monotonic.seconds += 0.6
     waiting = [asyncio.create_task(refresh.refresh())]
     await turns()
-    await asyncio.wait_for(refresh.refresh(), 5)  # goes on with the recent value
+    await asyncio.wait_for(refresh.refresh(), 5)  # uses the recent value
     monotonic.seconds += 0.4
     waiting += [asyncio.create_task(refresh.refresh()) for _ in range(2)]
     await turns()

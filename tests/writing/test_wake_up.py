@@ -1,4 +1,4 @@
-"""Wake-ups on both event loops: uvloop treats a timer that is due at once differently."""
+"""Wake-ups on asyncio and uvloop, whose timers behave differently."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The writer: many changes share a commit, each counts once, and a bad one harms nobody else."""
+"""The writer: changes share commits, count once, and fail alone."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -117,7 +117,7 @@ async def test_changes_of_many_tasks_by_two_writers_each_count(database: Databas
         assert task.attempts == 10
 
 
-async def test_all_that_a_decision_changes_is_stored(database: Database, writer: Writer) -> None:
+async def test_everything_that_a_decision_changes_is_stored(database: Database, writer: Writer) -> None:
     task_id = await writer.create(named(1))
     for state in STATES.values():
         wanted = replace(state, id=task_id, failures=3, asked_at=7, asks=2, not_before=9)
@@ -137,7 +137,7 @@ async def test_a_task_can_be_changed_and_read_in_the_commit_that_creates_it(writ
     assert (count, seen) == (1, {named(1).id: 1, named(2).id: 0})
 
 
-async def test_a_task_that_is_not_as_it_was_read_is_not_written(database: Database, writer: Writer) -> None:
+async def test_a_task_that_changed_since_it_was_read_is_not_written(database: Database, writer: Writer) -> None:
     ids = await asyncio.gather(*(writer.create(named(number)) for number in range(3)))
 
     def straying(task: Task | None) -> Decision[int]:
@@ -154,7 +154,7 @@ async def test_a_task_that_is_not_as_it_was_read_is_not_written(database: Databa
     assert [await count_events(database, task_id) for task_id in ids] == [2, 1, 2]
 
 
-async def test_a_creation_that_fails_fails_alone(database: Database, writer: Writer) -> None:
+async def test_a_failed_creation_fails_alone(database: Database, writer: Writer) -> None:
     await writer.create(named(3))
     ends = await asyncio.gather(*(writer.create(named(number)) for number in range(9)), return_exceptions=True)
     assert [number for number, end in enumerate(ends) if end != named(number).id] == [3]
@@ -162,7 +162,7 @@ async def test_a_creation_that_fails_fails_alone(database: Database, writer: Wri
     assert [await count_events(database, named(number).id) for number in range(9)] == [1] * 9
 
 
-async def test_who_waits_is_told_when_the_writer_has_stopped_and_who_left_is_passed_over(database: Database) -> None:
+async def test_closing_resolves_waiting_callers_and_skips_cancelled_ones(database: Database) -> None:
     async with writing(database) as writer:
         waiting = [asyncio.create_task(writer.create(named(number))) for number in range(40)]
         await asyncio.sleep(0)
@@ -202,7 +202,7 @@ async def test_a_bad_change_fails_alone(database: Database, writer: Writer, faul
         assert await count_events(database, task_id) == (1 if number == 4 else 2)
 
 
-async def test_a_caller_that_goes_away_takes_no_change_with_it(database: Database, writer: Writer) -> None:
+async def test_a_change_survives_its_cancelled_caller(database: Database, writer: Writer) -> None:
     task_id = await writer.create(named(1))
     waiting = [asyncio.create_task(writer.move(task_id, counting)) for _ in range(10)]
     await asyncio.sleep(0)
@@ -211,7 +211,7 @@ async def test_a_caller_that_goes_away_takes_no_change_with_it(database: Databas
     assert await writer.move(task_id, counting) == 11
 
 
-async def test_closing_commits_what_waits_and_takes_in_no_more(database: Database) -> None:
+async def test_closing_commits_pending_work_and_accepts_no_more(database: Database) -> None:
     async with writing(database) as writer:
         task_id = await writer.create(named(1))
         moving = asyncio.create_task(writer.move(task_id, counting))
@@ -257,7 +257,7 @@ async def test_events_appear_in_the_order_of_their_numbers(postgres: PostgresSer
 
 
 class TurnedClock:
-    """A clock whose hands a test turns."""
+    """A clock that tests set by hand."""
 
     def __init__(self) -> None:
         self.ahead = 0
@@ -266,7 +266,7 @@ class TurnedClock:
         return SystemClock().now() + self.ahead
 
 
-async def test_a_claim_that_never_came_in_hand_is_put_back(
+async def test_a_claim_that_was_never_registered_is_put_back(
     database_url: str, database: Database, tmp_path: Path
 ) -> None:
     settings = Settings(

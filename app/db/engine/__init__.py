@@ -3,7 +3,7 @@
 from sqlalchemy import Connection
 
 from app.db.engine.database import Database
-from app.db.engine.errors import is_unreachable
+from app.db.engine.errors import is_unreachable, may_recover
 from app.db.engine.transaction import Work
 
-__all__ = ["Connection", "Database", "Work", "is_unreachable"]
+__all__ = ["Connection", "Database", "Work", "is_unreachable", "may_recover"]

@@ -1,4 +1,4 @@
-"""The database, on SQLite or PostgreSQL: work that runs in one transaction."""
+"""The database, on SQLite or PostgreSQL."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Database:
-    """A database behind two doors: `read` and `write`.
+    """Runs work in transactions.
 
-    All methods raise `ServiceUnavailable` when the database can't be reached; other database errors pass unchanged.
-    On PostgreSQL a statement may take `statement_seconds`, and a connection idle for `ping_after_seconds` is tested
-    before use.
+    All methods raise `ServiceUnavailable` if the database can't be reached; other database errors pass unchanged.
+    On PostgreSQL, statements time out after `statement_seconds`, and connections idle for `ping_after_seconds` are
+    tested before use.
     """
 
     def __init__(self, url: str, *, statement_seconds: float = 30.0, ping_after_seconds: float = 1.0) -> None:
@@ -34,7 +34,7 @@ class Database:
             return await self._engine.read(work)
 
     async def write(self, work: Work[T]) -> T:
-        """Run work in a transaction and commit it; rolls back on an exception."""
+        """Run work and commit it; roll back on an exception."""
         with unreachable_as_503():
             return await self._engine.write(work)
 
@@ -44,7 +44,7 @@ class Database:
             return await self._engine.migrate(work)
 
     async def listen(self, channel: str, on_notification: Callable[[], None]) -> None:
-        """Call back once now and at each notification, until the connection breaks."""
+        """Call back now and on each notification, until disconnected."""
         with unreachable_as_503():
             await self._engine.listen(channel, on_notification)
 
@@ -54,5 +54,5 @@ class Database:
 
 
 def _load_postgresql() -> Any:
-    """Import PostgreSQL's engine, and with it SQLAlchemy's ORM, only where PostgreSQL is used."""
+    """Import PostgreSQL's engine, and SQLAlchemy's ORM, only if used."""
     return import_module("app.db.engine.postgresql").PostgresqlEngine

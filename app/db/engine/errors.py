@@ -1,5 +1,6 @@
-"""Database errors: which of them mean that the database can't be reached."""
+"""Tells an unreachable database from other database errors."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,12 +13,12 @@ from app.errors import ServiceUnavailable
 # Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; and a server that
 # became a standby (PostgreSQL's documentation, appendix A).
 _UNREACHABLE_STATES = ("08", "53", "57", "58", "25006")
-# The second: the server has ended the session, but the connection isn't closed yet.
+# InternalClientError: the server has ended the session, but the connection isn't closed yet.
 _DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether the database is unreachable, rather than a statement wrong."""
+    """Whether an error means that the database is unreachable."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     # SQLite raises OperationalError for a locked database, a full disk and I/O errors.
@@ -29,9 +30,16 @@ def is_unreachable(error: BaseException) -> bool:
     return isinstance(state, str) and state.startswith(_UNREACHABLE_STATES)
 
 
+def may_recover(error: BaseException | None) -> bool:
+    """Whether an error may pass without a configuration change."""
+    # The driver has no exception class for a server without TLS.
+    is_refusal = isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
+    return not is_refusal and not isinstance(error, (ssl.SSLError, asyncpg.ClientConfigurationError))
+
+
 @contextmanager
 def unreachable_as_503() -> Iterator[None]:
-    """Raise `ServiceUnavailable` for an unreachable database; other errors pass unchanged."""
+    """Raise `ServiceUnavailable` if the database is unreachable."""
     try:
         yield
     except (SQLAlchemyError, OSError, asyncpg.PostgresError, *_DRIVER_ERRORS) as error:

@@ -1,4 +1,4 @@
-"""JSON as it is stored in columns."""
+"""JSON encoding for database columns."""
 
 from typing import Any
 

@@ -13,11 +13,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 
 from app.db.engine.json import dumps, loads
+from app.db.engine.postgresql_url import connect_arguments
 from app.db.engine.transaction import T, Work, transact
 
 _NAME = "nanobanana-gateway"
 _LISTENER_NAME = "nanobanana-gateway notifications"
-_CONNECT_TIMEOUT_SECONDS = 5
 _POOL_TIMEOUT_SECONDS = 10
 _LISTENER_CHECK_SECONDS = 15
 _LISTENER_TIMEOUT_SECONDS = 5
@@ -26,10 +26,11 @@ _WRITERS = 1
 
 
 class PostgresqlEngine:
-    """Separate connections for reading and writing, so that a commit never waits for readers.
+    """Reads and writes on separate connections.
 
-    A whole transaction runs in one greenlet, which SQLAlchemy suspends while the driver waits. `AsyncConnection` makes
-    one for each call, which costs 40 to 47 instead of 22 to 27 µs of CPU per result in batches of 64 (2026-11).
+    A commit never waits for readers. A whole transaction runs in one greenlet, which SQLAlchemy suspends while the
+    driver waits. `AsyncConnection` makes one for each call, which costs 40 to 47 instead of 22 to 27 µs of CPU per
+    result in batches of 64 (2026-11).
     """
 
     def __init__(self, url: str, *, statement_seconds: float, ping_after_seconds: float) -> None:
@@ -49,7 +50,7 @@ class PostgresqlEngine:
         return await greenlet_spawn(transact, self._writer.sync_engine, work)
 
     async def migrate(self, work: Work[T]) -> T:
-        """Run work on a connection whose statements have no time limit."""
+        """Run work on a connection without a statement timeout."""
         engine = _engine(self._url, 1, statement_seconds=None)
         try:
             return await greenlet_spawn(transact, engine.sync_engine, work)
@@ -57,7 +58,7 @@ class PostgresqlEngine:
             await engine.dispose()
 
     async def listen(self, channel: str, on_notification: Callable[[], None]) -> None:
-        """Call back once now and at each notification, until the connection breaks."""
+        """Call back now and on each notification, until disconnected."""
         engine = _engine(self._url, 1, _LISTENER_TIMEOUT_SECONDS, application_name=_LISTENER_NAME)
         # In a transaction, notifications would wait for its end.
         async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
@@ -97,9 +98,7 @@ def _engine(
         json_serializer=dumps,
         json_deserializer=loads,
         connect_args={
-            # The driver reads the URL as libpq does, with `sslmode` and a socket's directory as `host`.
-            "dsn": url,
-            "timeout": _CONNECT_TIMEOUT_SECONDS,
+            **connect_arguments(url),
             "command_timeout": statement_seconds,
             "server_settings": {"application_name": application_name},
         },
@@ -109,7 +108,10 @@ def _engine(
 
 
 def _ping_idle_connections(engine: Engine, after_seconds: float) -> None:
-    """Test a connection before use, unless it was just used: each test is a round trip."""
+    """Test a connection before use, unless it was just used.
+
+    Each test is a round trip.
+    """
 
     @event.listens_for(engine, "checkin")
     def _record_use(_connection: Any, record: ConnectionPoolEntry) -> None:

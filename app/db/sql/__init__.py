@@ -1,7 +1,7 @@
-"""Statements in SQL files: those of the hot paths, which read and write many rows at once.
+"""SQL files for hot paths, which handle many rows.
 
-Many rows travel as one JSON document, which the database parses or builds: a statement for each row costs 40 % more
-CPU per result on SQLite and 60 % on PostgreSQL (2026-11). Each file begins with a line that describes it.
+The rows travel as one JSON document, which the database parses or builds: one statement per row costs 40 % more CPU
+per result on SQLite and 60 % on PostgreSQL (2026-11). The first line of each file describes it.
 """
 
 import re
@@ -19,16 +19,16 @@ _NUMBERED = re.compile(r"'\$\[(\d+)\]'\) AS (\w+)")
 
 
 def load(name: str) -> Callable[[Connection], TextClause]:
-    """Load a statement; the result picks the variant for a connection's dialect."""
+    """Load a statement; the result picks the dialect's variant."""
     variants = {file.name: text(file.read_text()) for file in _FOLDER.glob(f"{name}.*")}
     common = variants.get(f"{name}.sql")
     return lambda connection: variants[f"{name}.{connection.dialect.name}.sql"] if common is None else common
 
 
 class RowWriter:
-    """A SQLite statement that writes objects, each as an array of the attributes that it numbers.
+    """A SQLite statement that writes objects, passed as arrays.
 
-    SQLite parses arrays at half the cost of objects.
+    The statement numbers the attributes. SQLite parses arrays at half the cost of objects.
     """
 
     def __init__(self, name: str) -> None:
@@ -38,7 +38,7 @@ class RowWriter:
         self._values_of = attrgetter(*(numbered[number] for number in range(len(numbered))))
 
     def write(self, connection: Connection, objects: Sequence[Any]) -> int:
-        """Write objects; returns how many rows were written."""
+        """Write objects; return how many rows were written."""
         if not objects:
             return 0
         rows: CursorResult[Any] = connection.execute(

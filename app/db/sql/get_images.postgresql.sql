@@ -1,4 +1,4 @@
--- Read the images of tasks, as a JSON array, without what only copying needs to know.
+-- Read the images of tasks as a JSON array, without the columns for copying.
 SELECT CAST(json_agg(found) AS text)
 FROM (
     SELECT id, task_id, position, source_url, state, reason, content_type, bytes, width, height

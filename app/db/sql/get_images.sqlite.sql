@@ -1,4 +1,4 @@
--- Read the images of tasks, as a JSON array, without what only copying needs to know.
+-- Read the images of tasks as a JSON array, without the columns for copying.
 SELECT json_group_array(json_object(
     'id', id,
     'task_id', task_id,

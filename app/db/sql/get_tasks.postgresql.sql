@@ -1,4 +1,4 @@
--- Read tasks by their ids, as a JSON array.
+-- Read tasks by id, as a JSON array.
 SELECT CAST(json_agg(found) AS text)
 FROM (
     SELECT

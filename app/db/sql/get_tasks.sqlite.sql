@@ -1,4 +1,4 @@
--- Read tasks by their ids, as a JSON array.
+-- Read tasks by id, as a JSON array.
 SELECT json_group_array(json_object(
     'id', id,
     'project', project,

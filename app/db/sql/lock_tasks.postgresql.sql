@@ -1,4 +1,4 @@
--- Read tasks by their ids, as a JSON array, and lock them: in the order of their ids, so that two callers never deadlock.
+-- Read tasks by id, as a JSON array, and lock them in id order, so that two callers never deadlock.
 SELECT CAST(json_agg(found) AS text)
 FROM (
     SELECT

@@ -1,4 +1,4 @@
--- List hosts with pending deliveries, each with its earliest due time, by two index lookups for each.
+-- List hosts with pending deliveries and their earliest due times, with two index lookups per host.
 WITH RECURSIVE hop AS (
     SELECT min(host) AS host, 1 AS nth FROM webhook_deliveries WHERE state = 'pending' AND host > :after
     UNION ALL

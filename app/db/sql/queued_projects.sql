@@ -1,6 +1,6 @@
--- List the projects with queued tasks, by one index lookup for each.
+-- List the projects with queued tasks, with one index lookup per project.
 WITH RECURSIVE hop AS (
-    -- Ordered by both columns of the queue's index: for a plain minimum SQLite scans an index of all tasks.
+    -- Ordered by both columns of the queue's index: for a plain minimum, SQLite would scan an index of all tasks.
     SELECT (SELECT project FROM tasks WHERE status = 'queued' ORDER BY project, id LIMIT 1) AS project
     UNION ALL
     SELECT (SELECT project FROM tasks WHERE status = 'queued' AND project > hop.project ORDER BY project, id LIMIT 1)

@@ -1,4 +1,4 @@
--- Write the rows of a batch of task changes; returns how many changed tasks still had the version they were read with.
+-- Write a batch of task changes; return how many changed tasks still had the version they were read with.
 WITH created AS (
     INSERT INTO tasks (
         id, project, subject, model, type, input, metadata, webhook_url, retry_of, status, created_at, updated_at,
@@ -50,8 +50,8 @@ new_deliveries AS (
         claimed_by, created_at
     FROM json_populate_recordset(CAST(NULL AS webhook_deliveries), CAST(:deliveries AS json))
 ),
--- Ids are assigned at insertion, but rows appear at the commit. Without the lock a reader that remembers the highest id
--- would miss a lower one that is committed later. Nothing else in this database uses the lock's number.
+-- Ids are assigned on insert, but rows become visible on commit. Without the lock, a reader that remembers the highest
+-- id would miss a lower one committed later. Nothing else in this database uses the lock's number.
 locked AS (
     SELECT pg_advisory_xact_lock(1851879023), pg_notify(:channel, '')
     WHERE json_array_length(CAST(:events AS json)) > 0

@@ -1,0 +1,94 @@
+"""The environment variables at the start: cleaned, and completed by the file `.env`."""
+
+import difflib
+import io
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from app.errors import ConfigurationError
+
+ENV_FILE = Path(".env")
+# What libraries read for us: the storage client, the database driver, TLS, proxies, tracing.
+_LIBRARIES = re.compile(r"(AWS|OTEL|PG|SSL_CERT)[A-Z_]*|[A-Z]+_PROXY")
+# Docker Compose reads the same file.
+_COMPOSE = re.compile(r"(COMPOSE|DOCKER)_[A-Z_]+|POSTGRES_PASSWORD|PUBLISH")
+# Copied along with a value from a web page or a document; not white space to Python.
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
+
+
+def load_environment(settings: Collection[str]) -> None:
+    """Clean the variables of `settings` and libraries, and add those of `.env`; empty ones count as unset.
+
+    The environment wins over the file. Libraries read it themselves, so it is changed in place. Raises
+    `ConfigurationError` if the file can't be read.
+    """
+    for name, value in list(os.environ.items()):
+        if name.upper() in settings or _LIBRARIES.fullmatch(name.upper()):
+            os.environ.pop(name)
+            _set(name, value)
+    given = {name.upper() for name in os.environ}
+    for name, line in _read_file().items():
+        if name.upper() not in given:
+            _set(name, line or "")
+
+
+def misspelled(settings: Collection[str]) -> dict[str, str]:
+    """Return names that look like misspelled settings, each with the setting probably meant, or "".
+
+    In `.env` that is every unknown name, in the environment each that is one edit away from a setting.
+    """
+    found = {}
+    for name in _read_file():
+        if not (name.upper() in settings or _LIBRARIES.fullmatch(name.upper()) or _COMPOSE.fullmatch(name.upper())):
+            found[name] = next(iter(difflib.get_close_matches(name.upper(), sorted(settings), 1)), "")
+    for name in os.environ.keys() - {setting for setting in os.environ if setting.upper() in settings}:
+        for setting in settings:
+            if _is_one_edit(name.upper(), setting):
+                found[name] = setting
+    return found
+
+
+def _set(name: str, value: str) -> None:
+    previous = None
+    while value != previous:
+        previous, value = value, value.strip().strip(_INVISIBLE)
+    if value:
+        os.environ[name] = value
+
+
+def _read_file() -> dict[str, str | None]:
+    if ENV_FILE.is_dir():  # a virtual environment, or what Docker makes of a file that is missing
+        return {}
+    try:
+        text = ENV_FILE.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigurationError(
+            ".env", f"can't be read ({error.strerror})", "let this user read it, or remove it"
+        ) from None
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # UTF-16 without a mark is valid UTF-8, full of these
+        raise ConfigurationError(".env", "is not UTF-8 text", "save it as UTF-8, not as UTF-16 or in another encoding")
+    for line in parse_stream(io.StringIO(text)):
+        if line.error:
+            raise ConfigurationError(
+                ".env", f"can't be read (line {line.original.line})", "allowed: lines of NAME=VALUE, and # comments"
+            )
+    return dotenv_values(stream=io.StringIO(text))
+
+
+def _is_one_edit(one: str, other: str) -> bool:
+    """Whether one letter was added, left out or replaced, or two were exchanged."""
+    short, long = sorted((one, other), key=len)
+    start = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    if len(short) < len(long):
+        return short[start:] == long[start + 1 :]
+    is_exchanged = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
+    return short != long and (short[start + 1 :] == long[start + 1 :] or is_exchanged)
