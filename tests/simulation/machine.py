@@ -158,7 +158,7 @@ class TaskLife(RuleBasedStateMachine):
             for task_id, task in after.items()
             if task.status == "failed"
             and task.error_code in {"invalid_request", "upstream_error"}
-            and not (task_id in before and before[task_id].is_terminal)
+            and not (task_id in before and _has_ended(before[task_id], world.clock.time))
             and task_id not in world.first_verdict
         ]
         # The first sign of an outage may have been a task's last try.
@@ -279,6 +279,11 @@ class TaskLife(RuleBasedStateMachine):
     def _order(self, index: int) -> Order:
         orders = list(self.world.vendor.orders.values())
         return orders[index % len(orders)]
+
+
+def _has_ended(task: Entry, now: int) -> bool:
+    """Whether a task had ended, or is past its time in the queue."""
+    return task.is_terminal or (task.deadline_at is not None and task.deadline_at <= now)
 
 
 def _probes_within(seconds: int) -> int:
