@@ -32,3 +32,8 @@ def save(connection: Connection, state: Account) -> None:
         pauses=state.failures,
     )
     connection.execute(changed.where(account.c.id == 1))
+
+
+def cap(connection: Connection, now: int) -> None:
+    """Let the next probe be sent now."""
+    connection.execute(update(account).where(account.c.until > now).values(until=now))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.clock import Clock
-from app.db import event_store, future_times
+from app.db import account_store, event_store, future_times
 from app.db.engine import Connection
 from app.domain import delivery, image
 from app.domain.policy import Policy
@@ -56,6 +56,7 @@ class ClockRepair:
         connection, now = unit.connection, unit.now
         if self.cap_rate_slots is not None:
             self.cap_rate_slots(connection, now)
+        account_store.cap(connection, now)
         changed = [
             future_times.cap_tasks(connection, now, self.policy),
             future_times.cap_deliveries(connection, now, lease=delivery.LEASE_MS, pauses=self.webhook_pauses),
