@@ -1,6 +1,7 @@
 """The background loops of a process, and how they stop."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +44,7 @@ class Background:
 
     def __init__(self, container: Container, settings: Settings, times: LoopTimes) -> None:
         self._times = times
+        self._ending: asyncio.Task[None] | None = None
         wake_ups = container.kernel.wake_ups
         self._upstream_seconds = settings.upstream_timeout_seconds + _RECORD_SECONDS
         dispatcher, reconciler = container.upstream.dispatcher, container.upstream.reconciler
@@ -83,19 +85,33 @@ class Background:
         for loop in self._loops:
             loop.start()
 
+    def begin_stop(self) -> None:
+        """Stop all loops while requests in flight are still answered."""
+        if self._ending is None:
+            _log.info("stopping", submits_in_flight=self._submits.busy, max_seconds=round(self._upstream_seconds))
+            for loop in self._loops:
+                loop.stop()
+            self._ending = asyncio.create_task(self._end(), name="stop-loops")
+
     async def stop(self) -> None:
-        """Stop the loops, then their work.
+        """Stop the loops and their work."""
+        self.begin_stop()
+        if self._ending is not None:
+            await self._ending
+
+    async def _end(self) -> None:
+        """Wait for the loops, then for their work.
 
         Submits get time to finish because they can't be repeated.
         """
-        _log.info("stopping", submits_in_flight=self._submits.busy, max_seconds=round(self._upstream_seconds))
-        for loop in self._loops:
-            await loop.stop()
-        # Any process can repeat a poll or a download.
-        await self._polls.finish(0)
-        await self._downloads.finish(0)
-        cut, _ = await asyncio.gather(
-            self._submits.finish(self._upstream_seconds), self._webhooks.finish(self._times.webhook_stop_seconds)
+        began = time.monotonic()
+        await asyncio.gather(*(loop.stopped() for loop in self._loops))
+        cut, *_ = await asyncio.gather(
+            self._submits.finish(max(self._upstream_seconds - (time.monotonic() - began), 0)),
+            self._webhooks.finish(self._times.webhook_stop_seconds),
+            # Any process can repeat a poll or a download.
+            self._polls.finish(0),
+            self._downloads.finish(0),
         )
         if cut:
             _log.error("submits_cut_off", submits=cut)

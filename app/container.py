@@ -1,5 +1,6 @@
 """Builds, starts and stops the parts of the service."""
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from app.access.authenticator import Authenticator
 from app.access.keyring import Keyring
 from app.access.signing_secrets import load_secrets
-from app.clock import Clock, SystemClock
+from app.clock import Clock
 from app.db.engine import Connection, Database
 from app.db.notifier import Notifier
 from app.domain.browser_token import BrowserTokens
@@ -145,6 +146,7 @@ class Upstream:
 
     def __init__(self, kernel: Kernel) -> None:
         settings, wake_ups = kernel.settings, kernel.wake_ups
+        self._clock = kernel.clock
         tokens = CallbackTokens(kernel.secrets)
         callback_base = (settings.local_url if settings.is_sandbox else settings.base_url) + CALLBACK_PATH
         self.rate_limit: SharedRateLimit | None = None
@@ -181,10 +183,10 @@ class Upstream:
         )
         self.reconciler = Reconciler(writer=kernel.writer, client=self.client, clock=kernel.clock, policy=kernel.policy)
 
-    def prepare_rate_limit(self, connection: Connection, now: int) -> None:
+    def prepare_rate_limit(self, connection: Connection) -> None:
         """Create the slots of the shared rate limit."""
         if self.rate_limit is not None:
-            self.rate_limit.prepare(connection, now)
+            self.rate_limit.prepare(connection, self._clock.now())
 
 
 class Webhooks:
@@ -246,8 +248,8 @@ class Container:
         stream_limits: StreamLimits | None = None,
         unwell_pauses: tuple[int, int] | None = None,
     ) -> None:
-        clock, limits = clock or SystemClock(), stream_limits or StreamLimits()
         database, wake_ups = Database(database_url(settings)), WakeUps()
+        clock, limits = clock or database.clock, stream_limits or StreamLimits()
         self.kernel = Kernel(
             settings=settings,
             clock=clock,
@@ -283,8 +285,7 @@ class Container:
         if not self.kernel.settings.is_postgresql:
             # The only process that can have claimed images has ended.
             await self.images.archiver.release_all()
-        now = self.kernel.clock.now()
-        await self.kernel.database.write(lambda connection: self.upstream.prepare_rate_limit(connection, now))
+        await self.kernel.database.write(self.upstream.prepare_rate_limit)
         self.events.notifier.start()
 
     def stop_waiting(self) -> None:
@@ -297,11 +298,13 @@ class Container:
         await self.images.service.aclose()
         await self.images.files.aclose()
         await self.kernel.writer.aclose()
-        await self.images.downloads.aclose()
         self.images.executor.close()
-        await self.events.notifier.aclose()
-        await self.upstream.client.aclose()
-        await self.webhooks.client.aclose()
+        await asyncio.gather(
+            self.images.downloads.aclose(),
+            self.events.notifier.aclose(),
+            self.upstream.client.aclose(),
+            self.webhooks.client.aclose(),
+        )
         await self.kernel.database.aclose()
 
     def _wake(self, events: Sequence[TaskEvent]) -> None:

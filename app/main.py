@@ -95,6 +95,12 @@ def create_app(
         redoc_url=None,
     )
     app.state.container = container
+
+    def begin_stop() -> None:
+        container.stop_waiting()
+        background.begin_stop()
+
+    app.state.begin_stop = begin_stop
     problems.install(app)
     openapi.install(app)
     # FastAPI builds a router's routes on its first request. Health probes come first so they don't wait for the others.
@@ -122,7 +128,7 @@ def _services(container: Container, background: Background) -> Services:
         clock=kernel.clock,
         is_sandbox=kernel.settings.is_sandbox,
         is_storage_reachable=lambda: images.blobs.is_reachable,
-        stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.is_stuck else [])],
+        stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.has_died else [])],
     )
     return by_type(
         kernel.settings,

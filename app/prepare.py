@@ -13,9 +13,9 @@ import asyncpg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.clock import Clock, SystemClock
+from app.clock import Clock
 from app.db.engine import Database, may_recover
-from app.db.migrate import migrate
+from app.db.migrate import check_revision, migrate
 from app.errors import ConfigurationError, ServiceUnavailable
 from app.logging import configure_logs
 from app.settings import Settings, database_url, load_settings
@@ -26,8 +26,8 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-async def prepare_database(settings: Settings) -> Database:
-    """Connect to the database and migrate it. Callers close it.
+async def connect_database(settings: Settings) -> Database:
+    """Connect and check the database's revision. Callers close it.
 
     Waits for a server that is starting; raises `ConfigurationError`.
     """
@@ -39,11 +39,37 @@ async def prepare_database(settings: Settings) -> Database:
         raise ConfigurationError(
             "DATABASE_URL", f"names a file that can't be created ({error.strerror})", "choose a writable directory"
         ) from None
+    await _retry(settings, database, _check)
+    return database
+
+
+async def _check(database: Database) -> None:
+    await database.check_pooler()
+    await check_revision(database)
+
+
+async def prepare_database(settings: Settings) -> Database:
+    """Connect to the database and migrate it. Callers close it."""
+    database = await connect_database(settings)
+    await migrate_database(settings, database)
+    return database
+
+
+async def migrate_database(settings: Settings, database: Database) -> None:
+    """Migrate the database, which is closed on errors."""
+    await _retry(settings, database, migrate)
+
+
+async def _retry(settings: Settings, database: Database, work: Callable[[Database], Awaitable[None]]) -> None:
+    """Do `work` once the database can be reached.
+
+    Closes the database on errors; raises `ConfigurationError` if it can't be used.
+    """
     # A server may still be starting. A file can only be locked by processes that start at the same time.
     deadline = time.monotonic() + (_SERVER_TIMEOUT_SECONDS if database.is_postgresql else _FILE_TIMEOUT_SECONDS)
     while True:
         try:
-            await migrate(database)
+            await work(database)
         except ServiceUnavailable as error:
             if time.monotonic() > deadline or not may_recover(error.__cause__):
                 await database.aclose()
@@ -65,7 +91,7 @@ async def prepare_database(settings: Settings) -> Database:
             await database.aclose()
             raise
         else:
-            return database
+            return
 
 
 def run_with_database(work: Callable[[Database, Clock], Awaitable[T]]) -> T:
@@ -77,7 +103,7 @@ def run_with_database(work: Callable[[Database, Clock], Awaitable[T]]) -> T:
     async def prepared() -> T:
         database = await prepare_database(settings)
         try:
-            return await work(database, SystemClock())
+            return await work(database, database.clock)
         finally:
             await database.aclose()
 

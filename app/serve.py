@@ -16,8 +16,7 @@ import structlog
 from fastapi import FastAPI
 
 from app.access.authenticator import check_start, ensure_bootstrap_key
-from app.access.signing_secrets import check_fingerprint, load_secrets
-from app.clock import SystemClock
+from app.access.signing_secrets import check_fingerprint, load_secrets, record_fingerprint
 from app.db.engine.sqlite import sqlite_path
 from app.domain.destination import DestinationRules
 from app.environment import misspelled
@@ -25,7 +24,7 @@ from app.errors import ConfigurationError, StorageUnavailable
 from app.logging import configure_logs
 from app.main import create_app, surround, with_middleware
 from app.outbound.environment import proxy_for, trust_store
-from app.prepare import prepare_data_dir, prepare_database
+from app.prepare import connect_database, migrate_database, prepare_data_dir
 from app.server.limits import ConnectionLimits
 from app.server.server import Server
 from app.server.versions import untested_versions
@@ -63,8 +62,10 @@ def serve(settings: Settings) -> None:
 
 
 def _serve_alone(settings: Settings, secrets: list[str]) -> None:
+    # All checks come before the migration: a replica that can't run must not change the database of the others.
+    listener = bind(settings)
     is_open = asyncio.run(prepare(settings, secrets))
-    listener = listen(settings)
+    listen(listener, settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     if is_open:
         where = "on this machine" if settings.is_loopback_only else "who can reach this address"
@@ -153,14 +154,20 @@ def _only_process(settings: Settings) -> Iterator[None]:
 
 
 async def prepare(settings: Settings, secrets: list[str]) -> bool:
-    """Prepare the database; returns whether the service runs without keys."""
-    database = await prepare_database(settings)
+    """Check the settings, then migrate the database.
+
+    Returns whether the service runs without keys.
+    """
+    database = await connect_database(settings)
     try:
         await check_fingerprint(database, secrets)
-        if settings.bootstrap_api_key is not None:
-            await ensure_bootstrap_key(database, SystemClock(), settings.bootstrap_api_key.get_secret_value())
+        is_open = await check_start(database, settings)
         await _check_storage(settings)
-        return await check_start(database, settings)
+        await migrate_database(settings, database)
+        await record_fingerprint(database, secrets)
+        if settings.bootstrap_api_key is not None:
+            await ensure_bootstrap_key(database, database.clock, settings.bootstrap_api_key.get_secret_value())
+        return is_open
     finally:
         await database.aclose()
 
@@ -174,21 +181,32 @@ async def _check_storage(settings: Settings) -> None:
         _log.warning("storage_unreachable", reason="Image storage is unavailable. Images are stored once it is back.")
 
 
-def listen(settings: Settings) -> socket.socket:
-    """Open the port before anything else runs; raises `ConfigurationError`."""
+def bind(settings: Settings) -> socket.socket:
+    """Reserve the port; raises `ConfigurationError`. Nothing can connect before `listen`."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # With protocol 0, the event loop would not disable Nagle's algorithm, which delays every response by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host.strip("[]"), settings.port))
-        listener.listen(_BACKLOG)
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         listener.close()
-        reason = _reason(error)
-        problem = f"can't be used: listening on {settings.host}:{settings.port} failed ({reason})"
-        raise ConfigurationError("HOST/PORT", problem, "set PORT, or HOST to an address of this machine") from None
+        raise _unusable_port(settings, error) from None
     return listener
+
+
+def listen(listener: socket.socket, settings: Settings) -> None:
+    """Open the port; raises `ConfigurationError` if another process was first."""
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _unusable_port(settings, error) from None
+
+
+def _unusable_port(settings: Settings, error: Exception) -> ConfigurationError:
+    problem = f"can't be used: listening on {settings.host}:{settings.port} failed ({_reason(error)})"
+    return ConfigurationError("HOST/PORT", problem, "set PORT, or HOST to an address of this machine")
 
 
 def _reason(error: Exception) -> str:
@@ -202,7 +220,7 @@ def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | Non
         limits=limits or ConnectionLimits(connections=_max_connections()),
         refuse=refuse,
         overloaded=surround(settings, respond_overloaded),
-        on_stop=app.state.container.stop_waiting,
+        on_stop=app.state.begin_stop,
     )
 
 

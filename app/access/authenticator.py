@@ -8,7 +8,7 @@ import structlog
 from app.access.credentials import TokenCredential
 from app.access.keyring import Keyring
 from app.clock import Clock
-from app.db import key_store
+from app.db import cluster_state, key_store
 from app.db.engine import Database
 from app.domain.browser_token import TOKEN_PREFIX, BrowserToken, BrowserTokens, new_token_id
 from app.domain.caller import Caller
@@ -120,7 +120,9 @@ async def check_start(database: Database, settings: Settings) -> bool:
     """
     if settings.auth is not None:
         return settings.auth == "none"
-    if await database.read(key_store.any_exist):
+    if settings.bootstrap_api_key is not None or await database.read(
+        lambda connection: cluster_state.exists(connection) and key_store.any_exist(connection)
+    ):
         return False
     if not settings.is_loopback_only:
         raise ConfigurationError(

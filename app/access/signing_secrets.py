@@ -46,24 +46,39 @@ def load_secrets(settings: Settings) -> list[str]:
 
 
 async def check_fingerprint(database: Database, known: list[str]) -> None:
-    """Check that the secrets match the database; raises `ConfigurationError`.
+    """Check that the secrets match a database that has tables.
 
-    Replicas with different secrets would reject each other's callbacks. Records the signing secret's fingerprint.
+    Raises `ConfigurationError`: replicas with different secrets would reject each other's callbacks.
     """
+
+    def work(connection: Connection) -> None:
+        recorded = cluster_state.get(connection, _FINGERPRINT) if cluster_state.exists(connection) else None
+        if recorded is not None:
+            _compare(recorded, [_fingerprint(secret) for secret in known])
+
+    await database.read(work)
+
+
+async def record_fingerprint(database: Database, known: list[str]) -> None:
+    """Record the signing secret's fingerprint; raises like `check_fingerprint`."""
     fingerprints = [_fingerprint(secret) for secret in known]
 
     def work(connection: Connection) -> None:
         recorded = cluster_state.put_if_absent(connection, _FINGERPRINT, fingerprints[0])
-        if recorded not in fingerprints:
-            raise ConfigurationError(
-                "SECRET_KEY",
-                "does not match this database",
-                "set the same value on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
-            )
+        _compare(recorded, fingerprints)
         if recorded != fingerprints[0]:
             cluster_state.replace(connection, _FINGERPRINT, recorded, fingerprints[0])
 
     await database.write(work)
+
+
+def _compare(recorded: str, known: list[str]) -> None:
+    if recorded not in known:
+        raise ConfigurationError(
+            "SECRET_KEY",
+            "does not match this database",
+            "set the same value on every replica; to change it, see 'Rotate SECRET_KEY' in docs/how-to/operate.md",
+        )
 
 
 @lru_cache(maxsize=16)

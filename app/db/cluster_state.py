@@ -1,6 +1,6 @@
 """Values and a clock shared by all processes."""
 
-from sqlalchemy import select, text, update
+from sqlalchemy import inspect, select, text, update
 
 from app.db.engine import Connection
 from app.db.rows import insert
@@ -11,6 +11,16 @@ def put_if_absent(connection: Connection, name: str, value: str) -> str:
     """Write a value if absent; return the one in effect."""
     connection.execute(insert(connection, facts).values(name=name, value=value).on_conflict_do_nothing())
     return str(connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar_one())
+
+
+def exists(connection: Connection) -> bool:
+    """Whether the first migration was applied."""
+    return inspect(connection).has_table(facts.name)
+
+
+def get(connection: Connection, name: str) -> str | None:
+    """Read a value; None if there is none."""
+    return connection.execute(select(facts.c.value).where(facts.c.name == name)).scalar_one_or_none()
 
 
 def put(connection: Connection, name: str, value: str) -> None:
@@ -32,7 +42,8 @@ def revision(connection: Connection) -> str | None:
 def shared_now(connection: Connection, local_now: int) -> int:
     """Read the clock that all replicas share, in milliseconds.
 
-    PostgreSQL's clock, or this process's on SQLite.
+    PostgreSQL's clock, or this process's on SQLite. `Database.clock` may differ between replicas by a round
+    trip; rate limits must be exact.
     """
     if connection.dialect.name != "postgresql":
         return local_now

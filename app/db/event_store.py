@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, String, bindparam, func, select
+from sqlalchemy import BigInteger, String, bindparam, func, select, text
 
 from app.db.engine import Connection
 from app.db.rows import LIMIT, read_all
 from app.db.schema import events
 from app.domain.event import StoredEvent
 
+# The same number as in write_batch.postgresql.sql.
+_LOCK_NUMBERS = text("SELECT pg_advisory_xact_lock(1851879023)")
 _AFTER = select(events).where(events.c.id > bindparam("after", type_=BigInteger)).order_by(events.c.id).limit(LIMIT)
 _OF_PROJECT = _AFTER.where(events.c.project == bindparam("project", type_=String))
 _OF_SUBJECT = _OF_PROJECT.where(events.c.subject == bindparam("subject", type_=String))
@@ -19,6 +21,13 @@ def of_task(connection: Connection, task_id: str) -> list[dict[str, Any]]:
     """Read a task's events in order, as column mappings."""
     result = connection.execute(select(events).where(events.c.task_id == task_id).order_by(events.c.id))
     return [dict(row) for row in result.mappings()]
+
+
+def lock_numbers(connection: Connection) -> None:
+    """Take the lock on event numbers until the transaction ends."""
+    # SQLite has one writer at a time.
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_NUMBERS)
 
 
 def newest_id(connection: Connection) -> int:

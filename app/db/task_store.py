@@ -27,6 +27,7 @@ from app.db.engine.json import dumps
 from app.db.rows import LIMIT, NOW, as_struct
 from app.db.schema import images, tasks, webhook_deliveries
 from app.domain.image import Image
+from app.domain.models import Model
 from app.domain.task import Status, Task, TaskFilter, id_at
 from app.domain.verdict import ErrorCode, TaskError
 
@@ -41,11 +42,14 @@ _GET_IMAGES = sql.load("get_images")
 _decode_tasks = msgspec.json.Decoder(list[Task]).decode
 _decode_images = msgspec.json.Decoder(list[Image]).decode
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
+_HAS_KNOWN_MODEL = tasks.c.model.in_([model.value for model in Model])
 _CLAIMABLE = (
     select(tasks)
     .where(
         _IS_QUEUED,
         tasks.c.project == bindparam("project"),
+        # A newer version may know more models; its own replicas send those tasks.
+        _HAS_KNOWN_MODEL,
         # A new task is due, whatever the clock said when it was made.
         (tasks.c.not_before <= NOW) | (tasks.c.attempts == 0),
         # Written so that no index matches: PostgreSQL would read the whole queue through the index on deadlines.
@@ -57,7 +61,7 @@ _CLAIMABLE = (
 )
 _NEXT_QUEUED = (
     select(tasks)
-    .where(_IS_QUEUED, tasks.c.id > bindparam("after"), tasks.c.deadline_at - NOW > 0)
+    .where(_IS_QUEUED, _HAS_KNOWN_MODEL, tasks.c.id > bindparam("after"), tasks.c.deadline_at - NOW > 0)
     .order_by(tasks.c.id)
     .limit(1)
     .with_for_update(skip_locked=True)

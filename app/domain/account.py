@@ -4,17 +4,17 @@ While it is not open, one probe at a time is sent instead of every queued task. 
 """
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from app.domain.policy import Policy
 from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, TaskError
+from app.domain.words import Word
 
 # A single outcome without an answer may be about one task or one connection. The third in a row is an outage.
 _TOLERATED = 2
 
 
-class AccountState(StrEnum):
+class AccountState(Word):
     """Whether tasks may be sent."""
 
     OK = "ok"

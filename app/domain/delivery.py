@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import uuid_utils
 from msgspec.structs import replace
 
 from app.domain.event import TaskEvent
+from app.domain.ids import TimeOrderedIds
+from app.domain.words import Word
 
 TRY_TIMEOUT_MS = 15_000
 """The time limit of one attempt, from DNS lookup to response status."""
@@ -21,9 +21,10 @@ KEPT_RESPONSE_BYTES = 1024
 _JITTER = 0.2
 _MAX_RETRY_AFTER_MS = 24 * 3_600_000
 _MAX_HOST_CHARACTERS = 255
+_ids = TimeOrderedIds()
 
 
-class DeliveryState(StrEnum):
+class DeliveryState(Word):
     """The states of a delivery."""
 
     PENDING = "pending"  # claimed, or waiting for its next attempt
@@ -87,7 +88,7 @@ def plan(event: TaskEvent) -> Delivery | None:
     if event.webhook_url is None or not event.is_for_webhook:
         return None
     return Delivery(
-        id=f"whd_{uuid_utils.uuid7().hex}",
+        id=f"whd_{_ids.next(event.created_at)}",
         task_id=event.task_id,
         project=event.project,
         event=event.type,

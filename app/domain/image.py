@@ -1,11 +1,12 @@
 """Result images, and the rules for copying them."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 import msgspec
 import uuid_utils
 from msgspec.structs import asdict, replace
+
+from app.domain.words import Word
 
 RETRY_PAUSES_MS = (2_000, 10_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000)
 """Pauses between attempts; sources recover within minutes or never."""
@@ -24,7 +25,7 @@ _MAX_REASON_CHARACTERS = 300
 _TIME_IN_ID = (1 << 32) - 1
 
 
-class ImageState(StrEnum):
+class ImageState(Word):
     """The state of the service's copy of an image."""
 
     PENDING = "pending"  # claimed, or waiting for its next attempt

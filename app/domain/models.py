@@ -1,14 +1,15 @@
 """The upstream's models and their parameters."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+
+from app.domain.words import Word
 
 _TEN_RATIOS = ("1:1", "9:16", "16:9", "3:4", "4:3", "3:2", "2:3", "5:4", "4:5", "21:9")
 _FOURTEEN_RATIOS = ("1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1", "9:16", "16:9", "21:9")
 _RESOLUTIONS = ("1K", "2K", "4K")
 
 
-class Model(StrEnum):
+class Model(Word):
     """The models."""
 
     NANO_BANANA = "nano-banana"
@@ -16,7 +17,7 @@ class Model(StrEnum):
     NANO_BANANA_2 = "nano-banana-2"
 
 
-class TaskType(StrEnum):
+class TaskType(Word):
     """Whether a task has input images."""
 
     TEXT_TO_IMAGE = "text_to_image"

@@ -9,14 +9,15 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-import uuid_utils
 
+from app.domain.ids import MAX_TIME, TimeOrderedIds
 from app.domain.image import Image
 from app.domain.models import Model, TaskType, type_of
 from app.domain.verdict import GUESSES, TaskError
+from app.domain.words import Word
 
 
-class Status(StrEnum):
+class Status(Word):
     """The states of a task."""
 
     # Each comment says what ends the state.
@@ -28,8 +29,7 @@ class Status(StrEnum):
     CANCELED = "canceled"
 
 
-# A version 7 UUID begins with 48 bits of milliseconds.
-_MAX_TIME = (1 << 48) - 1
+_ids = TimeOrderedIds()
 TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 
 
@@ -134,7 +134,7 @@ class TaskFilter:
 
 def id_at(milliseconds: int) -> str:
     """Return the lowest possible id of tasks created then."""
-    return f"task_{max(milliseconds, 0) & _MAX_TIME:012x}{'0' * 20}"
+    return f"task_{max(milliseconds, 0) & MAX_TIME:012x}{'0' * 20}"
 
 
 def new_task(
@@ -151,7 +151,7 @@ def new_task(
 ) -> Task:
     """Create a queued task with a new, time-ordered id."""
     return Task(
-        id=f"task_{uuid_utils.uuid7().hex}",
+        id=f"task_{_ids.next(now)}",
         project=project,
         subject=subject,
         model=model,

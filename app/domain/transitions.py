@@ -137,7 +137,7 @@ def expire(
     `account_error` is why the account is closed, if so. If the upstream knows the task, it is polled once more first: after an outage the result may be available. With a
     deadline up to `unpolled_before` the task ends without that poll, which the upstream may leave unanswered.
     """
-    if task.deadline_at is None or task.deadline_at > now or task.is_terminal:
+    if task.deadline_at is None or task.deadline_at > now or task.is_terminal or not task.status.is_known:
         return None
     if task.status is Status.QUEUED:
         waited = TaskError(ErrorCode.TIMEOUT, "The task was still queued after QUEUE_TIMEOUT_SECONDS.")

@@ -1,11 +1,11 @@
 """Upstream reports about tasks, independent of their format."""
 
-from enum import StrEnum
-
 import msgspec
 
+from app.domain.words import Word
 
-class ErrorCode(StrEnum):
+
+class ErrorCode(Word):
     """Machine-readable reasons for failure."""
 
     INVALID_REQUEST = "invalid_request"

@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+import structlog
+
 from app.db import event_store, task_store
 from app.db.engine import Connection, Database
 from app.domain.event import StoredEvent
-from app.domain.task import Status
+from app.domain.image import Image
+from app.domain.task import Status, Task
 from app.events.subscription import Subscription
 from app.shapes.event import BroadcastEvent, broadcast_event
 from app.writing.wake_up import WakeUp
@@ -23,6 +26,7 @@ _EVENTS_BATCH = 250
 _SUBSCRIPTIONS_BATCH = 50
 _DELETION_CHECK_SECONDS = 5.0
 _DELETION_CHECK_BATCH = 1_000
+_log = structlog.get_logger(__name__)
 
 
 class EventBroadcaster:
@@ -103,15 +107,16 @@ class EventBroadcaster:
         return int(len(page) == _EVENTS_BATCH)
 
     def complete(self, connection: Connection, events: Sequence[StoredEvent]) -> list[BroadcastEvent]:
-        """Add tasks and images to events; skip deleted tasks."""
+        """Add tasks and images; skip deleted tasks and unreadable events."""
         tasks = task_store.get_all(connection, {event.task_id for event in events})
         done = sorted(task.id for task in tasks.values() if task.status is Status.SUCCEEDED)
         images = task_store.images_of(connection, done)
-        return [
-            broadcast_event(event, tasks[event.task_id], images.get(event.task_id, []), self._base_url)
+        found = [
+            _read(event, tasks[event.task_id], images.get(event.task_id, []), self._base_url)
             for event in events
             if event.task_id in tasks
         ]
+        return [event for event in found if event is not None]
 
     def _choose(self, page: Sequence[StoredEvent]) -> list[StoredEvent]:
         """Return the events of a page that a subscription wants.
@@ -155,3 +160,13 @@ class EventBroadcaster:
             for task_id in await self._database.read(partial(task_store.missing, task_ids=batch)):
                 for subscription in self._of_tasks.get(task_id, ()):
                     subscription.close()
+
+
+def _read(event: StoredEvent, task: Task, images: Sequence[Image], base_url: str) -> BroadcastEvent | None:
+    """Return an event with its task; None if it is unreadable."""
+    try:
+        return broadcast_event(event, task, images, base_url)
+    except (LookupError, TypeError, ValueError) as error:
+        # One event must not stop all streams.
+        _log.warning("event_skipped", event_id=event.id, task_id=event.task_id, type=event.type, error=repr(error))
+        return None

@@ -37,10 +37,13 @@ class Loop:
         """Start in the background."""
         self._task = asyncio.create_task(self._run(), name=f"loop-{self.name}")
 
-    async def stop(self) -> None:
-        """Let the current step finish, then stop."""
+    def stop(self) -> None:
+        """Stop once the current step has finished."""
         self._stopping = True
         self.wake_up.wake()
+
+    async def stopped(self) -> None:
+        """Wait for the end after `stop`."""
         if self._task is not None:
             await self._task
 

@@ -2,23 +2,25 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import Clock, isoformat
-from app.db import account_store, cluster_state
-from app.db.engine import Connection, Database
-from app.db.migrate import head_revision
+from app.db import account_store
+from app.db.engine import Database
+from app.db.engine.server_clock import MAX_SKEW_MS
+from app.db.migrate import revision_problem
 from app.domain.account import Account, AccountState
 from app.domain.waiting import account_wait
 from app.errors import ServiceUnavailable
 from app.shapes.health import Readiness, UpstreamReadiness
 from app.writing.writer import Writer
 
-_CHECK_SECONDS = 3
+_READ_SECONDS = 2
+_WRITE_SECONDS = 2
 _log = structlog.get_logger(__name__)
 
 
@@ -32,18 +34,17 @@ class HealthCheck:
     is_sandbox: bool
     is_storage_reachable: Callable[[], bool]
     stuck_loops: Callable[[], list[str]]
-    revision: str | None = field(default_factory=head_revision)
 
     async def check(self) -> Readiness:
         """Check now, without raising, within a few seconds."""
         upstream = UpstreamReadiness("sandbox" if self.is_sandbox else "live")
         try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                revision, account = await self.database.read(_revision_and_account)
-                is_writable = await self.writer.can_write()
-            database = "ok" if is_writable else "unwritable"
-            if revision != self.revision:
-                database = f"at revision {revision}, not {self.revision}"
+            async with asyncio.timeout(_READ_SECONDS):
+                problem, account = await self.database.read(
+                    lambda connection: (revision_problem(connection), account_store.get(connection))
+                )
+            is_writable = await self.writer.can_write(within_seconds=_WRITE_SECONDS)
+            database = problem or ("ok" if is_writable else "unwritable")
             self._describe(account, upstream)
         except (ServiceUnavailable, TimeoutError):
             database = "unreachable"
@@ -52,20 +53,24 @@ class HealthCheck:
             database = "unusable"
         stuck = self.stuck_loops()
         is_reachable = self.is_storage_reachable()
+        clock = self._clock()
         status: Literal["ready", "degraded", "unavailable"] = "ready"
         if database != "ok" or stuck:
             status = "unavailable"
-        elif upstream.state is not AccountState.OK or not is_reachable:
+        elif upstream.state is not AccountState.OK or not is_reachable or clock != "ok":
             # Other replicas are affected as well, and tasks are still accepted.
             status = "degraded"
         loops = f"stuck: {', '.join(stuck)}" if stuck else "ok"
-        return Readiness(status, database, loops, "ok" if is_reachable else "unreachable", upstream)
+        return Readiness(status, database, loops, "ok" if is_reachable else "unreachable", upstream, clock)
 
     def _describe(self, account: Account, upstream: UpstreamReadiness) -> None:
         if wait := account_wait(account, self.clock.now()):
             upstream.state, upstream.reason = account.state, wait.reason
             upstream.until = None if wait.until is None else isoformat(wait.until)
 
-
-def _revision_and_account(connection: Connection) -> tuple[str | None, Account]:
-    return cluster_state.revision(connection), account_store.get(connection)
+    def _clock(self) -> str:
+        """Compare this machine's clock with the database's."""
+        skew = self.database.clock_skew_ms
+        if abs(skew) <= MAX_SKEW_MS:
+            return "ok"
+        return f"{abs(skew) // 1000} s {'ahead of' if skew > 0 else 'behind'} the database's"

@@ -38,3 +38,6 @@ class Readiness:
     loops: Annotated[str, Field(description="`ok`, or the background loops that are stuck.")]
     storage: Annotated[Literal["ok", "unreachable"], Field(description="Whether image storage is reachable.")]
     upstream: UpstreamReadiness
+    clock: Annotated[
+        str, Field(description="`ok`, or how far this machine's clock is from the database's, if over 30 s.")
+    ] = "ok"

@@ -16,7 +16,7 @@ class BatchLoader(Generic[K, V]):
     """Loads values by key with one `read` at a time; `name` names its asyncio task.
 
     Every value is read after it was requested. If a batch fails, its keys are read one by one, so that only the keys at
-    fault fail; but not if the database is unavailable.
+    fault fail. If the database is unavailable, all waiting keys fail.
     """
 
     def __init__(self, name: str, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
@@ -44,7 +44,13 @@ class BatchLoader(Generic[K, V]):
         error = await self._try(batch)
         if error is None:
             return
-        if len(batch) == 1 or isinstance(error, ServiceUnavailable):
+        if isinstance(error, ServiceUnavailable):
+            # Reading the rest would take as long and fail as well.
+            waiting, self._waiting = self._waiting, {}
+            _fail(batch, error)
+            _fail(waiting, error)
+            return
+        if len(batch) == 1:
             _fail(batch, error)
             return
         while batch:

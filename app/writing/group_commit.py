@@ -1,7 +1,6 @@
 """Group commit: work that arrives during a transaction shares the next one."""
 
 import asyncio
-import time
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
@@ -13,7 +12,6 @@ W = TypeVar("W")
 _MAX_BATCH = 256
 # While the database is unreachable, work waits in memory; beyond this limit it is refused.
 _MAX_WAITING = 5_000
-_STUCK_AFTER_SECONDS = 90.0
 _log = structlog.get_logger(__name__)
 
 
@@ -27,7 +25,6 @@ class GroupCommit(ABC, Generic[W]):
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._closing = False
-        self._began: float | None = None
         self.has_failed = False
         """Whether the database was unreachable for a commit. Reset once it works again."""
 
@@ -51,12 +48,9 @@ class GroupCommit(ABC, Generic[W]):
             await self._worker
 
     @property
-    def is_stuck(self) -> bool:
-        """Whether nothing can be committed: the worker has died, or a transaction takes too long."""
-        if self._worker is None or self._closing:
-            return False
-        began = self._began
-        return self._worker.done() or (began is not None and time.monotonic() - began > _STUCK_AFTER_SECONDS)
+    def has_died(self) -> bool:
+        """Whether the worker ended although it should not have."""
+        return self._worker is not None and self._worker.done() and not self._closing
 
     def enqueue(self, work: W) -> asyncio.Future[Any]:
         """Queue work; the future resolves to its result after the commit. Raises `ServiceUnavailable`."""
@@ -78,9 +72,7 @@ class GroupCommit(ABC, Generic[W]):
             size = 1 if self._one_by_one else _MAX_BATCH
             self._one_by_one = max(self._one_by_one - 1, 0)
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
-            self._began = time.monotonic()
             await self._commit_batch(batch)
-            self._began = None
 
     async def _commit_batch(self, batch: list[tuple[W, asyncio.Future[Any]]]) -> None:
         try:

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from app.db import batch_store, blob_store, callback_store, image_store, task_store
+from app.db import batch_store, blob_store, callback_store, event_store, image_store, task_store
 from app.db.batch_store import Batch
 from app.db.engine import Connection
 from app.domain.callback import ReceivedCallback
@@ -53,6 +53,8 @@ class UnitOfWork:
     callbacks: list[ReceivedCallback] = field(default_factory=list)
     overfull: list[str] = field(default_factory=list)
     """Tasks whose oldest callbacks are to be deleted."""
+    locks_events: bool = False
+    """Whether to take the lock on events' numbers even without an event, to check that it is free."""
     after: list[Callable[[], None]] = field(default_factory=list)
 
     def record(self, transition: Transition) -> None:
@@ -97,3 +99,5 @@ class UnitOfWork:
             batch_store.write(self.connection, batch)
         for task_id in self.overfull:
             callback_store.trim(self.connection, task_id)
+        if self.locks_events:
+            event_store.lock_numbers(self.connection)

@@ -43,17 +43,33 @@ class Writer(GroupCommit[Work]):
         self._on_commit = on_commit
         self._keeps_images = keeps_images
         self._reserving: set[IdempotencyKey] = set()
+        self._check: asyncio.Future[bool] | None = None
 
-    async def can_write(self) -> bool:
-        """Whether changes can be committed. After a failed commit, this tries one: a full disk is still readable."""
-        if not self.has_failed:
-            return True
+    async def can_write(self, *, within_seconds: float) -> bool:
+        """Whether changes can be committed now.
+
+        Takes the lock that events need, as another replica may hold it. After a failed commit, this also writes: a full
+        disk is still readable.
+        """
+        has_failed = self.has_failed
+
+        def probe(unit: UnitOfWork) -> bool:
+            unit.locks_events = True
+            if has_failed:
+                cluster_state.put(unit.connection, "written_at", str(unit.now))
+            return has_failed
+
         try:
-            await self.run(lambda unit: cluster_state.put(unit.connection, "written_at", str(unit.now)))
+            # Shared, so that many checks of a blocked database don't fill the queue.
+            check = self._check = self.enqueue(Run(probe)) if self._check is None or self._check.done() else self._check
         except ServiceUnavailable:
             return False
-        self.has_failed = False
-        return True
+        done, _ = await asyncio.wait([check], timeout=within_seconds)
+        if not done or check.exception() is not None:
+            return False
+        if check.result():
+            self.has_failed = False
+        return not self.has_failed
 
     def is_reserving(self, key: IdempotencyKey) -> bool:
         """Whether this process is committing a request with this key."""

@@ -204,7 +204,7 @@ async def test_a_blocked_writer_does_not_keep_revoked_keys_valid(parts: Parts) -
     credential = await parts.keyring.by_secret(secret)
     assert credential is not None
     ended: list[GatewayError] = []
-    other = await asyncpg.connect(parts.url)
+    other, command = await asyncpg.connect(parts.url), Database(parts.url)
     lock = other.transaction()
     await lock.start()
     await other.execute("LOCK TABLE facts")
@@ -212,12 +212,13 @@ async def test_a_blocked_writer_does_not_keep_revoked_keys_valid(parts: Parts) -
     try:
         with credential.until_over(ended.append):
             await asyncio.wait_for(parts.keyring.refresh(), 5)
-            await parts.revoke(key)
+            assert await revoke_key(command, parts.clock, key.id)
             await asyncio.wait_for(parts.keyring.refresh(), 5)
             assert len(ended) == 1
     finally:
         await lock.rollback()
         await other.close()
+        await command.aclose()
     await writing
     await parts.keyring.refresh()
     assert await parts.last_used() == NOON

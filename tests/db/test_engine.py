@@ -60,7 +60,7 @@ async def test_acknowledged_writes_survive_an_unresponsive_server(
 ) -> None:
     if not postgres.is_own:
         pytest.skip("We can't stop another server's processes.")
-    database, other = Database(url, statement_seconds=0.3, ping_after_seconds=600.0), await asyncpg.connect(url)
+    database, other = Database(url, transaction_seconds=0.3, ping_after_seconds=600.0), await asyncpg.connect(url)
 
     def stall(connection: Connection) -> None:
         if moment == "statement":

@@ -117,7 +117,7 @@ def test_older_images_get_one_try_each_spread_over_time(bare_database_url: str) 
 
 def test_a_migration_may_take_longer_than_other_statements(postgres: PostgresServer) -> None:
     async def work() -> None:
-        database, other = Database(url, statement_seconds=0.2), await asyncpg.connect(url)
+        database, other = Database(url, transaction_seconds=0.2), await asyncpg.connect(url)
         try:
             await migrate(database, "0004")
             async with other.transaction():

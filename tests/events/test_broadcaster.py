@@ -90,7 +90,8 @@ class Parts:
         loop = Loop("broadcaster", self.broadcaster.broadcast, wake_up=self.broadcaster.wake_up)
         loop.start()
         yield
-        await loop.stop()
+        loop.stop()
+        await loop.stopped()
 
     async def wait(self, task_id: str, disconnected: "asyncio.Future[None] | None" = None) -> TaskState:
         """Wait for a task until `disconnected` is done, if given."""

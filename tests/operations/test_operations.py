@@ -1,9 +1,11 @@
 """Readiness, methods, and one process per SQLite file."""
 
 import asyncio
+import time
 from functools import partial
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from app.db.engine import Connection, Database
@@ -56,6 +58,30 @@ def test_a_full_database_is_not_ready(postgres: PostgresServer, vendor: Vendor, 
         asyncio.run(execute(url, *(f"DROP TRIGGER full_disk ON {table}" for table in tables)))
         assert gateway.client.get("/readyz").status_code == 200
         gateway.client.submit()
+
+
+def test_a_lock_that_keeps_all_events_from_being_committed_is_not_ready(
+    postgres: PostgresServer, vendor: Vendor, tmp_path: Path
+) -> None:
+    url = postgres.create_database()
+
+    async def while_locked() -> float:
+        other = await asyncpg.connect(url)
+        try:
+            # As a replica does that numbers events and doesn't commit.
+            await other.execute("SELECT pg_advisory_lock(1851879023)")
+            began = time.monotonic()
+            answer = await asyncio.to_thread(gateway.client.get, "/readyz")
+            assert (answer.status_code, answer.json()["database"]) == (503, "unwritable")
+            return time.monotonic() - began
+        finally:
+            await other.close()
+
+    with LiveGateway(data_dir=tmp_path, upstream_url=vendor.url, database_url=url, secret_key="s") as gateway:
+        assert gateway.client.get("/readyz").status_code == 200
+        assert asyncio.run(while_locked()) < 4
+        gateway.client.submit()
+        assert gateway.client.get("/readyz").status_code == 200
 
 
 def test_a_database_error_does_not_lose_the_upstream_id(tmp_path: Path, vendor: Vendor) -> None:

@@ -19,9 +19,8 @@ async def test_a_task_that_cannot_be_read_fails_alone(database_url: str) -> None
     writer = Writer(database, SystemClock(), lambda _: None)
     writer.start()
     first, odd, last = [await writer.create(make_task(id=f"task_{number:032x}")) for number in range(3)]
-    # A later version may write this status while this version still runs.
     await database.write(
-        lambda connection: connection.execute(update(tasks).where(tasks.c.id == odd).values(status="unheard-of"))
+        lambda connection: connection.execute(update(tasks).where(tasks.c.id == odd).values(metadata=[]))
     )
     loader = TaskLoader(database)
     asked = [first, odd, last, "task_" + "f" * 32]

@@ -10,9 +10,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.errors import ServiceUnavailable
 
-# Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; and a server that
-# became a standby (PostgreSQL's documentation, appendix A).
-_UNREACHABLE_STATES = ("08", "53", "57", "58", "25006")
+# Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; a server that
+# became a standby; a session that was ended as this process stood still in a transaction (PostgreSQL's documentation,
+# appendix A).
+_UNREACHABLE_STATES = ("08", "53", "57", "58", "25006", "25P03")
 # InternalClientError: the server has ended the session, but the connection isn't closed yet.
 _DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 
@@ -24,10 +25,15 @@ def is_unreachable(error: BaseException) -> bool:
     # SQLite raises OperationalError for a locked database, a full disk and I/O errors.
     if isinstance(error, (PoolTimeout, InterfaceError, OperationalError, OSError, *_DRIVER_ERRORS)):
         return True
-    # SQLAlchemy doesn't wrap PostgreSQL's errors while it connects.
+    return sqlstate(error).startswith(_UNREACHABLE_STATES)
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return PostgreSQL's code of an error; empty for other errors."""
+    # SQLAlchemy doesn't wrap all errors while it connects.
     origin = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(origin, "sqlstate", None)
-    return isinstance(state, str) and state.startswith(_UNREACHABLE_STATES)
+    return state if isinstance(state, str) else ""
 
 
 def may_recover(error: BaseException | None) -> bool:

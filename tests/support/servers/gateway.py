@@ -12,7 +12,7 @@ from app.container import Container
 from app.events.streams import StreamLimits
 from app.main import create_app
 from app.prepare import prepare_data_dir
-from app.serve import listen, make_server, prepare
+from app.serve import bind, listen, make_server, prepare
 from app.server.limits import ConnectionLimits
 from app.server.protocol import LimitedProtocol
 from app.settings import Settings
@@ -48,8 +48,9 @@ class LiveGateway:
         prepare_data_dir(self.settings)
         if self.settings.database_url is None and not (file := data_dir / "gateway.db").exists():
             create_sqlite(file)
+        self._listener = bind(self.settings)
         asyncio.run(prepare(self.settings, load_secrets(self.settings)))
-        self._listener = listen(self.settings)
+        listen(self._listener, self.settings)
         port = self._listener.getsockname()[1]
         self.settings = self.settings.model_copy(update={"port": port})
         self._app = create_app(
