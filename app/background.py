@@ -16,11 +16,10 @@ from app.settings import Settings
 from app.upstream.poll_pace import CONCURRENT_POLLS
 from app.writing.wake_up import WakeUp
 
-_CONCURRENT_WEBHOOKS = 64
 _CONCURRENT_DOWNLOADS = 16
 # When stopping, submits in flight get the time of one upstream call, and this to be recorded.
 _RECORD_SECONDS = 5
-# Submits tend to end together. One claim for several costs a fraction of one claim each.
+# Submits and webhooks tend to end together. One claim for several costs a fraction of one claim each.
 _GATHER_SECONDS = 0.01
 _SWEEP_SECONDS = 60
 # Once the database is back, events must arrive and revocations take effect without a long pause.
@@ -54,12 +53,18 @@ class Background:
             dispatcher.claim, dispatcher.send, settings.upstream_concurrency, wake_ups.queue, _GATHER_SECONDS
         )
         self._polls = ClaimLoop(reconciler.claim, reconciler.poll, CONCURRENT_POLLS, wake_ups.poll)
-        self._webhooks = ClaimLoop(sender.claim, sender.send, _CONCURRENT_WEBHOOKS, wake_ups.delivery)
+        self._webhooks = ClaimLoop(sender.claim, sender.send, sender.workers, wake_ups.delivery, _GATHER_SECONDS)
         self._downloads = ClaimLoop(
             images.archiver.claim, images.archiver.fetch, _CONCURRENT_DOWNLOADS, wake_ups.archive
         )
         expire = _each(container.clock_repair.run_once, reconciler.expire, dispatcher.release_lost)
-        sweep = _each(retention.remove_expired, retention.remove_old, images.uploads.sweep, images.orphans.adopt)
+        sweep = _each(
+            retention.remove_expired,
+            retention.remove_old,
+            retention.remove_old_events,
+            images.uploads.sweep,
+            images.orphans.adopt,
+        )
         frequent = partial(Loop, interval_seconds=times.check_seconds)
         prompt = partial(Loop, max_pause_seconds=_SHORT_PAUSE_SECONDS)
         rare = partial(Loop, interval_seconds=_SWEEP_SECONDS)

@@ -31,6 +31,7 @@ from app.imaging.executor import ImageExecutor
 from app.outbound.downloads import Downloads
 from app.outbound.environment import trust_store
 from app.settings import Settings, database_url
+from app.shapes.health import StorageState
 from app.storage.spool import Spool
 from app.storage.store import open_store
 from app.tasks.admission import Admission
@@ -129,6 +130,13 @@ class Images:
         self.inputs = InputCheck(
             destinations=kernel.destinations, base_url=settings.base_url, is_sandbox=settings.is_sandbox
         )
+
+    @property
+    def storage_state(self) -> StorageState:
+        """What `/readyz` says about storage."""
+        if not self.store.is_reachable:
+            return "unreachable"
+        return "ok" if self.spool.gate.is_open else "unwritable"
 
 
 class Events:
@@ -229,7 +237,13 @@ class Tasks:
             rate_exhausted_until=upstream.rate_limit.exhausted_until if upstream.rate_limit else None,
         )
         self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, max_waits=limits.max_waits)
-        self.retention = Retention(database=database, writer=writer, clock=clock, days=settings.retention_days)
+        self.retention = Retention(
+            database=database,
+            writer=writer,
+            clock=clock,
+            days=settings.retention_days,
+            event_days=settings.event_retention_days,
+        )
 
 
 class Container:

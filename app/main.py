@@ -127,7 +127,7 @@ def _services(container: Container, background: Background) -> Services:
         writer=kernel.writer,
         clock=kernel.clock,
         is_sandbox=kernel.settings.is_sandbox,
-        is_storage_reachable=lambda: images.blobs.is_reachable,
+        storage_state=lambda: images.storage_state,
         stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.has_died else [])],
     )
     return by_type(

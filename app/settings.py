@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     retention_days: float = Field(
         0, ge=0, le=36_500, allow_inf_nan=False, description="a number of days, or 0 to keep tasks forever"
     )
+    event_retention_days: float = Field(
+        0, ge=0, le=36_500, allow_inf_nan=False, description="a number of days, or 0 to keep events as long as tasks"
+    )
     upload_ttl_seconds: Seconds = Field(86_400, description="seconds, more than 0")
     allow_networks: Networks = Field([], description=_NETWORKS_ALLOWED)
     log_format: Annotated[Literal["console", "json"], Lower] = Field("console", description="console or json")

@@ -29,7 +29,7 @@ T = TypeVar("T")
 _AT_ONCE = 5_000
 _HOUR = 3_600_000
 # Long enough that no seeded task is polled or given up during a measurement.
-_POLICY = Policy(
+POLICY = Policy(
     queue_timeout=24 * _HOUR,
     task_timeout=_HOUR,
     poll_after=_HOUR,
@@ -37,7 +37,7 @@ _POLICY = Policy(
     hold_retry=60_000,
     upstream_timeout=30_000,
 )
-_INPUT = {
+INPUT = {
     "prompt": "a lake at sunset, seen from a wooden pier",
     "image_urls": [],
     "num_images": 1,
@@ -102,17 +102,17 @@ def _queued() -> Task:
     return new_task(
         project="default",
         model=Model.NANO_BANANA,
-        task_input=_INPUT,
+        task_input=INPUT,
         metadata={"order": "42"},
         now=now,
-        queue_timeout=_POLICY.queue_timeout,
+        queue_timeout=POLICY.queue_timeout,
     )
 
 
 def _processing() -> Task:
     queued = _queued()
-    claimed = transitions.claim(queued, "benchmark", queued.created_at, _POLICY)
-    accepted = transitions.accept(claimed.task, secrets.token_hex(16), queued.created_at, _POLICY) if claimed else None
+    claimed = transitions.claim(queued, "benchmark", queued.created_at, POLICY)
+    accepted = transitions.accept(claimed.task, secrets.token_hex(16), queued.created_at, POLICY) if claimed else None
     if accepted is None:
         raise RuntimeError("a new task can't be claimed and accepted")
     return accepted.task

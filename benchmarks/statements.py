@@ -53,6 +53,8 @@ class _Rehearsal:
         """Run the work immediately."""
         return work(UnitOfWork(self._connection, self._now))
 
+    run_in_background = run
+
 
 def _complete(call: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine that awaits nothing but a rehearsal."""
@@ -133,7 +135,7 @@ def _claims(history: History) -> list[Statement]:
         Statement("queued_projects", task_store.queued_projects),
         Statement("claimable, 16", lambda c: task_store.claimable(c, "default", now=now, limit=16)),
         Statement("next_queued", lambda c: task_store.next_queued(c, after="task_", now=now)),
-        Statement("claimed_by", lambda c: task_store.claimed_by(c, CLAIMED_BY, before=now)),
+        Statement("claimed_by", lambda c: task_store.claimed_by(c, CLAIMED_BY)),
         Statement("to_poll, 16", lambda c: task_store.to_poll(c, now=now, limit=16)),
         Statement("overdue, 200", lambda c: task_store.overdue(c, now=now, unpolled_before=now, limit=200)),
         Statement(

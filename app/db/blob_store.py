@@ -92,9 +92,10 @@ def claim_unreferenced(connection: Connection, *, now: int, until: int, limit: i
     return len(due), unreferenced
 
 
-def remove(connection: Connection, hashes: Sequence[str]) -> None:
-    """Delete the rows of blobs whose files were deleted."""
-    connection.execute(delete(blobs).where(blobs.c.hash.in_(hashes), blobs.c.is_going))
+def remove(connection: Connection, hashes: Sequence[str], *, until: int) -> None:
+    """Delete the rows of blobs whose files were deleted, except those that another process has claimed since."""
+    is_ours = blobs.c.is_going & (blobs.c.check_at == until)
+    connection.execute(delete(blobs).where(blobs.c.hash.in_(hashes), is_ours))
 
 
 def missing(connection: Connection, hashes: Iterable[str]) -> set[str]:

@@ -1,12 +1,13 @@
-"""Task events, append-only and numbered in commit order."""
+"""Task events, numbered in commit order."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, String, bindparam, func, select, text
+from sqlalchemy import BigInteger, Row, String, bindparam, delete, false, func, select, text
 
 from app.db.engine import Connection
 from app.db.rows import LIMIT, read_all
-from app.db.schema import events
+from app.db.schema import events, tasks
 from app.domain.event import StoredEvent
 
 # The same number as in write_batch.postgresql.sql.
@@ -50,6 +51,22 @@ def of_project_after(
     statement = _OF_PROJECT if subject is None else _OF_SUBJECT
     values = {"project": project, "subject": subject, "after": last, "limit": limit}
     return read_all(connection, StoredEvent, statement, values)
+
+
+def oldest_after(connection: Connection, last: int, *, ended_before: int, limit: int) -> list[Row[Any]]:
+    """Read up to `limit` events with ids above `last`, in order.
+
+    Rows of `id`, `created_at` and `is_old`: whether the event's task ended before a time and can't change again.
+    """
+    is_old = (tasks.c.completed_at <= ended_before) & tasks.c.ask_at.is_(None)
+    statement = select(events.c.id, events.c.created_at, func.coalesce(is_old, false()).label("is_old"))
+    following = statement.join(tasks, tasks.c.id == events.c.task_id).where(events.c.id > last)
+    return list(connection.execute(following.order_by(events.c.id).limit(limit)).all())
+
+
+def remove(connection: Connection, event_ids: Sequence[int]) -> int:
+    """Delete events; returns how many."""
+    return connection.execute(delete(events).where(events.c.id.in_(event_ids))).rowcount
 
 
 def of_task_after(connection: Connection, task_id: str, last: int, *, limit: int) -> list[StoredEvent]:

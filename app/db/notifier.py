@@ -1,6 +1,7 @@
 """Notifications of commits through PostgreSQL's LISTEN and NOTIFY."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -24,7 +25,6 @@ class Notifier:
         self._database = database
         self._on_notification = on_notification
         self._task: asyncio.Task[None] | None = None
-        self._pause = _FIRST_PAUSE_SECONDS
 
     def start(self) -> None:
         """Start listening in the background."""
@@ -37,16 +37,17 @@ class Notifier:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
         while True:
+            began = time.monotonic()
             try:
-                await self._database.listen(CHANNEL, self._notify)
+                await self._database.listen(CHANNEL, self._on_notification)
             except ServiceUnavailable as error:
-                _log.warning("notifications_lost", error=repr(error.__cause__), again_in_seconds=self._pause)
+                _log.warning("notifications_lost", error=repr(error.__cause__))
             except Exception:  # noqa: BLE001 -- logged; events would be late for good if this task ended
                 _log.exception("notifications_failed")
-            await asyncio.sleep(self._pause)
-            self._pause = min(self._pause * 2, _MAX_PAUSE_SECONDS)
-
-    def _notify(self) -> None:
-        self._pause = _FIRST_PAUSE_SECONDS
-        self._on_notification()
+            # A connection that breaks at once has not recovered.
+            if time.monotonic() - began > _MAX_PAUSE_SECONDS:
+                pause = _FIRST_PAUSE_SECONDS
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _MAX_PAUSE_SECONDS)

@@ -201,10 +201,10 @@ def next_queued(connection: Connection, *, after: str, now: int) -> list[Task]:
     return found or _read(connection, _NEXT_QUEUED, {"after": "", "now": now})
 
 
-def claimed_by(connection: Connection, name: str, *, before: int) -> list[str]:
-    """List submitting tasks (ids) claimed by a process before `before`."""
-    is_claimed = (tasks.c.claimed_by == name) & (tasks.c.claimed_at < before)
-    return list(connection.execute(select(tasks.c.id).where(_IS_SUBMITTING, is_claimed)).scalars())
+def claimed_by(connection: Connection, name: str) -> list[tuple[str, int]]:
+    """List the submitting tasks that a process has claimed, each with the number of its attempt."""
+    claimed = select(tasks.c.id, tasks.c.attempts).where(_IS_SUBMITTING, tasks.c.claimed_by == name)
+    return [(row.id, row.attempts) for row in connection.execute(claimed)]
 
 
 def to_poll(connection: Connection, *, now: int, limit: int) -> list[Task]:

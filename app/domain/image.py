@@ -114,6 +114,11 @@ def claim(image: Image, by: str, now: int) -> Image:
     return replace(image, claimed_by=by, tried_at=now, next_try_at=now + LEASE_MS)
 
 
+def renew(image: Image, by: str, now: int) -> Image:
+    """Renew the lease of an image whose fetch takes long."""
+    return replace(image, next_try_at=now + LEASE_MS) if image.is_pending and image.claimed_by == by else image
+
+
 def may_demand(image: Image, now: int) -> bool:
     """Whether a requested image may be fetched now."""
     if not image.is_pending:

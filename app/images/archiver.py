@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +15,7 @@ from app.db.engine import Database
 from app.domain import image as rules
 from app.domain.event import images_settled
 from app.domain.image import Image, NotFetched, Stored
+from app.errors import ServiceUnavailable
 from app.images.blobs import refer
 from app.images.fetcher import ImageFetcher, Outcome, Postponed
 from app.writing.leased_work import LeasedWork
@@ -38,9 +40,15 @@ class Archiver:
     fetcher: ImageFetcher
     clock: Clock
     wake_up: WakeUp
+    renew_seconds: float = rules.LEASE_MS / 3 / 1000
 
     def __post_init__(self) -> None:
         self._work: LeasedWork[Image] = LeasedWork("image", lambda i: (i.id, i.tried_at or 0), clock=self.clock)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether fetches wait for storage."""
+        return not (self.fetcher.blobs.store.gate.is_open and self.fetcher.spool.gate.is_open)
 
     def under_way(self, image_id: str) -> asyncio.Event | None:
         """Return an event for the end of a fetch in this process; None if there is none."""
@@ -102,12 +110,34 @@ class Archiver:
 
     async def _fetch(self, image: Image, planned: int | None) -> None:
         began = time.monotonic()
-        outcome = await self.fetcher.fetch(image)
+        async with self._lease_renewed(image.id):
+            outcome = await self.fetcher.fetch(image)
         until = self.clock.now() + rules.LEASE_MS
         after = await self._work.record(lambda: self._settle(image, outcome, planned), until=until)
         if after is not None and after.next_try_at is not None:
             self.wake_up.wake_after(max(after.next_try_at - self.clock.now(), 0) / 1000)
         _report(image, outcome, after, round((time.monotonic() - began) * 1000))
+
+    @asynccontextmanager
+    async def _lease_renewed(self, image_id: str) -> AsyncIterator[None]:
+        """Renew the lease of an image in this block, however long its file has to wait for storage."""
+
+        def renew(unit: UnitOfWork) -> None:
+            image = image_store.lock(unit.connection, image_id)
+            if image is not None:
+                image_store.save(unit.connection, [rules.renew(image, self._work.owner, unit.now)])
+
+        async def keep_renewing() -> None:
+            while True:
+                await asyncio.sleep(self.renew_seconds)
+                with suppress(ServiceUnavailable):
+                    await self.writer.run(renew)
+
+        renewing = asyncio.create_task(keep_renewing(), name="renew-image-lease")
+        try:
+            yield
+        finally:
+            renewing.cancel()
 
     async def _settle(self, image: Image, outcome: Outcome, planned: int | None) -> Image | None:
         # The lock on the task's row lets the last of its images to be settled see that it is the last.

@@ -15,9 +15,9 @@ from app.db import blob_store
 from app.db.blob_store import Blob
 from app.db.engine import Database
 from app.domain.blob import keys_of, original_key
-from app.errors import StorageUnavailable
+from app.errors import ServiceUnavailable, StorageUnavailable
 from app.imaging.inspect import ImageInfo
-from app.storage.store import ImageStore, Missing
+from app.storage.store import ImageStore
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
 
@@ -27,11 +27,10 @@ _LEASE_MS = 10 * 60_000
 # More than the store takes to delete one file, with all retries.
 _LEASE_MARGIN_MS = 60_000
 _BATCH_SIZE = 50
-_NO_KEY = "incoming/none"
 _log = structlog.get_logger(__name__)
 
 
-class BlobBeingDeleted(StorageUnavailable):
+class BlobBeingDeleted(ServiceUnavailable):
     """The same file is being deleted; it can be kept again right after."""
 
 
@@ -44,15 +43,10 @@ class Blobs:
     store: ImageStore
     clock: Clock
 
-    @property
-    def is_reachable(self) -> bool:
-        """Whether the last use of the store succeeded."""
-        return self.store.is_reachable
-
     async def keep(self, sha256: str, path: Path, size: int, info: ImageInfo) -> None:
         """Store a file of `size` bytes; it is deleted if nothing refers to it (`refer`) within `RESERVED_MS`.
 
-        Raises `BlobGoing`, `StorageUnavailable` and `ServiceUnavailable`.
+        Raises `BlobBeingDeleted`, `StorageUnavailable` and `ServiceUnavailable`.
         """
         blob = Blob(hash=sha256, content_type=info.content_type, bytes=size, width=info.width, height=info.height)
 
@@ -68,10 +62,10 @@ class Blobs:
 
         While the store is unavailable, nothing is deleted, and the files are checked again later.
         """
-        if not self.store.is_reachable:
+        if not self.store.is_reachable and not self.store.gate.is_awaited:
             # Otherwise its recovery would only be noticed by the next write.
-            with suppress(Missing, StorageUnavailable):
-                await self.store.size(_NO_KEY)
+            with suppress(StorageUnavailable):
+                await self.store.probe()
         now = self.clock.now()
         if not await self.database.read(lambda connection: blob_store.is_any_due(connection, now=now)):
             return 0
@@ -88,7 +82,7 @@ class Blobs:
             except StorageUnavailable as error:
                 _log.warning("files_not_deleted", files=len(going), reason=error.detail)
                 return 0
-            await self.writer.run(lambda unit: blob_store.remove(unit.connection, deleted))
+            await self.writer.run(lambda unit: blob_store.remove(unit.connection, deleted, until=until))
             _log.info("files_deleted", files=len(deleted))
         return checked
 

@@ -1,20 +1,24 @@
 """Downloads an image, checks it, and stores it."""
 
+import asyncio
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
 from app.domain import image as rules
 from app.domain.image import Image, NotFetched, Stored
 from app.errors import ServiceUnavailable, StorageUnavailable
-from app.images.blobs import BlobBeingDeleted, Blobs
+from app.images.blobs import Blobs
 from app.imaging.executor import ImageExecutor
+from app.imaging.inspect import ImageInfo
 from app.imaging.layout import BadImage
-from app.outbound.downloads import DownloadFailed, Downloads, Recovery
+from app.outbound.downloads import Download, DownloadFailed, Downloads, Recovery
 from app.storage.spool import Spool
 
-_STORAGE_PAUSE_MS = 30_000
 _SHORT_PAUSE_MS = 1_000
+_LONG_PAUSE_MS = 30_000
 _RETRIES = {Recovery.LIKELY: rules.ALL_RETRIES, Recovery.EARLY: rules.EARLY_RETRIES, Recovery.NEVER: 0}
 _log = structlog.get_logger(__name__)
 
@@ -42,34 +46,61 @@ class ImageFetcher:
     max_bytes: int
 
     async def fetch(self, image: Image) -> Outcome:
-        """Fetch an image once and return the outcome; raises nothing."""
+        """Fetch an image once and return the outcome; raises nothing.
+
+        While storage is unavailable, this waits.
+        """
         if not self.is_on:
             return NotFetched(rules.NOT_KEPT, retries=0)
         try:
             return await self._fetch_and_keep(image)
         except DownloadFailed as error:
             return NotFetched(error.reason, _RETRIES[error.recovery], error.retry_after)
-        except BlobBeingDeleted as error:
-            return Postponed(_SHORT_PAUSE_MS, error.detail)
         except StorageUnavailable as error:
-            return Postponed(_STORAGE_PAUSE_MS, error.detail)
+            # The temporary file is gone.
+            return Postponed(_LONG_PAUSE_MS, error.detail)
         except ServiceUnavailable as error:
             return Postponed(_SHORT_PAUSE_MS, error.detail)
-        except OSError as error:
-            # The directory of temporary files is full or gone.
-            return Postponed(_STORAGE_PAUSE_MS, error.strerror or type(error).__name__)
         except Exception:  # noqa: BLE001 -- logged; an image that causes a fault must be given up eventually
             _log.exception("image_failed", image_id=image.id)
             return NotFetched("It could not be stored because of an internal error.")
 
     async def _fetch_and_keep(self, image: Image) -> Stored | NotFetched:
-        with self.spool.file() as path:
-            download = await self.downloads.fetch(image.source_url, path, max_bytes=self.max_bytes)
+        with ExitStack() as files:
+            path, download = await self._download(image.source_url, files)
             try:
                 info = await self.executor.inspect(path)
             except BadImage as error:
                 # A page that says "not yet", perhaps, or half of the image.
                 recovery = Recovery.EARLY if download.is_whole else Recovery.LIKELY
                 return NotFetched(error.reason, _RETRIES[recovery])
-            await self.blobs.keep(download.sha256, path, download.bytes, info)
+            await self._keep(download, path, info)
         return Stored(download.sha256, info.content_type, download.bytes, info.width, info.height)
+
+    async def _download(self, url: str, files: ExitStack) -> tuple[Path, Download]:
+        """Download to a temporary file in `files`, waiting while temporary storage is full."""
+        gate = self.spool.gate
+        while True:
+            async with gate.turn():
+                try:
+                    with ExitStack() as attempt:
+                        path = attempt.enter_context(self.spool.file())
+                        download = await self.downloads.fetch(url, path, max_bytes=self.max_bytes)
+                        files.push(attempt.pop_all())
+                except StorageUnavailable as error:
+                    gate.note_failure(error.detail)
+                except DownloadFailed:
+                    # Nobody may be left to find out whether a file can be written.
+                    gate.note_success()
+                    raise
+                else:
+                    gate.note_success()
+                    return path, download
+
+    async def _keep(self, download: Download, path: Path, info: ImageInfo) -> None:
+        """Store a file, holding it while the store is away: its source may be gone by then."""
+        while True:
+            async with self.blobs.store.gate.turn():
+                await asyncio.to_thread(path.stat)  # another process may have deleted it after a day
+                with suppress(StorageUnavailable):
+                    return await self.blobs.keep(download.sha256, path, download.bytes, info)

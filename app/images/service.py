@@ -54,7 +54,7 @@ class ImageService:
         if image.state is ImageState.UNAVAILABLE:
             raise ImageUnavailable(f"The image was not copied: {image.reason}")
         if image.hash is None or image.content_type is None or image.bytes is None:
-            if not self.store.is_reachable:
+            if self.archiver.is_paused or not self.store.is_reachable:
                 raise StorageUnavailable("Image storage is unavailable.")
             raise ImagePending("The image could not be fetched yet; try again.", retry_after=self._wait_of(image))
         name = f"{image.id}.{EXTENSIONS.get(image.content_type, 'bin')}"
@@ -85,6 +85,8 @@ class ImageService:
         """Wait until an image is fetched, the time is over, or the client disconnects."""
         if self._is_stopped:
             raise ServiceUnavailable("The service is stopping.")
+        if self.archiver.is_paused:
+            raise StorageUnavailable("Image storage is unavailable.")
         is_new = image_id not in self._fetches
         if self._waiters >= _MAX_WAITERS or (is_new and len(self._fetches) >= _MAX_FETCHES):
             raise ImagePending("Too many images are being fetched right now; try again.", retry_after=5)

@@ -16,7 +16,7 @@ from app.db.migrate import revision_problem
 from app.domain.account import Account, AccountState
 from app.domain.waiting import account_wait
 from app.errors import ServiceUnavailable
-from app.shapes.health import Readiness, UpstreamReadiness
+from app.shapes.health import Readiness, StorageState, UpstreamReadiness
 from app.writing.writer import Writer
 
 _READ_SECONDS = 2
@@ -32,7 +32,7 @@ class HealthCheck:
     writer: Writer
     clock: Clock
     is_sandbox: bool
-    is_storage_reachable: Callable[[], bool]
+    storage_state: Callable[[], StorageState]
     stuck_loops: Callable[[], list[str]]
 
     async def check(self) -> Readiness:
@@ -52,16 +52,15 @@ class HealthCheck:
             _log.warning("database_unusable", error=repr(error))
             database = "unusable"
         stuck = self.stuck_loops()
-        is_reachable = self.is_storage_reachable()
-        clock = self._clock()
+        storage, clock = self.storage_state(), self._clock()
         status: Literal["ready", "degraded", "unavailable"] = "ready"
         if database != "ok" or stuck:
             status = "unavailable"
-        elif upstream.state is not AccountState.OK or not is_reachable or clock != "ok":
+        elif upstream.state is not AccountState.OK or storage != "ok" or clock != "ok":
             # Other replicas are affected as well, and tasks are still accepted.
             status = "degraded"
         loops = f"stuck: {', '.join(stuck)}" if stuck else "ok"
-        return Readiness(status, database, loops, "ok" if is_reachable else "unreachable", upstream, clock)
+        return Readiness(status, database, loops, storage, upstream, clock)
 
     def _describe(self, account: Account, upstream: UpstreamReadiness) -> None:
         if wait := account_wait(account, self.clock.now()):

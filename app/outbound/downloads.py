@@ -37,6 +37,8 @@ _HEADERS = {
     "accept": "image/png,image/jpeg,*/*;q=0.5",
     # Images are already compressed, and compressed content may expand to any size.
     "accept-encoding": "identity",
+    # Connections to image hosts are not reused.
+    "connection": "close",
 }
 _REFUSED = "The URL points to a private address that is not in ALLOW_NETWORKS."
 
@@ -100,7 +102,7 @@ class Downloads:
         self._plain = httpcore.AsyncConnectionPool(max_connections=None, max_keepalive_connections=0)
 
     async def fetch(self, url: str, into: Path, *, max_bytes: int) -> Download:
-        """Download a URL to a file; raises `DownloadFailed`."""
+        """Download a URL to a file; raises `DownloadFailed`, and `OSError` if the file can't be written."""
         try:
             async with asyncio.timeout(self._total_seconds):
                 return await self._follow(url, into, max_bytes)
@@ -116,8 +118,6 @@ class Downloads:
             raise _temporary(f"The transfer was interrupted: {describe(error)}") from error
         except (httpx.InvalidURL, httpcore.UnsupportedProtocol, ValueError) as error:
             raise _permanent(f"The URL is invalid: {describe(error)}") from error
-        except OSError as error:  # a full disk, for instance
-            raise _temporary(f"The file can't be written: {error.strerror}") from error
 
     async def aclose(self) -> None:
         """Close the connections."""

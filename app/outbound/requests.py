@@ -5,9 +5,10 @@ They use the connection pool directly, so that no proxy setting, redirect or coo
 
 import email.utils
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from typing import Any
 
 import httpcore
 import httpx
@@ -16,18 +17,30 @@ from app.domain.destination import DestinationRules
 from app.outbound.connect import GuardedNetwork, Resolve
 
 _MAX_ERROR_CHARACTERS = 200
+# Less than servers keep idle connections: the shortest default in wide use is 5 s.
+_MAX_IDLE_SECONDS = 2.0
 _MAX_RETRY_AFTER_DIGITS = 9
+
+Trace = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 
 def open_pool(
-    rules: DestinationRules, *, resolve: Resolve | None = None, tls: ssl.SSLContext | None = None
+    rules: DestinationRules,
+    *,
+    resolve: Resolve | None = None,
+    tls: ssl.SSLContext | None = None,
+    max_idle: int = 0,
 ) -> httpcore.AsyncConnectionPool:
-    """Open a pool that only connects to permitted addresses."""
+    """Open a pool that only connects to permitted addresses.
+
+    Up to `max_idle` connections are kept for a moment and reused. Each leads to the address that was checked when it
+    was opened. But the server may close an idle one just as we send; on a fresh one, that ambiguity can't arise.
+    """
     return httpcore.AsyncConnectionPool(
         ssl_context=tls or httpx.create_ssl_context(),
         max_connections=None,
-        # The server may close an idle connection just as we send. On a fresh one, that ambiguity can't arise.
-        max_keepalive_connections=0,
+        max_keepalive_connections=max_idle,
+        keepalive_expiry=_MAX_IDLE_SECONDS,
         network_backend=GuardedNetwork(rules, resolve),
     )
 
@@ -40,16 +53,19 @@ def stream(
     *,
     content: bytes | None = None,
     step_seconds: float | None = None,
+    trace: Trace | None = None,
 ) -> AbstractAsyncContextManager[httpcore.Response]:
     """Send a request and stream the response.
 
-    `step_seconds` limits each step, such as one read.
+    `step_seconds` limits each step, such as one read. `trace` receives the events of the connection.
     """
     target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-    general = {"host": url.netloc.decode("ascii"), "connection": "close"}
+    general = {"host": url.netloc.decode("ascii")}
     encoded = [(name.encode("ascii"), value.encode("ascii")) for name, value in {**general, **headers}.items()]
-    timeout = dict.fromkeys(("connect", "read", "write", "pool"), step_seconds)
-    return pool.stream(method, target, headers=encoded, content=content, extensions={"timeout": timeout})
+    extensions: dict[str, Any] = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), step_seconds)}
+    if trace is not None:
+        extensions["trace"] = trace
+    return pool.stream(method, target, headers=encoded, content=content, extensions=extensions)
 
 
 def header(response: httpcore.Response, name: bytes) -> str | None:

@@ -9,6 +9,8 @@ from app.domain.account import AccountState
 from app.domain.task import WaitReason
 from app.shapes.base import Time
 
+StorageState = Literal["ok", "unreachable", "unwritable"]
+
 
 @dataclass(slots=True)
 class Health:
@@ -36,7 +38,10 @@ class Readiness:
     status: Literal["ready", "degraded", "unavailable"]
     database: Annotated[str, Field(description="`ok`, or the problem.")]
     loops: Annotated[str, Field(description="`ok`, or the background loops that are stuck.")]
-    storage: Annotated[Literal["ok", "unreachable"], Field(description="Whether image storage is reachable.")]
+    storage: Annotated[
+        StorageState,
+        Field(description="`unreachable` if image storage fails, `unwritable` if temporary storage is full."),
+    ]
     upstream: UpstreamReadiness
     clock: Annotated[
         str, Field(description="`ok`, or how far this machine's clock is from the database's, if over 30 s.")

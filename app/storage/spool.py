@@ -9,16 +9,18 @@ from pathlib import Path
 import structlog
 
 from app.errors import StorageUnavailable
+from app.storage.gate import StorageGate
 
 _ABANDONED_SECONDS = 24 * 3600
 _log = structlog.get_logger(__name__)
 
 
 class Spool:
-    """A directory of temporary files, which other processes may share."""
+    """A directory of temporary files, which other processes may share. `gate` is closed while it accepts none."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self.gate = StorageGate("temporary files")
 
     @contextlib.contextmanager
     def file(self) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from obstore.store import LocalStore, S3Store
 
 from app.errors import ConfigurationError, StorageUnavailable
 from app.storage.aws import endpoint
+from app.storage.gate import StorageGate
 
 _INCOMING = "incoming"
 _ABANDONED_SECONDS = 24 * 3600
@@ -43,18 +44,36 @@ class StoredFile(NamedTuple):
 class ImageStore:
     """Stores files under keys. All methods may raise `StorageUnavailable`.
 
-    `directory` is that of a local store; None for a bucket.
+    `directory` is that of a local store; None for a bucket. `gate` is closed while the store accepts no files.
     """
-
-    is_reachable = True
-    """Whether the last use of the store succeeded."""
 
     def __init__(self, store: LocalStore | S3Store, *, directory: Path | None = None) -> None:
         self._store = store
         self._directory = directory
+        self._responds = True
+        self.gate = StorageGate("images")
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the last write succeeded, and the last other use. A full disk can still be read."""
+        return self._responds and self.gate.is_open
 
     async def put(self, key: str, content: Path | bytes) -> None:
         """Store or replace a file atomically; it is durable when this returns."""
+        try:
+            await self._put(key, content)
+        except StorageUnavailable as error:
+            self.gate.note_failure(_first_line(error.__cause__ or error))
+            raise
+        self.gate.note_success()
+
+    async def probe(self) -> None:
+        """Store and delete an empty file, to notice that the store works again."""
+        key = f"{_INCOMING}/check-{secrets.token_hex(16)}"
+        await self.put(key, b"check")
+        await self.delete(key)
+
+    async def _put(self, key: str, content: Path | bytes) -> None:
         with self._translated("put", key):
             if self._directory is None:
                 await self._write(key, content)
@@ -116,20 +135,21 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _translated(self, action: str, key: str) -> Iterator[None]:
-        """Translate errors to `Missing` or `StorageUnavailable`, and update `is_reachable`."""
+        """Translate errors to `Missing` or `StorageUnavailable`, and note whether the store responds."""
         try:
             yield
         except FileNotFoundError as error:
             # Otherwise a missing bucket would look like a missing file.
-            if "NoSuchBucket" in str(error):
-                self.is_reachable = False
+            # And writing fails like this if the directory is gone.
+            if action == "put" or "NoSuchBucket" in str(error):
+                self._responds = False
                 raise _unavailable(action, key, error) from error
-            self.is_reachable = True
+            self._responds = True
             raise Missing(key) from None
         except (BaseError, OSError) as error:
-            self.is_reachable = False
+            self._responds = False
             raise _unavailable(action, key, error) from error
-        self.is_reachable = True
+        self._responds = True
 
     async def check(self) -> None:
         """Check that the store is writable; raises `ConfigurationError` for permanent problems."""
@@ -206,7 +226,7 @@ def _refusal(error: Exception) -> str | None:
     return None
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0][:300]
 
 

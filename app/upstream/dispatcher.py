@@ -26,8 +26,6 @@ from app.writing.unit_of_work import Decision, UnitOfWork
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 
-# Longer than any claim takes to commit.
-_LOST_AFTER_MS = 60_000
 _log = structlog.get_logger(__name__)
 
 
@@ -110,11 +108,8 @@ class Dispatcher:
         That happens when the connection breaks during the commit. Only this process can distinguish such a claim from
         one that was sent.
         """
-        before = self.clock.now() - _LOST_AFTER_MS
-        task_ids = await self.database.read(
-            lambda connection: task_store.claimed_by(connection, self._work.owner, before=before)
-        )
-        return sum([await self._release(task_id, before) for task_id in task_ids])
+        claims = await self.database.read(lambda connection: task_store.claimed_by(connection, self._work.owner))
+        return sum([await self._release(*claim) for claim in await self._work.lost(claims)])
 
     def _claim(self, unit: UnitOfWork, limit: int) -> list[Claimed]:
         account, allowed = self._gate.allowance(unit, limit)
@@ -185,12 +180,11 @@ class Dispatcher:
             self.rate_limit.release(unit.connection, claimed.slot, unit.now)
         return self._gate.settle(unit, outcome, is_probe=claimed.is_probe)
 
-    async def _release(self, task_id: str, before: int) -> bool:
+    async def _release(self, task_id: str, attempt: int) -> bool:
         def decide(task: Task | None) -> Decision[bool]:
-            if task is None or task.claimed_by != self._work.owner or (task.claimed_at or 0) >= before:
+            if task is None or (task.claimed_by, task.attempts) != (self._work.owner, attempt):
                 return Decision(result=False)
-            is_lost = self._work.is_lost((task.id, task.attempts), task.claimed_at or 0)
-            transition = transitions.release(task, self.clock.now(), self.policy) if is_lost else None
+            transition = transitions.release(task, self.clock.now(), self.policy)
             return Decision(transition is not None, transition)
 
         return await self.writer.move(task_id, decide)

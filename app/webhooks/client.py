@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import httpcore
 import httpx
@@ -14,9 +15,16 @@ from app.domain.destination import DestinationRules
 from app.outbound.connect import Resolve
 from app.outbound.requests import describe, open_pool, retry_after_of, stream
 
+_MAX_IDLE_CONNECTIONS = 64
+_MAX_RESPONSE_BYTES = 64 * 1024
+
 
 class WebhookClient:
-    """Posts to user-supplied URLs, each over a fresh connection to a checked address."""
+    """Posts to user-supplied URLs over connections to checked addresses.
+
+    Idle connections are reused for two seconds. If the receiver closes one just as a webhook is sent, it is sent again
+    over a new one: delivery is at least once anyway.
+    """
 
     def __init__(
         self,
@@ -27,27 +35,30 @@ class WebhookClient:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._timeout = timeout
-        self._pool = open_pool(rules, resolve=resolve, tls=tls)
+        tls = tls or httpx.create_ssl_context()
+        self._reusing = open_pool(rules, resolve=resolve, tls=tls, max_idle=_MAX_IDLE_CONNECTIONS)
+        self._fresh = open_pool(rules, resolve=resolve, tls=tls)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> DeliveryResponse:
         """Post once. Network errors are returned, not raised."""
-        response = DeliveryResponse(None, f"No response within {self._timeout:g} s.")
         general = {
             "user-agent": f"nanobanana-gateway/{__version__}",
             "accept": "*/*",
             "content-type": "application/json",
             "content-length": str(len(body)),
         }
+        exchange, failure = _Exchange(), ""
         try:
-            async with (
-                asyncio.timeout(self._timeout),
-                stream(self._pool, "POST", httpx.URL(url), {**general, **headers}, content=body) as reply,
-            ):
-                response = _read_head(reply)
-                response = replace(response, response=await _read_start(reply))
+            async with asyncio.timeout(self._timeout):
+                target, all_headers = httpx.URL(url), {**general, **headers}
+                try:
+                    await exchange.run(self._reusing, target, all_headers, body)
+                except (httpcore.NetworkError, httpcore.RemoteProtocolError):
+                    if exchange.has_connected or exchange.response is not None:
+                        raise
+                    await exchange.run(self._fresh, target, {**all_headers, "connection": "close"}, body)
         except TimeoutError:
-            # The status counts even if the body doesn't arrive.
-            return response
+            failure = f"No response within {self._timeout:g} s."
         except (
             httpcore.NetworkError,
             httpcore.TimeoutException,
@@ -57,12 +68,35 @@ class WebhookClient:
             OSError,
             ValueError,
         ) as error:
-            return response if response.status is not None else DeliveryResponse(None, describe(error))
-        return response
+            failure = describe(error)
+        # The status counts even if the body doesn't arrive.
+        return exchange.response or DeliveryResponse(None, failure)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._pool.aclose()
+        await self._reusing.aclose()
+        await self._fresh.aclose()
+
+
+class _Exchange:
+    """One request, and what is known of its response."""
+
+    def __init__(self) -> None:
+        self.response: DeliveryResponse | None = None
+        self.has_connected = False
+        """Whether a connection was opened for it, instead of reusing one."""
+
+    async def run(
+        self, pool: httpcore.AsyncConnectionPool, url: httpx.URL, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        """Send the request and read the response."""
+        async with stream(pool, "POST", url, headers, content=body, trace=self._trace) as reply:
+            self.response = _read_head(reply)
+            self.response = replace(self.response, response=await _read_start(reply))
+
+    async def _trace(self, event: str, _info: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.started":
+            self.has_connected = True
 
 
 def _read_head(reply: httpcore.Response) -> DeliveryResponse:
@@ -72,10 +106,11 @@ def _read_head(reply: httpcore.Response) -> DeliveryResponse:
 
 
 async def _read_start(reply: httpcore.Response) -> bytes:
-    """Read the beginning of a body, which may be endless."""
-    start = bytearray()
+    """Read a body and return its beginning. Only a connection whose response was read to the end can be reused."""
+    start, count = bytearray(), 0
     async for chunk in reply.aiter_stream():
-        start += chunk
-        if len(start) >= KEPT_RESPONSE_BYTES:
+        count += len(chunk)
+        start += chunk[: KEPT_RESPONSE_BYTES - len(start)]
+        if count >= _MAX_RESPONSE_BYTES:  # it may be endless
             break
-    return bytes(start[:KEPT_RESPONSE_BYTES])
+    return bytes(start)

@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class WebhookSender:
-    """Claims and posts deliveries. `schedule` lists the pauses between attempts in milliseconds.
+    """Claims and posts deliveries, `workers` at a time. `schedule` lists the pauses between attempts in milliseconds.
 
     `wake_up` wakes when a delivery is due. Delivery is at least once: if a process dies, another one repeats its
     attempts after the lease, as they may not have arrived.
@@ -45,9 +45,10 @@ class WebhookSender:
     schedule: Sequence[int]
     base_url: str
     wake_up: WakeUp
+    workers: int = 64
 
     def __post_init__(self) -> None:
-        self._hosts = HostTurns(self.database)
+        self._hosts = HostTurns(self.database, self.workers)
         self._work: LeasedWork[Delivery] = LeasedWork("webhook", lambda d: (d.id, d.due_at or 0), clock=self.clock)
 
     async def claim(self, limit: int) -> list[Delivery]:
@@ -83,7 +84,12 @@ class WebhookSender:
         at, began = self.clock.now(), time.monotonic()
         response = await self.client.post(delivery.url, body, webhook.headers(delivery, body, signing, at))
         latency = round((time.monotonic() - began) * 1000)
-        self._hosts.note_response(delivery.host, has_responded=response.status is not None)
+        self._hosts.note_response(
+            delivery.host,
+            has_responded=response.status is not None,
+            is_success=response.is_success,
+            latency_ms=latency,
+        )
         attempt = Attempt(
             delivery_id=delivery.id,
             at=at,

@@ -1,4 +1,4 @@
-"""Group commit: work that arrives during a transaction shares the next one."""
+"""Group commit: work that arrives during a transaction shares the next one. Background work waits for a gap."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -12,6 +12,8 @@ W = TypeVar("W")
 _MAX_BATCH = 256
 # While the database is unreachable, work waits in memory; beyond this limit it is refused.
 _MAX_WAITING = 5_000
+# Under constant load, background work gets one transaction after so many others.
+_MAX_BATCHES_AHEAD = 20
 _log = structlog.get_logger(__name__)
 
 
@@ -20,6 +22,9 @@ class GroupCommit(ABC, Generic[W]):
 
     def __init__(self) -> None:
         self._waiting: list[tuple[W, asyncio.Future[Any]]] = []
+        self._background: list[tuple[W, asyncio.Future[Any]]] = []
+        self._batches_ahead = 0
+        """How many batches were committed while background work waited."""
         self._one_by_one = 0
         """How many of these, from the first, are committed one by one: they failed together."""
         self._wake = asyncio.Event()
@@ -52,34 +57,46 @@ class GroupCommit(ABC, Generic[W]):
         """Whether the worker ended although it should not have."""
         return self._worker is not None and self._worker.done() and not self._closing
 
-    def enqueue(self, work: W) -> asyncio.Future[Any]:
-        """Queue work; the future resolves to its result after the commit. Raises `ServiceUnavailable`."""
+    def enqueue(self, work: W, *, in_background: bool = False) -> asyncio.Future[Any]:
+        """Queue work; the future resolves to its result after the commit. Raises `ServiceUnavailable`.
+
+        Work `in_background` gets a transaction of its own while no other work waits. It must be short.
+        """
         if self._worker is None or self._worker.done() or len(self._waiting) >= _MAX_WAITING:
             raise ServiceUnavailable("The service can't accept more changes right now.")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, future))
+        (self._background if in_background else self._waiting).append((work, future))
         self._wake.set()
         return future
 
     async def _run(self) -> None:
         while True:
-            if not self._waiting:
+            if not self._waiting and not self._background:
                 if self._closing:
                     return
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            size = 1 if self._one_by_one else _MAX_BATCH
-            self._one_by_one = max(self._one_by_one - 1, 0)
-            batch, self._waiting = self._waiting[:size], self._waiting[size:]
+            batch = self._next_batch()
             await self._commit_batch(batch)
+
+    def _next_batch(self) -> list[tuple[W, asyncio.Future[Any]]]:
+        if self._background and (not self._waiting or self._batches_ahead >= _MAX_BATCHES_AHEAD):
+            self._batches_ahead = 0
+            return [self._background.pop(0)]
+        self._batches_ahead = self._batches_ahead + 1 if self._background else 0
+        size = 1 if self._one_by_one else _MAX_BATCH
+        self._one_by_one = max(self._one_by_one - 1, 0)
+        batch, self._waiting = self._waiting[:size], self._waiting[size:]
+        return batch
 
     async def _commit_batch(self, batch: list[tuple[W, asyncio.Future[Any]]]) -> None:
         try:
             outcomes = await self.commit([work for work, _ in batch])
         except ServiceUnavailable as error:
             # Trying the rest would take as long and fail as well.
-            batch, self._waiting, self._one_by_one = batch + self._waiting, [], 0
+            batch = batch + self._waiting + self._background
+            self._waiting, self._background, self._one_by_one = [], [], 0
             self.has_failed = True
             _log.warning("commit_failed", changes=len(batch), reason=repr(error.__cause__))
             outcomes = [ServiceUnavailable(error.detail) for _ in batch]

@@ -38,19 +38,19 @@ class LeasedWork(Generic[T]):
     pause_seconds: float = _FIRST_PAUSE_SECONDS
     owner: str = field(default_factory=lambda: secrets.token_hex(8), init=False)
     _held: dict[Key, tuple[T, asyncio.Event]] = field(default_factory=dict, init=False)
-    _claims_since: list[int] = field(default_factory=list, init=False)
-    """When the claims began whose commit this process still awaits."""
+    _claims: set[asyncio.Event] = field(default_factory=set, init=False)
+    """One for each claim whose commit this process still awaits; set when it is over."""
 
     async def claim(self, transaction: Awaitable[Sequence[T]]) -> list[T]:
         """Run a transaction that claims items, and hold them."""
-        began = self.clock.now()
-        self._claims_since.append(began)
+        is_over = asyncio.Event()
+        self._claims.add(is_over)
         try:
             claimed = list(await transaction)
-            # Before the claim is no longer awaited: a thread must never find neither.
             self._held.update((self.key(item), (item, asyncio.Event())) for item in claimed)
         finally:
-            self._claims_since.remove(began)
+            self._claims.remove(is_over)
+            is_over.set()
         return claimed
 
     @property
@@ -67,13 +67,16 @@ class LeasedWork(Generic[T]):
         """Return the event set when work on this item ends; None if it is not held."""
         return next((ended for (held_id, _), (_, ended) in self._held.items() if held_id == item_id), None)
 
-    def is_lost(self, key: Key, claimed_at: int) -> bool:
-        """Whether a claim was committed without this process learning of it. No work has begun.
+    async def lost(self, committed: Sequence[Key]) -> list[Key]:
+        """Return those of this process's committed claims that it doesn't know of, so that no work has begun.
 
-        Safe to call from a transaction's thread.
+        Any of them may be on its way. So this waits for the claims that are awaited now, instead of comparing times.
         """
-        # In this order: an item is held before its claim is no longer awaited.
-        return all(since > claimed_at for since in tuple(self._claims_since)) and key not in self._held
+        unknown = [key for key in committed if key not in self._held]
+        if unknown:
+            for claim in tuple(self._claims):
+                await claim.wait()
+        return [key for key in unknown if key not in self._held]
 
     async def run(
         self, item: T, work: Awaitable[None], put_back: Callable[[], Awaitable[object]] | None = None

@@ -103,6 +103,11 @@ class Writer(GroupCommit[Work]):
         result: T = await self.enqueue(Run(work, locking, blob))
         return result
 
+    async def run_in_background(self, work: Callable[[UnitOfWork], T]) -> T:
+        """Run short `work` in a transaction of its own, while nothing else waits to be written."""
+        result: T = await self.enqueue(Run(work), in_background=True)
+        return result
+
     async def commit(self, works: list[Work]) -> list[Any]:
         """Apply a batch in one transaction, then call listeners."""
 

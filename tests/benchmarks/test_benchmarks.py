@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import scale
+from benchmarks import growth, scale
 from benchmarks.__main__ import run
 from benchmarks.databases import SQLITE
 from benchmarks.latency import BACK, OUTWARD
@@ -81,6 +81,17 @@ def test_every_statement_runs_on_a_long_history(tmp_path: Path) -> None:
 
     assert {len(row) for row in table.rows} == {len(table.columns)}
     assert "Dispatcher.claim, 16" in {row[0] for row in table.rows}
+
+
+def test_finished_tasks_are_weighed_and_deleted_beside_submits(tmp_path: Path) -> None:
+    sizes, retention = asyncio.run(
+        growth.measure(SQLITE, f"sqlite:///{tmp_path / 'growing.db'}", 400, calm_seconds=0.1)
+    )
+
+    assert {"tasks", "events", "images", "webhook_deliveries", "callbacks", "blobs", "all"} <= {
+        row[0] for row in sizes.rows
+    }
+    assert not retention.failures
 
 
 def _git(*arguments: str) -> str:

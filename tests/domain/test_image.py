@@ -80,3 +80,11 @@ def test_what_is_asked_for_is_fetched_unless_somebody_has_it_or_tried_just_now()
 def test_what_is_put_back_is_as_it_was() -> None:
     after = rules.put_back(rules.claim(fresh(tries=2), "p", NOW), NOW + 5)
     assert (after.tries, after.next_try_at, after.claimed_by) == (2, NOW + 5, None)
+
+
+def test_only_the_process_that_has_it_renews_its_lease() -> None:
+    claimed = rules.claim(fresh(), "p", NOW)
+    assert rules.renew(claimed, "p", NOW + 5).next_try_at == NOW + 5 + LEASE_MS
+    assert rules.renew(claimed, "q", NOW + 5) == claimed
+    given_up = replace(claimed, state=ImageState.UNAVAILABLE)
+    assert rules.renew(given_up, "p", NOW + 5) == given_up

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import ipaddress
+import resource
 import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -26,7 +27,7 @@ from app.domain.destination import DestinationRules
 from app.domain.event import event_of
 from app.domain.image import Image, ImageState, new_images
 from app.domain.task import Status
-from app.errors import ImagePending, ServiceUnavailable
+from app.errors import ImagePending, ServiceUnavailable, StorageUnavailable
 from app.images.archiver import Archiver
 from app.images.blobs import Blobs
 from app.images.fetcher import ImageFetcher
@@ -44,6 +45,7 @@ from tests.support.images.samples import image_bytes
 from tests.support.servers.buckets import run_buckets
 from tests.support.servers.image_source import Send, Source, reply
 from tests.support.tasks import make_task
+from tests.support.waiting import until
 
 TASK = "task_" + "0" * 31 + "a"
 
@@ -192,26 +194,145 @@ async def test_copies_are_written_to_a_bucket_and_read_from_it(
             assert buckets.sizes("pictures") == {}
 
 
-async def test_an_unavailable_store_uses_up_no_try(database_url: str, source: Source, tmp_path: Path) -> None:
-    url = source.on("/a.png", reply(image_bytes()))
-    async with process(database_url, tmp_path) as one:
-        await succeed(one, url)
-        shutil.rmtree(one.store)
-        one.store.write_text("not a directory")
-        for _ in range(9):
-            await one.run()
-            (image,) = await one.images()
-            assert (image.state, image.tries) == (ImageState.PENDING, 0)
-            assert image.next_try_at is not None
-            assert image.next_try_at > SystemClock().now() + 20_000
-            await one.make_due()
-        assert not one.image_store.is_reachable
-        one.store.unlink()
-        one.store.mkdir()
-        await one.run()
+async def test_the_late_end_of_a_fetch_does_not_free_the_next(
+    database_url: str, source: Source, tmp_path: Path
+) -> None:
+    asked, gate = threading.Event(), threading.Event()
+
+    def fail_late(send: Send) -> None:
+        asked.set()
+        gate.wait(15)
+        send(reply(b"", status="503 Later"))
+
+    async with process(database_url, tmp_path) as one, process(database_url, tmp_path) as two:
+        (image_id,) = await succeed(one, source.on("/a.png", fail_late))
+        fetching = asyncio.create_task(one.run())
+        await asyncio.to_thread(asked.wait, 15)
+        await one.make_due()
+        assert await one.archive.claim(1) == [], "in hand, whatever the lease says"
+        assert await one.archive.claim_out_of_turn(image_id) is None
+        (claimed,) = await two.archive.claim(1)
+        gate.set()
+        await fetching
         (image,) = await one.images()
-        assert image.state is ImageState.STORED
+        assert (image.claimed_by, image.tries) == (claimed.claimed_by, 0)
+        assert await one.archive.claim_out_of_turn(image_id) is None
+
+
+def break_store(one: Process) -> None:
+    shutil.rmtree(one.store)
+    one.store.write_text("not a directory")
+
+
+def repair_store(one: Process) -> None:
+    one.store.unlink()
+    one.store.mkdir()
+
+
+async def test_what_is_downloaded_is_kept_until_the_store_is_back(
+    database_url: str, source: Source, tmp_path: Path
+) -> None:
+    urls = [source.on(f"/{n}.png", reply(image_bytes(seed=n))) for n in range(3)]
+    async with process(database_url, tmp_path) as one, process(database_url, tmp_path / "two") as two:
+        one.image_store.gate.first_pause_seconds = 0.01
+        one.archive.renew_seconds = 0.01
+        await succeed(one, *urls)
+        break_store(one)
+        running = asyncio.create_task(one.run())
+        await asyncio.to_thread(source.wait_for_count, 3)
+        gate = one.image_store.gate
+        await asyncio.to_thread(until, lambda: not gate.is_open and gate.is_awaited)
+        source.answers.clear()
+        # The lease is renewed however long it takes, so that no other process takes over.
+        await one.make_due()
+        while min(image.next_try_at or 0 for image in await one.images()) == 0:  # noqa: ASYNC110 -- no event tells of it
+            await asyncio.sleep(0.01)
+        assert await two.archive.claim(16) == []
+        assert not running.done()
+        assert not one.image_store.is_reachable
+        repair_store(one)
+        await running
+        assert [(image.state, image.tries) for image in await one.images()] == [(ImageState.STORED, 0)] * 3
         assert one.image_store.is_reachable
+        assert len(source.asked) == 3, "each was downloaded once"
+        assert list(one.spool.iterdir()) == []
+
+
+async def test_an_image_requested_while_the_store_is_away_is_not_downloaded(source: Source, tmp_path: Path) -> None:
+    async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
+        (image_id,) = await succeed(one, source.on("/a.png", reply(image_bytes())))
+        images = ImageService(database=one.database, archiver=one.archive, store=one.image_store, clock=SystemClock())
+        one.image_store.gate.note_failure("away")
+        with pytest.raises(StorageUnavailable):
+            await images.find(image_id)
+        assert source.asked == []
+        one.image_store.gate.note_success()
+        assert (await images.find(image_id)).bytes == len(image_bytes())
+        await images.aclose()
+
+
+async def test_a_full_disk_uses_up_no_try_of_the_source(database_url: str, source: Source, tmp_path: Path) -> None:
+    content = image_bytes(width=700, height=400)
+    async with process(database_url, tmp_path) as one:
+        gate = one.archive.fetcher.spool.gate
+        gate.first_pause_seconds = 0.01
+        await succeed(one, *(source.on(f"/{n}.png", reply(content)) for n in range(3)))
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # Larger than the database on SQLite: writing more to a file fails as on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, before[1]))
+        try:
+            running = asyncio.create_task(one.run())
+            # The first three at once, then one by one.
+            await asyncio.to_thread(source.wait_for_count, 5)
+            assert not gate.is_open
+            images = await one.images()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert {(image.state, image.tries) for image in images} == {(ImageState.PENDING, 0)}
+        await running
+        assert gate.is_open
+        assert {image.state for image in await one.images()} == {ImageState.STORED}
+
+
+async def test_a_dead_source_does_not_leave_temporary_storage_closed(source: Source, tmp_path: Path) -> None:
+    async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
+        gate = one.archive.fetcher.spool.gate
+        gate.first_pause_seconds = 0.01
+        await succeed(one, source.on("/a.png", reply(b"", status="404 Not Found")))
+        gate.note_failure("full")
+        await one.run()
+        assert gate.is_open
+
+
+async def test_temporary_files_that_cannot_be_created_cause_no_download(source: Source, tmp_path: Path) -> None:
+    async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
+        gate = one.archive.fetcher.spool.gate
+        gate.first_pause_seconds = 0.01
+        await succeed(one, source.on("/a.png", reply(image_bytes())))
+        one.spool.write_text("in the way")
+        running = asyncio.create_task(one.run())
+        await asyncio.to_thread(until, lambda: not gate.is_open)
+        assert source.asked == []
+        one.spool.unlink()
+        await running
+        assert [image.state for image in await one.images()] == [ImageState.STORED]
+
+
+async def test_a_temporary_file_that_is_gone_is_downloaded_again(source: Source, tmp_path: Path) -> None:
+    async with process(f"sqlite:///{tmp_path / 'test.db'}", tmp_path) as one:
+        one.image_store.gate.first_pause_seconds = 0.01
+        await succeed(one, source.on("/a.png", reply(image_bytes())))
+        break_store(one)
+        running = asyncio.create_task(one.run())
+        await asyncio.to_thread(until, lambda: not one.image_store.gate.is_open)
+        shutil.rmtree(one.spool)
+        await running
+        (image,) = await one.images()
+        assert (image.state, image.tries, image.claimed_by) == (ImageState.PENDING, 0, None)
+        repair_store(one)
+        await one.make_due()
+        await one.run()
+        assert [image.state for image in await one.images()] == [ImageState.STORED]
 
 
 async def test_an_interrupted_fetch_is_due_again_at_once(database_url: str, source: Source, tmp_path: Path) -> None:

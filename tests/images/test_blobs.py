@@ -23,7 +23,7 @@ from app.domain.task import Status, Task
 from app.images.blobs import RESERVED_MS, BlobBeingDeleted, Blobs, refer
 from app.images.orphans import OrphanFinder
 from app.imaging.inspect import ImageInfo
-from app.storage.store import ImageStore, open_store
+from app.storage.store import ImageStore, Missing, open_store
 from app.writing.unit_of_work import UnitOfWork
 from app.writing.writer import Writer
 from tests.support.clock import HandClock
@@ -176,17 +176,25 @@ async def test_a_file_that_is_being_deleted_can_not_be_kept_until_it_is_gone(s: 
 
 
 class _SlowStore(ImageStore):
-    """Calls `meanwhile` while the first file is being deleted."""
+    """Calls `meanwhile` while the first file is being deleted, or once the one of key `after` was."""
 
-    def __init__(self, store: ImageStore, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, store: ImageStore, meanwhile: Callable[[], Awaitable[None]], after: str | None = None) -> None:
         self._inner = store
         self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
+        self._after = after
+
+    @property
+    def is_reachable(self) -> bool:
+        return self._inner.is_reachable
 
     async def delete(self, key: str) -> None:
-        meanwhile, self._meanwhile = self._meanwhile, None
-        if meanwhile is not None:
+        if self._after is not None:
+            await self._inner.delete(key)
+        if self._meanwhile is not None and self._after in {None, key}:
+            meanwhile, self._meanwhile = self._meanwhile, None
             await meanwhile()
-        await self._inner.delete(key)
+        if self._after is None:
+            await self._inner.delete(key)
 
 
 async def test_a_slow_deleter_does_not_delete_a_file_that_was_kept_again(s: Shelf, rival: Blobs) -> None:
@@ -202,6 +210,27 @@ async def test_a_slow_deleter_does_not_delete_a_file_that_was_kept_again(s: Shel
     await slow.collect()
     assert s.path.exists()
     assert await s.rows() == [(True, False)]
+
+
+async def test_the_late_end_of_a_deletion_leaves_the_next_ones_row(s: Shelf) -> None:
+    """Otherwise the file could be kept again while the next one still deletes it."""
+
+    async def meanwhile() -> None:
+        s.clock.advance(3_600_000)
+        now, until = s.clock.now(), s.clock.now() + 600_000
+
+        def claim(unit: UnitOfWork) -> tuple[int, list[str]]:
+            return blob_store.claim_unreferenced(unit.connection, now=now, until=until, limit=10)
+
+        assert await s.writer.run(claim) == (1, [HASH])
+
+    await s.keep()
+    s.clock.advance(RESERVED_MS + 1)
+    store = _SlowStore(s.store, meanwhile, after=original_key(HASH))
+    await Blobs(database=s.database, writer=s.writer, store=store, clock=s.clock).collect()
+    assert await s.rows() == [(True, True)]
+    with pytest.raises(BlobBeingDeleted):
+        await s.keep()
 
 
 async def test_a_deleter_killed_before_deleting_the_row_does_no_harm(s: Shelf) -> None:
@@ -245,9 +274,12 @@ async def test_files_in_another_services_store_are_not_deleted(s: Shelf) -> None
 
 
 async def test_a_recovered_store_is_noticed(s: Shelf) -> None:
-    s.store.is_reachable = False
+    s.store.gate.note_failure("full")
+    with pytest.raises(Missing):
+        await s.store.size("aa/none")
+    assert not s.store.is_reachable, "a full disk can be read"
     assert await s.blobs.collect() == 0
-    assert s.blobs.is_reachable
+    assert s.store.is_reachable
 
 
 async def test_concurrent_release_and_collection_do_not_leak_the_file(s: Shelf, rival: Blobs) -> None:

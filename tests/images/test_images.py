@@ -336,9 +336,9 @@ def test_a_client_that_disconnects_midway_frees_its_resources(served: Served, so
 
 def test_a_store_that_fails_degrades_and_does_not_stop_the_service(served: Served) -> None:
     store = served.gateway.container.images.store
-    store.is_reachable = False
+    store.gate.note_failure("no such bucket")
     answer = served.client.get("/readyz")
-    store.is_reachable = True
+    store.gate.note_success()
     assert (answer.status_code, answer.json()["status"], answer.json()["storage"]) == (200, "degraded", "unreachable")
     assert served.client.get("/readyz").json()["storage"] == "ok"
 

@@ -1,12 +1,14 @@
 """The webhook client over real connections: responses and forbidden destinations."""
 
 import asyncio
+import contextlib
 import email.utils
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Sequence
+from http import HTTPStatus
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Self
@@ -205,6 +207,54 @@ def test_every_request_resolves_the_name_again(receiver: Receiver) -> None:
     assert len(receiver.arrived) == 1
 
 
+def test_a_connection_is_reused_and_leads_where_it_was_checked() -> None:
+    names = Names(["127.0.0.1"], ["10.0.0.1"])
+    with Keeping([200, 204, 500, 200]) as receiver:
+        url = receiver.url.replace("127.0.0.1", "moved.example")
+        answers = post(url, resolve=names, times=4)
+        assert [answer.status for answer in answers] == [200, 204, 500, 200]
+        assert receiver.connections == 1
+    assert names.asked == ["moved.example"]
+
+
+def test_no_other_name_or_port_gets_a_connection_that_is_open() -> None:
+    async def work(url: str) -> list[DeliveryResponse]:
+        client = WebhookClient(DestinationRules([ip_network("127.0.0.1")]), resolve=Names(["127.0.0.1"], ["10.0.0.1"]))
+        answers = [
+            await client.post(url.replace("127.0.0.1", name), b"{}", {}) for name in ("one.example", "two.example")
+        ]
+        await client.aclose()
+        return answers
+
+    with Keeping([200, 200]) as receiver:
+        first, second = asyncio.run(work(receiver.url))
+    assert first.status == 200
+    assert "DestinationRefused" in (second.error or "")
+
+
+def test_a_webhook_is_sent_anew_when_its_connection_closes_under_it() -> None:
+    with Keeping([200, None, 200, 200]) as receiver:
+        answers = post(receiver.url, times=3)
+        assert [(answer.status, answer.error) for answer in answers] == [(200, None)] * 3
+        # The second webhook was sent twice, once over the connection that closed.
+        assert (receiver.connections, receiver.requests) == (3, 4)
+
+
+def test_a_new_connection_that_closes_is_a_failure() -> None:
+    with Keeping([None, 200]) as receiver:
+        (answer,) = post(receiver.url)
+        assert answer.status is None
+        assert (receiver.connections, receiver.requests) == (1, 1)
+
+
+def test_only_a_response_of_moderate_length_is_read_to_the_end() -> None:
+    for length, connections in ((5_000, 1), (1_000_000, 2)):
+        with Keeping([200, 200], body=b"x" * length) as receiver:
+            answers = post(receiver.url, times=2)
+            assert [answer.response for answer in answers] == [b"x" * 1024] * 2
+            assert receiver.connections == connections
+
+
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "localhost"])
 def test_unusual_spellings_of_addresses_are_checked(receiver: Receiver, host: str) -> None:
     (answer,) = post(receiver.url.replace("127.0.0.1", host), rules=DestinationRules())
@@ -348,3 +398,46 @@ class Raw:
                         self._closing.wait(1)
             except OSError:
                 continue
+
+
+class Keeping:
+    """A receiver that keeps connections open. It answers each request with the next status; None closes."""
+
+    def __init__(self, statuses: Sequence[int | None], *, body: bytes = b"") -> None:
+        self.connections = 0
+        self.requests = 0
+        self._statuses = iter(statuses)
+        self._body = body
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/hook"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                threading.Thread(target=self._answer, args=[connection], daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection, connection.makefile("rb") as reading:
+            while line := reading.readline():
+                length = 0
+                while line.strip():
+                    name, _, value = line.partition(b":")
+                    length = int(value) if name.lower() == b"content-length" else length
+                    line = reading.readline()
+                reading.read(length)
+                self.requests += 1
+                status = next(self._statuses)
+                if status is None:
+                    return
+                body = b"" if status == HTTPStatus.NO_CONTENT else self._body
+                connection.sendall(b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))

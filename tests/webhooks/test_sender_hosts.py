@@ -17,6 +17,7 @@ from app.domain.delivery import LEASE_MS, Delivery, plan
 from app.domain.destination import DestinationRules
 from app.domain.event import event_of
 from app.webhooks.client import WebhookClient
+from app.webhooks.host_turns import HostTurns
 from app.webhooks.secrets import WebhookSecrets
 from app.webhooks.sender import WebhookSender
 from app.writing.wake_up import WakeUp
@@ -35,6 +36,7 @@ class HandClock:
 @dataclass
 class Stage:
     deliver: WebhookSender
+    database: Database
     writer: Writer
     clock: HandClock
 
@@ -45,6 +47,13 @@ class Stage:
         assert template is not None
         new = [replace(template, id=f"whd_{uuid4().hex}", host=host, due_at=NOW + after) for host, after in wanted]
         await self.writer.run(lambda unit: batch_store.write(unit.connection, Batch(deliveries=new)))
+
+    async def permits(self, turns: HostTurns, free: int, busy: dict[str, int] | None = None) -> dict[str, int]:
+        """Return the permits of `turns` while so many deliveries of each host are in hand."""
+        template = plan(event_of(replace(STATES["succeeded"], webhook_url="https://receiver.example/")))
+        assert template is not None
+        in_hand = [replace(template, host=host) for host, count in (busy or {}).items() for _ in range(count)]
+        return dict(await turns.permits(free, in_hand, NOW))
 
     async def hosts(self, limit: int) -> list[str]:
         return [delivery.host for delivery in await self.claim(limit)]
@@ -78,7 +87,7 @@ async def stage(database_url: str) -> AsyncIterator[Stage]:
     writer.start()
     try:
         await writer.create(STATES["succeeded"])
-        yield Stage(deliver, writer, clock)
+        yield Stage(deliver, database, writer, clock)
     finally:
         await writer.aclose()
         await client.aclose()
@@ -119,6 +128,63 @@ def test_the_one_due_host_is_found_among_many(database_url: str, count: int) -> 
                 if chosen == names[-1]:
                     await on.plan([(name, 60_000) for name in names])
             assert await on.hosts(10) == []
+
+    asyncio.run(work())
+
+
+def accepted(turns: HostTurns, *hosts: str, latency_ms: int = 100) -> None:
+    for host in hosts:
+        turns.note_response(host, has_responded=True, is_success=True, latency_ms=latency_ms)
+
+
+def test_healthy_hosts_get_the_free_workers_and_leave_as_many_free(database_url: str) -> None:
+    async def work() -> None:
+        async with stage(database_url) as on:
+            turns = HostTurns(on.database, 64)
+            await on.plan([("a", 0)])
+            assert await on.permits(turns, 64) == {"a": 4}, "it has not proven itself yet"
+            accepted(turns, "a")
+            assert await on.permits(turns, 64) == {"a": 32}
+            assert await on.permits(turns, 32, {"a": 32}) == {}
+            await on.plan([("b", 0)])
+            accepted(turns, "b")
+            # A host below its fair share comes first.
+            assert await on.permits(turns, 32, {"a": 32}) == {"b": 16}
+            assert await on.permits(turns, 64) == {"a": 22, "b": 21}
+            assert await on.permits(turns, 2, {"a": 60, "b": 2}) == {"b": 2}
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("failure", ["slow", "error", "silence"])
+def test_a_host_that_is_no_longer_healthy_goes_back_to_its_share(database_url: str, failure: str) -> None:
+    async def work() -> None:
+        async with stage(database_url) as on:
+            turns = HostTurns(on.database, 64)
+            await on.plan([("a", 0)])
+            accepted(turns, "a")
+            if failure == "slow":
+                accepted(turns, "a", latency_ms=2_001)
+            else:
+                turns.note_response("a", has_responded=failure == "error", is_success=False, latency_ms=100)
+            assert await on.permits(turns, 64) == {"a": 1 if failure == "silence" else 4}
+
+    asyncio.run(work())
+
+
+def test_hosts_that_are_not_healthy_share_half_of_the_workers(database_url: str) -> None:
+    async def work() -> None:
+        async with stage(database_url) as on:
+            turns = HostTurns(on.database, 64)
+            unproven = [f"h{number:03}" for number in range(100)]
+            await on.plan([*((host, 0) for host in unproven), ("z", 0)])
+            assert sum((await on.permits(turns, 64)).values()) == 32
+            accepted(turns, "z")
+            # However many others wait, and with all of their workers busy.
+            permits = await on.permits(turns, 64)
+            assert (permits.pop("z"), sum(permits.values())) == (16, 32)
+            assert await on.permits(turns, 32, dict.fromkeys(unproven[:32], 1)) == {"z": 16}
+            assert await on.permits(turns, 20, dict.fromkeys(unproven[:44], 1)) == {"z": 10}
 
     asyncio.run(work())
 

@@ -50,6 +50,21 @@ def test_a_dead_receiver_does_not_delay_others(hooked: LiveGateway, vendor: Vend
     dead.stop()
 
 
+def test_a_receiver_that_answers_quickly_gets_more_than_its_share(
+    hooked: LiveGateway, vendor: Vendor, receiver: Receiver
+) -> None:
+    vendor.on_submit = refused
+    first = hooked.client.submit(webhook_url=receiver.url)["id"]
+    settled(hooked, first, "delivered")
+    gate = threading.Event()
+    receiver.on_post = lambda _: ReceiverReply(gate=gate)
+    for _ in range(40):
+        hooked.client.submit(webhook_url=receiver.url)
+    receiver.wait_for(1 + 32)
+    gate.set()
+    until(lambda: {one["state"] for one in deliveries(hooked)} == {"delivered"})
+
+
 def test_an_unresponsive_host_gets_one_webhook_at_a_time(start: Start, vendor: Vendor, receiver: Receiver) -> None:
     gateway = start(**{**HOOKED, "webhook_retry_schedule": "600"})
     vendor.on_submit = refused

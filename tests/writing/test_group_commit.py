@@ -53,3 +53,33 @@ async def test_an_outage_during_single_commits_fails_the_rest_at_once() -> None:
     assert isinstance(bad, ValueError)
     assert all(isinstance(outcome, ServiceUnavailable) for outcome in rest)
     assert len(numbers.batches) == 3
+
+
+async def test_background_work_waits_for_a_gap_and_goes_alone() -> None:
+    numbers = Numbers(commits_left=100)
+    numbers.start()
+    behind = [numbers.enqueue(work, in_background=True) for work in (7, 8)]
+    assert await asyncio.gather(*map(numbers.enqueue, [1, 2]), *behind) == [10, 20, 70, 80]
+    await numbers.aclose()
+    assert numbers.batches == [[1, 2], [7], [8]]
+
+
+async def test_under_constant_load_background_work_gets_its_turn() -> None:
+    numbers = Numbers(commits_left=1_000)
+    numbers.start()
+    behind = numbers.enqueue(7, in_background=True)
+    while not behind.done():
+        # One arrives in each turn of the event loop, so that there is never a gap.
+        numbers.enqueue(1)
+        await asyncio.sleep(0)
+    await numbers.aclose()
+    assert numbers.batches.index([7]) == 20
+
+
+async def test_an_outage_fails_background_work_as_well() -> None:
+    numbers = Numbers(commits_left=0)
+    numbers.start()
+    behind = numbers.enqueue(7, in_background=True)
+    outcomes = await asyncio.gather(numbers.enqueue(1), behind, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ServiceUnavailable] * 2
+    await numbers.aclose()

@@ -1,7 +1,6 @@
 """Leased work: held items, lost claims, and retried writes."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,55 +50,71 @@ async def test_claimed_items_are_held_until_done(work: LeasedWork[Job]) -> None:
     assert (work.ended("a"), work.ids) == (None, frozenset("b"))
 
 
-async def test_an_attempt_that_ends_late_does_not_release_the_next(work: LeasedWork[Job], clock: HandClock) -> None:
+async def test_an_attempt_that_ends_late_does_not_release_the_next(work: LeasedWork[Job]) -> None:
     await work.claim(committed(FIRST))
     await work.claim(committed(SECOND))
     work.done(FIRST)
     assert work.items == [SECOND]
-    assert not work.is_lost(("a", 2), clock.now() - 1)
+    assert await work.lost([("a", 1), ("a", 2)]) == [("a", 1)]
 
 
-async def test_a_claim_is_lost_only_once_its_commit_is_no_longer_awaited(
-    work: LeasedWork[Job], clock: HandClock
-) -> None:
+async def test_nothing_is_lost_while_a_claim_is_on_its_way(work: LeasedWork[Job]) -> None:
     reply = asyncio.Event()
 
     async def commit() -> list[Job]:
         await reply.wait()
-        raise ServiceUnavailable("The connection broke.")
+        return [FIRST]
 
-    clock.time += 1
     claiming = asyncio.create_task(work.claim(commit()))
     await turns()
-    claimed_at = clock.now()
-    clock.time += 1_000_000
-    assert not work.is_lost(("a", 1), claimed_at)
-    assert work.is_lost(("a", 1), claimed_at - 1), "an older claim must be lost"
+    asking = asyncio.create_task(work.lost([("a", 1), ("b", 1)]))
+    await turns()
+    assert not asking.done(), "the claim may turn out to be either"
     reply.set()
+    assert await claiming == [FIRST]
+    assert await asking == [("b", 1)]
+
+
+async def test_a_claim_whose_commit_fails_is_lost_if_it_was_committed(work: LeasedWork[Job]) -> None:
+    async def commit() -> list[Job]:
+        raise ServiceUnavailable("The connection broke.")
+
     with pytest.raises(ServiceUnavailable):
-        await claiming
-    assert work.is_lost(("a", 1), claimed_at)
+        await work.claim(commit())
+    assert await work.lost([("a", 1)]) == [("a", 1)]
 
 
-async def test_a_claim_whose_commit_is_known_is_not_lost(work: LeasedWork[Job], clock: HandClock) -> None:
+async def test_only_claims_that_are_awaited_at_the_moment_are_waited_for(work: LeasedWork[Job]) -> None:
+    """Otherwise a busy process would never find what is lost. A later claim can't be one that is committed already."""
+    replies = [asyncio.Event(), asyncio.Event()]
+
+    async def commit(reply: asyncio.Event) -> list[Job]:
+        await reply.wait()
+        return []
+
+    first = asyncio.create_task(work.claim(commit(replies[0])))
+    await turns()
+    asking = asyncio.create_task(work.lost([("a", 1)]))
+    await turns()
+    second = asyncio.create_task(work.claim(commit(replies[1])))
+    await turns()
+    replies[0].set()
+    assert await asking == [("a", 1)]
+    replies[1].set()
+    await asyncio.gather(first, second)
+
+
+async def test_what_is_held_is_not_lost_and_waits_for_nothing(work: LeasedWork[Job]) -> None:
     await work.claim(committed(FIRST))
-    assert not work.is_lost(("a", 1), clock.now())
-    assert work.is_lost(("b", 1), clock.now())
+    claiming = asyncio.create_task(work.claim(forever_claiming()))
+    await turns()
+    assert await work.lost([("a", 1)]) == []
+    claiming.cancel()
 
 
-async def test_a_claim_is_never_lost_while_it_is_being_registered(clock: HandClock) -> None:
-    claimed_at, verdicts = clock.now(), list[bool]()
-
-    def key(job: Job) -> tuple[str, int]:
-        # Called while the claim is being registered. On SQLite, a transaction's thread may check at any moment.
-        verdicts.append(threads.submit(work.is_lost, ("a", 1), claimed_at).result())
-        return job.id, job.attempt
-
-    work: LeasedWork[Job] = LeasedWork("test", key, clock=clock)
-    with ThreadPoolExecutor(1) as threads:
-        await work.claim(committed(FIRST))
-    assert verdicts == [False]
-    assert not work.is_lost(("a", 1), claimed_at)
+async def forever_claiming() -> list[Job]:
+    await asyncio.Event().wait()
+    return []
 
 
 async def test_cancelled_work_is_put_back_before_it_is_released(work: LeasedWork[Job]) -> None:
