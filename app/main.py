@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from app import __version__
 from app.access import routes as access_routes
 from app.background import Background, LoopTimes
+from app.clock import Clock
 from app.container import Container
 from app.events import routes as event_routes
 from app.events.streams import StreamLimits
@@ -48,14 +49,18 @@ def create_app(
     stream_limits: StreamLimits | None = None,
     open_limits: OpenLimits | None = None,
     loop_times: LoopTimes | None = None,
+    clock: Clock | None = None,
+    unwell_pauses: tuple[int, int] | None = None,
 ) -> FastAPI:
     """Build the application. The database must be migrated."""
     container = Container(
         settings,
         upstream_url=upstream_url,
         upstream_key=upstream_key,
+        clock=clock,
         stream_limits=stream_limits,
         open_limits=open_limits,
+        unwell_pauses=unwell_pauses,
     )
     background = Background(container, settings, loop_times or LoopTimes())
     services = _services(container, background)
@@ -124,6 +129,7 @@ def _services(container: Container, background: Background) -> Services:
     health_check = HealthCheck(
         database=kernel.database,
         writer=kernel.writer,
+        clock=kernel.clock,
         is_sandbox=kernel.settings.is_sandbox,
         storage_state=lambda: images.storage_state,
         stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.has_died else [])],

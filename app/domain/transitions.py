@@ -43,12 +43,13 @@ def release(task: Task, now: int, policy: Policy) -> Transition | None:
 
 
 def settle_submit(
-    task: Task, attempt: int, outcome: SubmitOutcome, now: int, policy: Policy, jitter: float
+    task: Task, attempt: int, outcome: SubmitOutcome, now: int, policy: Policy, jitter: float, *, counts: bool
 ) -> Transition | None:
     """Apply the outcome of the task's `attempt`-th submit.
 
     Recording is repeated after a commit with unknown outcome. By then the task may be on its next attempt, to which an
-    old outcome does not apply; only an acceptance stays true. `jitter` (0 to 1) spreads the retries of many tasks.
+    old outcome does not apply; only an acceptance stays true. `jitter` (0 to 1) spreads the retries of many tasks. A
+    temporary refusal `counts` as a failure if the upstream was well otherwise: an outage uses up no task's tries.
     """
     match outcome:
         case Accepted(upstream_task_id):
@@ -59,12 +60,12 @@ def settle_submit(
             return _fail(task, error, now)
         case AccountRefused(error):
             return _requeue(replace(task, error=error), now, policy)
-        case TryAgain(error, retry_after):
-            failures = task.failures + 1
+        case TryAgain(error):
+            failures = task.failures + counts
             tried = replace(task, failures=failures, error=error)
-            if failures >= policy.submit_tries:
+            if counts and failures >= policy.submit_tries:
                 return _fail(tried, error, now)
-            pause = max(policy.submit_pause(failures, jitter), retry_after or 0)
+            pause = policy.submit_pause(max(failures, 1), jitter)
             return _requeue(replace(tried, not_before=now + pause), now, policy)
         case Unknown(reason):
             error = _unreadable_result(task) or TaskError(ErrorCode.SUBMISSION_UNKNOWN, reason)
@@ -138,10 +139,13 @@ def expedite_poll(task: Task, upstream_task_id: str | None, now: int, policy: Po
     return Transition(replace(task, upstream_task_id=known, ask_at=ask_at), is_event=False)
 
 
-def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None) -> Transition | None:
-    """End a task past its deadline. `account_error` is why the account is held, if so.
+def expire(
+    task: Task, now: int, policy: Policy, account_error: TaskError | None, *, unpolled_before: int
+) -> Transition | None:
+    """End a task past its deadline.
 
-    If the upstream knows the task, it is polled once more first: after an outage the result may be available.
+    `account_error` is why the account is closed, if so. If the upstream knows the task, it is polled once more first: after an outage the result may be available. With a
+    deadline up to `unpolled_before` the task ends without that poll, which the upstream may leave unanswered.
     """
     if task.deadline_at is None or task.deadline_at > now or task.is_terminal or not task.status.is_known:
         return None
@@ -152,7 +156,8 @@ def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None
         reason = task.error.message if task.error else "The service stopped before it recorded the reply."
         message = f"Whether the upstream accepted the task is unknown, and no callback arrived. {reason}"
         return _fail(task, _unreadable_result(task) or TaskError(ErrorCode.SUBMISSION_UNKNOWN, message), now)
-    if task.ask_at is not None and (task.asked_at is None or task.asked_at < task.deadline_at):
+    is_polled = task.ask_at is None or (task.asked_at is not None and task.asked_at >= task.deadline_at)
+    if not is_polled and task.deadline_at > unpolled_before:
         return None
     timeout = TaskError(ErrorCode.TIMEOUT, "No readable result arrived within TASK_TIMEOUT_SECONDS.")
     failed = _fail(task, _unreadable_result(task) or timeout, now).task

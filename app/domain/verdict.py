@@ -59,6 +59,17 @@ class Unreadable(msgspec.Struct, frozen=True):
     is_success: bool = False
 
 
+class Unanswered(msgspec.Struct, frozen=True):
+    """A poll that found the upstream unwell.
+
+    `retry_after` is the upstream's, in milliseconds. `is_clear` means that one such reply is enough to stop polling for a while.
+    """
+
+    reason: str
+    retry_after: int | None = None
+    is_clear: bool = False
+
+
 Verdict = Succeeded | Failed
 Report = Succeeded | Failed | Generating | Unreadable
 """The content of one upstream message about a task."""

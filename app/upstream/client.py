@@ -9,13 +9,11 @@ import httpx
 
 from app.domain.models import Model
 from app.domain.submit_outcome import Accepted, SubmitOutcome, TryAgain, Unknown
-from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
+from app.domain.verdict import ErrorCode, Report, TaskError, Unanswered
 from app.outbound.environment import proxy_for, trust_store
 from app.upstream import wire
-from app.upstream.bodies import MAX_BODY_BYTES, parse_object, unpack
-from app.upstream.outcome import read_submit_reply
-from app.upstream.reasons import page_title
-from app.upstream.reports import read_record_info
+from app.upstream.bodies import MAX_BODY_BYTES, unpack
+from app.upstream.outcome import read_poll_reply, read_submit_reply
 from app.upstream.scrub import Scrubber
 
 # If the server closes an idle connection while we send, the outcome is unknown. We close it earlier.
@@ -84,20 +82,32 @@ class UpstreamClient:
             return TryAgain(TaskError(ErrorCode.UPSTREAM_ERROR, message), pauses_account=True)
         return self._scrubbed(read_submit_reply(response))
 
-    async def record_info(self, upstream_task_id: str) -> Report:
-        """Poll the state of a task; `Unreadable` if there is no usable response."""
-        request = self._pools[0].build_request("GET", wire.RECORD_INFO_PATH, params={"taskId": upstream_task_id})
+    async def record_info(self, upstream_task_id: str) -> Report | Unanswered:
+        """Poll the state of a task."""
+        response = await self._get(wire.RECORD_INFO_PATH, taskId=upstream_task_id)
+        if isinstance(response, str):
+            return Unanswered(response)
+        report = read_poll_reply(response, upstream_task_id)
+        # Only its reports contain the vendor's words.
+        return report if isinstance(report, Unanswered) else self._scrub.report(report)
+
+    async def check(self) -> TaskError | None:
+        """Ask for the credits; returns why there is no answer."""
+        response = await self._get(wire.CREDIT_PATH)
+        if not isinstance(response, str):
+            if response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                return None
+            response = f"The upstream responded with HTTP {response.status_code}."
+        return TaskError(ErrorCode.UPSTREAM_ERROR, response)
+
+    async def _get(self, path: str, **parameters: str) -> httpx.Response | str:
+        """Read from the vendor; returns a text without a response."""
+        request = self._pools[0].build_request("GET", path, params=parameters)
         try:
             async with asyncio.timeout(self._timeout):
-                response = await self._send(request)
+                return await self._send(request)
         except (httpx.HTTPError, ssl.SSLError, OSError, TimeoutError) as error:
-            return Unreadable(self._scrub.text(f"record-info can't be reached: {type(error).__name__}: {error}"))
-        body = parse_object(response.content, response.headers.get("Content-Type", ""))
-        if body is None:
-            title = page_title(response.content)
-            said = f": {title}" if title else " and no JSON object."
-            return self._scrub.report(Unreadable(f"record-info responded with HTTP {response.status_code}{said}"))
-        return self._scrub.report(read_record_info(body, upstream_task_id))
+            return self._scrub.text(f"{path} can't be reached: {type(error).__name__}: {error}".rstrip(": "))
 
     async def aclose(self) -> None:
         """Close the connections."""

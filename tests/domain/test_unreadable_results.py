@@ -23,7 +23,7 @@ def noted(task: Task, report: Unreadable = UNREADABLE) -> Task:
 
 def expired(task: Task) -> Task:
     asked = replace(task, asked_at=task.deadline_at)
-    transition = transitions.expire(asked, (task.deadline_at or 0) + 1, POLICY, None)
+    transition = transitions.expire(asked, (task.deadline_at or 0) + 1, POLICY, None, unpolled_before=0)
     assert transition is not None
     assert transition.is_event
     return transition.task
@@ -71,7 +71,7 @@ def test_polls_take_the_note_too() -> None:
 def test_the_outcome_of_the_submit_does_not_erase_the_note() -> None:
     early = noted(STATES["submitting"], Unreadable("no URL", is_success=True))
     for outcome in (Accepted("up"), Unknown("broke off")):
-        settled = transitions.settle_submit(early, early.attempts, outcome, LATER, POLICY, 0.0)
+        settled = transitions.settle_submit(early, early.attempts, outcome, LATER, POLICY, 0.0, counts=True)
         assert settled is not None
         assert expired(settled.task).error == NOTE
 

@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 
 from app.access.signing_secrets import load_secrets
 from app.background import LoopTimes
+from app.clock import Clock
 from app.container import Container
 from app.events.streams import StreamLimits
 from app.main import create_app
@@ -42,6 +43,8 @@ class LiveGateway:
         open_limits: OpenLimits | None = settings.pop("open_limits", None)
         connection_limits: ConnectionLimits | None = settings.pop("connection_limits", None)
         loop_times: LoopTimes | None = settings.pop("loop_times", None)
+        clock: Clock | None = settings.pop("clock", None)
+        unwell_pauses: tuple[int, int] | None = settings.pop("unwell_pauses", None)
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
         self.settings = Settings(_env_file=None, **{"host": "127.0.0.1", "port": 0, **given})
         prepare_data_dir(self.settings)
@@ -59,6 +62,8 @@ class LiveGateway:
             stream_limits=stream_limits,
             open_limits=open_limits,
             loop_times=loop_times,
+            clock=clock,
+            unwell_pauses=unwell_pauses,
         )
         self._server = make_server(self.settings, self._app, connection_limits)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
