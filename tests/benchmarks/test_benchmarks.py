@@ -80,7 +80,7 @@ def test_every_statement_runs_on_a_long_history(tmp_path: Path) -> None:
     )
 
     assert {len(row) for row in table.rows} == {len(table.columns)}
-    assert "Dispatcher.claim, 16" in {row[0] for row in table.rows}
+    assert "Dispatcher.claim, 4" in {row[0] for row in table.rows}
 
 
 def test_finished_tasks_are_weighed_and_deleted_beside_submits(tmp_path: Path) -> None:

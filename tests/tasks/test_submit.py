@@ -315,6 +315,7 @@ def test_the_response_is_the_whole_task(served: Served) -> None:
         "input": {"prompt": "a lake", "image_urls": [], "num_images": 1, "aspect_ratio": None, "watermark": None},
         "images": [],
         "error": None,
+        "waiting": None,
         "upstream_task_id": None,
         "attempts": 0,
         "retry_of": None,

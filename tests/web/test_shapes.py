@@ -70,6 +70,7 @@ def test_fields_of_a_task_keep_their_order() -> None:
                 }
             ],
             "error": error,
+            "waiting": None,
             "upstream_task_id": task.upstream_task_id,
             "queue_position": None,
             "attempts": task.attempts,

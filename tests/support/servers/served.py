@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.db import event_store
+from app.db import account_store, event_store
 from app.db.engine import Database
+from app.domain.account import Account
 from tests.support.clients.event_reader import EventReader
 from tests.support.clients.task_client import TaskClient
 from tests.support.databases.postgres import PostgresServer
@@ -76,9 +77,18 @@ class Served:
         return EventReader(self.gateway.settings.local_url, path, **options)
 
     def calm(self) -> None:
-        """Reset the vendor's script."""
+        """Undo what a test scripted, and what the gateway learned about the upstream."""
         self.vendor.on_submit = lambda _: accepted()
         self.vendor.on_poll = lambda upstream_id: record(upstream_id, 0)
+
+        async def reopen() -> None:
+            database = Database(self.database_url)
+            try:
+                await database.write(lambda connection: account_store.save(connection, Account()))
+            finally:
+                await database.aclose()
+
+        asyncio.run(reopen())
 
 
 @contextmanager
