@@ -8,10 +8,10 @@ _SILENT_SECONDS = 2.0
 
 
 class CallWindow:
-    """Few calls at first, one more with each answer.
+    """Allows a few calls at first, and one more per answer.
 
-    They are few again once nothing was answered for two seconds. What is in flight when the upstream stops answering may be lost. So a queue is not sent to an upstream that has not
-    just answered.
+    Calls in flight when the upstream stops answering may be lost, so only a few may begin while there are no answers:
+    for two seconds, or twice the time of the last answer.
     """
 
     def __init__(self, most: int, timer: Callable[[], float] = time.monotonic) -> None:
@@ -19,7 +19,8 @@ class CallWindow:
         self._timer = timer
         self._size = _FEW
         self._in_flight = 0
-        self._heard_at = 0.0
+        self._answered_at = 0.0
+        self._silent_after = _SILENT_SECONDS
 
     @property
     def in_flight(self) -> int:
@@ -29,7 +30,7 @@ class CallWindow:
     @property
     def room(self) -> int:
         """How many more calls may begin now."""
-        if self._timer() - self._heard_at > _SILENT_SECONDS:
+        if self._timer() - self._answered_at > self._silent_after:
             self._size = _FEW
         return max(self._size - self._in_flight, 0)
 
@@ -37,11 +38,12 @@ class CallWindow:
         """Count calls that begin."""
         self._in_flight += calls
 
-    def end(self, *, answered: bool) -> None:
-        """Count the end of a call, `answered` or not."""
+    def end(self, *, answered: bool, seconds: float = 0.0) -> None:
+        """Count the end of a call that took some time, `answered` or not."""
         self._in_flight -= 1
         if answered:
-            self._heard_at = self._timer()
+            self._answered_at = self._timer()
+            self._silent_after = max(_SILENT_SECONDS, 2 * seconds)
             self._size = min(self._size + 1, max(self._most, _FEW))
         else:
             self._size = _FEW

@@ -150,6 +150,7 @@ class Dispatcher:
     async def _submit(self, claimed: Claimed) -> SubmitOutcome:
         """Send a task, after a check if it needs one."""
         outcome: SubmitOutcome | None = None
+        began = self.timer()
         try:
             silence = await self.client.check() if claimed.needs_check else None
             if silence is not None:
@@ -158,7 +159,8 @@ class Dispatcher:
                 task = claimed.task
                 outcome = await self.client.submit(task.model, task.input, self.callback_url(task.id))
         finally:
-            self._window.end(answered=isinstance(outcome, Accepted | Refused | AccountRefused))
+            is_answer = isinstance(outcome, Accepted | Refused | AccountRefused)
+            self._window.end(answered=is_answer, seconds=self.timer() - began)
         return outcome
 
     async def _record_task(self, claimed: Claimed, outcome: SubmitOutcome, *, counts: bool = False) -> None:

@@ -97,3 +97,18 @@ def test_silence_makes_the_calls_few_again(timer: HandTimer) -> None:
     window.begin(3)
     timer.seconds += 2.1
     assert window.room == 1
+
+
+def test_a_slow_upstream_is_not_mistaken_for_a_silent_one(timer: HandTimer) -> None:
+    window = CallWindow(16, timer)
+    for _ in range(6):
+        calls = window.room
+        window.begin(calls)
+        timer.seconds += 5
+        for _ in range(calls):
+            window.end(answered=True, seconds=5)
+    assert window.room == 16
+    timer.seconds += 9
+    assert window.room == 16
+    timer.seconds += 2
+    assert window.room == 4
