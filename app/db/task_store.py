@@ -69,7 +69,7 @@ _OVERDUE = (
     .limit(LIMIT)
     .with_for_update(skip_locked=True)
 )
-# A guess that is still being polled may yet become a success.
+# A failure that was guessed is still polled, and may become a success.
 _IS_OVER = tasks.c.completed_at.is_not(None) & tasks.c.ask_at.is_(None)
 _QUEUED_PROJECTS = sql.load("queued_projects")
 _MARKS = sql.load("queue_marks")
@@ -180,7 +180,7 @@ def claimable(connection: Connection, project: str, *, now: int, limit: int) -> 
 
 
 def claimed_by(connection: Connection, name: str) -> list[tuple[str, int]]:
-    """List the submitting tasks that a process has claimed, each with the number of its attempt."""
+    """List a process's submitting tasks with their attempt numbers."""
     claimed = select(tasks.c.id, tasks.c.attempts).where(_IS_SUBMITTING, tasks.c.claimed_by == name)
     return [(row.id, row.attempts) for row in connection.execute(claimed)]
 

@@ -118,7 +118,7 @@ class TaskService:
     async def _accepted(self, task: Task) -> TaskState:
         """Return a new task's state without raising.
 
-        An error now would make a durable task look refused.
+        An error now would make a durable task look rejected.
         """
         try:
             return (await self._states([(task, [])]))[0]
@@ -221,7 +221,7 @@ class TaskService:
         return (await self._states([found]))[0] if found else None
 
     async def _states(self, found: Sequence[TaskWithImages]) -> list[TaskState]:
-        """Add queue positions; call outside a transaction, as it reads."""
+        """Add queue positions; don't call it in a transaction."""
         positions = await self._positions.of([task.id for task, _ in found if task.status is Status.QUEUED])
         return [TaskState(task, images, positions.get(task.id)) for task, images in found]
 

@@ -32,7 +32,7 @@ class TaskWaiter:
     ) -> TaskState:
         """Wait for a task just accepted, without raising.
 
-        An error would make the task look refused.
+        An error would make the task look rejected.
         """
         if accepted.task.is_terminal:
             return accepted

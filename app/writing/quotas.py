@@ -9,9 +9,9 @@ from app.writing.unit_of_work import UnitOfWork
 
 
 def charge(unit: UnitOfWork, wanted: Mapping[str, Sequence[Quota]]) -> dict[str, GatewayError]:
-    """Charge tasks, given by id in order of arrival; returns the refusals of those that exceed a quota.
+    """Charge tasks to quotas; returns an error per rejected task.
 
-    A task is charged to all of its quotas or to none.
+    `wanted` is in order of arrival. A task is charged to all of its quotas or to none.
     """
     quotas = {quota.name: quota for of_task in wanted.values() for quota in of_task}
     before = quota_store.lock(unit.connection, list(quotas.values()))
