@@ -134,7 +134,9 @@ def _only_process(settings: Settings) -> Iterator[None]:
         if links > 1:
             # SQLite would keep a separate write-ahead log under each name.
             raise ConfigurationError(
-                "DATABASE_URL", f"names a SQLite file that has {links} hard links ({path})", "remove the other hard links"
+                "DATABASE_URL",
+                f"names a SQLite file that has {links} hard links ({path})",
+                "remove the other hard links",
             )
         deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
         while True:
