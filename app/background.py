@@ -13,9 +13,9 @@ from app.container import Container
 from app.loops.claim import ClaimLoop
 from app.loops.loop import Loop
 from app.settings import Settings
+from app.upstream.poll_pace import CONCURRENT_POLLS
 from app.writing.wake_up import WakeUp
 
-_CONCURRENT_POLLS = 16
 _CONCURRENT_DOWNLOADS = 16
 # When stopping, submits in flight get the time of one upstream call, plus this time to record the result.
 _RECORD_SECONDS = 5
@@ -52,12 +52,12 @@ class Background:
         self._submits = ClaimLoop(
             dispatcher.claim, dispatcher.send, settings.upstream_concurrency, wake_ups.queue, _GATHER_SECONDS
         )
-        self._polls = ClaimLoop(reconciler.claim, reconciler.poll, _CONCURRENT_POLLS, wake_ups.poll)
+        self._polls = ClaimLoop(reconciler.claim, reconciler.poll, CONCURRENT_POLLS, wake_ups.poll)
         self._webhooks = ClaimLoop(sender.claim, sender.send, sender.workers, wake_ups.delivery, _GATHER_SECONDS)
         self._downloads = ClaimLoop(
             images.archiver.claim, images.archiver.fetch, _CONCURRENT_DOWNLOADS, wake_ups.archive
         )
-        expire = _each(reconciler.expire, dispatcher.release_lost)
+        expire = _each(container.clock_repair.run_once, reconciler.expire, dispatcher.release_lost)
         sweep = _each(
             retention.remove_expired,
             retention.remove_old,

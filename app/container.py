@@ -16,7 +16,7 @@ from app.domain.browser_token import BrowserTokens
 from app.domain.callback import CALLBACK_PATH, CallbackTokens
 from app.domain.destination import DestinationRules
 from app.domain.event import TaskEvent
-from app.domain.policy import Policy
+from app.domain.policy import FIRST_PAUSE_MS, MAX_PAUSE_MS, Policy
 from app.events.broadcaster import EventBroadcaster
 from app.events.streams import StreamLimits, Streams
 from app.images.archiver import Archiver
@@ -30,6 +30,7 @@ from app.images.uploads import UploadService
 from app.imaging.executor import ImageExecutor
 from app.outbound.downloads import Downloads
 from app.outbound.environment import trust_store
+from app.server.limits import ConnectionLimits
 from app.settings import Settings, database_url
 from app.shapes.health import StorageState
 from app.storage.spool import Spool
@@ -42,12 +43,14 @@ from app.upstream.callbacks import CallbackService
 from app.upstream.client import UpstreamClient
 from app.upstream.dispatcher import Dispatcher
 from app.upstream.rate_limit import SharedRateLimit, submit_rate_limit
-from app.upstream.reconciler import POLL_RATE_LIMIT, Reconciler
+from app.upstream.reconciler import Reconciler
 from app.upstream.scrub import Scrubber
+from app.web.open_requests import OpenLimits, OpenRequests
 from app.webhooks.client import WebhookClient
 from app.webhooks.deliveries import DeliveryService
 from app.webhooks.secrets import WebhookSecrets
 from app.webhooks.sender import WebhookSender
+from app.writing.clock_repair import ClockRepair
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 
@@ -125,6 +128,7 @@ class Images:
             is_public=settings.is_sandbox or settings.public_base_url is not None,
             lifetime=round(settings.upload_ttl_seconds * 1000),
             max_bytes=settings.max_upload_bytes,
+            daily_bytes=settings.upload_bytes_per_day,
         )
         self.inputs = InputCheck(
             destinations=kernel.destinations, base_url=settings.base_url, is_sandbox=settings.is_sandbox
@@ -141,11 +145,14 @@ class Images:
 class Events:
     """Events for streams and waiting requests."""
 
-    def __init__(self, kernel: Kernel, limits: StreamLimits) -> None:
+    def __init__(self, kernel: Kernel, limits: StreamLimits, open_limits: OpenLimits) -> None:
         settings = kernel.settings
+        self.open_requests = OpenRequests(open_limits)
         self.broadcaster = EventBroadcaster(kernel.database, base_url=settings.base_url)
         self.notifier = Notifier(kernel.database, self.broadcaster.wake)
-        self.streams = Streams(database=kernel.database, broadcaster=self.broadcaster, limits=limits)
+        self.streams = Streams(
+            database=kernel.database, broadcaster=self.broadcaster, limits=limits, open_requests=self.open_requests
+        )
 
 
 class Upstream:
@@ -186,15 +193,14 @@ class Upstream:
             rate_limit=self.rate_limit,
             callback_url=lambda task_id: f"{callback_base}/{tokens.sign(task_id)}",
             wake_up=wake_ups.queue,
+            concurrency=settings.upstream_concurrency,
         )
         self.reconciler = Reconciler(writer=kernel.writer, client=self.client, clock=kernel.clock, policy=kernel.policy)
 
-    def prepare_rate_limits(self, connection: Connection) -> None:
-        """Create the slots of the shared rate limits."""
-        now = self._clock.now()
-        for limit in (POLL_RATE_LIMIT, self.rate_limit):
-            if limit is not None:
-                limit.prepare(connection, now)
+    def prepare_rate_limit(self, connection: Connection) -> None:
+        """Create the slots of the shared rate limit."""
+        if self.rate_limit is not None:
+            self.rate_limit.prepare(connection, self._clock.now())
 
 
 class Webhooks:
@@ -222,7 +228,7 @@ class Webhooks:
 class Tasks:
     """The task lifecycle, from submit to deletion."""
 
-    def __init__(self, kernel: Kernel, images: Images, events: Events, limits: StreamLimits) -> None:
+    def __init__(self, kernel: Kernel, images: Images, events: Events, upstream: Upstream) -> None:
         settings, database, writer, clock = kernel.settings, kernel.database, kernel.writer, kernel.clock
         self.service = TaskService(
             database=database,
@@ -232,8 +238,9 @@ class Tasks:
             admission=Admission(database=database, clock=clock, rate=settings.key_rate_limit),
             extend_expiry=images.uploads.extend_expiry,
             collect=kernel.wake_ups.collect,
+            rate_exhausted_until=upstream.rate_limit.exhausted_until if upstream.rate_limit else None,
         )
-        self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, max_waits=limits.max_waits)
+        self.waiter = TaskWaiter(broadcaster=events.broadcaster, tasks=self.service, open_requests=events.open_requests)
         self.retention = Retention(
             database=database,
             writer=writer,
@@ -244,7 +251,10 @@ class Tasks:
 
 
 class Container:
-    """The parts of one process, grouped by feature."""
+    """The parts of one process, grouped by feature.
+
+    `unwell_pauses` are the shortest and the longest pause (ms) while the upstream has problems.
+    """
 
     def __init__(
         self,
@@ -254,13 +264,15 @@ class Container:
         upstream_key: str,
         clock: Clock | None = None,
         stream_limits: StreamLimits | None = None,
+        open_limits: OpenLimits | None = None,
+        unwell_pauses: tuple[int, int] | None = None,
     ) -> None:
         database, wake_ups = Database(database_url(settings)), WakeUps()
-        clock, limits = clock or database.clock, stream_limits or StreamLimits()
+        clock = clock or database.clock
         self.kernel = Kernel(
             settings=settings,
             clock=clock,
-            policy=_policy(settings),
+            policy=_policy(settings, unwell_pauses),
             database=database,
             writer=Writer(database, clock, self._wake, keeps_images=settings.keep_images),
             wake_ups=wake_ups,
@@ -273,10 +285,18 @@ class Container:
         )
         self.access = Access(self.kernel)
         self.images = Images(self.kernel)
-        self.events = Events(self.kernel, limits)
+        open_limits = open_limits or OpenLimits.of_connections(ConnectionLimits().connections)
+        self.events = Events(self.kernel, stream_limits or StreamLimits(), open_limits)
         self.upstream = Upstream(self.kernel)
         self.webhooks = Webhooks(self.kernel)
-        self.tasks = Tasks(self.kernel, self.images, self.events, limits)
+        self.clock_repair = ClockRepair(
+            writer=self.kernel.writer,
+            clock=clock,
+            policy=self.kernel.policy,
+            webhook_pauses=self.webhooks.sender.schedule,
+            cap_rate_slots=self.upstream.rate_limit.cap if self.upstream.rate_limit else None,
+        )
+        self.tasks = Tasks(self.kernel, self.images, self.events, self.upstream)
 
     async def start(self) -> None:
         """Start everything but the loops."""
@@ -285,7 +305,7 @@ class Container:
         if not self.kernel.settings.is_postgresql:
             # No other process can have claimed images.
             await self.images.archiver.release_all()
-        await self.kernel.database.write(self.upstream.prepare_rate_limits)
+        await self.kernel.database.write(self.upstream.prepare_rate_limit)
         self.events.notifier.start()
 
     def stop_waiting(self) -> None:
@@ -318,8 +338,9 @@ class Container:
             wake_ups.delivery.wake()
 
 
-def _policy(settings: Settings) -> Policy:
+def _policy(settings: Settings, unwell_pauses: tuple[int, int] | None) -> Policy:
     """Convert the settings' seconds to milliseconds."""
+    first_pause, max_pause = unwell_pauses or (FIRST_PAUSE_MS, MAX_PAUSE_MS)
     return Policy(
         queue_timeout=round(settings.queue_timeout_seconds * 1000),
         task_timeout=round(settings.task_timeout_seconds * 1000),
@@ -327,4 +348,6 @@ def _policy(settings: Settings) -> Policy:
         submit_tries=settings.submit_retries,
         hold_retry=round(settings.hold_retry_seconds * 1000),
         upstream_timeout=round(settings.upstream_timeout_seconds * 1000),
+        first_pause=first_pause,
+        max_pause=max_pause,
     )

@@ -24,8 +24,8 @@ _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 def load_environment(settings: Collection[str]) -> None:
     """Clean environment variables in place and add those of `.env`.
 
-    Only variables of `settings` and libraries are cleaned; empty ones are removed. The environment takes precedence over
-    the file. Raises `ConfigurationError` if the file can't be read.
+    Only variables of `settings` and libraries are cleaned; empty ones are removed. The environment takes precedence
+    over the file. Raises `ConfigurationError` if the file can't be read.
     """
     for name, value in list(os.environ.items()):
         if name.upper() in settings or _LIBRARIES.fullmatch(name.upper()):

@@ -168,6 +168,16 @@ class DailyBudgetExceeded(GatewayError, status=429):
     """The project has used up its tasks for the day."""
 
 
+class DailyUploadsExceeded(GatewayError, status=429):
+    """The project has used up its upload bytes for today."""
+
+
+class TooManyOpenRequests(GatewayError, status=429):
+    """The caller has too many streams and waiting requests open."""
+
+    retry_after = 5
+
+
 class ServiceUnavailable(GatewayError, status=503):
     """The database is unreachable or the service is stopping.
 
@@ -186,7 +196,7 @@ class ImagePending(GatewayError, status=503):
 
 
 class TooManyStreams(GatewayError, status=503):
-    """The process has reached its limit of open streams."""
+    """The process has too many streams and waiting requests open."""
 
     retry_after = 5
 

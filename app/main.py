@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from app import __version__
 from app.access import routes as access_routes
 from app.background import Background, LoopTimes
+from app.clock import Clock
 from app.container import Container
 from app.events import routes as event_routes
 from app.events.streams import StreamLimits
@@ -29,7 +30,9 @@ from app.web.guards import Guarded, HostGuard, OriginGuard, check_small_body
 from app.web.headers import ResponseHeaders
 from app.web.memory_budget import MemoryBudget
 from app.web.middleware import RequestContext, respond_internal_error
+from app.web.open_requests import OpenLimits
 from app.web.prefix import WithoutPrefix
+from app.web.refusals import SpareConnections, respond_overloaded
 from app.web.services import Services, by_type
 from app.webhooks import routes as webhook_routes
 
@@ -44,10 +47,21 @@ def create_app(
     upstream_url: str,
     upstream_key: str,
     stream_limits: StreamLimits | None = None,
+    open_limits: OpenLimits | None = None,
     loop_times: LoopTimes | None = None,
+    clock: Clock | None = None,
+    unwell_pauses: tuple[int, int] | None = None,
 ) -> FastAPI:
     """Build the application. The database must be migrated."""
-    container = Container(settings, upstream_url=upstream_url, upstream_key=upstream_key, stream_limits=stream_limits)
+    container = Container(
+        settings,
+        upstream_url=upstream_url,
+        upstream_key=upstream_key,
+        clock=clock,
+        stream_limits=stream_limits,
+        open_limits=open_limits,
+        unwell_pauses=unwell_pauses,
+    )
     background = Background(container, settings, loop_times or LoopTimes())
     services = _services(container, background)
 
@@ -115,6 +129,7 @@ def _services(container: Container, background: Background) -> Services:
     health_check = HealthCheck(
         database=kernel.database,
         writer=kernel.writer,
+        clock=kernel.clock,
         is_sandbox=kernel.settings.is_sandbox,
         storage_state=lambda: images.storage_state,
         stuck_loops=lambda: [*background.stuck, *(["writer"] if kernel.writer.has_died else [])],
@@ -150,6 +165,12 @@ def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
     origin_guard = OriginGuard(is_open=is_open, origins=origins)
     guarded = surround(settings, Guarded(direct, [host_guard.check, origin_guard.check, check_small_body]))
     return WithoutPrefix(guarded, settings.path_prefix) if settings.path_prefix else guarded
+
+
+def for_spare_connections(settings: Settings, complete: ASGIApp) -> ASGIApp:
+    """Return the application for connections over the limit."""
+    spare = SpareConnections(complete, surround(settings, respond_overloaded))
+    return WithoutPrefix(spare, settings.path_prefix) if settings.path_prefix else spare
 
 
 def _warm_up(app: FastAPI) -> None:

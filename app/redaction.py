@@ -7,9 +7,17 @@ from functools import lru_cache
 
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# Secrets follow these prefixes: in callback URLs, in queries, in API keys and in browser tokens.
-_BEARER_PREFIXES = ("/callbacks/nanobanana/", "access_token=", "nbg_", "nbt_")
+# Secrets follow these prefixes: in queries, in API keys and in browser tokens.
+_BEARER_PREFIXES = ("access_token=", "nbg_", "nbt_")
 _BEARERS = re.compile(rf"({'|'.join(_BEARER_PREFIXES)})[^/?&\s\"']+")
+# The secret part of a callback's token, after a task id and a dash. The pattern starts with the dash for speed, because
+# few lines have many. Truncated tokens are masked as well: they are nearly as valuable as whole ones. Trace ids are
+# followed by fewer characters.
+_CALLBACK_SECRET = re.compile(r"-(?<=[0-9A-Fa-f]{32}-)[A-Za-z0-9_-]{20,}")
+_ENCODED_CALLBACK_SECRET = re.compile(
+    r"((?:[0-9A-Fa-f]|%(?:25)*(?:3[0-9]|[46][1-6])){32})(?:-|%(?:25)*2[Dd])"
+    r"(?:[A-Za-z0-9_-]|%(?:25)*[2-7][0-9A-Fa-f]){20,}"
+)
 # Masking a shorter secret would make the log unreadable and reveal the secret.
 _MIN_SECRET_CHARACTERS = 6
 _SECRET_NAMES = re.compile(r"authorization|api_key|secret|password|token", re.IGNORECASE)
@@ -40,6 +48,9 @@ class RedactingRenderer:
             line = str(self._render(logger, method, {**kept, "line_failed": type(error).__name__}))
         if any(prefix in line for prefix in _BEARER_PREFIXES):
             line = _BEARERS.sub(rf"\1{_MASK}", line)
+        line = _CALLBACK_SECRET.sub(f"-{_MASK}", line)
+        if "%" in line:
+            line = _ENCODED_CALLBACK_SECRET.sub(rf"\1-{_MASK}", line)
         for secret in self._secrets:
             line = line.replace(secret, _MASK)
         return line

@@ -22,7 +22,7 @@ from app.domain.destination import DestinationRules
 from app.environment import misspelled
 from app.errors import ConfigurationError, StorageUnavailable
 from app.logging import configure_logs
-from app.main import create_app, surround, with_middleware
+from app.main import create_app, for_spare_connections, with_middleware
 from app.outbound.environment import proxy_for, trust_store
 from app.prepare import connect_database, migrate_database, prepare_data_dir
 from app.server.limits import ConnectionLimits
@@ -30,7 +30,8 @@ from app.server.server import Server
 from app.server.versions import untested_versions
 from app.settings import Settings, database_url, setting_names
 from app.storage.store import open_store
-from app.web.refusals import refuse, respond_overloaded
+from app.web.open_requests import OpenLimits
+from app.web.refusals import refuse
 
 _LOCK_TIMEOUT_SECONDS = 5
 _LOCK_PAUSE_SECONDS = 0.1
@@ -217,24 +218,34 @@ def _reason(error: Exception) -> str:
 
 def make_server(settings: Settings, app: FastAPI, limits: ConnectionLimits | None = None) -> Server:
     """Create the server for the application and its middleware."""
+    complete = with_middleware(settings, app)
     return Server(
-        with_middleware(settings, app),
-        limits=limits or ConnectionLimits(connections=_max_connections()),
+        complete,
+        limits=limits or connection_limits(),
         refuse=refuse,
-        overloaded=surround(settings, respond_overloaded),
+        overloaded=for_spare_connections(settings, complete),
         on_stop=app.state.begin_stop,
     )
 
 
-def _max_connections() -> int:
+def connection_limits() -> ConnectionLimits:
     """Limit connections to leave file descriptors for other uses."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = ConnectionLimits().connections
-    return limit if files == resource.RLIM_INFINITY else min(limit, max(files - _RESERVED_FILES, files // 2))
+    limits = ConnectionLimits()
+    if files == resource.RLIM_INFINITY:
+        return limits
+    return ConnectionLimits(connections=min(limits.connections, max(files - _RESERVED_FILES, files // 2)))
 
 
 def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstream_key: str) -> None:
-    server = make_server(settings, create_app(settings, upstream_url=upstream_url, upstream_key=upstream_key))
+    limits = connection_limits()
+    app = create_app(
+        settings,
+        upstream_url=upstream_url,
+        upstream_key=upstream_key,
+        open_limits=OpenLimits.of_connections(limits.connections),
+    )
+    server = make_server(settings, app, limits)
     # Objects that exist now live until the end. Scanning them for garbage would take a tenth of a busy service's time
     # and delay requests.
     gc.collect()

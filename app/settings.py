@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     storage_url: StorageUrl | None = Field(None, description="a directory, or s3://BUCKET or s3://BUCKET/PREFIX")
     max_image_bytes: int = Field(67_108_864, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
     max_upload_bytes: int = Field(26_214_400, ge=1024, le=1024**3, description="a number of bytes, 1024 to 1073741824")
+    upload_bytes_per_day: int = Field(
+        21_474_836_480, ge=0, le=1024**4, description="a number of bytes, 0 (no limit) to 1099511627776"
+    )
     retention_days: float = Field(
         0, ge=0, le=36_500, allow_inf_nan=False, description="a number of days, or 0 to keep tasks forever"
     )

@@ -19,7 +19,6 @@ from app.db.engine import Connection, Database
 from app.db.migrate import migrate
 from app.logging import configure_logs
 from app.upstream.client import UpstreamClient
-from app.upstream.reconciler import POLL_RATE_LIMIT
 from benchmarks.bulk import History
 from benchmarks.databases import KINDS, Databases
 from benchmarks.report import Table, machine
@@ -47,7 +46,6 @@ async def measure(kind: str, url: str, sizes: Sequence[int], *, with_plans: bool
     client = UpstreamClient(base_url="http://127.0.0.1:9", api_key="none", timeout=1, concurrency=1)
     try:
         await migrate(database)
-        await database.write(lambda connection: POLL_RATE_LIMIT.prepare(connection, now=0))
         history = History(url)
         took: dict[str, list[float]] = {}
         for size in sizes:

@@ -134,9 +134,10 @@ def _claims(history: History) -> list[Statement]:
     return [
         Statement("queued_projects", task_store.queued_projects),
         Statement("claimable, 16", lambda c: task_store.claimable(c, "default", now=now, limit=16)),
+        Statement("next_queued", lambda c: task_store.next_queued(c, after="task_", now=now)),
         Statement("claimed_by", lambda c: task_store.claimed_by(c, CLAIMED_BY)),
         Statement("to_poll, 16", lambda c: task_store.to_poll(c, now=now, limit=16)),
-        Statement("overdue, 200", lambda c: task_store.overdue(c, now=now, limit=200)),
+        Statement("overdue, 200", lambda c: task_store.overdue(c, now=now, unpolled_before=now, limit=200)),
         Statement(
             "idempotency_store.reserve, 100 keys",
             lambda c: idempotency_store.reserve(c, wanted, now=now, lifetime=LIFETIME_MS),
@@ -170,8 +171,9 @@ def _services(history: History, database: Database, client: UpstreamClient) -> l
         return Retention(database=database, writer=writer(connection), clock=clock, days=0)
 
     return [
-        Statement("Dispatcher.claim, 16", lambda c: _complete(dispatch(c).claim(16))),
-        Statement("Reconciler.claim, 16", lambda c: _complete(reconcile(c).claim(16))),
+        # As many as a process sends to an upstream that has answered nothing yet.
+        Statement("Dispatcher.claim, 4", lambda c: _complete(dispatch(c).claim(16))),
+        Statement("Reconciler.claim, 4", lambda c: _complete(reconcile(c).claim(16))),
         Statement("Reconciler.expire", lambda c: _complete(reconcile(c).expire())),
         Statement("Retention.remove_expired", lambda c: _complete(retain(c).remove_expired())),
     ]

@@ -40,6 +40,8 @@ ERRORS = {
     ("service_unavailable", 503, "Service unavailable"),
     ("storage_unavailable", 503, "Storage unavailable"),
     ("image_pending", 503, "Image pending"),
+    ("too_many_open_requests", 429, "Too many open requests"),
+    ("daily_uploads_exceeded", 429, "Daily uploads exceeded"),
     ("too_many_streams", 503, "Too many streams"),
     ("too_many_connections", 503, "Too many connections"),
     ("slow_reader", 503, "Slow reader"),

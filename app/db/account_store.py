@@ -17,7 +17,7 @@ def get(connection: Connection, *, lock: bool = False) -> Account:
     """
     row = connection.execute(_GET.with_for_update() if lock else _GET).one()
     error = TaskError(ErrorCode(row.error_code), row.error_message, row.error_upstream_code) if row.error_code else None
-    return Account(AccountState(row.state), error, row.until, row.pauses, row.probing)
+    return Account(AccountState(row.state), error, row.until, row.pauses)
 
 
 def save(connection: Connection, state: Account) -> None:
@@ -29,7 +29,11 @@ def save(connection: Connection, state: Account) -> None:
         error_message=error and error.message,
         error_upstream_code=error and error.upstream_code,
         until=state.until,
-        pauses=state.pauses,
-        probing=state.probing,
+        pauses=state.failures,
     )
     connection.execute(changed.where(account.c.id == 1))
+
+
+def cap(connection: Connection, now: int) -> None:
+    """End the wait for the next probe."""
+    connection.execute(update(account).where(account.c.until > now).values(until=now))

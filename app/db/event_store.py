@@ -72,3 +72,9 @@ def remove(connection: Connection, event_ids: Sequence[int]) -> int:
 def of_task_after(connection: Connection, task_id: str, last: int, *, limit: int) -> list[StoredEvent]:
     """Read a task's events after id `last`, in order."""
     return read_all(connection, StoredEvent, _OF_TASK, {"task_id": task_id, "after": last, "limit": limit})
+
+
+def newest_at(connection: Connection) -> int:
+    """Return when the newest event happened; 0 without any."""
+    newest = select(events.c.created_at).order_by(events.c.id.desc()).limit(1)
+    return connection.execute(newest).scalar_one_or_none() or 0

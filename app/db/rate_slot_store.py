@@ -21,12 +21,9 @@ def ensure(connection: Connection, scope: str, count: int) -> None:
         connection.execute(insert(connection, rate_slots).on_conflict_do_nothing(), new)
 
 
-def cap(connection: Connection, scope: str, latest: int) -> None:
-    """Free slots no later than `latest`.
-
-    They may have been taken for longer under another limit or by another clock.
-    """
-    too_long = (rate_slots.c.scope == scope) & (rate_slots.c.free_at > latest)
+def cap(connection: Connection, scope: str, *, beyond: int, latest: int) -> None:
+    """Free by `latest` what is taken until after `beyond`."""
+    too_long = (rate_slots.c.scope == scope) & (rate_slots.c.free_at > beyond)
     connection.execute(update(rate_slots).where(too_long).values(free_at=latest))
 
 
@@ -60,4 +57,11 @@ def next_free(connection: Connection, scope: str, slots: int, *, after: int) -> 
     """Return when the next taken slot becomes free, if any."""
     is_taken = (rate_slots.c.scope == scope) & (rate_slots.c.slot < slots) & (rate_slots.c.free_at > after)
     free_at: int | None = connection.execute(select(func.min(rate_slots.c.free_at)).where(is_taken)).scalar_one()
+    return free_at
+
+
+def first_free(connection: Connection, scope: str, slots: int) -> int | None:
+    """Return when the first slot is or was free."""
+    is_ours = (rate_slots.c.scope == scope) & (rate_slots.c.slot < slots)
+    free_at: int | None = connection.execute(select(func.min(rate_slots.c.free_at)).where(is_ours)).scalar_one()
     return free_at

@@ -279,7 +279,9 @@ account = Table(
     Column("error_message", Text),
     Column("error_upstream_code", String(32)),
     Column("until", BigInteger, nullable=False),
+    # Consecutive failures, whether they led to a pause or not.
     Column("pauses", Integer, nullable=False),
+    # Only read by replicas of version 0.1.
     Column("probing", Boolean, nullable=False),
 )
 

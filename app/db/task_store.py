@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Executable,
     Row,
@@ -41,19 +42,28 @@ _GET_IMAGES = sql.load("get_images")
 _decode_tasks = msgspec.json.Decoder(list[Task]).decode
 _decode_images = msgspec.json.Decoder(list[Image]).decode
 _GET = select(tasks).where(tasks.c.id == bindparam("task_id"))
+_HAS_KNOWN_MODEL = tasks.c.model.in_([model.value for model in Model])
 _CLAIMABLE = (
     select(tasks)
     .where(
         _IS_QUEUED,
         tasks.c.project == bindparam("project"),
         # A newer version may know more models; its own replicas send those tasks.
-        tasks.c.model.in_([model.value for model in Model]),
-        tasks.c.not_before <= NOW,
+        _HAS_KNOWN_MODEL,
+        # A new task is due, even if the clock was wrong when it was created.
+        (tasks.c.not_before <= NOW) | (tasks.c.attempts == 0),
         # Written so that no index matches: PostgreSQL would read the whole queue through the index on deadlines.
         tasks.c.deadline_at - NOW > 0,
     )
     .order_by(tasks.c.id)
     .limit(LIMIT)
+    .with_for_update(skip_locked=True)
+)
+_NEXT_QUEUED = (
+    select(tasks)
+    .where(_IS_QUEUED, _HAS_KNOWN_MODEL, tasks.c.id > bindparam("after"), tasks.c.deadline_at - NOW > 0)
+    .order_by(tasks.c.id)
+    .limit(1)
     .with_for_update(skip_locked=True)
 )
 _TO_POLL = (
@@ -63,7 +73,10 @@ _OVERDUE = (
     select(tasks)
     .where(
         tasks.c.deadline_at <= NOW,
-        tasks.c.upstream_task_id.is_(None) | (tasks.c.asked_at >= tasks.c.deadline_at) | tasks.c.ask_at.is_(None),
+        tasks.c.upstream_task_id.is_(None)
+        | (tasks.c.asked_at >= tasks.c.deadline_at)
+        | tasks.c.ask_at.is_(None)
+        | (tasks.c.deadline_at <= bindparam("unpolled_before", type_=BigInteger)),
     )
     .order_by(tasks.c.deadline_at)
     .limit(LIMIT)
@@ -179,6 +192,15 @@ def claimable(connection: Connection, project: str, *, now: int, limit: int) -> 
     return _read(connection, _CLAIMABLE, {"project": project, "now": now, "limit": limit})
 
 
+def next_queued(connection: Connection, *, after: str, now: int) -> list[Task]:
+    """Lock the next queued task after an id.
+
+    Starts over at the first. The task need not be due. Empty if no task is queued.
+    """
+    found = _read(connection, _NEXT_QUEUED, {"after": after, "now": now})
+    return found or _read(connection, _NEXT_QUEUED, {"after": "", "now": now})
+
+
 def claimed_by(connection: Connection, name: str) -> list[tuple[str, int]]:
     """List a process's submitting tasks with their attempt numbers."""
     claimed = select(tasks.c.id, tasks.c.attempts).where(_IS_SUBMITTING, tasks.c.claimed_by == name)
@@ -200,12 +222,13 @@ def lease_poll(connection: Connection, task_ids: Sequence[str], *, now: int, unt
     connection.execute(update(tasks).where(tasks.c.id.in_(task_ids)).values(ask_at=until, asked_at=asked_at))
 
 
-def overdue(connection: Connection, *, now: int, limit: int) -> list[Task]:
+def overdue(connection: Connection, *, now: int, unpolled_before: int, limit: int) -> list[Task]:
     """Lock tasks past their deadline, most overdue first.
 
-    Skips locked tasks and tasks that wait for their last poll.
+    Skips locked tasks. Those waiting for their last poll are left out, unless their deadline was up to
+    `unpolled_before`.
     """
-    return _read(connection, _OVERDUE, {"now": now, "limit": limit})
+    return _read(connection, _OVERDUE, {"now": now, "unpolled_before": unpolled_before, "limit": limit})
 
 
 def queue_marks(connection: Connection, limit: int) -> list[tuple[str, int]]:

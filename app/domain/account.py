@@ -1,4 +1,4 @@
-"""The upstream account: open, paused briefly, or held because the vendor refuses it.
+"""The upstream account: whether tasks may be sent.
 
 While it is not open, one probe at a time is sent instead of every queued task. Times are in milliseconds.
 """
@@ -6,75 +6,106 @@ While it is not open, one probe at a time is sent instead of every queued task. 
 from dataclasses import dataclass, replace
 
 from app.domain.policy import Policy
-from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain
-from app.domain.verdict import TaskError
+from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
+from app.domain.verdict import ErrorCode, TaskError
 from app.domain.words import Word
 
-_FIRST_PAUSE_MS, _MAX_PAUSE_MS = 1_000, 60_000
+# A single outcome without an answer may be about one task or one connection. The third in a row is an outage.
+_TOLERATED = 2
 
 
 class AccountState(Word):
     """Whether tasks may be sent."""
 
     OK = "ok"
-    PAUSED = "paused"  # a rate limit or no connection: ends without intervention
+    PAUSED = "paused"  # the upstream is unwell or limits the rate: ends without intervention
     HELD = "held"  # key or credits refused: the operator has to act
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account's state; unless open, `until` is when the next probe may be sent.
+    """The account's state.
 
-    `probing` means that a probe is in flight; `pauses` counts consecutive pauses.
+    Unless it is open, `until` is when the next probe may be sent. `failures` counts consecutive outcomes that found the upstream unwell. Only its answer about a task ends the count.
     """
 
     state: AccountState = AccountState.OK
     error: TaskError | None = None
     until: int = 0
-    pauses: int = 0
-    probing: bool = False
+    failures: int = 0
 
     @property
     def is_open(self) -> bool:
         """Whether tasks may be sent freely."""
         return self.state is AccountState.OK
 
-    def allowance(self, now: int, wanted: int) -> int:
-        """Return how many tasks may be claimed now: all wanted, one probe, or none."""
+    @property
+    def is_well(self) -> bool:
+        """Whether a failure now would be about its task alone."""
+        return self.is_open and not self.failures
+
+    @property
+    def needs_check(self) -> bool:
+        """Whether a free call must succeed before the next probe.
+
+        While the upstream is silent, each probe may cost its task. Probes 1, 2, 4, 8 and so on do without the check, in
+        case it is the only call that fails.
+        """
+        pauses = self.failures if self.state is AccountState.HELD else self.failures - _TOLERATED
+        is_silent = self.state is AccountState.HELD or (self.error is not None and self.error.upstream_code is None)
+        is_power_of_two = pauses & (pauses - 1) == 0
+        return not self.is_open and pauses > 0 and is_silent and not is_power_of_two
+
+    def allowance(self, now: int, wanted: int, policy: Policy) -> int:
+        """Return how many tasks may be claimed now."""
         if self.is_open:
             return wanted
-        return min(wanted, 1) if now >= self.until else 0
+        # A time beyond any pause was written before the clock was set back.
+        return 0 if now < self.until <= now + policy.longest_hold else min(wanted, 1)
 
     def with_probe(self, now: int, policy: Policy) -> "Account":
-        """Record that a probe is in flight; without an outcome, another may follow later."""
-        return replace(self, until=now + max(policy.hold_retry, policy.upstream_timeout), probing=True)
+        """Record that a probe is in flight."""
+        # Without an outcome, another may follow. A probe may consist of two calls.
+        return replace(self, until=now + max(policy.hold_retry, 2 * policy.upstream_timeout))
 
-    def after(self, outcome: SubmitOutcome, now: int, policy: Policy) -> "Account":
+    def after(self, outcome: SubmitOutcome, now: int, policy: Policy, *, is_probe: bool) -> "Account":
         """Apply the outcome of a submit."""
         match outcome:
             case AccountRefused(error):
                 return Account(AccountState.HELD, error, now + policy.hold_retry)
-            case TryAgain(error, retry_after, pauses_account=True) if self.state is not AccountState.HELD:
-                return self._paused(error, retry_after, now)
-        if self.is_open or not self.probing:
-            # Sent before the account closed, so it says nothing about the reason.
-            return self
-        match outcome:
+            case _ if not self.is_open and not is_probe:
+                return self._after_late(outcome, now, policy)
             case Accepted() | Refused():
                 # The vendor judged the request itself, so the account is fine.
                 return Account()
-            case TryAgain(_, retry_after, pauses_account=True):
-                return replace(self, until=now + (retry_after or _FIRST_PAUSE_MS), probing=False)
-            case TryAgain() if self.state is AccountState.PAUSED:
-                return Account()
-        # An unknown outcome or a vendor failure says nothing about the account: probe again soon.
-        return replace(self, until=min(self.until, now + _FIRST_PAUSE_MS), probing=False)
+            case TryAgain(error, retry_after, pauses_account):
+                return self._after_failure(error, now, policy, retry_after, pauses_at_once=pauses_account)
+            case Unknown(reason):
+                return self._after_failure(TaskError(ErrorCode.UPSTREAM_ERROR, reason), now, policy)
 
-    def _paused(self, error: TaskError, retry_after: int | None, now: int) -> "Account":
-        # Submits in flight are refused together: that is one pause, the longest that any of them requires.
-        is_next = self.is_open or self.probing
-        pauses = self.pauses + 1 if is_next else self.pauses
-        # Without `Retry-After`, or with one that is in the past by our clock.
-        pause = retry_after or min(_FIRST_PAUSE_MS << min(pauses - 1, 16), _MAX_PAUSE_MS)
-        until = now + pause if is_next else max(self.until, now + pause)
-        return Account(AccountState.PAUSED, error, until, pauses)
+    def _after_late(self, outcome: SubmitOutcome, now: int, policy: Policy) -> "Account":
+        """Apply an outcome of before the account closed."""
+        if self.state is AccountState.PAUSED and isinstance(outcome, TryAgain) and outcome.retry_after:
+            # All it can do is to lengthen the pause.
+            return replace(self, until=max(self.until, now + policy.unwell_pause(1, outcome.retry_after)))
+        return self
+
+    def _after_failure(
+        self,
+        error: TaskError,
+        now: int,
+        policy: Policy,
+        retry_after: int | None = None,
+        *,
+        pauses_at_once: bool = False,
+    ) -> "Account":
+        failures = self.failures + 1
+        if self.state is AccountState.HELD:
+            pause = max(policy.hold_retry, policy.unwell_pause(failures, retry_after))
+            return replace(self, until=now + pause, failures=failures)
+        if pauses_at_once:
+            failures = max(failures, _TOLERATED + 1)
+        if self.is_open and failures <= _TOLERATED:
+            return Account(failures=failures)
+        pause = policy.unwell_pause(failures - _TOLERATED, retry_after)
+        return Account(AccountState.PAUSED, error, now + pause, failures)

@@ -4,59 +4,99 @@ from dataclasses import dataclass
 
 from app.domain.browser_token import BrowserToken
 from app.domain.models import SPECS
-from app.errors import DailyBudgetExceeded, GatewayError, TokenExhausted
+from app.errors import DailyBudgetExceeded, DailyUploadsExceeded, GatewayError, TokenExhausted
 
 _DAY_MS = 86_400_000
 # Other replicas' clocks may be slightly behind.
 _KEPT_AFTER_MS = 3_600_000
 _MAX_IMAGES_PER_TASK = max(spec.max_input_images for spec in SPECS.values())
+# In units of the largest upload. Most tasks have one or two input images, and most are much smaller.
+_LARGEST_UPLOADS_PER_TASK = 2
+_KIB = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """A limit on the number of `what`, until `ends_at` (milliseconds).
+    """A limit on a sum, and the `amount` to add.
 
-    Tasks that the project created since `counts_since` count even if the quota was set later.
+    It applies until `ends_at` (milliseconds). Tasks that `project` created since `counts_since` count even if the quota
+    was set later. Beyond the limit, `error` is raised with `message`.
     """
 
     name: str
     limit: int
     ends_at: int
+    error: type[GatewayError]
+    message: str
+    amount: int = 1
     project: str | None = None
     counts_since: int = 0
-    what: str = "task"
 
     @property
     def kept_until(self) -> int:
         """When its count may be deleted."""
         return self.ends_at + _KEPT_AFTER_MS
 
+    def is_exceeded(self, used: int) -> bool:
+        """Whether the amount doesn't fit."""
+        return used + self.amount > self.limit
+
     def refusal(self, now: int) -> GatewayError:
-        """Return the error for an exhausted quota."""
-        seconds = max(1, -((now - self.ends_at) // 1000))
-        if self.project is None:
-            # Retrying never helps; once the token expires, a new one is needed anyway.
-            limit = f"{self.limit} {self.what}" if self.limit == 1 else f"{self.limit} {self.what}s"
-            return TokenExhausted(f"This token's limit of {limit} is used up. Get a new token.", retry_after=seconds)
-        return DailyBudgetExceeded(
-            f"The project's budget of {self.limit} tasks per day is used up until midnight UTC.", retry_after=seconds
-        )
+        """Return the error for an exceeded quota."""
+        return self.error(self.message, retry_after=max(1, -((now - self.ends_at) // 1000)))
 
 
 def of_token(token: BrowserToken) -> Quota:
     """Return a token's task quota."""
-    return Quota(token.id, token.max_tasks, token.expires_at)
+    return _of_token(token, token.id, token.max_tasks, "1 task" if token.max_tasks == 1 else f"{token.max_tasks} tasks")
 
 
-def of_uploads(token: BrowserToken) -> Quota:
-    """Return a token's upload quota, enough for all its tasks."""
-    return Quota(f"uploads {token.id}", token.max_tasks * _MAX_IMAGES_PER_TASK, token.expires_at, what="upload")
+def of_upload(
+    token: BrowserToken | None, project: str, size: int, now: int, *, max_bytes: int, daily_bytes: int
+) -> list[Quota]:
+    """Return the quotas of an upload.
+
+    The upload has `size` bytes. A token may store as many images as its tasks can use, and two of the largest size, `max_bytes`, for each task.
+    A project may store `daily_bytes` per day (UTC); 0 means no limit. Bytes are counted in KiB, rounded up.
+    """
+    kib = -(-size // _KIB)
+    quotas = []
+    if token is not None:
+        count = token.max_tasks * _MAX_IMAGES_PER_TASK
+        total = token.max_tasks * _LARGEST_UPLOADS_PER_TASK * max_bytes // _KIB
+        quotas += [
+            _of_token(token, f"uploads {token.id}", count, f"{count} uploads"),
+            _of_token(token, f"upload bytes {token.id}", total, f"{total:,} KiB of uploads", kib),
+        ]
+    if daily_bytes:
+        limit, day = daily_bytes // _KIB, now // _DAY_MS
+        message = f"The project's limit of {limit:,} KiB of uploads per day is used up until midnight UTC."
+        ends_at = start_of_day(now) + _DAY_MS
+        name = f"upload bytes {day} {project}"
+        quotas.append(
+            Quota(name=name, limit=limit, ends_at=ends_at, error=DailyUploadsExceeded, message=message, amount=kib)
+        )
+    return quotas
 
 
 def of_day(project: str, limit: int, now: int) -> Quota:
     """Return a project's quota for the current day (UTC)."""
     midnight = start_of_day(now)
-    return Quota(day_name(project, now), limit, midnight + _DAY_MS, project, midnight)
+    return Quota(
+        name=day_name(project, now),
+        limit=limit,
+        ends_at=midnight + _DAY_MS,
+        error=DailyBudgetExceeded,
+        message=f"The project's budget of {limit} tasks per day is used up until midnight UTC.",
+        project=project,
+        counts_since=midnight,
+    )
+
+
+def _of_token(token: BrowserToken, name: str, limit: int, what: str, amount: int = 1) -> Quota:
+    # Retrying never helps; once the token expires, a new one is needed anyway.
+    message = f"This token's limit of {what} is used up. Get a new token."
+    return Quota(name=name, limit=limit, ends_at=token.expires_at, error=TokenExhausted, message=message, amount=amount)
 
 
 def start_of_day(now: int) -> int:

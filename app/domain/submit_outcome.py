@@ -24,7 +24,7 @@ class TryAgain:
     """The task was certainly not accepted, for a temporary reason.
 
     `retry_after` is the upstream's, in milliseconds. `pauses_account` means that the reason applies to every task (a
-    rate limit, no connection), so sending others meanwhile would only use up their retries.
+    rate limit, maintenance, no connection), so sending others meanwhile is pointless.
     """
 
     error: TaskError

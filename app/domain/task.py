@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -35,10 +36,10 @@ TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELED})
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One task. Times are milliseconds since the epoch, UTC.
 
-    `error` is why the task failed or, until it ends, why its latest attempt failed. `failures` counts the attempts that
-    count toward SUBMIT_RETRIES, `attempts` all. `claimed_by` names the process that last claimed the task. A queued
-    task is not submitted before `not_before`. `ask_at` is the time of the next poll, `asked_at` that of the last, and
-    `asks` the number of polls. Without a result, the task fails at `deadline_at`.
+    `error` is why the task failed or, until it ends, why its latest attempt failed or its result can't be read.
+    `failures` counts the attempts that count toward SUBMIT_RETRIES, `attempts` all. `claimed_by` names the process that
+    last claimed the task. A queued task is not submitted before `not_before`. `ask_at` is the time of the next poll,
+    `asked_at` that of the last, and `asks` the number of polls. Without a result, the task fails at `deadline_at`.
     """
 
     id: str
@@ -85,9 +86,28 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_terminal and not self.is_guess
 
 
+class WaitReason(StrEnum):
+    """Why an unfinished task does not move."""
+
+    RATE_LIMIT = "rate_limit"
+    INSUFFICIENT_CREDITS = "insufficient_credits"
+    UPSTREAM_UNAUTHORIZED = "upstream_unauthorized"
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+    HELD = "held"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why a task waits, and until when (ms), if known."""
+
+    reason: WaitReason
+    until: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """A task with its images and queue position.
+    """A task with its images, queue position and reason to wait.
 
     The position counts from 1; it is None unless the task is queued.
     """
@@ -95,6 +115,7 @@ class TaskState:
     task: Task
     images: Sequence[Image]
     queue_position: int | None
+    wait: Wait | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

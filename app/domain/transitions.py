@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from app.domain.policy import Policy
 from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.task import Status, Task
-from app.domain.verdict import ErrorCode, Report, Succeeded, TaskError, Verdict
+from app.domain.verdict import ErrorCode, Report, Succeeded, TaskError, Unreadable, Verdict
 
 
 class Transition(msgspec.Struct, frozen=True):
@@ -43,12 +43,13 @@ def release(task: Task, now: int, policy: Policy) -> Transition | None:
 
 
 def settle_submit(
-    task: Task, attempt: int, outcome: SubmitOutcome, now: int, policy: Policy, jitter: float
+    task: Task, attempt: int, outcome: SubmitOutcome, now: int, policy: Policy, jitter: float, *, counts: bool
 ) -> Transition | None:
     """Apply the outcome of the task's `attempt`-th submit.
 
     Recording is repeated after a commit with unknown outcome. By then the task may be on its next attempt, to which an
-    old outcome does not apply; only an acceptance stays true. `jitter` (0 to 1) spreads the retries of many tasks.
+    old outcome does not apply; only an acceptance stays true. `jitter` (0 to 1) spreads the retries of many tasks. A
+    temporary refusal `counts` as a failure if the upstream was well otherwise: an outage uses up no task's tries.
     """
     match outcome:
         case Accepted(upstream_task_id):
@@ -59,15 +60,15 @@ def settle_submit(
             return _fail(task, error, now)
         case AccountRefused(error):
             return _requeue(replace(task, error=error), now, policy)
-        case TryAgain(error, retry_after):
-            failures = task.failures + 1
+        case TryAgain(error):
+            failures = task.failures + counts
             tried = replace(task, failures=failures, error=error)
-            if failures >= policy.submit_tries:
+            if counts and failures >= policy.submit_tries:
                 return _fail(tried, error, now)
-            pause = max(policy.submit_pause(failures, jitter), retry_after or 0)
+            pause = policy.submit_pause(max(failures, 1), jitter)
             return _requeue(replace(tried, not_before=now + pause), now, policy)
         case Unknown(reason):
-            error = TaskError(ErrorCode.SUBMISSION_UNKNOWN, reason)
+            error = _unreadable_result(task) or TaskError(ErrorCode.SUBMISSION_UNKNOWN, reason)
             # Not claimed any longer, so that it is not mistaken for a claim that was never sent.
             return Transition(replace(task, error=error, claimed_by=None, updated_at=now), is_event=False)
 
@@ -84,7 +85,7 @@ def accept(task: Task, upstream_task_id: str, now: int, policy: Policy) -> Trans
         status=Status.PROCESSING,
         upstream_task_id=upstream_task_id,
         submitted_at=now,
-        error=None,
+        error=_unreadable_result(task),
         deadline_at=now + policy.task_timeout,
         updated_at=now,
     )
@@ -103,12 +104,22 @@ def conclude(task: Task, verdict: Verdict, now: int) -> Transition | None:
     return Transition(_ended(succeeded, Status.SUCCEEDED, None, now), image_urls=verdict.image_urls)
 
 
-def note_poll(task: Task, now: int, policy: Policy) -> Transition | None:
+def note_poll(task: Task, now: int, policy: Policy, report: Report | None = None) -> Transition | None:
     """Record a poll without a verdict, and schedule the next one."""
     if task.ask_at is None:
         return None
-    asked = replace(task, asked_at=now, asks=task.asks + 1)
+    asked = replace(_noting_unreadable(task, report), asked_at=now, asks=task.asks + 1)
     return Transition(replace(asked, ask_at=_next_poll(asked, now, policy)), is_event=False)
+
+
+def note_unreadable(task: Task, report: Unreadable, now: int, policy: Policy) -> Transition | None:
+    """Record an unreadable callback, and poll soon."""
+    expedited = expedite_poll(task, report.upstream_task_id, now, policy)
+    after = expedited.task if expedited else task
+    noted = _noting_unreadable(after, report)
+    if noted is after:
+        return expedited
+    return replace(expedited, task=noted) if expedited else Transition(noted, is_event=False)
 
 
 def expedite_poll(task: Task, upstream_task_id: str | None, now: int, policy: Policy) -> Transition | None:
@@ -128,10 +139,13 @@ def expedite_poll(task: Task, upstream_task_id: str | None, now: int, policy: Po
     return Transition(replace(task, upstream_task_id=known, ask_at=ask_at), is_event=False)
 
 
-def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None) -> Transition | None:
-    """End a task past its deadline. `account_error` is why the account is held, if so.
+def expire(
+    task: Task, now: int, policy: Policy, account_error: TaskError | None, *, unpolled_before: int
+) -> Transition | None:
+    """End a task past its deadline.
 
-    If the upstream knows the task, it is polled once more first: after an outage the result may be available.
+    `account_error` is why the account is closed, if so. If the upstream knows the task, it is polled once more first: after an outage the result may be available. With a
+    deadline up to `unpolled_before` the task ends without that poll, which the upstream may leave unanswered.
     """
     if task.deadline_at is None or task.deadline_at > now or task.is_terminal or not task.status.is_known:
         return None
@@ -141,11 +155,12 @@ def expire(task: Task, now: int, policy: Policy, account_error: TaskError | None
     if task.upstream_task_id is None:
         reason = task.error.message if task.error else "The service stopped before it recorded the reply."
         message = f"Whether the upstream accepted the task is unknown, and no callback arrived. {reason}"
-        return _fail(task, TaskError(ErrorCode.SUBMISSION_UNKNOWN, message), now)
-    if task.ask_at is not None and (task.asked_at is None or task.asked_at < task.deadline_at):
+        return _fail(task, _unreadable_result(task) or TaskError(ErrorCode.SUBMISSION_UNKNOWN, message), now)
+    is_polled = task.ask_at is None or (task.asked_at is not None and task.asked_at >= task.deadline_at)
+    if not is_polled and task.deadline_at > unpolled_before:
         return None
-    message = "The upstream reported no result within TASK_TIMEOUT_SECONDS."
-    failed = _fail(task, TaskError(ErrorCode.TIMEOUT, message), now).task
+    timeout = TaskError(ErrorCode.TIMEOUT, "No readable result arrived within TASK_TIMEOUT_SECONDS.")
+    failed = _fail(task, _unreadable_result(task) or timeout, now).task
     return Transition(replace(failed, ask_at=_next_poll(failed, now, policy)))
 
 
@@ -160,6 +175,21 @@ def names_another_task(task: Task, report: Report) -> bool:
     """Whether a report is about a different upstream task."""
     named = report.upstream_task_id
     return named is not None and task.upstream_task_id is not None and named != task.upstream_task_id
+
+
+def _noting_unreadable(task: Task, report: Report | None) -> Task:
+    """Note a success that can't be read. It decides how the task fails, unless a readable result arrives in time."""
+    if not isinstance(report, Unreadable) or not report.is_success or names_another_task(task, report):
+        return task
+    error = TaskError(ErrorCode.RESULT_UNREADABLE, report.reason)
+    if task.status not in {Status.SUBMITTING, Status.PROCESSING} or task.error == error:
+        return task
+    return replace(task, error=error)
+
+
+def _unreadable_result(task: Task) -> TaskError | None:
+    """Return the note of a success that could not be read."""
+    return task.error if task.error and task.error.code is ErrorCode.RESULT_UNREADABLE else None
 
 
 def _awaits_reply(task: Task) -> bool:

@@ -16,10 +16,11 @@ class ErrorCode(Word):
     INSUFFICIENT_CREDITS = "insufficient_credits"
     SUBMISSION_UNKNOWN = "submission_unknown"
     TIMEOUT = "timeout"
+    RESULT_UNREADABLE = "result_unreadable"
 
 
-GUESSES = frozenset({ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.TIMEOUT})
-"""Failures inferred from silence; a later verdict replaces them."""
+GUESSES = frozenset({ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.TIMEOUT, ErrorCode.RESULT_UNREADABLE})
+"""Failures inferred from silence or an unreadable result; a later verdict replaces them."""
 
 
 class TaskError(msgspec.Struct, frozen=True):
@@ -51,10 +52,22 @@ class Generating(msgspec.Struct, frozen=True):
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A message without usable content; `reason` says why."""
+    """A message without usable content; `reason` says why. With `is_success`, it claims that there is a result."""
 
     reason: str
     upstream_task_id: str | None = None
+    is_success: bool = False
+
+
+class Unanswered(msgspec.Struct, frozen=True):
+    """A poll that found the upstream unwell.
+
+    `retry_after` is the upstream's, in milliseconds. `is_clear` means that one such reply is enough to stop polling for a while.
+    """
+
+    reason: str
+    retry_after: int | None = None
+    is_clear: bool = False
 
 
 Verdict = Succeeded | Failed

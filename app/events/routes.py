@@ -16,7 +16,7 @@ from app.web.permissions import ACCESS_TOKEN
 from app.web.services import provide
 
 router = APIRouter(
-    prefix="/v1", tags=["events"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 503)
+    prefix="/v1", tags=["events"], dependencies=[Depends(bearer)], responses=problems(401, 403, 422, 429, 503)
 )
 
 _MAX_ID = 2**63 - 1

@@ -5,32 +5,30 @@ Past events come from the table, new ones from the broadcaster.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from app.db import event_store, task_store
 from app.db.engine import Connection, Database
 from app.domain.caller import Caller
 from app.domain.event import StoredEvent, is_concluded
-from app.errors import GatewayError, ServiceUnavailable, SlowReader, TaskNotFound, TooManyStreams
+from app.errors import GatewayError, ServiceUnavailable, SlowReader, TaskNotFound
 from app.events.broadcaster import EventBroadcaster
 from app.events.subscription import Subscription
 from app.shapes.event import BroadcastEvent
 from app.web.chunk_sender import STALL_SECONDS
+from app.web.open_requests import OpenRequests
 
 _REPLAY_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLimits:
-    """Limits of waiting requests and event streams in one process.
+    """Limits of each event stream.
 
-    Up to `max_waits` requests can wait and `max_open` streams can be open, each with up to `max_waiting` unsent events.
-    A heartbeat is sent after `heartbeat_seconds` without an event. A client that doesn't read is disconnected after
-    `stall_seconds`, or after `stop_seconds` when the process stops.
+    Up to `max_waiting` events can be unsent. A heartbeat is sent after `heartbeat_seconds` without an event. A client
+    that doesn't read is disconnected after `stall_seconds`, or after `stop_seconds` when the process stops.
     """
 
-    max_waits: int = 10_000
-    max_open: int = 10_000
     max_waiting: int = 1_000
     heartbeat_seconds: float = 15.0
     stall_seconds: float = STALL_SECONDS
@@ -133,18 +131,18 @@ class Stream:
 
 @dataclass(eq=False, kw_only=True)
 class Streams:
-    """Opens streams; `count` are currently open."""
+    """Opens streams."""
 
     database: Database
     broadcaster: EventBroadcaster
     limits: StreamLimits
-    count: int = field(default=0, init=False)
+    open_requests: OpenRequests
 
     @asynccontextmanager
     async def of_task(self, caller: Caller, task_id: str, *, after: int | None) -> AsyncIterator[Stream]:
         """Stream a task's events with IDs above `after`, or all.
 
-        Raises `TooManyStreams` and `ServiceUnavailable`. If the task doesn't exist, `next` raises `TaskNotFound`.
+        Raises `TooManyStreams`, `TooManyOpenRequests` and `ServiceUnavailable`. If the task doesn't exist, `next` raises `TaskNotFound`.
         """
         async with self._open(caller, task_id) as (stream, newest):
             stream.position = min(after or 0, newest)
@@ -154,7 +152,7 @@ class Streams:
     async def of_project(self, caller: Caller, *, after: int | None) -> AsyncIterator[Stream]:
         """Stream the caller's events above `after`, or new ones.
 
-        Raises `TooManyStreams` and `ServiceUnavailable`.
+        Raises `TooManyStreams`, `TooManyOpenRequests` and `ServiceUnavailable`.
         """
         async with self._open(caller, None) as (stream, newest):
             # A higher ID comes from another database or from before a backup was restored.
@@ -165,18 +163,15 @@ class Streams:
     @asynccontextmanager
     async def _open(self, caller: Caller, task_id: str | None) -> AsyncIterator[tuple[Stream, int]]:
         """Open a stream; yields it with the newest event ID."""
-        if self.count >= self.limits.max_open:
-            raise TooManyStreams(f"The limit of {self.limits.max_open} open streams is reached; try again later.")
+        if (refusal := self.open_requests.refusal(caller)) is not None:
+            raise refusal
         if self.broadcaster.is_stopped:
             raise ServiceUnavailable("The service is stopping.")
         subscription = Subscription(caller, task_id, max_waiting=self.limits.max_waiting)
         stream = Stream(self.database, self.broadcaster, subscription, self.limits)
-        self.count += 1
-        try:
+        with self.open_requests.opened(caller):
             async with self.broadcaster.subscribed(subscription):
                 yield stream, await self.database.read(event_store.newest_id)
-        finally:
-            self.count -= 1
 
 
 def _gone(subscription: Subscription) -> TaskNotFound:

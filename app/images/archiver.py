@@ -78,8 +78,8 @@ class Archiver:
     async def claim_out_of_turn(self, image_id: str) -> tuple[Image, int | None] | None:
         """Claim an image on demand.
 
-        Returns it with the time of its next scheduled attempt, which still takes place (None if that is due now). Returns
-        None if the image is claimed or was just tried.
+        Returns it with the time of its next scheduled attempt, which still takes place (None if that is due now).
+        Returns None if the image is claimed or was just tried.
         """
         planned: int | None = None
 

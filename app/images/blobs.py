@@ -46,7 +46,8 @@ class Blobs:
     async def keep(self, sha256: str, path: Path, size: int, info: ImageInfo) -> None:
         """Store a file of `size` bytes.
 
-        It is deleted unless `refer` is called within `RESERVED_MS`. Raises `BlobBeingDeleted`, `StorageUnavailable` and `ServiceUnavailable`.
+        It is deleted unless `refer` is called within `RESERVED_MS`. Raises `BlobBeingDeleted`, `StorageUnavailable` and
+        `ServiceUnavailable`.
         """
         blob = Blob(hash=sha256, content_type=info.content_type, bytes=size, width=info.width, height=info.height)
 

@@ -15,6 +15,8 @@ _WRITE_BYTES = 1024 * 1024
 # Boundaries and the part's headers.
 _FORM_OVERHEAD_BYTES = 16 * 1024
 _MAX_HEADERS, _MAX_HEADER_BYTES = 16, 2048
+# At the beginning and at the end.
+_MAX_DELIMITERS = 2
 _FORM = "multipart/form-data"
 _RAW = ("image/", "application/octet-stream")
 
@@ -39,7 +41,9 @@ async def read_file(request: Request, into: Path, max_bytes: int) -> None:
     with await asyncio.to_thread(into.open, "wb") as file:
         target = _Target(file, max_bytes)
         if kind == _FORM:
-            await _read_form(request, options.get(b"boundary", b""), target, max_body_bytes)
+            if not options.get(b"boundary"):
+                raise MalformedRequest("The Content-Type has no boundary.")
+            await _read_form(request, options[b"boundary"], target, max_body_bytes)
         else:
             async for chunk in request.stream():
                 target.add(chunk, 0, len(chunk))
@@ -73,6 +77,7 @@ class _Target:
 
 
 async def _read_form(request: Request, boundary: bytes, target: _Target, max_body_bytes: int) -> None:
+    delimiter = b"\r\n--" + boundary
     seen: Counter[str] = Counter()
 
     def begin_part() -> None:
@@ -97,8 +102,14 @@ async def _read_form(request: Request, boundary: bytes, target: _Target, max_bod
             count += len(chunk)
             if count > max_body_bytes:
                 raise BodyTooLarge(f"The form exceeds the limit of {max_body_bytes} bytes.")
+            # The parser examines bytes one by one after each delimiter, even if more text follows on its line.
+            seen["delimiter"] += chunk.count(delimiter)
+            if seen["delimiter"] > _MAX_DELIMITERS:
+                raise InvalidRequest.field("file", "must be the only part")
             parser.write(chunk)
             await target.flush(_WRITE_BYTES)
+            if count - target.count > _FORM_OVERHEAD_BYTES:
+                raise BodyTooLarge(f"Apart from its file, the form is limited to {_FORM_OVERHEAD_BYTES} bytes.")
         parser.finalize()
     except FormParserError:
         raise MalformedRequest("The body is not a valid multipart form (RFC 7578).") from None

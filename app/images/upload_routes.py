@@ -71,7 +71,8 @@ class Upload:
 async def create_upload(request: Request, caller: CurrentCaller, uploads: Uploads) -> ShapeResponse[Upload]:
     """Upload an input image.
 
-    Send it as a raw body or multipart form. Personal metadata is removed. The upload expires once no task needs it.
+    Send it as a raw body or multipart form. Personal metadata is removed. The upload expires, but not while a task
+    needs it.
     """
     uploads.check_public()
     await uploads.check_quota(caller)

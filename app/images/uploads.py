@@ -15,11 +15,10 @@ from app.clock import Clock
 from app.db import quota_store, upload_store
 from app.db.engine import Database
 from app.domain.blob import EXTENSIONS
-from app.domain.browser_token import BrowserToken
 from app.domain.caller import Caller
 from app.domain.data_uri import BadDataUri, decode, is_data_uri
 from app.domain.policy import Policy
-from app.domain.quota import of_uploads
+from app.domain.quota import Quota, of_upload
 from app.domain.upload import REMEMBERED_MS, Upload, named_in, new_upload_id, url_of
 from app.errors import (
     BodyTooLarge,
@@ -90,6 +89,7 @@ class UploadService:
     is_public: bool
     lifetime: int
     max_bytes: int
+    daily_bytes: int
 
     def __post_init__(self) -> None:
         self._hold_for = self.policy.queue_timeout + self.policy.task_timeout + _MARGIN_MS
@@ -123,19 +123,32 @@ class UploadService:
             if not self._busy[subject]:
                 del self._busy[subject]
 
-    async def check_quota(self, caller: Caller) -> None:
-        """Raise `TokenExhausted` if the token's upload limit is used up."""
-        if caller.token is None:
-            return
-        quota = of_uploads(caller.token)
-        used = await self.database.read(lambda connection: quota_store.used(connection, [quota.name]))
-        if used.get(quota.name, 0) >= quota.limit:
-            raise quota.refusal(self.clock.now())
+    async def check_quota(self, caller: Caller, size: int = 1) -> None:
+        """Check the quotas of an upload of `size` bytes.
+
+        Raises `TokenExhausted` and `DailyUploadsExceeded`.
+        """
+        quotas = self._quotas(caller, size)
+        used = await self.database.read(lambda connection: quota_store.used(connection, [q.name for q in quotas]))
+        for quota in quotas:
+            if quota.is_exceeded(used.get(quota.name, 0)):
+                raise quota.refusal(self.clock.now())
+
+    def _quotas(self, caller: Caller, size: int) -> list[Quota]:
+        return of_upload(
+            caller.token,
+            caller.project,
+            size,
+            self.clock.now(),
+            max_bytes=self.max_bytes,
+            daily_bytes=self.daily_bytes,
+        )
 
     async def add(self, caller: Caller, source: Path) -> Upload:
         """Store the image in a file, without personal metadata.
 
-        Raises `PublicUrlRequired`, `InvalidImage`, `TokenExhausted`, `StorageUnavailable` and `ServiceUnavailable`.
+        Raises `PublicUrlRequired`, `InvalidImage`, `TokenExhausted`, `DailyUploadsExceeded`, `StorageUnavailable` and
+        `ServiceUnavailable`.
         """
         self.check_public()
         with self.spool.file() as path:
@@ -229,7 +242,9 @@ class UploadService:
         return _Clean(path, sha256, size, info)
 
     async def _keep(self, caller: Caller, clean: _Clean) -> Upload:
-        now = self.clock.now()
+        # Charged below. A file rejected only then stays in the store until it is collected.
+        await self.check_quota(caller, clean.bytes)
+        now, quotas = self.clock.now(), self._quotas(caller, clean.bytes)
         upload = Upload(
             id=new_upload_id(),
             project=caller.project,
@@ -245,7 +260,7 @@ class UploadService:
         for is_last in (*[False] * (_KEEP_ATTEMPTS - 1), True):
             try:
                 await self.blobs.keep(clean.sha256, clean.path, clean.bytes, clean.info)
-                if await self.writer.run(partial(_insert, upload, caller.token), blob=clean.sha256):
+                if await self.writer.run(partial(_insert, upload, quotas), blob=clean.sha256):
                     break
             except BlobBeingDeleted:
                 # The last reference to the same image was just removed; its file will be gone in a moment.
@@ -258,11 +273,11 @@ class UploadService:
         return upload
 
 
-def _insert(upload: Upload, token: BrowserToken | None, unit: UnitOfWork) -> bool:
-    """Add the row; False if its file was collected meanwhile."""
+def _insert(upload: Upload, quotas: Sequence[Quota], unit: UnitOfWork) -> bool:
+    """Add the row and charge quotas; False if the file is gone."""
     if upload.hash is None or not refer(unit, upload.hash):
         return False
-    if token is not None and (refused := charge(unit, {upload.id: [of_uploads(token)]})):
+    if refused := charge(unit, {upload.id: quotas}):
         raise refused[upload.id]
     upload_store.add(unit.connection, upload)
     return True

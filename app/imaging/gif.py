@@ -1,6 +1,6 @@
 """The blocks of a GIF file (GIF89a)."""
 
-from app.imaging.layout import BadImage, Budget, Data, Layout, Piece, take
+from app.imaging.layout import BadImage, Budget, Data, Layout, Piece, append, take
 
 MAGICS = (b"GIF87a", b"GIF89a")
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
@@ -24,6 +24,7 @@ def read(data: Data) -> Layout:
     pieces: list[Piece] = [slice(0, at)]
     has_pixels = False
     while True:
+        budget.spend()
         kind = take(data, at, at + 1)[0]
         if kind == _TRAILER:
             break
@@ -31,12 +32,12 @@ def read(data: Data) -> Layout:
             label = take(data, at + 1, at + 2)[0]
             end = _skip_blocks(data, at + 2, budget)
             if _is_kept(label, data[at : at + _APPLICATION_HEAD], end - at):
-                pieces.append(slice(at, end))
+                append(pieces, slice(at, end))
         elif kind == _IMAGE:
             image = take(data, at, at + _IMAGE_BYTES)
             # The code size comes before the blocks.
             end = _skip_blocks(data, at + _IMAGE_BYTES + _colors(image[9]) + 1, budget)
-            pieces.append(slice(at, end))
+            append(pieces, slice(at, end))
             if not has_pixels:  # some decoders enlarge the screen to fit the first image
                 left, top, across, down = (int.from_bytes(image[n : n + 2], "little") for n in (1, 3, 5, 7))
                 width, height = max(width, left + across), max(height, top + down)

@@ -1,6 +1,7 @@
 """Detects a file's type, and decodes it to verify it."""
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -39,9 +40,9 @@ def inspect(path: Path, *, max_pixels: int = MAX_PIXELS) -> ImageInfo:
     """Check a file; raises `BadImage`. CPU-bound: use `ImageExecutor`."""
     with opened(path) as data:
         kind, layout = read_layout(data)
-    if layout.width * layout.height > max_pixels:
-        raise BadImage(f"has more than {max_pixels:,} pixels ({layout.width} x {layout.height})")
-    _decode(path, kind, layout)
+        if layout.width * layout.height > max_pixels:
+            raise BadImage(f"has more than {max_pixels:,} pixels ({layout.width} x {layout.height})")
+        _decode(data, kind, layout)
     width, height = (layout.height, layout.width) if layout.is_rotated else (layout.width, layout.height)
     return ImageInfo(f"image/{kind.lower()}", width, height)
 
@@ -70,11 +71,23 @@ def read_layout(data: Data) -> tuple[str, Layout]:
     raise BadImage(f"is {_name_of(head)}, not a PNG, JPEG, WebP or GIF image")
 
 
-def _decode(path: Path, kind: str, layout: Layout) -> None:
+@contextlib.contextmanager
+def decoder(data: Data, kind: str, layout: Layout) -> Iterator[Image.Image]:
+    """Open an image for decoding, without its metadata.
+
+    Decoders parse metadata as well, which can take much longer than decoding.
+    """
+    bare = io.BytesIO()
+    layout.write(data, bare)
+    with Image.open(bare, formats=(kind,)) as image:
+        yield image
+
+
+def _decode(data: Data, kind: str, layout: Layout) -> None:
     """Decode the first frame."""
     size = layout.width, layout.height
     try:
-        with Image.open(path, formats=(kind,)) as image:
+        with decoder(data, kind, layout) as image:
             # The decoder may take the size from elsewhere, such as a second header.
             found = image.size
             if found == size:

@@ -9,6 +9,7 @@ from app.imaging.layout import (
     Data,
     Layout,
     Piece,
+    append,
     orientation_exif,
     read_orientation,
     take,
@@ -22,6 +23,8 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _NEEDED = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, _SOS}
 # In compressed data, a marker is neither a stuffed byte, nor a restart, nor padding.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+# A marker may be preceded by any number of fill bytes.
+_FILL = re.compile(rb"\xff+")
 _FIRST_WITH_LENGTH, _WITHOUT_LENGTH = 0xC0, range(0xD0, 0xD9)
 _EXIF = b"Exif\0\0"
 _JFIF_BYTES, _ADOBE_BYTES = 14, 12
@@ -45,7 +48,7 @@ def read(data: Data) -> Layout:
             if scans > _MAX_SCANS:
                 raise BadImage(f"is encoded in more than {_MAX_SCANS} passes")
         if (piece := _kept(marker, content, position)) is not None:
-            pieces.append(piece)
+            append(pieces, piece)
     if len(sizes) != 1 or not scans:
         raise BadImage("contains no image, or more than one")
     head: list[Piece] = [b"\xff\xd8"]
@@ -66,11 +69,11 @@ def _segments(data: Data) -> Iterator[tuple[int, bytes, slice]]:
     at = 2
     while True:
         budget.spend()
-        if take(data, at, at + 1) != b"\xff":
-            raise BadImage("has bytes between its segments")
-        while take(data, at + 1, at + 2) == b"\xff":
-            at += 1
-        marker = data[at + 1]
+        fill = _FILL.match(data, at)
+        if fill is None:
+            raise truncated() if at >= len(data) else BadImage("has bytes between its segments")
+        at = fill.end() - 1
+        marker = take(data, at + 1, at + 2)[0]
         if marker == _EOI:
             return
         if marker < _FIRST_WITH_LENGTH or marker in _WITHOUT_LENGTH:

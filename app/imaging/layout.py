@@ -3,9 +3,9 @@
 import struct
 from collections.abc import Iterator
 from mmap import mmap
+from typing import BinaryIO
 
 import msgspec
-from PIL import Image
 
 Data = bytes | mmap
 Piece = slice | bytes
@@ -14,6 +14,9 @@ Piece = slice | bytes
 _ORIENTATION = 0x0112
 _ORIENTATIONS = range(1, 9)
 _FIRST_SWAPPED = 5
+_ENTRY_BYTES, _VALUE_OFFSET = 12, 8
+# TIFF's types BYTE, SHORT and LONG, as `struct` calls them.
+_WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I"}
 
 
 class BadImage(Exception):
@@ -40,6 +43,16 @@ class Layout(msgspec.Struct, frozen=True):
         """Whether viewers swap width and height."""
         return self.orientation >= _FIRST_SWAPPED
 
+    def write(self, data: Data, into: BinaryIO) -> None:
+        """Write the image without its metadata; `data` is its file."""
+        with memoryview(data) as view:
+            for piece in self.pieces:
+                if isinstance(piece, slice):
+                    with view[piece] as part:
+                        into.write(part)
+                else:
+                    into.write(piece)
+
 
 class Budget:
     """Limits the parts of a file, and thus the time."""
@@ -52,6 +65,15 @@ class Budget:
         self._left -= 1
         if self._left < 0:
             raise BadImage("consists of too many small parts")
+
+
+def append(pieces: list[Piece], piece: Piece) -> None:
+    """Add a piece; adjacent parts of the file become one."""
+    last = pieces[-1] if pieces else None
+    if isinstance(piece, slice) and isinstance(last, slice) and last.stop == piece.start:
+        pieces[-1] = slice(last.start, piece.stop)
+    else:
+        pieces.append(piece)
 
 
 def truncated() -> BadImage:
@@ -69,15 +91,22 @@ def take(data: Data, start: int, end: int) -> bytes:
 def read_orientation(exif: bytes) -> int:
     """Return the orientation in an EXIF block, 1 by default.
 
-    The block begins with its TIFF header.
+    The block begins with its TIFF header. Nothing else is read: it can contain 65,535 values.
     """
-    found = Image.Exif()
-    try:
-        found.load(exif)
-        orientation = found.get(_ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 -- the parser documents no exceptions; a broken block is dropped
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
         return 1
-    return orientation if isinstance(orientation, int) and orientation in _ORIENTATIONS else 1
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, directory)
+        for at in range(directory + 2, directory + 2 + count * _ENTRY_BYTES, _ENTRY_BYTES):
+            tag, kind = struct.unpack_from(f"{order}HH", exif, at)
+            if tag == _ORIENTATION and kind in _WHOLE_NUMBERS:
+                (orientation,) = struct.unpack_from(order + _WHOLE_NUMBERS[kind], exif, at + _VALUE_OFFSET)
+                return orientation if orientation in _ORIENTATIONS else 1
+    except struct.error:
+        pass
+    return 1
 
 
 def orientation_exif(orientation: int) -> bytes:

@@ -11,10 +11,5 @@ def strip(source: Path, target: Path) -> None:
     Removes EXIF, GPS, XMP, IPTC, comments, previews and trailing bytes. Keeps the compressed pixels, color profiles and
     the orientation.
     """
-    with opened(source) as data, memoryview(data) as view, target.open("wb") as file:
-        for piece in read_layout(data)[1].pieces:
-            if isinstance(piece, slice):
-                with view[piece] as part:
-                    file.write(part)
-            else:
-                file.write(piece)
+    with opened(source) as data, target.open("wb") as file:
+        read_layout(data)[1].write(data, file)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from app.imaging.inspect import opened, read_layout
-from app.imaging.layout import BadImage
+from app.imaging.inspect import decoder, opened, read_layout
+from app.imaging.layout import BadImage, Layout
 
 _QUALITY = 80
 # Limits very tall images: WebP allows at most 16,383 pixels.
@@ -31,20 +31,24 @@ def thumbnail(path: Path, width: int) -> bytes:
     """
     with opened(path) as data:
         kind, layout = read_layout(data)
+        try:
+            with decoder(data, kind, layout) as image:
+                return _scaled(image, layout, width)
+        except Exception as error:  # as in `inspect`
+            raise BadImage(f"can't be decoded as {kind}") from error
+
+
+def _scaled(image: Image.Image, layout: Layout, width: int) -> bytes:
     height = width * _MAX_HEIGHT_TIMES_WIDTH
-    try:
-        with Image.open(path, formats=(kind,)) as image:
-            # Decodes a JPEG at about the needed size. Rotation comes later, when the image is small.
-            image.thumbnail((height, width) if layout.is_rotated else (width, height))
-            profile = image.info.get("icc_profile")
-            small = _displayable(image)
-            for rotation in _ROTATIONS.get(layout.orientation, ()):
-                small = small.transpose(rotation)
-            kept = profile if image.mode.startswith("RGB") and len(profile or b"") <= _MAX_PROFILE_BYTES else None
-            target = io.BytesIO()
-            small.save(target, "WEBP", quality=_QUALITY, icc_profile=kept or b"")
-    except Exception as error:  # as in `inspect`
-        raise BadImage(f"can't be decoded as {kind}") from error
+    # Decodes a JPEG at about the needed size. Rotation comes later, when the image is small.
+    image.thumbnail((height, width) if layout.is_rotated else (width, height))
+    profile = image.info.get("icc_profile")
+    small = _displayable(image)
+    for rotation in _ROTATIONS.get(layout.orientation, ()):
+        small = small.transpose(rotation)
+    kept = profile if image.mode.startswith("RGB") and len(profile or b"") <= _MAX_PROFILE_BYTES else None
+    target = io.BytesIO()
+    small.save(target, "WEBP", quality=_QUALITY, icc_profile=kept or b"")
     return target.getvalue()
 
 

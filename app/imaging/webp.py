@@ -28,7 +28,7 @@ def is_webp(head: bytes) -> bool:
 
 def read(data: Data) -> Layout:
     """Read a file up to its declared end; raises `BadImage`."""
-    budget = Budget(data, bytes_per_part=256)
+    budget = Budget(data, bytes_per_part=1024)
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise truncated()
@@ -39,9 +39,9 @@ def read(data: Data) -> Layout:
     size = _read_size(first, data[start:stop][:10])
     if first != b"VP8X":
         return Layout(*size, 1, _chunk(b"RIFF", [b"WEBP", *_chunk(first, [slice(start, stop)])]))
+    block = next((data[begin:stop] for kind, begin, stop in chunks if kind == b"EXIF"), b"")
     # Some encoders prepend JPEG's prefix.
-    blocks = [data[begin:stop].removeprefix(b"Exif\0\0") for kind, begin, stop in chunks if kind == b"EXIF"]
-    orientation = read_orientation(blocks[0]) if blocks else 1
+    orientation = read_orientation(block.removeprefix(b"Exif\0\0"))
     flags = data[start] & ~(_EXIF_FLAG | _XMP_FLAG) | (_EXIF_FLAG if orientation > 1 else 0)
     pieces: list[Piece] = _chunk(b"VP8X", [bytes((flags,)) + data[start + 1 : start + 10]])
     for kind, begin, stop in chunks:

@@ -8,11 +8,13 @@ from typing import Literal
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.clock import Clock, isoformat
 from app.db import account_store
 from app.db.engine import Database
 from app.db.engine.server_clock import MAX_SKEW_MS
 from app.db.migrate import revision_problem
-from app.domain.account import AccountState
+from app.domain.account import Account, AccountState
+from app.domain.waiting import account_wait
 from app.errors import ServiceUnavailable
 from app.shapes.health import Readiness, StorageState, UpstreamReadiness
 from app.writing.writer import Writer
@@ -28,6 +30,7 @@ class HealthCheck:
 
     database: Database
     writer: Writer
+    clock: Clock
     is_sandbox: bool
     storage_state: Callable[[], StorageState]
     stuck_loops: Callable[[], list[str]]
@@ -42,10 +45,7 @@ class HealthCheck:
                 )
             is_writable = await self.writer.can_write(within_seconds=_WRITE_SECONDS)
             database = problem or ("ok" if is_writable else "unwritable")
-            if account.state is AccountState.HELD:
-                upstream.state = "held"
-                if account.error:
-                    upstream.reason = account.error.code.value
+            self._describe(account, upstream)
         except (ServiceUnavailable, TimeoutError):
             database = "unreachable"
         except SQLAlchemyError as error:
@@ -56,11 +56,16 @@ class HealthCheck:
         status: Literal["ready", "degraded", "unavailable"] = "ready"
         if database != "ok" or stuck:
             status = "unavailable"
-        elif upstream.state != "ok" or storage != "ok" or clock != "ok":
+        elif upstream.state is not AccountState.OK or storage != "ok" or clock != "ok":
             # Other replicas are affected as well, and tasks are still accepted.
             status = "degraded"
         loops = f"stuck: {', '.join(stuck)}" if stuck else "ok"
         return Readiness(status, database, loops, storage, upstream, clock)
+
+    def _describe(self, account: Account, upstream: UpstreamReadiness) -> None:
+        if wait := account_wait(account, self.clock.now()):
+            upstream.state, upstream.reason = account.state, wait.reason
+            upstream.until = None if wait.until is None else isoformat(wait.until)
 
     def _clock(self) -> str:
         """Compare this machine's clock with the database's."""

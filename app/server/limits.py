@@ -8,9 +8,9 @@ class ConnectionLimits:
     """Limits on connections and requests; times are checked every `tick_seconds`."""
 
     connections: int = 16_384
-    """Further connections get a 503 response."""
+    """Further connections are spare."""
     spare_connections: int = 256
-    """How many connections can get a 503 response at once; further ones are dropped."""
+    """Connections served by another application; further ones are dropped."""
     url_bytes: int = 8 * 1024
     headers: int = 100
     head_bytes: int = 32 * 1024

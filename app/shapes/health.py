@@ -1,11 +1,13 @@
 """Health of the service, for operators and orchestrators."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.shapes.base import Omitted, unset
+from app.domain.account import AccountState
+from app.domain.task import WaitReason
+from app.shapes.base import Time
 
 StorageState = Literal["ok", "unreachable", "unwritable"]
 
@@ -22,10 +24,14 @@ class UpstreamReadiness:
     """The upstream as this replica sees it."""
 
     mode: Literal["live", "sandbox"]
-    state: Annotated[str, Field(description="`ok`, or `held` while the upstream refuses the account.")] = "ok"
-    reason: Annotated[str | Omitted, Field(description="Why the upstream refuses the account.")] = field(
-        default_factory=unset
-    )
+    state: Annotated[
+        AccountState,
+        Field(description="`paused` while the upstream has problems, `held` while it rejects the account."),
+    ] = AccountState.OK
+    reason: Annotated[WaitReason | None, Field(description="Why nothing is sent, as in a task's `waiting`.")] = None
+    until: Annotated[
+        Time | None, Field(description="When the next attempt is made; null if it waits for the next task.")
+    ] = None
 
 
 @dataclass(slots=True)

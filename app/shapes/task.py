@@ -10,7 +10,7 @@ from app.clock import isoformat
 from app.domain.callback import ReceivedCallback
 from app.domain.image import ImageState
 from app.domain.models import Model, TaskType
-from app.domain.task import Status, TaskState
+from app.domain.task import Status, TaskState, WaitReason
 from app.domain.verdict import ErrorCode
 from app.shapes.base import Time
 
@@ -59,6 +59,21 @@ class TaskError:
 
 
 @dataclass(slots=True)
+class Waiting:
+    """Why an unfinished task is waiting."""
+
+    reason: Annotated[
+        WaitReason,
+        Field(
+            description="`rate_limit`: UPSTREAM_RATE_LIMIT. `insufficient_credits`, `upstream_unauthorized`: the upstream "
+            "refuses the account. `upstream_unavailable`: no connection, 429 or 5xx. `held`: an operator stopped sending. "
+            "`outcome_unknown`: sent, but without a reply; never sent again."
+        ),
+    ]
+    until: Annotated[Time | None, Field(description="When sending is retried, if known.")]
+
+
+@dataclass(slots=True)
 class Task:
     """A task."""
 
@@ -69,6 +84,10 @@ class Task:
     input: TaskInput
     images: Annotated[list[Image], Field(description="The result images, in the upstream's order.")]
     error: Annotated[TaskError | None, Field(description="Null unless `status` is `failed`.")]
+    waiting: Annotated[
+        Waiting | None,
+        Field(description="Why the task is waiting. Null if it only waits for its turn, and in events and webhooks."),
+    ]
     upstream_task_id: str | None
     queue_position: Annotated[int | None, Field(description="Position in the queue; 1 is next. Null once sent.")]
     attempts: Annotated[int, Field(description="How many times the task was sent to the upstream.")]
@@ -132,6 +151,7 @@ def task_shape(state: TaskState, base_url: str) -> Task:
             for image in state.images
         ],
         error=TaskError(error.code, error.message, error.upstream_code) if error else None,
+        waiting=Waiting(state.wait.reason, time_or_null(state.wait.until)) if state.wait else None,
         upstream_task_id=task.upstream_task_id,
         queue_position=state.queue_position,
         attempts=task.attempts,

@@ -23,8 +23,8 @@ _log = structlog.get_logger(__name__)
 class Retention:
     """Deletes old data in small transactions, after all other changes.
 
-    Tasks are deleted `days` days after they finished, their events after `event_days`; 0 keeps them forever. A task with
-    a pending webhook or image is kept longer. Expired idempotency keys and quota counts are deleted as well.
+    Tasks are deleted `days` days after they finished, their events after `event_days`; 0 keeps them forever. A task
+    with a pending webhook or image is kept longer. Expired idempotency keys and quota counts are deleted as well.
     """
 
     database: Database

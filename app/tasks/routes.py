@@ -12,6 +12,7 @@ from starlette.responses import Response
 from app.clock import from_datetime
 from app.domain.caller import Caller
 from app.domain.models import Model, TaskType
+from app.domain.submission import Submission
 from app.domain.task import Status, TaskFilter, TaskState
 from app.images.inputs import InputCheck
 from app.images.uploads import UploadService
@@ -115,6 +116,17 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
     """
     caller = await get_caller(request)
     idempotency_key = _IDEMPOTENCY_KEY.read(request)
+    submission = await _read_submission(request, caller)
+    caller = await get_caller(request)  # the body may have taken minutes
+    state, is_replay = await service(request, TaskService).submit(caller, submission, idempotency_key)
+    return await _accepted(request, caller, state, is_replay=is_replay)
+
+
+async def _read_submission(request: Request, caller: Caller) -> Submission:
+    """Read the body and store its images.
+
+    A separate function, so that the body isn't in memory while the request waits.
+    """
     with memory_permit(request) as permit:
         body = await read_model(request, TaskRequest, _MAX_BODY_BYTES, permit)
         if body.webhook_url is not None:
@@ -127,9 +139,7 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
                 images = await uploads.upload_data_uris(caller, submission.input["image_urls"])
             task_input = {**submission.input, "image_urls": images.urls}
             submission = replace(submission, input=task_input, identity=images.identity)
-    caller = await get_caller(request)  # the body may have taken minutes
-    state, is_replay = await service(request, TaskService).submit(caller, submission, idempotency_key)
-    return await _accepted(request, caller, state, is_replay=is_replay)
+        return submission
 
 
 @router.get("", responses=problems(422))
@@ -152,7 +162,7 @@ async def get_task(request: Request, task_id: TaskIdInPath) -> ShapeResponse[Tas
     """Get a task, optionally waiting until it finishes."""
     caller, task_id = await get_caller(request), valid_task_id(task_id)
     waiter, seconds, fields = service(request, TaskWaiter), requested_wait(request), {}
-    if seconds is None or waiter.is_full:
+    if seconds is None or not waiter.may_wait(caller):
         state = await service(request, TaskService).get(caller, task_id)
     else:
         async with watch_disconnect(request.receive) as disconnected:
@@ -205,7 +215,7 @@ async def _accepted(request: Request, caller: Caller, state: TaskState, *, is_re
     if is_replay:
         fields["Idempotent-Replayed"] = "true"
     waiter, seconds, status = service(request, TaskWaiter), preferred_wait(request), 202
-    if seconds is not None and not waiter.is_full:
+    if seconds is not None and waiter.may_wait(caller):
         async with watch_disconnect(request.receive) as disconnected:
             state = await waiter.after_submit(caller, state, seconds, disconnected)
         fields |= applied(seconds)

@@ -17,6 +17,7 @@ from app.domain.policy import Policy
 from app.domain.quota import Quota
 from app.domain.submission import Submission
 from app.domain.task import Status, Task, TaskFilter, TaskState, new_task
+from app.domain.waiting import task_wait
 from app.errors import (
     GatewayError,
     IdempotencyInProgress,
@@ -30,7 +31,7 @@ from app.errors import (
 )
 from app.tasks.admission import Admission
 from app.tasks.loader import TaskLoader, TaskWithImages, images_of
-from app.tasks.queue_positions import QueuePositions
+from app.tasks.queue import Queue, QueueSnapshot, RateExhausted
 from app.writing.unit_of_work import Decision
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
@@ -45,6 +46,7 @@ class TaskService:
     """What clients can do with tasks.
 
     Every method raises `TaskNotFound` for another caller's task. Without `admission`, submits are not limited.
+    `rate_exhausted_until` is the upstream's rate limit, if there is one.
     """
 
     database: Database
@@ -54,9 +56,10 @@ class TaskService:
     admission: Admission | None = None
     extend_expiry: ExtendExpiry | None = None
     collect: WakeUp | None = None
+    rate_exhausted_until: RateExhausted | None = None
 
     def __post_init__(self) -> None:
-        self._positions = QueuePositions(self.database)
+        self._queue = Queue(self.database, self.clock, self.rate_exhausted_until)
         self._loader = TaskLoader(self.database)
 
     async def submit(
@@ -221,9 +224,22 @@ class TaskService:
         return (await self._states([found]))[0] if found else None
 
     async def _states(self, found: Sequence[TaskWithImages]) -> list[TaskState]:
-        """Add queue positions; don't call it in a transaction."""
-        positions = await self._positions.of([task.id for task, _ in found if task.status is Status.QUEUED])
-        return [TaskState(task, images, positions.get(task.id)) for task, images in found]
+        """Add queue positions and reasons to wait.
+
+        Don't call it in a transaction, because it reads.
+        """
+        is_any_queued = any(task.status is Status.QUEUED for task, _ in found)
+        queue = await self._queue.look() if is_any_queued else QueueSnapshot()
+        now = self.clock.now()
+        return [
+            TaskState(
+                task,
+                images,
+                queue.position(task.id) if task.status is Status.QUEUED else None,
+                task_wait(task, queue.account, queue.slot_free_at, now),
+            )
+            for task, images in found
+        ]
 
 
 def _key(caller: Caller, key: str) -> IdempotencyKey:

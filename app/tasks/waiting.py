@@ -1,7 +1,7 @@
 """Waiting for a task to finish, without polling the database."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -11,21 +11,20 @@ from app.errors import ServiceUnavailable, Unauthorized
 from app.events.broadcaster import EventBroadcaster
 from app.events.subscription import Subscription
 from app.tasks.service import TaskService
+from app.web.open_requests import OpenRequests
 
 
 @dataclass(eq=False, kw_only=True)
 class TaskWaiter:
-    """Lets up to `max_waits` requests wait; `count` are waiting."""
+    """Lets requests wait for their tasks."""
 
     broadcaster: EventBroadcaster
     tasks: TaskService
-    max_waits: int
-    count: int = field(default=0, init=False)
+    open_requests: OpenRequests
 
-    @property
-    def is_full(self) -> bool:
-        """Whether further requests get the current state without waiting."""
-        return self.count >= self.max_waits
+    def may_wait(self, caller: Caller) -> bool:
+        """Whether another request of the caller may wait."""
+        return self.open_requests.refusal(caller) is None
 
     async def after_submit(
         self, caller: Caller, accepted: TaskState, seconds: float, disconnected: "asyncio.Future[None]"
@@ -46,14 +45,14 @@ class TaskWaiter:
     ) -> TaskState:
         """Return a task when it finishes or the wait ends.
 
-        The wait ends after `seconds`, when `disconnected` is done, or when the process stops. Raises `TaskNotFound`, also
-        if the task is deleted while waiting, `Unauthorized` when the caller's credential ends, and `ServiceUnavailable`.
+        The wait ends after `seconds`, when `disconnected` is done, or when the process stops. Raises `TaskNotFound`,
+        also if the task is deleted while waiting, `Unauthorized` when the caller's credential ends, and
+        `ServiceUnavailable`.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         subscription = Subscription(caller, task_id, endings_only=True)
         disconnected.add_done_callback(lambda _: subscription.close())
-        self.count += 1
-        try:
+        with self.open_requests.opened(caller):
             async with self.broadcaster.subscribed(subscription):
                 # Read after subscribing, so that no ending is missed in between.
                 state = await self.tasks.get(caller, task_id)
@@ -64,6 +63,4 @@ class TaskWaiter:
                     raise subscription.ended_by
                 if events:
                     return events[-1].state
-        finally:
-            self.count -= 1
         return await self.tasks.get(caller, task_id)

@@ -1,10 +1,12 @@
 """Whether the upstream account allows sending, and when to check again."""
 
+import time
+from collections.abc import Callable
 from functools import partial
 
 import structlog
 
-from app.clock import Clock
+from app.clock import isoformat
 from app.db import account_store
 from app.domain.account import Account
 from app.domain.policy import Policy
@@ -19,32 +21,35 @@ _log = structlog.get_logger(__name__)
 class AccountGate:
     """Opens and closes sending. `wake_up` wakes when sending may continue.
 
-    While it is closed, no transaction checks the account: a burst of submits must not become a burst of claims.
+    While it is closed, no transaction checks the account: a burst of submits must not become a burst of claims. It is
+    closed by the monotonic clock, `timer`, which nobody sets.
     """
 
-    def __init__(self, *, clock: Clock, policy: Policy, wake_up: WakeUp) -> None:
-        self._clock = clock
+    def __init__(self, *, policy: Policy, wake_up: WakeUp, timer: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
         self._wake_up = wake_up
-        self._closed_until = 0
+        self._timer = timer
+        self._closed_until = 0.0
+        self._last_seen = Account()
 
     @property
     def is_closed(self) -> bool:
         """Whether claiming is known to be pointless."""
-        return self._clock.now() < self._closed_until
+        return self._timer() < self._closed_until
 
     def close(self, milliseconds: int) -> None:
         """Close for a while, but check again soon: other replicas may reopen the account."""
-        pause = min(max(milliseconds, 1), CHECK_AGAIN_MS)
-        self._closed_until = self._clock.now() + pause
-        self._wake_up.wake_after(pause / 1000)
+        pause = min(max(milliseconds, 1), CHECK_AGAIN_MS) / 1000
+        self._closed_until = self._timer() + pause
+        self._wake_up.wake_after(pause)
 
     def allowance(self, unit: UnitOfWork, limit: int) -> tuple[Account, int]:
         """Return the account, locked unless open, and how many tasks may be sent now."""
         account = account_store.get(unit.connection)
         if not account.is_open:
             account = account_store.get(unit.connection, lock=True)
-        allowed = account.allowance(unit.now, limit)
+        self._last_seen = account
+        allowed = account.allowance(unit.now, limit, self._policy)
         if not allowed:
             unit.after.append(partial(self.close, account.until - unit.now))
         return account, allowed
@@ -53,18 +58,31 @@ class AccountGate:
         """Record that a task is sent to probe an account that is not open."""
         account_store.save(unit.connection, account.with_probe(unit.now, self._policy))
 
-    def settle(self, unit: UnitOfWork, outcome: SubmitOutcome) -> None:
-        """Apply the outcome of a submit to the account."""
+    @property
+    def has_seen_failures(self) -> bool:
+        """Whether an answer may change the account."""
+        return not self._last_seen.is_well
+
+    def settle(self, unit: UnitOfWork, outcome: SubmitOutcome, *, is_probe: bool) -> bool:
+        """Apply an outcome; returns whether the upstream was well before."""
         before = account_store.get(unit.connection)
-        if before.after(outcome, unit.now, self._policy) == before:
-            return
+        if before.after(outcome, unit.now, self._policy, is_probe=is_probe) == before:
+            return before.is_well
         before = account_store.get(unit.connection, lock=True)
-        after = before.after(outcome, unit.now, self._policy)
+        after = before.after(outcome, unit.now, self._policy, is_probe=is_probe)
         account_store.save(unit.connection, after)
+        self._last_seen = after
         if after.state is not before.state:
-            _log.warning("account", state=after.state.value, reason=after.error.message if after.error else None)
+            unit.after.append(partial(_report, after))
         unit.after.append(self._open if after.is_open else partial(self.close, after.until - unit.now))
+        return before.is_well
 
     def _open(self) -> None:
-        self._closed_until = 0
+        self._closed_until = 0.0
         self._wake_up.wake()
+
+
+def _report(account: Account) -> None:
+    reason = account.error.message if account.error else None
+    until = None if account.is_open else isoformat(account.until)
+    _log.warning("account", state=account.state.value, reason=reason, until=until)

@@ -13,12 +13,14 @@ from app.domain.policy import Policy
 from app.domain.task import Task
 from app.domain.verdict import Generating, Report, Unreadable
 from app.errors import GatewayError, TaskMismatch, UnknownCallback, UnreadableCallback
+from app.upstream.bodies import MAX_BODY_BYTES, unpack
 from app.upstream.reports import read_callback
 from app.upstream.scrub import Scrubber
 from app.writing.unit_of_work import Decision
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 
+_TOO_LARGE = f"The decompressed body exceeds {MAX_BODY_BYTES} bytes."
 _log = structlog.get_logger(__name__)
 
 
@@ -55,13 +57,17 @@ class CallbackService:
             raise UnknownCallback("Unknown callback URL.")
         return task_id
 
-    async def receive(self, task_id: str, body: bytes) -> CallbackOutcome:
+    async def receive(
+        self, task_id: str, body: bytes, *, content_type: str = "", content_encoding: str = ""
+    ) -> CallbackOutcome:
         """Apply a callback and commit; returns `RECEIVED` or `DUPLICATE`.
 
         Raises `UnknownCallback` if the task was deleted, `TaskMismatch` or `UnreadableCallback` with the body stored.
         """
-        report = self.scrubber.report(read_callback(body))
-        kept = self.scrubber.raw(body)
+        # Kept decompressed: readable, and without our key.
+        plain = unpack(body, content_encoding)
+        report = Unreadable(_TOO_LARGE) if plain is None else self.scrubber.report(read_callback(plain, content_type))
+        kept = body if plain is None else self.scrubber.raw(plain)
         now = self.clock.now()
 
         def decide(task: Task | None) -> Decision[tuple[CallbackOutcome, bool]]:
@@ -79,6 +85,7 @@ class CallbackService:
         if answer is CallbackOutcome.UNREADABLE:
             self.poll_due.wake()
             reason = report.reason if isinstance(report, Unreadable) else ""
+            _log.warning("callback_unreadable", task_id=task_id, reason=reason)
             polled = " and the upstream is polled" if has_moved else ""
             raise UnreadableCallback(f"{reason} The body was stored{polled}.")
         if answer is CallbackOutcome.MISMATCH:
@@ -89,9 +96,7 @@ class CallbackService:
         if task.is_final:
             return CallbackOutcome.DUPLICATE, None
         if isinstance(report, Unreadable):
-            return CallbackOutcome.UNREADABLE, transitions.expedite_poll(
-                task, report.upstream_task_id, now, self.policy
-            )
+            return CallbackOutcome.UNREADABLE, transitions.note_unreadable(task, report, now, self.policy)
         if transitions.names_another_task(task, report):
             return CallbackOutcome.MISMATCH, None
         if isinstance(report, Generating):

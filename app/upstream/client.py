@@ -9,16 +9,15 @@ import httpx
 
 from app.domain.models import Model
 from app.domain.submit_outcome import Accepted, SubmitOutcome, TryAgain, Unknown
-from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
+from app.domain.verdict import ErrorCode, Report, TaskError, Unanswered
 from app.outbound.environment import proxy_for, trust_store
 from app.upstream import wire
-from app.upstream.outcome import read_submit_reply
-from app.upstream.reports import parse_object, read_record_info
+from app.upstream.bodies import MAX_BODY_BYTES, unpack
+from app.upstream.outcome import read_poll_reply, read_submit_reply
 from app.upstream.scrub import Scrubber
 
 # If the server closes an idle connection while we send, the outcome is unknown. We close it earlier.
 _IDLE_CONNECTION_SECONDS = 2.0
-_MAX_REPLY_BYTES = 1024 * 1024
 # For every request a pool checks all of its connections. Small pools cost 550 instead of 730 µs of CPU per submit with
 # 16 in flight, 480 instead of 3,470 with 64 (2026-11).
 _CALLS_PER_POOL = 4
@@ -46,7 +45,11 @@ class UpstreamClient:
         self._pools = [
             httpx.AsyncClient(
                 base_url=base_url,
-                headers={"Authorization": f"Bearer {api_key}", "User-Agent": "nanobanana-gateway"},
+                headers={
+                    "Authorization": f"Bearer {api_key}",
+                    "User-Agent": "nanobanana-gateway",
+                    "Accept-Encoding": "gzip, deflate",
+                },
                 timeout=httpx.Timeout(timeout),
                 limits=limits,
                 trust_env=False,
@@ -79,18 +82,32 @@ class UpstreamClient:
             return TryAgain(TaskError(ErrorCode.UPSTREAM_ERROR, message), pauses_account=True)
         return self._scrubbed(read_submit_reply(response))
 
-    async def record_info(self, upstream_task_id: str) -> Report:
-        """Poll the state of a task; `Unreadable` if there is no usable response."""
-        request = self._pools[0].build_request("GET", wire.RECORD_INFO_PATH, params={"taskId": upstream_task_id})
+    async def record_info(self, upstream_task_id: str) -> Report | Unanswered:
+        """Poll the state of a task."""
+        response = await self._get(wire.RECORD_INFO_PATH, taskId=upstream_task_id)
+        if isinstance(response, str):
+            return Unanswered(response)
+        report = read_poll_reply(response, upstream_task_id)
+        # Only its reports contain the vendor's words.
+        return report if isinstance(report, Unanswered) else self._scrub.report(report)
+
+    async def check(self) -> TaskError | None:
+        """Ask for the credits; returns why there is no answer."""
+        response = await self._get(wire.CREDIT_PATH)
+        if not isinstance(response, str):
+            if response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                return None
+            response = f"The upstream responded with HTTP {response.status_code}."
+        return TaskError(ErrorCode.UPSTREAM_ERROR, response)
+
+    async def _get(self, path: str, **parameters: str) -> httpx.Response | str:
+        """Read from the vendor; returns a text without a response."""
+        request = self._pools[0].build_request("GET", path, params=parameters)
         try:
             async with asyncio.timeout(self._timeout):
-                response = await self._send(request)
+                return await self._send(request)
         except (httpx.HTTPError, ssl.SSLError, OSError, TimeoutError) as error:
-            return Unreadable(self._scrub.text(f"record-info can't be reached: {type(error).__name__}: {error}"))
-        body = parse_object(response.content)
-        if body is None:
-            return Unreadable(f"record-info responded with HTTP {response.status_code} and no JSON object.")
-        return self._scrub.report(read_record_info(body))
+            return self._scrub.text(f"{path} can't be reached: {type(error).__name__}: {error}".rstrip(": "))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -117,18 +134,22 @@ class UpstreamClient:
 
 
 async def _exchange(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-    """Send, and read the response up to the size limit."""
+    """Send, and read the response up to the size limit, compressed and decompressed."""
     response = await http.send(request, stream=True)
     try:
-        content = bytearray()
-        async for chunk in response.aiter_bytes():
-            content += chunk
-            if len(content) > _MAX_REPLY_BYTES:
+        raw = bytearray()
+        async for chunk in response.aiter_raw():
+            raw += chunk
+            if len(raw) > MAX_BODY_BYTES:
                 raise httpx.ReadError("The response is too long.", request=request)
     finally:
         await response.aclose()
+    # Not by httpx: it decompresses without a limit, and fails on plain bytes that are only declared compressed.
+    content = unpack(bytes(raw), response.headers.get("Content-Encoding", ""))
+    if content is None:
+        raise httpx.ReadError("The decompressed response is too long.", request=request)
     headers = [(k, v) for k, v in response.headers.multi_items() if k != "content-encoding"]
-    return httpx.Response(response.status_code, headers=headers, content=bytes(content), request=request)
+    return httpx.Response(response.status_code, headers=headers, content=content, request=request)
 
 
 class _Progress:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +14,10 @@ from app.db import task_store
 from app.db.engine import Database
 from app.domain import transitions
 from app.domain.policy import Policy
-from app.domain.submit_outcome import Accepted, Refused, SubmitOutcome
+from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain
 from app.domain.task import Status, Task
 from app.upstream.account_gate import CHECK_AGAIN_MS, AccountGate
+from app.upstream.call_window import CallWindow
 from app.upstream.fair_queue import due_in_turn
 from app.upstream.interface import Upstream
 from app.upstream.rate_limit import SharedRateLimit, Slot
@@ -29,11 +31,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A claimed task, its rate slot (None without a limit), and whether it is a probe."""
+    """A claimed task, its rate slot, and whether it probes.
+
+    Some probes are only sent after a check of the upstream.
+    """
 
     task: Task
     slot: Slot | None
     is_probe: bool = False
+    needs_check: bool = False
 
 
 @dataclass(eq=False, kw_only=True)
@@ -41,7 +47,7 @@ class Dispatcher:
     """Claims and sends tasks.
 
     `callback_url` returns a task's callback URL. `wake_up` wakes when sending may continue. A claim has no lease: only
-    the process that made it knows whether the task was sent.
+    the process that made it knows whether the task was sent. `concurrency` limits the submits in flight.
     """
 
     database: Database
@@ -52,35 +58,47 @@ class Dispatcher:
     rate_limit: SharedRateLimit | None
     callback_url: Callable[[str], str]
     wake_up: WakeUp
+    concurrency: int = 16
     record_pause: float = 0.5
+    timer: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._gate = AccountGate(clock=self.clock, policy=self.policy, wake_up=self.wake_up)
+        self._gate = AccountGate(policy=self.policy, wake_up=self.wake_up, timer=self.timer)
+        self._window = CallWindow(self.concurrency, self.timer)
         self._work: LeasedWork[Claimed] = LeasedWork("submit", _key, clock=self.clock, pause_seconds=self.record_pause)
         self._random = random.Random()  # noqa: S311 -- spreads retries, guards nothing
         self._served_last = ""
+        self._probed_last = ""
 
     async def claim(self, limit: int) -> list[Claimed]:
         """Claim up to `limit` due tasks that rate limit and account allow to be sent now."""
-        if self._gate.is_closed:
+        allowed = min(limit, self._window.room)
+        if self._gate.is_closed or not allowed:
             return []
-        claimed = await self._work.claim(self.writer.run(lambda unit: self._claim(unit, limit)))
+        claimed = await self._work.claim(self.writer.run(lambda unit: self._claim(unit, allowed)))
+        self._window.begin(len(claimed))
         if claimed:
             self._served_last = claimed[-1].task.project
+        if claimed and claimed[-1].is_probe:
+            self._probed_last = claimed[-1].task.id
         return claimed
 
     async def send(self, claimed: Claimed) -> None:
         """Send a claimed task once, and record the outcome, however long the database is down."""
         task = claimed.task
-        outcome = await self.client.submit(task.model, task.input, self.callback_url(task.id))
+        outcome = await self._submit(claimed)
         _log.info("submitted", task_id=task.id, attempt=task.attempts, outcome=type(outcome).__name__)
-        # Recorded separately, so that a retry of one doesn't repeat the other.
-        records = [self._work.record(lambda: self._settle_task(claimed, outcome))]
-        if claimed.slot is not None or claimed.is_probe or not isinstance(outcome, Accepted | Refused):
-            settle_account = partial(self._settle_account, slot=claimed.slot, outcome=outcome)
+        settle_account = partial(self._settle_account, claimed=claimed, outcome=outcome)
+        record_account = partial(self._work.record, partial(self.writer.run, settle_account))
+        record_task = partial(self._record_task, claimed, outcome)
+        if not isinstance(outcome, Accepted | Refused):
             # Before the task, which may be requeued: its next claim must find the account updated.
-            records.insert(0, self._work.record(lambda: self.writer.run(settle_account)))
-        await asyncio.gather(*records)
+            await record_task(counts=await record_account())
+        elif claimed.slot is not None or claimed.is_probe or self._gate.has_seen_failures:
+            # Recorded separately, so that a retry of one doesn't repeat the other.
+            await asyncio.gather(record_account(), record_task())
+        else:
+            await record_task()
         # Only now: a task whose outcome is not recorded must never be mistaken for one that was not sent.
         self._work.done(claimed)
 
@@ -98,7 +116,11 @@ class Dispatcher:
         slots = self._free_slots(unit, allowed) if allowed else []
         if not slots:
             return []
-        due = due_in_turn(unit.connection, after=self._served_last, now=unit.now, limit=len(slots))
+        if account.is_open:
+            due = due_in_turn(unit.connection, after=self._served_last, now=unit.now, limit=len(slots))
+        else:
+            # One after the other through the queue, as a task that is always refused must not hold up all others.
+            due = task_store.next_queued(unit.connection, after=self._probed_last, now=unit.now)
         claims = [transitions.claim(task, self._work.owner, unit.now, self.policy) for task in due]
         applied = [claim for claim in claims if claim]
         if not applied:
@@ -109,7 +131,8 @@ class Dispatcher:
             self.rate_limit.take(unit.connection, [slot for slot in slots if slot is not None])
         if not account.is_open:
             self._gate.begin_probe(unit, account)
-        return [Claimed(claim.task, slot, not account.is_open) for claim, slot in zip(applied, slots, strict=True)]
+        is_probe, needs_check = not account.is_open, account.needs_check
+        return [Claimed(claim.task, slot, is_probe, needs_check) for claim, slot in zip(applied, slots, strict=True)]
 
     def _free_slots(self, unit: UnitOfWork, wanted: int) -> Sequence[Slot | None]:
         """Find a rate slot for each task that may be sent now; None for each without a limit."""
@@ -124,31 +147,38 @@ class Dispatcher:
                 unit.after.append(partial(self._gate.close, CHECK_AGAIN_MS if pause is None else pause))
         return slots
 
-    async def _settle_task(self, claimed: Claimed, outcome: SubmitOutcome) -> None:
+    async def _submit(self, claimed: Claimed) -> SubmitOutcome:
+        """Send a task, after a check if it needs one."""
+        outcome: SubmitOutcome | None = None
+        try:
+            silence = await self.client.check() if claimed.needs_check else None
+            if silence is not None:
+                outcome = TryAgain(silence, pauses_account=True)
+            else:
+                task = claimed.task
+                outcome = await self.client.submit(task.model, task.input, self.callback_url(task.id))
+        finally:
+            self._window.end(answered=isinstance(outcome, Accepted | Refused | AccountRefused))
+        return outcome
+
+    async def _record_task(self, claimed: Claimed, outcome: SubmitOutcome, *, counts: bool = False) -> None:
         task_id, attempt, jitter = claimed.task.id, claimed.task.attempts, self._random.random()
 
         def decide(task: Task | None) -> Decision[transitions.Transition | None]:
+            if task is None:
+                return Decision(None)
             now = self.clock.now()
-            transition = transitions.settle_submit(task, attempt, outcome, now, self.policy, jitter) if task else None
+            transition = transitions.settle_submit(task, attempt, outcome, now, self.policy, jitter, counts=counts)
             return Decision(transition, transition)
 
-        def in_turn(unit: UnitOfWork) -> transitions.Transition | None:
-            transition = decide(task_store.lock(unit.connection, [task_id]).get(task_id)).transition
-            unit.write([transition] if transition else [])
-            return transition
-
-        if isinstance(outcome, Accepted | Refused):
-            transition = await self.writer.move(task_id, decide)
-        else:
-            # Unlike `move`, in the order of the batch: the account must be settled before a claim finds the task queued.
-            transition = await self.writer.run(in_turn, locking=task_id)
+        transition = await self._work.record(lambda: self.writer.move(task_id, decide))
         if transition is not None and transition.task.status is Status.QUEUED:
             self.wake_up.wake_after(max(transition.task.not_before - self.clock.now(), 0) / 1000)
 
-    def _settle_account(self, unit: UnitOfWork, slot: Slot | None, outcome: SubmitOutcome) -> None:
-        if slot is not None and self.rate_limit is not None:
-            self.rate_limit.release(unit.connection, slot, unit.now)
-        self._gate.settle(unit, outcome)
+    def _settle_account(self, unit: UnitOfWork, claimed: Claimed, outcome: SubmitOutcome) -> bool:
+        if claimed.slot is not None and self.rate_limit is not None:
+            self.rate_limit.release(unit.connection, claimed.slot, unit.now)
+        return self._gate.settle(unit, outcome, is_probe=claimed.is_probe)
 
     async def _release(self, task_id: str, attempt: int) -> bool:
         def decide(task: Task | None) -> Decision[bool]:

@@ -1,71 +1,102 @@
-"""Reads the reply to a submit: accepted, rejected or unknown."""
+"""Reads the replies to submits and polls."""
 
+import re
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx
 
+from app.domain.policy import MAX_RETRY_AFTER_MS
 from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
-from app.domain.verdict import ErrorCode, TaskError
-from app.upstream.reports import names_task, number, object_in, parse_object, task_id, words
+from app.domain.verdict import ErrorCode, Report, TaskError, Unanswered, Unreadable
+from app.upstream.bodies import object_in, parse_object
+from app.upstream.fields import envelope_code, names_task, task_id
+from app.upstream.reasons import find_reason, page_title
+from app.upstream.reports import read_record_info
+from app.upstream.retry_after import read_retry_after
 
 _UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY = 401, 402, 408, 429
-_BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT = 502, 503, 504
-_CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)
-# Not rejections of the task: with a task id in the reply, it was accepted.
-_TEMPORARY_CODES = {_UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY}
-_MAX_RETRY_AFTER_SECONDS = 3600
+_BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT, _SWITCHED_OFF = 502, 503, 504, 505
+_REDIRECTS, _CLIENT_ERRORS, _SERVER_ERRORS = range(300, 400), range(400, 500), range(500, 600)
+# What the vendor says about the request itself. Its other codes, and pages of intermediaries, are about something else.
+_REQUEST_CODES = {400, 404, 406, 409, 410, 413, 414, 415, 422, 451}
+_KEY_LIMIT, _MAINTENANCE = 433, 455
 _ACCOUNT_CODES = {
     _UNAUTHORIZED: ErrorCode.UPSTREAM_UNAUTHORIZED,
     _PAYMENT_REQUIRED: ErrorCode.INSUFFICIENT_CREDITS,
+    _KEY_LIMIT: ErrorCode.INSUFFICIENT_CREDITS,
 }
+_UNWELL_CODES = {_KEY_LIMIT, _MAINTENANCE}
+# Sent with 400 and other codes, too.
+_NO_CREDITS = re.compile(
+    r"\b(insufficient|not enough|out of|no|no more)\W+(\w+\W+){0,2}(credits|balance|quota|funds)\b", re.IGNORECASE
+)
 
 
 def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
     """Judge a reply by its body's `code`, or by the HTTP status without one.
 
-    The vendor's own envelope without a task id means that the vendor rejected the task. A response of an intermediary
-    (a 502 or 504, an unreadable 200, a redirect) says nothing about the task: that is `Unknown`.
+    Only a code about the request, in the vendor's own envelope, rejects the task. A rejection for any other reason is
+    temporary. A response that says nothing about the task (a 502 or 504, an unreadable 200) is `Unknown`.
     """
     status = response.status_code
-    body = parse_object(response.content)
+    body = _body_of(response)
     holders = [object_in(body.get("data")), body] if body else []
-    upstream_id = task_id(*holders)
-    envelope_code = number(body.get("code")) if body else None
-    code = envelope_code if envelope_code is not None else status
-    if upstream_id and not (code in _CLIENT_ERRORS and code not in _TEMPORARY_CODES):
+    given_code = envelope_code(body) if body else None
+    code = given_code if given_code is not None else status
+    is_about_request = given_code in _REQUEST_CODES
+    if names_task(*holders) and not is_about_request:
         # Whatever else the reply says, a task with this id exists and can be polled.
-        return Accepted(upstream_id)
-    if (code in _TEMPORARY_CODES or code in _SERVER_ERRORS) and names_task(*holders):
-        return Unknown(f"The upstream responded with {code} and a task id of unknown format.")
+        upstream_id = task_id(*holders)
+        return Accepted(upstream_id) if upstream_id else Unknown(f"The reply ({code}) has a task id of unknown format.")
 
-    text = words(body.get("msg"), body.get("message")) if body else ""
-    message = text or f"The upstream responded with {code} and no reason."
-    if code in _ACCOUNT_CODES:
-        return AccountRefused(TaskError(_ACCOUNT_CODES[code], message, str(code)))
+    message = _reason_in(response, *reversed(holders)) or f"The upstream responded with {code} and no reason."
+    account_error = _ACCOUNT_CODES.get(code)
+    if given_code in _CLIENT_ERRORS and not names_task(*holders) and _NO_CREDITS.search(message):
+        account_error = ErrorCode.INSUFFICIENT_CREDITS
+    if account_error is not None:
+        return AccountRefused(TaskError(account_error, message, str(code)))
     if status in {_BAD_GATEWAY, _GATEWAY_TIMEOUT} or code in {_BAD_GATEWAY, _GATEWAY_TIMEOUT, _REQUEST_TIMEOUT}:
         return Unknown(f"An intermediary gateway responded with {code}: {message}")
-    if code == _TOO_MANY:
-        error = TaskError(ErrorCode.UPSTREAM_ERROR, message, str(code))
-        return TryAgain(error, _retry_after(response), pauses_account=True)
-    if code == _UNAVAILABLE or (envelope_code in _SERVER_ERRORS):
-        return TryAgain(TaskError(ErrorCode.UPSTREAM_ERROR, message, str(code)), _retry_after(response))
-    if code in _CLIENT_ERRORS:
+    if is_about_request:
         return Refused(TaskError(ErrorCode.INVALID_REQUEST, message, str(code)))
+    error = TaskError(ErrorCode.UPSTREAM_ERROR, message, str(code))
+    pause = _retry_after(response, body)
+    # The address redirects, or is another service's; or the vendor is in maintenance.
+    if code in _REDIRECTS or code in _CLIENT_ERRORS or code in {_UNAVAILABLE, _SWITCHED_OFF}:
+        return TryAgain(error, pause, pauses_account=True)
+    if given_code in _SERVER_ERRORS:
+        # Perhaps about this task alone: only several in a row are an outage.
+        return TryAgain(error, pause, pauses_account=pause is not None)
     return Unknown(f"The upstream responded with HTTP {status} and neither a task id nor an error.")
 
 
-def _retry_after(response: httpx.Response) -> int | None:
-    """Read `Retry-After` (seconds or a date) in milliseconds, capped; None if absent or invalid."""
-    value = response.headers.get("Retry-After", "").strip()
-    seconds: float | None = number(value)
-    if seconds is None and value:
-        try:
-            moment = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):  # the latter for an offset of days
-            return None
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds = (aware - datetime.now(UTC)).total_seconds()
-    if seconds is None:
-        return None
-    return int(min(max(seconds, 0), _MAX_RETRY_AFTER_SECONDS) * 1000)
+def read_poll_reply(response: httpx.Response, polled_id: str | None = None) -> Report | Unanswered:
+    """Read a reply of record-info."""
+    body = _body_of(response)
+    report = read_record_info(body, polled_id) if body is not None else None
+    if report is not None and not isinstance(report, Unreadable):
+        return report
+    given_code = envelope_code(body) if body else None
+    code = given_code if given_code is not None else response.status_code
+    if code == _TOO_MANY or code in _SERVER_ERRORS or code in _UNWELL_CODES:
+        reason = f"record-info responded with {code}."
+        return Unanswered(reason, _retry_after(response, body), is_clear=code in {_TOO_MANY, _UNAVAILABLE})
+    if report is not None:
+        return report
+    title = page_title(response.content)
+    said = f": {title}" if title else " and no JSON object."
+    return Unreadable(f"record-info responded with HTTP {response.status_code}{said}")
+
+
+def _body_of(response: httpx.Response) -> dict[str, Any] | None:
+    return parse_object(response.content, response.headers.get("Content-Type", ""))
+
+
+def _reason_in(response: httpx.Response, *holders: dict[str, Any]) -> str:
+    return find_reason(*holders) or page_title(response.content)
+
+
+def _retry_after(response: httpx.Response, body: dict[str, Any] | None) -> int | None:
+    pause = read_retry_after(response.headers.get("Retry-After"), body, datetime.now(UTC))
+    return None if pause is None else min(pause, MAX_RETRY_AFTER_MS)

@@ -31,9 +31,23 @@ class SharedRateLimit:
     freed_after: int = 0
 
     def prepare(self, connection: Connection, now: int) -> None:
-        """Create missing slots, and cap the times of those taken under other settings."""
+        """Create missing slots, and free those taken for too long."""
         rate_slot_store.ensure(connection, self.scope, self.count)
-        rate_slot_store.cap(connection, self.scope, cluster_state.shared_now(connection, now) + self.held_for)
+        self.cap(connection, now)
+
+    def cap(self, connection: Connection, now: int) -> None:
+        """Free what is taken for longer than any call."""
+        now = cluster_state.shared_now(connection, now)
+        rate_slot_store.cap(connection, self.scope, beyond=now + self.held_for, latest=now + self.freed_after)
+
+    def exhausted_until(self, connection: Connection, now: int) -> int | None:
+        """Return when the next slot is free; None if one is.
+
+        The time is on this process's clock, in milliseconds.
+        """
+        shared_now = cluster_state.shared_now(connection, now)
+        free_at = rate_slot_store.first_free(connection, self.scope, self.count)
+        return None if free_at is None or free_at <= shared_now else now + free_at - shared_now
 
     def find_free(self, connection: Connection, wanted: int, now: int) -> list[Slot]:
         """Lock up to `wanted` free slots."""

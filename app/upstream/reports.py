@@ -4,203 +4,146 @@ The bodies are untrusted: numbers may be strings, fields may move, and anything 
 exception.
 """
 
-import json
-import re
-import unicodedata
 from typing import Any
 
 from app.domain.verdict import ErrorCode, Failed, Generating, Report, Succeeded, TaskError, Unreadable
 from app.upstream import wire
+from app.upstream.bodies import object_in, parse_object
+from app.upstream.content_policy import is_content_refusal
+from app.upstream.fields import code_text, envelope_code, number, task_id
+from app.upstream.image_urls import find_image_urls
+from app.upstream.reasons import find_reason
 
-# Keys of results, observed or likely; the vendor does not document the shape for several images.
-_RESULT_KEYS = ("resultImageUrl", "resultImageUrls", "result_urls", "resultUrls")
-# Also observed for results, but some replies use them for inputs: only if there is nothing else.
-_LAST_RESORT_KEYS = ("imageUrl", "imageUrls")
-_POLICY_WORDS = re.compile(
-    r"polic(y|ies)|prohibit|sensitive|safety|nsfw|moderation|violat|flagged|inappropriate",
-    re.IGNORECASE,
-)
-_TASK_ID_KEYS = ("taskId", "task_id")
-# The vendor's task ids have 32 hex digits; other plain tokens are accepted, too.
-_TASK_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# White space, control characters, surrogates, and characters invalid in URLs.
-_INVALID = r"\s\"<>\\\x00-\x20\x7f-\x9f\ud800-\udfff"
-_URL = re.compile(
-    rf"https?://([^{_INVALID}/?#]*@)?(\[[0-9a-f:.]+\]|[^{_INVALID}/?#@:\[\]]+)(:\d{{0,5}})?([/?#][^{_INVALID}]*)?",
-    re.IGNORECASE,
-)
-_MAX_URL_CHARACTERS = 4096
-_MAX_IMAGES = 16
-# Longer than the final length: secrets are removed before the text is cut, see `scrub.py`.
-_MAX_MESSAGE_CHARACTERS = 4000
-_NUMBER_BOUND = 10**9
 _CONTENT_REFUSED, _GENERATION_FAILED, _OK = 400, 501, 200
-_CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)
+_ERRORS, _SERVER_ERRORS = range(400, 600), range(500, 600)
+_ERROR_CODE_KEYS = ("errorCode", "error_code", "failCode")
+# The vendor's sister service has a word where this one has a flag.
+_STATE_KEYS = ("state", "taskStatus", "status")
+_STATES = {
+    "success": wire.FLAG_SUCCESS,
+    "succeeded": wire.FLAG_SUCCESS,
+    "completed": wire.FLAG_SUCCESS,
+    "fail": wire.FLAG_GENERATE_FAILED,
+    "failed": wire.FLAG_GENERATE_FAILED,
+    "generate_failed": wire.FLAG_GENERATE_FAILED,
+    "create_task_failed": wire.FLAG_CREATE_FAILED,
+    "waiting": wire.FLAG_GENERATING,
+    "queuing": wire.FLAG_GENERATING,
+    "queued": wire.FLAG_GENERATING,
+    "pending": wire.FLAG_GENERATING,
+    "processing": wire.FLAG_GENERATING,
+    "generating": wire.FLAG_GENERATING,
+}
 
 
-def parse_object(raw: bytes | str) -> dict[str, Any] | None:
-    """Parse a JSON object; None for anything else, including extreme nesting and numbers."""
-    parsed = _parse(raw)
-    return parsed if isinstance(parsed, dict) else None
-
-
-def _parse(raw: bytes | str) -> Any:
-    """Parse JSON in any encoding, including lone surrogates; None for anything else."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-
-
-def number(value: object) -> int | None:
-    """Read an integer, possibly given as a string; None if it is neither, or too long."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value if abs(value) < _NUMBER_BOUND else None
-    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,9}\s*", value):
-        return int(value)
-    return None
-
-
-def words(*candidates: object) -> str:
-    """Return the first non-empty text, truncated and printable."""
-    for candidate in candidates:
-        if isinstance(candidate, str) and candidate.strip():
-            return clean(candidate.strip()[: 2 * _MAX_MESSAGE_CHARACTERS])[:_MAX_MESSAGE_CHARACTERS]
-    return ""
-
-
-def clean(text: str) -> str:
-    """Remove control characters and lone surrogates, which databases and terminals reject."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
-
-
-def task_id(*holders: dict[str, Any]) -> str | None:
-    """Find the upstream's task id in the first holder that has one."""
-    for holder in holders:
-        for key in _TASK_ID_KEYS:
-            found = holder.get(key)
-            if isinstance(found, str) and _TASK_ID.fullmatch(found):
-                return found
-    return None
-
-
-def names_task(*holders: dict[str, Any]) -> bool:
-    """Whether there is a task id, even one that `task_id` rejects."""
-    return any(holder.get(key) for holder in holders for key in _TASK_ID_KEYS)
-
-
-def image_urls(*holders: object) -> tuple[str, ...]:
-    """Collect http(s) result URLs from all known places, in order, each once."""
-    for keys in (_RESULT_KEYS, _LAST_RESORT_KEYS):
-        given = [holder[key] for holder in holders if isinstance(holder, dict) for key in keys if holder.get(key)]
-        found = dict.fromkeys(url for value in given for url in _urls_in(value))
-        if found:
-            return tuple(found)[:_MAX_IMAGES]
-    return ()
-
-
-def _urls_in(value: object) -> list[str]:
-    """Read a string, a list, a comma-separated string or a JSON string of URLs."""
-    if isinstance(value, list):
-        return [url for item in value if isinstance(item, str) for url in _urls_in(item)]
-    if not isinstance(value, str):
-        return []
-    text = value.strip()
-    if text.startswith(("[", '"')):
-        parsed = _parse(text)
-        listed = parsed if isinstance(parsed, list) else [parsed]
-        return [url for item in listed if isinstance(item, str) for url in _split(item)]
-    return _split(text)
-
-
-def _split(text: str) -> list[str]:
-    if "," not in text:
-        return [text] if _is_http_url(text) else []
-    # A comma separates two URLs only where the next begins: URLs may contain commas.
-    parts = (part.strip(" ,") for part in re.split(r",\s*(?=https?://|$)", text, flags=re.IGNORECASE))
-    return [part for part in parts if _is_http_url(part)]
-
-
-def _is_http_url(text: str) -> bool:
-    return len(text) <= _MAX_URL_CHARACTERS and _URL.fullmatch(text) is not None
-
-
-def read_callback(raw: bytes) -> Report:
+def read_callback(raw: bytes, content_type: str = "") -> Report:
     """Read a callback's body, in shape A (generate, generate-pro) or shape B (generate-2)."""
-    body = parse_object(raw)
+    body = parse_object(raw, content_type)
     if body is None:
         return Unreadable("The body is not a JSON object.")
     data = object_in(body.get("data"))
-    if data.get("successFlag", body.get("successFlag")) is not None:
-        return _read_record(body, data)
+    record = _record_in(body, data)
+    if record is not None:
+        return _read_record(body, record, task_id(record, data, body))
     return _read_shape_a(body, data)
 
 
-def read_record_info(body: dict[str, Any]) -> Report:
-    """Read a record-info reply. Without a flag it says nothing: new tasks return 404 at first."""
+def read_record_info(body: dict[str, Any], polled_id: str | None = None) -> Report:
+    """Read the record-info reply about `polled_id`, which it need not repeat.
+
+    Without a flag or a result it says nothing: new tasks return 404 at first.
+    """
     data = object_in(body.get("data"))
-    if data.get("successFlag", body.get("successFlag")) is not None:
-        return _read_record(body, data)
-    return Unreadable(
-        f"record-info reported no result: {body.get('code')} {words(body.get('msg'), body.get('message'))}"
-    )
+    record = _record_in(body, data)
+    upstream_id = task_id(data, body) or polled_id
+    if record is not None:
+        return _read_record(body, record, task_id(record) or upstream_id)
+    urls = find_image_urls(body, last_resort=False) if envelope_code(body) in {None, _OK} else ()
+    if urls and upstream_id:
+        return Succeeded(upstream_id, urls)
+    return Unreadable(f"record-info reported no result: {body.get('code')} {find_reason(body)}")
+
+
+def _record_in(body: dict[str, Any], data: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the object that says how far the task is, if there is one."""
+    for record in (data, body):
+        if record.get("successFlag") is not None:
+            return record
+    # Only beside a task id: without one, a "status" may be that of the call.
+    return next((record for record in (data, body) if task_id(record) and _state_flag(record) is not None), None)
+
+
+def _state_flag(record: dict[str, Any]) -> int | None:
+    words = (record.get(key) for key in _STATE_KEYS)
+    flags = (_STATES.get(word.strip().lower()) for word in words if isinstance(word, str))
+    return next((flag for flag in flags if flag is not None), None)
+
+
+def _flag(body: dict[str, Any], record: dict[str, Any]) -> int | None:
+    """Read `successFlag`, which may be a number, a text, a boolean, or missing where there is a state."""
+    flag = record.get("successFlag")
+    if flag is None:
+        return _state_flag(record)
+    if isinstance(flag, str) and flag.strip().lower() in {"true", "false"}:
+        flag = flag.strip().lower() == "true"
+    if isinstance(flag, bool):
+        # False has been seen for both: unfinished, and failed.
+        has_failed = _error_code(record) or find_reason(record) or envelope_code(body) in _ERRORS
+        return wire.FLAG_SUCCESS if flag else wire.FLAG_GENERATE_FAILED if has_failed else wire.FLAG_GENERATING
+    found = number(flag)
+    return _STATES.get(flag.strip().lower()) if found is None and isinstance(flag, str) else found
 
 
 def _read_shape_a(body: dict[str, Any], data: dict[str, Any]) -> Report:
-    code = number(body.get("code"))
+    code = envelope_code(body)
     upstream_id = task_id(data, body)
     if code == _OK:
-        info = object_in(data.get("info"))
-        return _success(upstream_id, image_urls(info, data, object_in(data.get("response")), body))
-    if code is None or not (code in _CLIENT_ERRORS or code in _SERVER_ERRORS):
+        return _success(body, upstream_id)
+    if code is None and upstream_id and (urls := find_image_urls(body, last_resort=False)):
+        return Succeeded(upstream_id, urls)
+    if code not in _ERRORS:
         return Unreadable("The body has neither a known code nor a successFlag.", upstream_id)
-    message = words(body.get("msg"), body.get("message"), data.get("errorMessage"))
-    if code == _CONTENT_REFUSED or _POLICY_WORDS.search(message):
-        our_code = ErrorCode.CONTENT_POLICY
-    elif code in _SERVER_ERRORS and code != _GENERATION_FAILED:
-        our_code = ErrorCode.UPSTREAM_ERROR
-    else:
-        our_code = ErrorCode.GENERATION_FAILED
-    return _failure(upstream_id, our_code, message, code)
+    is_internal = code in _SERVER_ERRORS and code != _GENERATION_FAILED
+    our_code = ErrorCode.UPSTREAM_ERROR if is_internal else ErrorCode.GENERATION_FAILED
+    vendor_code = str(code)
+    return _failure(upstream_id, our_code, find_reason(body, data), vendor_code, _error_code(data))
 
 
-def _read_record(body: dict[str, Any], data: dict[str, Any]) -> Report:
-    """Judge by `successFlag`: the envelope's code is only about the request."""
-    record = data if "successFlag" in data else body
-    flag = number(record.get("successFlag"))
-    upstream_id = task_id(record, data, body)
+def _read_record(body: dict[str, Any], record: dict[str, Any], upstream_id: str | None) -> Report:
+    """Judge by `successFlag`: the envelope's code is only about the request, unless it names an error, too."""
+    flag = _flag(body, record)
     if flag == wire.FLAG_GENERATING:
         return Generating(upstream_id)
     if flag == wire.FLAG_SUCCESS:
-        return _success(
-            upstream_id, image_urls(object_in(record.get("response")), object_in(record.get("info")), record)
-        )
+        return _success(body, upstream_id)
     if flag not in {wire.FLAG_CREATE_FAILED, wire.FLAG_GENERATE_FAILED}:
         return Unreadable("The successFlag is none of the documented ones.", upstream_id)
-    vendor_code = number(record.get("errorCode")) or None
-    message = words(record.get("errorMessage"))
-    refused = vendor_code == _CONTENT_REFUSED or _POLICY_WORDS.search(message)
-    our_code = ErrorCode.CONTENT_POLICY if refused else ErrorCode.GENERATION_FAILED
-    return _failure(upstream_id, our_code, message, vendor_code if vendor_code is not None else flag)
+    code = envelope_code(body)
+    vendor_code = _error_code(record) or (str(code) if code in _ERRORS else None)
+    return _failure(upstream_id, ErrorCode.GENERATION_FAILED, find_reason(record, body), vendor_code or str(flag))
 
 
-def _success(upstream_id: str | None, urls: tuple[str, ...]) -> Report:
-    if upstream_id is None:
-        return Unreadable("The success has no taskId.")
-    if not urls:
-        return Unreadable("The success has no http(s) image URL.", upstream_id)
-    return Succeeded(upstream_id, urls)
+def _error_code(record: dict[str, Any]) -> str | None:
+    codes = (code_text(record.get(key)) for key in _ERROR_CODE_KEYS)
+    return next(filter(None, codes), None)
 
 
-def _failure(upstream_id: str | None, code: ErrorCode, message: str, vendor_code: int) -> Failed:
-    text = message or "The upstream gave no reason."
-    return Failed(upstream_id, TaskError(code, text, str(vendor_code)))
+def _success(body: dict[str, Any], upstream_id: str | None) -> Report:
+    urls = find_image_urls(body)
+    if upstream_id and urls:
+        return Succeeded(upstream_id, urls)
+    missing = "http(s) image URL" if upstream_id else "taskId"
+    said = find_reason(object_in(body.get("data")), body)
+    reason = f"The upstream reported a success without {missing}."
+    return Unreadable(f"{reason} It says: {said}" if said else reason, upstream_id, is_success=True)
 
 
-def object_in(value: object) -> dict[str, Any]:
-    """Read an object, possibly given as a JSON string; empty if it is neither."""
-    if isinstance(value, str):
-        return parse_object(value) or {}
-    return value if isinstance(value, dict) else {}
+def _failure(
+    upstream_id: str | None, our_code: ErrorCode, reason: str, vendor_code: str, detail_code: str | None = None
+) -> Failed:
+    """Return a failure; a code or words about content decide its kind."""
+    is_refusal = vendor_code == str(_CONTENT_REFUSED) or any(
+        is_content_refusal(text) for text in (reason, vendor_code, detail_code) if text
+    )
+    code = ErrorCode.CONTENT_POLICY if is_refusal else our_code
+    return Failed(upstream_id, TaskError(code, reason or "The upstream gave no reason.", vendor_code))

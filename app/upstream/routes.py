@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Request
 
 from app.domain.callback import CALLBACK_PATH
+from app.upstream.bodies import MAX_BODY_BYTES
 from app.upstream.callbacks import CallbackOutcome, CallbackService
 from app.web.body import read_body
+from app.web.headers import header
 from app.web.openapi import problems
 from app.web.response import ShapeResponse
 from app.web.services import service
-
-_MAX_BODY_BYTES = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -45,5 +45,11 @@ async def receive_callback(
     """
     callbacks = service(request, CallbackService)
     task_id = callbacks.check_token(token)
-    body = await read_body(request, _MAX_BODY_BYTES)
-    return ANSWERS[await callbacks.receive(task_id, body)]
+    body = await read_body(request, MAX_BODY_BYTES)
+    outcome = await callbacks.receive(
+        task_id,
+        body,
+        content_type=header(request.scope, b"content-type") or "",
+        content_encoding=header(request.scope, b"content-encoding") or "",
+    )
+    return ANSWERS[outcome]

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 from app.domain.verdict import Failed, Report, TaskError, Unreadable
 
 _MASK = "***"
+_CHARSETS = ("utf-8", "utf-16-le", "utf-16-be")
 # A shorter key is a placeholder, such as "sandbox", which may occur in ordinary text.
 _MIN_SECRET_CHARACTERS = 8
 # Cut after masking, so that no part of a secret remains.
@@ -16,7 +17,6 @@ class Scrubber:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret if len(secret) >= _MIN_SECRET_CHARACTERS else ""
-        self._encoded = self._secret.encode()
 
     def text(self, text: str) -> str:
         """Mask the secret in a text, and truncate it."""
@@ -24,7 +24,9 @@ class Scrubber:
 
     def raw(self, body: bytes) -> bytes:
         """Mask the secret in a raw body."""
-        return body.replace(self._encoded, _MASK.encode()) if self._encoded else body
+        for charset in _CHARSETS if self._secret else ():
+            body = body.replace(self._secret.encode(charset), _MASK.encode(charset))
+        return body
 
     def error(self, error: TaskError) -> TaskError:
         """Mask the secret in an error's message."""

@@ -5,7 +5,7 @@ from http import HTTPStatus
 import structlog
 import uuid_utils
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import (
     GatewayError,
@@ -25,6 +25,8 @@ _ERRORS: dict[int, type[GatewayError]] = {
     HTTPStatus.REQUEST_URI_TOO_LONG: UriTooLong,
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: HeadersTooLarge,
 }
+_CALLBACKS = "/callbacks/"
+_PROBES = frozenset({"/healthz", "/readyz"})
 _log = structlog.get_logger("app.request")
 
 
@@ -43,8 +45,29 @@ def refuse(status: int, detail: str, client: tuple[str, int] | None) -> Response
     return response
 
 
+class SpareConnections:
+    """Serves only callbacks and health probes.
+
+    For connections over the limit. Each closes after its response, because there are few of them.
+    """
+
+    def __init__(self, app: ASGIApp, refusal: ASGIApp) -> None:
+        self._app = app
+        self._refusal = refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        path = scope.get("path", "")
+        is_served = path.startswith(_CALLBACKS) or path in _PROBES
+        await (self._app if is_served else self._refusal)(scope, receive, send_last)
+
+
 async def respond_overloaded(scope: Scope, receive: Receive, send: Send) -> None:
     """Respond with 503 on a connection over the limit."""
-    response = from_error(TooManyConnections("Too many connections are open; try again."))
-    response.headers["Connection"] = "close"
-    await response(scope, receive, send)
+    await from_error(TooManyConnections("Too many connections are open; try again."))(scope, receive, send)

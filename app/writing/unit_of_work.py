@@ -32,8 +32,8 @@ class Decision(msgspec.Struct, Generic[T], frozen=True):
 
 
 Decider = Callable[[Task | None], Decision[T]]
-"""A pure function from the current task (None if it doesn't exist) to a decision. It may be called more than once. If it
-raises a `GatewayError`, nothing changes and the caller gets the error."""
+"""A pure function from the current task (None if it doesn't exist) to a decision. It may be called more than once. If
+it raises a `GatewayError`, nothing changes and the caller gets the error."""
 
 
 @dataclass(slots=True)

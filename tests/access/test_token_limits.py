@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from app.access.projects import set_daily_budget
 from app.clock import SystemClock
@@ -213,7 +214,9 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
             for url in urls
             for secret in secrets
         ]
-        until(lambda: gateway.container.tasks.waiter.count + other.container.tasks.waiter.count == len(waits))
+        opened = [each.container.events.open_requests for each in (gateway, other)]
+        expected = len(waits) + len(ended) + len(lasting)
+        until(lambda: sum(each.count for each in opened) == expected, what="all open requests")
         revoke_key(database_url, short[0])
         for stream in ended:
             last = stream.wait_for_end()[-1]
@@ -224,6 +227,54 @@ def test_a_revoked_key_ends_its_tokens_streams_and_waits_on_every_replica(
                 response = httpx.get(f"{url}{V1}", headers=bearer(secret), trust_env=False)
                 assert problem(response) == (401, "unauthorized")
         assert not any(stream.is_over for stream in lasting)
+
+
+def stored(served: Served) -> int:
+    async def read() -> int:
+        database = Database(served.database_url)
+        try:
+            return await database.read(
+                lambda connection: connection.execute(text("SELECT count(*) FROM blobs")).scalar_one()
+            )
+        finally:
+            await database.aclose()
+
+    return asyncio.run(read())
+
+
+def send(served: Served, secret: str, seed: int) -> httpx.Response:
+    """Upload a picture of 10 KiB, rounded up."""
+    picture = encode(noise(seed=seed), "PNG")
+    assert 9 * 1024 < len(picture) <= 10 * 1024
+    return served.client.post("/v1/uploads", content=picture, headers={**bearer(secret), "Content-Type": "image/png"})
+
+
+def test_a_token_stores_bytes_in_proportion_to_its_tasks(database_url: str, tmp_path: Path) -> None:
+    given = {"bootstrap_api_key": KEY, "public_base_url": "http://localhost", "max_upload_bytes": 25 * 1024}
+    with serve(database_url, tmp_path, **given) as served, ThreadPoolExecutor(8) as pool:
+        token, other = make(served), make(served, max_tasks=1)
+        answers = list(pool.map(lambda seed: send(served, other, seed), range(1, 8)))
+        assert sorted(r.status_code for r in answers) == [201] * 5 + [429] * 2
+        before = stored(served)
+        refused = send(served, other, 8)
+        assert problem(refused) == (429, "token_exhausted")
+        assert "50 KiB of uploads" in refused.json()["detail"]
+        assert stored(served) == before
+        assert [send(served, secret, 9).status_code for secret in (token, KEY)] == [201] * 2
+
+
+def test_a_project_stores_a_number_of_bytes_per_day(database_url: str, tmp_path: Path) -> None:
+    given = {"bootstrap_api_key": KEY, "public_base_url": "http://localhost", "upload_bytes_per_day": 45 * 1024}
+    with serve(database_url, tmp_path, **given) as served:
+        token, (_, other) = make(served), create_key(database_url, "other", "shop")
+        assert [send(served, secret, 1).status_code for secret in (KEY, token, KEY, token)] == [201] * 4
+        before = stored(served)
+        for secret in (KEY, token):
+            refused = send(served, secret, 2)
+            assert problem(refused) == (429, "daily_uploads_exceeded")
+            assert 0 < int(refused.headers["Retry-After"]) <= 86_400
+        assert stored(served) == before
+        assert send(served, other, 2).status_code == 201
 
 
 def test_a_key_and_its_tokens_share_a_rate(tmp_path: Path) -> None:

@@ -3,18 +3,23 @@
 import pytest
 
 from app.domain.account import Account, AccountState
+from app.domain.policy import MAX_RETRY_AFTER_MS
 from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.verdict import ErrorCode, TaskError
 from tests.support.tasks import POLICY
 
 NOW = 1_000_000
 RATE = TaskError(ErrorCode.UPSTREAM_ERROR, "slow down", "429")
+SILENCE = TaskError(ErrorCode.UPSTREAM_ERROR, "no reply")
 CREDITS = TaskError(ErrorCode.INSUFFICIENT_CREDITS, "no credits", "402")
 REQUEST = TaskError(ErrorCode.INVALID_REQUEST, "bad prompt", "400")
 
 OPEN = Account()
-PAUSED = Account(AccountState.PAUSED, RATE, NOW + 10_000, 1)
+SUSPECT = Account(failures=2)
+PAUSED = Account(AccountState.PAUSED, RATE, NOW + 10_000, 3)
 HELD = Account(AccountState.HELD, CREDITS, NOW + 60_000)
+ANSWERS = [Accepted("up"), Refused(REQUEST)]
+FAILURES = [Unknown("?"), TryAgain(RATE), TryAgain(RATE, pauses_account=True)]
 
 
 def slow_down(retry_after: int | None = None) -> TryAgain:
@@ -22,36 +27,46 @@ def slow_down(retry_after: int | None = None) -> TryAgain:
 
 
 def after(account: Account, outcome: SubmitOutcome, now: int = NOW) -> Account:
-    return account.after(outcome, now, POLICY)
+    """The outcome of a submit sent while the account was open."""
+    return account.after(outcome, now, POLICY, is_probe=False)
+
+
+def probed(account: Account, outcome: SubmitOutcome, now: int = NOW) -> Account:
+    return account.with_probe(now, POLICY).after(outcome, now, POLICY, is_probe=True)
 
 
 def test_an_open_account_allows_all_that_is_wanted() -> None:
-    assert OPEN.allowance(NOW, 16) == 16
+    assert OPEN.allowance(NOW, 16, POLICY) == 16
 
 
 @pytest.mark.parametrize("account", [PAUSED, HELD])
 def test_a_closed_account_allows_nothing_and_then_one_probe(account: Account) -> None:
-    assert account.allowance(account.until - 1, 16) == 0
-    assert account.allowance(account.until, 16) == 1
-    assert account.allowance(account.until, 0) == 0
+    assert account.allowance(account.until - 1, 16, POLICY) == 0
+    assert account.allowance(account.until, 16, POLICY) == 1
+    assert account.allowance(account.until, 0, POLICY) == 0
 
 
 @pytest.mark.parametrize("account", [PAUSED, HELD])
-def test_while_a_probe_is_on_its_way_no_other_goes_until_it_must_be_lost(account: Account) -> None:
+def test_a_clock_set_back_does_not_close_the_account_for_longer_than_any_pause(account: Account) -> None:
+    assert account.allowance(account.until - 3_600_000, 16, POLICY) == 1
+
+
+@pytest.mark.parametrize("account", [PAUSED, HELD])
+def test_while_a_probe_is_in_flight_no_other_goes_until_it_must_be_lost(account: Account) -> None:
     probing = account.with_probe(account.until, POLICY)
-    assert probing.allowance(account.until + POLICY.upstream_timeout, 16) == 0
-    assert probing.allowance(account.until + POLICY.hold_retry, 16) == 1
+    assert probing.allowance(account.until + POLICY.upstream_timeout, 16, POLICY) == 0
+    assert probing.allowance(account.until + POLICY.hold_retry, 16, POLICY) == 1
 
 
 @pytest.mark.parametrize("account", [PAUSED, HELD])
-@pytest.mark.parametrize("outcome", [Accepted("up"), Refused(REQUEST)])
-def test_a_probe_that_the_vendor_looked_at_opens_the_account(account: Account, outcome: SubmitOutcome) -> None:
-    assert after(account.with_probe(NOW, POLICY), outcome) == OPEN
+@pytest.mark.parametrize("outcome", ANSWERS)
+def test_a_probe_that_the_vendor_judged_opens_the_account(account: Account, outcome: SubmitOutcome) -> None:
+    assert probed(account, outcome) == OPEN
 
 
 @pytest.mark.parametrize("account", [PAUSED, HELD])
-@pytest.mark.parametrize("outcome", [Accepted("up"), Refused(REQUEST), Unknown("?"), TryAgain(RATE)])
-def test_submits_sent_before_the_account_closed_neither_open_it_nor_cut_its_pause_short(
+@pytest.mark.parametrize("outcome", [*ANSWERS, *FAILURES])
+def test_submits_sent_before_the_account_closed_neither_open_it_nor_change_its_pause(
     account: Account, outcome: SubmitOutcome
 ) -> None:
     assert after(account, outcome) == account
@@ -61,41 +76,59 @@ def test_a_late_rate_limit_does_not_cut_a_hold_short() -> None:
     assert after(HELD, slow_down(2_000)) == HELD
 
 
-@pytest.mark.parametrize("account", [OPEN, PAUSED, HELD])
+@pytest.mark.parametrize("account", [OPEN, SUSPECT, PAUSED, HELD])
 def test_a_refusal_of_the_account_holds_it(account: Account) -> None:
     held = after(account, AccountRefused(CREDITS))
     assert (held.state, held.error, held.until) == (AccountState.HELD, CREDITS, NOW + POLICY.hold_retry)
 
 
-@pytest.mark.parametrize("outcome", [Accepted("up"), Refused(REQUEST), Unknown("?"), TryAgain(RATE)])
-def test_an_open_account_stays_open(outcome: SubmitOutcome) -> None:
-    assert after(OPEN, outcome) == OPEN
+@pytest.mark.parametrize("account", [OPEN, SUSPECT])
+@pytest.mark.parametrize("outcome", ANSWERS)
+def test_an_answer_ends_the_count_of_failures(account: Account, outcome: SubmitOutcome) -> None:
+    assert after(account, outcome) == OPEN
 
 
-@pytest.mark.parametrize("outcome", [Unknown("?"), TryAgain(RATE)])
-def test_a_probe_of_a_held_account_that_told_nothing_is_followed_by_another_soon(outcome: SubmitOutcome) -> None:
-    probed = after(HELD.with_probe(NOW, POLICY), outcome)
-    assert (probed.state, probed.until, probed.probing) == (AccountState.HELD, NOW + 1_000, False)
+@pytest.mark.parametrize("outcome", [Unknown("no reply"), TryAgain(SILENCE)])
+def test_the_third_failure_in_a_row_pauses(outcome: SubmitOutcome) -> None:
+    account, states = OPEN, []
+    for _ in range(3):
+        account = after(account, outcome)
+        states.append((account.state, account.is_well))
+    assert states == [(AccountState.OK, False), (AccountState.OK, False), (AccountState.PAUSED, False)]
+    assert (account.error, account.until) == (SILENCE, NOW + POLICY.first_pause)
 
 
-def test_pauses_double_while_it_goes_on_up_to_a_minute() -> None:
+def test_one_rate_limit_or_missing_connection_pauses_at_once() -> None:
+    assert after(OPEN, slow_down()).state is AccountState.PAUSED
+
+
+@pytest.mark.parametrize("outcome", FAILURES)
+def test_a_held_account_whose_upstream_is_unwell_too_stays_held_and_is_probed_no_faster(outcome: SubmitOutcome) -> None:
+    account = probed(HELD, outcome)
+    assert (account.state, account.error, account.failures) == (AccountState.HELD, CREDITS, 1)
+    assert account.until == NOW + POLICY.hold_retry
+
+
+@pytest.mark.parametrize("outcome", FAILURES)
+def test_pauses_double_while_it_goes_on_up_to_a_minute(outcome: SubmitOutcome) -> None:
     account, now, pauses = after(OPEN, slow_down()), NOW, []
-    for _ in range(9):
+    for _ in range(8):
         pauses.append(account.until - now)
         now = account.until
-        account = after(account.with_probe(now, POLICY), slow_down(), now)
-    assert pauses == [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]
+        account = probed(account, outcome, now)
+    assert pauses == [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]
 
 
 def test_refusals_that_come_together_are_one_pause() -> None:
     account = OPEN
     for late in range(16):
         account = after(account, slow_down(), NOW + late)
-    assert (account.pauses, account.until) == (1, NOW + 15 + 1_000)
+    assert (account.failures, account.until) == (3, NOW + 2_000)
 
 
-def test_the_pause_is_as_long_as_the_vendor_wishes() -> None:
+def test_the_pause_is_as_long_as_the_vendor_wishes_within_reason() -> None:
     assert after(OPEN, slow_down(30_000)).until == NOW + 30_000
+    assert after(OPEN, slow_down(3_600_000)).until == NOW + MAX_RETRY_AFTER_MS
 
 
 def test_of_refusals_that_come_together_the_longest_wish_counts() -> None:
@@ -105,11 +138,37 @@ def test_of_refusals_that_come_together_the_longest_wish_counts() -> None:
 
 def test_a_wish_for_no_pause_at_all_still_makes_one() -> None:
     # A date in the past counts as 0. Without a pause, the whole queue would run into the limit.
-    assert after(OPEN, slow_down(0)).until == NOW + 1_000
+    assert after(OPEN, slow_down(0)).until == NOW + 2_000
 
 
 def test_a_pause_begins_small_again_after_a_success() -> None:
     account = after(OPEN, slow_down())
-    account = after(account.with_probe(NOW + 1_000, POLICY), slow_down(), NOW + 1_000)
-    account = after(account.with_probe(NOW + 3_000, POLICY), Accepted("up"), NOW + 3_000)
-    assert after(account, slow_down(), NOW + 4_000).until == NOW + 5_000
+    account = probed(account, slow_down(), NOW + 2_000)
+    account = probed(account, Accepted("up"), NOW + 6_000)
+    assert after(account, slow_down(), NOW + 7_000).until == NOW + 9_000
+
+
+@pytest.mark.parametrize(
+    ("account", "checked"),
+    [
+        (Account(AccountState.PAUSED, SILENCE, NOW, 3), [3, 5, 6, 7, 9, 10]),
+        (Account(AccountState.PAUSED, RATE, NOW, 3), []),
+        (HELD, [3, 5, 6, 7, 9, 10]),
+    ],
+)
+def test_most_probes_of_a_silent_upstream_come_after_a_free_check(account: Account, checked: list[int]) -> None:
+    found = []
+    outcome = Unknown("no reply") if account.error != RATE else slow_down()
+    for number in range(1, 11):
+        if account.state is AccountState.HELD:
+            account = probed(account, outcome)
+        if account.needs_check:
+            found.append(number)
+        if account.state is AccountState.PAUSED:
+            account = probed(account, outcome)
+    assert found == checked
+
+
+def test_an_open_account_needs_no_check() -> None:
+    assert not OPEN.needs_check
+    assert not SUSPECT.needs_check

@@ -7,7 +7,7 @@ import pytest
 from app.domain import quota
 from app.domain.browser_token import BrowserToken
 from app.domain.rate import RateWindow
-from app.errors import DailyBudgetExceeded, TokenExhausted
+from app.errors import DailyBudgetExceeded, DailyUploadsExceeded, TokenExhausted
 
 DAY = 86_400_000
 MIDNIGHT = 20_000 * DAY
@@ -35,6 +35,21 @@ def test_a_used_up_token_says_when_it_ends() -> None:
     assert isinstance(refusal, TokenExhausted)
     assert refusal.retry_after == 10
     assert quota.of_token(token).refusal(MIDNIGHT + 20_000).retry_after == 1
+
+
+def test_an_upload_is_charged_to_its_token_and_to_the_day() -> None:
+    now, token = MIDNIGHT + DAY - 2_000, BrowserToken("tok_1", "shop", "user-7", None, 3, MIDNIGHT + DAY)
+    limits = {"max_bytes": 10 * 1024, "daily_bytes": 100 * 1024}
+    count, total, day = quota.of_upload(token, "shop", 4_097, now, **limits)
+    assert [(each.amount, each.limit) for each in (count, total, day)] == [(1, 42), (5, 60), (5, 100)]
+    assert [total.is_exceeded(used) for used in (0, 55, 56)] == [False, False, True]
+    assert [type(each.refusal(now)) for each in (count, total, day)] == [TokenExhausted] * 2 + [DailyUploadsExceeded]
+    assert day.refusal(now).retry_after == 2
+    assert len({each.name for each in (count, total, day, quota.of_token(token))}) == 4
+    assert [each.name for each in quota.of_upload(None, "shop", 1, now, **limits)] == [day.name]
+    assert quota.of_upload(None, "shop", 1, now, max_bytes=1024, daily_bytes=0) == []
+    longest = quota.of_upload(None, "p" * 64, 1, now, **limits)[0].name
+    assert len(longest) <= 128
 
 
 def test_no_window_sees_more_than_its_limit() -> None:

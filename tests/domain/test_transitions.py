@@ -24,7 +24,7 @@ Move = Callable[[Task], Transition | None]
 
 
 def settle(outcome: SubmitOutcome) -> Move:
-    return lambda task: transitions.settle_submit(task, task.attempts, outcome, LATER, POLICY, 0.0)
+    return lambda task: transitions.settle_submit(task, task.attempts, outcome, LATER, POLICY, 0.0, counts=True)
 
 
 def conclude(verdict: Verdict) -> Move:
@@ -81,10 +81,12 @@ TABLE: dict[str, tuple[Move, dict[str, Status]]] = {
         },
     ),
     "deadline": (
-        lambda task: transitions.expire(replace(task, asked_at=task.deadline_at), NOW + 10**9, POLICY, None),
+        lambda task: transitions.expire(
+            replace(task, asked_at=task.deadline_at), NOW + 10**9, POLICY, None, unpolled_before=0
+        ),
         dict.fromkeys(_UNFINISHED, F),
     ),
-    "before the deadline": (lambda task: transitions.expire(task, LATER, POLICY, None), {}),
+    "before the deadline": (lambda task: transitions.expire(task, LATER, POLICY, None, unpolled_before=0), {}),
 }
 
 
@@ -161,6 +163,7 @@ def test_passing_refusals_end_when_the_tries_are_used_up(failures: int, status: 
         LATER,
         POLICY,
         0.0,
+        counts=True,
     )
     assert transition is not None
     assert (transition.task.status, transition.task.failures, transition.task.error) == (status, failures + 1, PASSING)
@@ -170,20 +173,17 @@ def test_passing_refusals_end_when_the_tries_are_used_up(failures: int, status: 
         assert transition.task.deadline_at == NOW + POLICY.queue_timeout
 
 
-def test_the_upstreams_own_wish_lengthens_a_pause_and_never_shortens_it() -> None:
-    def not_before(retry_after: int) -> int:
-        transition = transitions.settle_submit(
-            STATES["submitting"], STATES["submitting"].attempts, TryAgain(PASSING, retry_after), LATER, POLICY, 0.0
-        )
-        assert transition is not None
-        return transition.task.not_before - LATER
-
-    assert (not_before(7_000), not_before(10)) == (7_000, 1_000)
+def test_an_outage_uses_up_no_try_of_a_task() -> None:
+    task = replace(STATES["submitting"], failures=POLICY.submit_tries - 1)
+    transition = transitions.settle_submit(task, 1, TryAgain(PASSING), LATER, POLICY, 0.0, counts=False)
+    assert transition is not None
+    assert (transition.task.status, transition.task.failures) == (Status.QUEUED, task.failures)
+    assert transition.task.not_before > LATER
 
 
 def test_a_refused_account_uses_up_no_try_and_holds_the_task_not_back() -> None:
     transition = transitions.settle_submit(
-        STATES["submitting"], STATES["submitting"].attempts, AccountRefused(ACCOUNT), LATER, POLICY, 0.0
+        STATES["submitting"], STATES["submitting"].attempts, AccountRefused(ACCOUNT), LATER, POLICY, 0.0, counts=True
     )
     assert transition is not None
     assert (transition.task.failures, transition.task.error, transition.task.not_before) == (0, ACCOUNT, NOW)
@@ -191,7 +191,7 @@ def test_a_refused_account_uses_up_no_try_and_holds_the_task_not_back() -> None:
 
 def test_an_unknown_outcome_leaves_the_task_in_nobodys_hands() -> None:
     transition = transitions.settle_submit(
-        STATES["submitting"], STATES["submitting"].attempts, Unknown("broke off"), LATER, POLICY, 0.0
+        STATES["submitting"], STATES["submitting"].attempts, Unknown("broke off"), LATER, POLICY, 0.0, counts=True
     )
     assert transition is not None
     assert transition.task.claimed_by is None
@@ -224,14 +224,14 @@ def test_a_verdict_replaces_a_guess_with_an_event_of_its_own() -> None:
 )
 def test_a_deadline_names_its_reason(state: str, account_error: TaskError | None, code: ErrorCode) -> None:
     task = replace(STATES[state], asked_at=STATES[state].deadline_at)
-    transition = transitions.expire(task, NOW + 10**9, POLICY, account_error)
+    transition = transitions.expire(task, NOW + 10**9, POLICY, account_error, unpolled_before=0)
     assert transition is not None
     assert transition.task.error is not None
     assert transition.task.error.code is code
 
 
 def test_a_queued_task_that_was_refused_for_a_while_fails_with_that_reason() -> None:
-    transition = transitions.expire(make_task(attempts=3, error=PASSING), NOW + 10**9, POLICY, None)
+    transition = transitions.expire(make_task(attempts=3, error=PASSING), NOW + 10**9, POLICY, None, unpolled_before=0)
     assert transition is not None
     assert transition.task.error == PASSING
 
@@ -239,13 +239,23 @@ def test_a_queued_task_that_was_refused_for_a_while_fails_with_that_reason() -> 
 @pytest.mark.parametrize("asked_at", [None, NOW, NOW + POLICY.task_timeout - 1])
 def test_no_timeout_before_a_poll_at_the_deadline(asked_at: int | None) -> None:
     task = replace(STATES["processing"], asked_at=asked_at)
-    assert transitions.expire(task, NOW + 10**9, POLICY, None) is None
+    assert transitions.expire(task, NOW + 10**9, POLICY, None, unpolled_before=0) is None
+
+
+def test_a_deadline_long_enough_ago_needs_no_last_poll() -> None:
+    task = STATES["processing"]
+    assert task.deadline_at is not None
+    for before, is_ended in ((task.deadline_at - 1, False), (task.deadline_at, True)):
+        transition = transitions.expire(task, NOW + 10**9, POLICY, None, unpolled_before=before)
+        assert (transition is not None) is is_ended
 
 
 def test_a_timed_out_task_is_asked_about_again_later() -> None:
     deadline = STATES["processing"].deadline_at
     assert deadline is not None
-    transition = transitions.expire(replace(STATES["processing"], asked_at=deadline), deadline, POLICY, None)
+    transition = transitions.expire(
+        replace(STATES["processing"], asked_at=deadline), deadline, POLICY, None, unpolled_before=0
+    )
     assert transition is not None
     assert transition.task.ask_at is not None
     assert transition.task.ask_at > deadline
@@ -297,13 +307,13 @@ def test_nothing_expedites_the_last_poll_which_is_under_way() -> None:
 def test_the_outcome_of_an_earlier_attempt_tells_nothing_of_this_one(outcome: SubmitOutcome) -> None:
     """Recording may be repeated after the task was submitted again."""
     second = replace(STATES["submitting"], attempts=2)
-    assert transitions.settle_submit(second, 1, outcome, LATER, POLICY, 0.0) is None
-    assert transitions.settle_submit(second, 2, outcome, LATER, POLICY, 0.0) is not None
+    assert transitions.settle_submit(second, 1, outcome, LATER, POLICY, 0.0, counts=True) is None
+    assert transitions.settle_submit(second, 2, outcome, LATER, POLICY, 0.0, counts=True) is not None
 
 
 def test_that_the_upstream_has_the_task_is_true_for_good() -> None:
     second = replace(STATES["submitting"], attempts=2)
-    transition = transitions.settle_submit(second, 1, Accepted("up"), LATER, POLICY, 0.0)
+    transition = transitions.settle_submit(second, 1, Accepted("up"), LATER, POLICY, 0.0, counts=True)
     assert transition is not None
     assert (transition.task.status, transition.task.upstream_task_id) == (Status.PROCESSING, "up")
 

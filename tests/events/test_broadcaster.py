@@ -29,6 +29,7 @@ from app.events.streams import Stream, StreamLimits, Streams
 from app.loops.loop import Loop
 from app.tasks.service import TaskService
 from app.tasks.waiting import TaskWaiter
+from app.web.open_requests import OpenLimits, OpenRequests
 from app.writing.unit_of_work import Decision
 from app.writing.writer import Writer
 from tests.support.databases.postgres import PostgresServer
@@ -37,6 +38,7 @@ from tests.support.turns import turns
 
 T = TypeVar("T")
 CALLER = Caller("default")
+OPEN = OpenRequests(OpenLimits.of_connections(10_000))
 
 
 def named(number: int) -> Task:
@@ -111,9 +113,9 @@ async def parts_on(url: str) -> AsyncIterator[Parts]:
     broadcaster = EventBroadcaster(database, base_url="", deletion_check_seconds=0)
     writer = Writer(database, SystemClock(), lambda _: broadcaster.wake())
     writer.start()
-    streams = Streams(database=database, broadcaster=broadcaster, limits=StreamLimits())
+    streams = Streams(database=database, broadcaster=broadcaster, limits=StreamLimits(), open_requests=OPEN)
     all_tasks = TaskService(database=database, writer=writer, clock=SystemClock(), policy=POLICY)
-    waiting = TaskWaiter(broadcaster=broadcaster, tasks=all_tasks, max_waits=1000)
+    waiting = TaskWaiter(broadcaster=broadcaster, tasks=all_tasks, open_requests=OPEN)
     try:
         yield Parts(url, database, writer, broadcaster, streams, waiting)
     finally:
@@ -267,9 +269,9 @@ async def test_nothing_is_read_without_subscriptions() -> None:
     broadcaster.wake()
     assert await broadcaster.broadcast() == 0
     with pytest.raises(ServiceUnavailable):
-        async with Streams(database=away, broadcaster=broadcaster, limits=StreamLimits()).of_project(
-            CALLER, after=None
-        ):
+        async with Streams(
+            database=away, broadcaster=broadcaster, limits=StreamLimits(), open_requests=OPEN
+        ).of_project(CALLER, after=None):
             pass
     await away.aclose()
 
@@ -401,4 +403,4 @@ async def test_a_client_that_disconnects_stops_waiting(parts: Parts) -> None:
     waiting = asyncio.create_task(parts.wait(task_id, disconnected))
     disconnected.set_result(None)
     await waiting
-    assert parts.waiting.count == 0
+    assert OPEN.count == 0

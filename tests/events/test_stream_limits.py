@@ -12,13 +12,14 @@ import pytest
 
 from app.events.streams import StreamLimits
 from app.serve import allow_many_connections
+from app.web.open_requests import OpenLimits
 from tests.support.clients.event_reader import EventReader
 from tests.support.servers.gateway_process import GatewayProcess
 from tests.support.servers.served import Served, serve
 from tests.support.servers.vendor import Reply, Vendor, accepted, envelope, success_a
 from tests.support.waiting import until
 
-Start = Callable[[StreamLimits], Served]
+Start = Callable[..., Served]
 # Four bytes per character make an event of 80 KB. Socket buffers hold only a few of them.
 LONG_PROMPT = "🍌" * 20_000
 
@@ -26,8 +27,8 @@ LONG_PROMPT = "🍌" * 20_000
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
-        yield lambda limits: stack.enter_context(
-            serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, stream_limits=limits)
+        yield lambda limits, open_limits=None: stack.enter_context(
+            serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, stream_limits=limits, open_limits=open_limits)
         )
 
 
@@ -72,27 +73,27 @@ def test_a_long_replay_to_a_slow_reader_is_not_cut(start: Start) -> None:
 
 def test_a_client_that_does_not_read_is_disconnected(start: Start) -> None:
     served = start(StreamLimits(stall_seconds=0.2))
-    streams = served.gateway.container.events.streams
+    open_requests = served.gateway.container.events.open_requests
     with served.follow(asleep=True) as stream:
         refuse(served, 80)
-        until(lambda: streams.count == 0, what="the end of the stream")
+        until(lambda: open_requests.count == 0, what="the end of the stream")
         stream.wake()
         stream.close()
         assert not stream.is_over
 
 
 def test_a_client_that_disconnects_frees_its_stream(start: Start) -> None:
-    served = start(StreamLimits(max_open=1))
+    served = start(StreamLimits(), OpenLimits(total=1, per_key=1))
     with served.follow() as stream, served.follow() as refused:
         assert (stream.status, refused.problem()) == (200, (503, "too_many_streams"))
         assert refused.headers["Retry-After"]
-    until(lambda: served.gateway.container.events.streams.count == 0, what="the end of the stream")
+    until(lambda: served.gateway.container.events.open_requests.count == 0, what="the end of the stream")
     with served.follow() as stream:
         assert stream.status == 200
 
 
 def test_waits_beyond_the_limit_get_an_immediate_response(start: Start) -> None:
-    served = start(StreamLimits(max_waits=0))
+    served = start(StreamLimits(), OpenLimits(total=0, per_key=0))
     posted = served.client.post("/v1/tasks", json={"prompt": "x"}, headers={"Prefer": "wait=60"})
     got = served.client.get(posted.headers["Location"], params={"wait": 60})
     assert (posted.status_code, got.status_code) == (202, 200)
@@ -134,7 +135,7 @@ def test_waiting_requests_get_a_response_at_shutdown(start: Start, caplog: pytes
     with ThreadPoolExecutor(2) as pool:
         posted = pool.submit(served.client.post, "/v1/tasks", json={"prompt": "x"}, headers={"Prefer": "wait=60"})
         got = pool.submit(served.client.get, f"/v1/tasks/{task['id']}", params={"wait": 60})
-        until(lambda: served.gateway.container.tasks.waiter.count == 2, what="two who wait")
+        until(lambda: served.gateway.container.events.open_requests.count == 2, what="two who wait")
         served.gateway.begin_to_stop()
         assert (got.result().status_code, got.result().json()["status"]) == (200, "processing")
         assert (posted.result().status_code, posted.result().json()["status"]) == (202, "submitting")

@@ -134,6 +134,10 @@ LONG_HEADER = b"--x\r\nA: " + b"b" * 9000 + b"\r\n\r\n" + PNG + b"\r\n--x--\r\n"
         (form(PNG, end=b"xx"), FORM, (400, "malformed_request")),
         (HEADERS, FORM, (400, "malformed_request")),
         (LONG_HEADER, FORM, (400, "malformed_request")),
+        (form(b"\r\n--x-" * 1000), FORM, (422, "invalid_request")),
+        (form(PNG, boundary=b""), 'multipart/form-data; boundary=""', (400, "malformed_request")),
+        (form(PNG)[:-4] + b" " * 20_000, FORM, (413, "body_too_large")),
+        (form(PNG) + b"\r\n" * 10_000, FORM, (413, "body_too_large")),
     ],
 )
 @pytest.mark.parametrize("is_chunked", [False, True])

@@ -85,6 +85,7 @@ def make_uploads(
         is_public=is_public,
         lifetime=LIFETIME_MS,
         max_bytes=1_000_000,
+        daily_bytes=0,
     )
 
 

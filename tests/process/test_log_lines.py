@@ -10,9 +10,11 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 
+from app.domain.callback import CallbackTokens
 from app.logging import bind_request_id, configure_logs
 
 SECRET = "secret-4711"
@@ -61,6 +63,68 @@ def test_a_secret_is_masked_however_it_is_escaped(secret: str, log_format: str) 
     assert len(lines) == 5
     assert ["***" in line for line in lines] == [True] * 5
     assert secret not in file.getvalue()
+
+
+TASK = "0196f0c0ffee7000800000000000abcd"
+TOKEN = CallbackTokens(["s"]).sign(f"task_{TASK}")
+MAC = TOKEN.partition("-")[2]
+
+
+def encoded(text: str, sign: str = "%") -> str:
+    return "".join(f"{sign}{byte:02x}" for byte in text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"/callbacks/nanobanana/{TOKEN}",
+        f"//callbacks//nanobanana//{TOKEN}//",
+        f"/CALLBACKS/NanoBanana/{TOKEN}?a=b",
+        f"/callbacks%2Fnanobanana%2F{TOKEN}",
+        f"/callbacks%252Fnanobanana%252F{TOKEN}",
+        f"/callbacks/nanobanana/{TASK}%2d{MAC}",
+        f"/callbacks/nanobanana/{encoded(TOKEN)}",
+        f"/callbacks/nanobanana/{encoded(TOKEN, '%25').upper()}",
+        f"/callbacks/nanobanana/{TASK.upper()}-{MAC}",
+        f"/callbacks/nanobanana/{TOKEN}trailing",
+        f"/callbacks/nanobanana/{TOKEN[:-3]}",
+        f"/images/?next={TOKEN}",
+        f"https://gateway.example/proxy/{TOKEN}",
+        TOKEN,
+    ],
+)
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_a_callbacks_token_is_masked_by_its_form(text: str, log_format: str) -> None:
+    with logged(log_format) as file:
+        for value in (text, {"referer": text}, text.encode(), httpx.InvalidURL(f"Invalid URL: {text!r}")):
+            structlog.get_logger().info("request", path=value)
+        try:
+            httpx.Response(500, request=httpx.Request("POST", f"http://host/{text}")).raise_for_status()
+        except httpx.HTTPStatusError:
+            logging.getLogger("theirs").exception("of %s", text)
+    assert file.getvalue().count("-***") >= 6
+    for secret in (MAC, MAC[:20], encoded(MAC), encoded(MAC, "%25").upper()):
+        assert secret not in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"task_{TASK}",
+        f"{TASK}-1.png",
+        f"img_{TASK}/task_{TASK}",
+        f"00-{TASK}-b7ad6b7169203331-01",
+        "6b0d4e2a-8c1f-4e7b-9a3d-2f5c8e1b7a90",
+        f"{TASK}{TASK}",
+        f"2026-11-27T23:04:01 a-very-long-name-of-something-with-dashes {TASK}",
+        f"%E2%82%AC%20{TASK}%20and%20much%20more%20text%20behind",
+    ],
+)
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_ordinary_ids_are_not_masked(text: str, log_format: str) -> None:
+    with logged(log_format) as file:
+        structlog.get_logger().info("request", path=text)
+    assert text in file.getvalue()
 
 
 @pytest.mark.parametrize("log_format", FORMATS)

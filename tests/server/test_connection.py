@@ -170,7 +170,7 @@ def test_a_client_that_does_not_read_its_response_is_dropped() -> None:
 def test_a_disconnect_ends_all_requests(served: Served) -> None:
     task = served.client.submit()
     path = f"/v1/tasks/{task['id']}".encode()
-    waiting, streams = served.gateway.container.tasks.waiter, served.gateway.container.events.streams
+    open_requests = served.gateway.container.events.open_requests
     with (
         closing(RawConnection(served.gateway.settings.port)) as line,
         closing(RawConnection(served.gateway.settings.port)) as other,
@@ -178,8 +178,8 @@ def test_a_disconnect_ends_all_requests(served: Served) -> None:
         for one, query in ((line, b"?wait=60"), (other, b"/events")):
             one.send(b"GET " + path + query + b" HTTP/1.1\r\n" + HOST + b"\r\n")
             one.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
-        until(lambda: (waiting.count, streams.count) == (1, 1), what="both to be under way")
-    until(lambda: (waiting.count, streams.count) == (0, 0), seconds=5, what="both to end")
+        until(lambda: open_requests.count == 2, what="both to be under way")
+    until(lambda: open_requests.count == 0, seconds=5, what="both to end")
 
 
 def test_the_time_limit_of_a_head_applies_to_later_requests(impatient: Served) -> None:
@@ -289,7 +289,8 @@ def test_a_stream_does_not_accept_a_large_body(line: RawConnection) -> None:
 
 def test_excess_connections_get_503_or_are_dropped(tmp_path: Path) -> None:
     limits = ConnectionLimits(connections=2, spare_connections=1, head_seconds=30)
-    with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, connection_limits=limits) as served, ExitStack() as stack:
+    given = {"connection_limits": limits, "public_base_url": "http://localhost/below"}
+    with serve(f"sqlite:///{tmp_path / 'test.db'}", tmp_path, **given) as served, ExitStack() as stack:
         served.vendor.on_submit = lambda _: envelope(400, "no")
         readyz = b"GET /readyz HTTP/1.1\r\n" + HOST + b"\r\n"
         first, second, third, fourth = (
@@ -298,15 +299,22 @@ def test_excess_connections_get_503_or_are_dropped(tmp_path: Path) -> None:
         fourth.rest()
         first.send(readyz)
         assert first.answer().status == 200
-        third.send(readyz)
+        third.send(b"GET /v1/tasks HTTP/1.1\r\n" + HOST + b"\r\n")
         refused = third.answer()
         assert refused.problem == (503, "too_many_connections")
         assert (refused.headers["retry-after"], refused.headers["connection"]) == ("5", "close")
         assert third.rest() == b""
         callback = stack.enter_context(closing(RawConnection(served.gateway.settings.port)))
         callback.send(b"POST /callbacks/nanobanana/x HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}")
-        assert callback.answer().problem == (503, "too_many_connections")
+        answered = callback.answer()
+        assert answered.problem == (404, "unknown_callback")
+        assert answered.headers["connection"] == "close"
         assert callback.rest() == b""
+        for path in (b"/healthz", b"/readyz", b"/below/healthz"):
+            probe = stack.enter_context(closing(RawConnection(served.gateway.settings.port)))
+            probe.send(b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+            assert probe.answer().status == 200
+            assert probe.rest() == b""
         second.close()
         again = stack.enter_context(closing(RawConnection(served.gateway.settings.port)))
         again.send(readyz)

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-_GUESSES = {"timeout", "submission_unknown"}
+_GUESSES = {"timeout", "submission_unknown", "result_unreadable"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,12 @@ from app.db.engine import Database
 from app.db.migrate import migrate
 from app.domain.verdict import ErrorCode, Failed, Succeeded, TaskError
 from tests.simulation.books import Books, Entry
-from tests.simulation.vendor import Fate, Order, Talk
+from tests.simulation.vendor import SENT_IN_VAIN, Fate, Order, Outage, Talk
 from tests.simulation.world import POLICY, Plug, PluggedDatabase, World
 
+_QUEUED_IN_AN_OUTAGE, _TURN_SECONDS = 8, 5
+# Every invariant is about all tasks, so many of them make a life slow.
+_MOST_TASKS = 40
 _ANY = st.integers(min_value=0, max_value=10**6)
 # In memory where possible: the simulation tests order, not disks.
 _DIRECTORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108 -- a file system, not a file
@@ -31,7 +34,7 @@ _NEXT = {
     "failed": {"succeeded", "failed"},
 }
 _ENDS = {"succeeded", "failed", "canceled"}
-_GUESSES = {ErrorCode.TIMEOUT, ErrorCode.SUBMISSION_UNKNOWN}
+_GUESSES = {ErrorCode.TIMEOUT, ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.RESULT_UNREADABLE}
 
 steps = 0
 """How many rules this process has run."""
@@ -50,6 +53,7 @@ class TaskLife(RuleBasedStateMachine):
         self.seen = 0
         self.histories: dict[str, list[str]] = {}
         self.finals: dict[str, tuple[str, str | None]] = {}
+        self.timed_out: set[str] = set()
         self.run(self.world.boot())
 
     def run(self, work: Any) -> Any:
@@ -95,6 +99,8 @@ class TaskLife(RuleBasedStateMachine):
                 self.run(self.world.call_back_with(order, _success("f" * 32)))
         else:
             no_url = _success(order.upstream_id).replace(b"https://", b"ftp://")
+            if kind == "no_url":
+                self.world.vendor.unreadable.add(order.task_id)
             self.run(self.world.call_back_with(order, b'{"code":' if kind == "garbage" else no_url))
 
     @precondition(lambda self: self.world.vendor.orders)
@@ -117,6 +123,53 @@ class TaskLife(RuleBasedStateMachine):
     def wait(self, seconds: int) -> None:
         self.world.clock.time += seconds * 1000
         self.run(asyncio.sleep(0))
+
+    @rule(seconds=st.sampled_from([-7200, -3600, -600, -5, 5, 600, 3600, 7200]))
+    def step_clock(self, seconds: int) -> None:
+        """Somebody sets the clock. Once it was set back, sending must go on without waiting for the old time."""
+        self.run(self.world.step_clock(seconds * 1000))
+        world = self.world
+        if seconds > 0 or world.in_hand or world.database.pull is not None:
+            return
+        world.clock.advance(POLICY.longest_hold + 1)
+        queued = [task for task in world.books.tasks().values() if task.status == "queued"]
+        due = [task for task in queued if task.deadline_at and task.deadline_at > world.clock.time]
+        self.run(world.claim(1))
+        assert world.in_hand or not due, "nothing is sent after the clock was set back"
+
+    @precondition(lambda self: self.world.database.pull is None and len(self.world.accepted) < _MOST_TASKS)
+    @rule(outage=st.sampled_from(list(Outage)), seconds=st.sampled_from([25, 25, 120]))
+    def outage(self, outage: Outage, seconds: int) -> None:
+        """The vendor is unwell for a while. That may cost a handful of tasks, which end as unknown."""
+        world = self.world
+        for _ in range(_QUEUED_IN_AN_OUTAGE):
+            self.run(world.submit(None))
+        before, (submits, polls) = world.books.tasks(), (world.vendor.submits, world.vendor.polls)
+        # What was claimed before, and as many calls at once as there were answers.
+        at_once = len(world.in_hand) + min(4 + len(world.vendor.orders), 16)
+        self._live_through(outage, seconds)
+        probes = _probes_within(seconds)
+        if outage is not Outage.NONE:
+            assert world.vendor.submits - submits <= at_once + probes, "too many submits in an outage"
+        if outage in {Outage.SILENT, Outage.UNREACHABLE, Outage.RATE_LIMITED}:
+            assert world.vendor.polls - polls <= 32 + probes, "too many polls in an outage"
+        if outage is Outage.SILENT:
+            # Probes 1, 2, 4, 8 and so on; the others come after a free check, which fails.
+            assert world.vendor.submits - submits <= at_once + probes.bit_length(), "too many tasks spent"
+        after = world.books.tasks()
+        refused = [
+            task_id
+            for task_id, task in after.items()
+            if task.status == "failed"
+            and task.error_code in {"invalid_request", "upstream_error"}
+            and not (task_id in before and _has_ended(before[task_id], world.clock.time))
+            and task_id not in world.first_verdict
+        ]
+        # The first sign of an outage may have been a task's last try.
+        assert len(refused) <= 1 or outage is Outage.NONE, f"{outage} failed {refused}"
+        if outage not in SENT_IN_VAIN:
+            lost = [t for t in after.values() if t.error_code == "submission_unknown" and t.id not in world.uncertain]
+            assert not lost
 
     @precondition(lambda self: self.world.accepted)
     @rule(index=_ANY, verb=st.sampled_from(["cancel", "retry", "delete"]))
@@ -184,6 +237,11 @@ class TaskLife(RuleBasedStateMachine):
         assert (task.deadline_at is None) is task.is_terminal
         if task.status == "failed" and task.error_code == ErrorCode.SUBMISSION_UNKNOWN:
             assert task.id in self.world.uncertain, "unknown, although the outcome was clear"
+        if task.error_code == ErrorCode.RESULT_UNREADABLE:
+            assert task.id in self.world.vendor.unreadable, "unreadable, although all was readable"
+        elif task.error_code == ErrorCode.TIMEOUT and task.upstream_task_id is not None:
+            assert task.id not in self.world.vendor.unreadable or task.id in self.timed_out, "a lost unreadable success"
+            self.timed_out.add(task.id)
         verdict = self.world.first_verdict.get(task.id)
         if verdict is not None and task.status != "canceled":
             expected = "succeeded" if isinstance(verdict, Succeeded) else "failed"
@@ -197,7 +255,7 @@ class TaskLife(RuleBasedStateMachine):
     async def _come_to_rest(self) -> None:
         """Check that every task ends with an honest vendor."""
         world = self.world
-        world.database.pull, world.vendor.talk = None, Talk.TRUE
+        world.database.pull, world.vendor.talk, world.vendor.outage = None, Talk.TRUE, Outage.NONE
         for order in world.vendor.orders.values():
             order.is_finished = True
         for _ in range(200):
@@ -214,9 +272,36 @@ class TaskLife(RuleBasedStateMachine):
                 break
         assert not open_tasks, f"never ended: {open_tasks}"
 
+    def _live_through(self, outage: Outage, seconds: int) -> None:
+        """Let the loops run while the vendor is unwell."""
+        world = self.world
+        world.vendor.outage = outage
+        for _ in range(0, seconds, _TURN_SECONDS):
+            self.run(world.claim(16))
+            while world.in_hand:
+                self.run(world.send(0, Fate.ACCEPTED, succeeds=True, early=None))
+            self.run(world.poll())
+            self.run(world.expire())
+            world.clock.advance(_TURN_SECONDS * 1000)
+        world.vendor.outage = Outage.NONE
+
     def _order(self, index: int) -> Order:
         orders = list(self.world.vendor.orders.values())
         return orders[index % len(orders)]
+
+
+def _has_ended(task: Entry, now: int) -> bool:
+    """Whether a task had ended, or is past its time in the queue."""
+    return task.is_terminal or (task.deadline_at is not None and task.deadline_at <= now)
+
+
+def _probes_within(seconds: int) -> int:
+    """How many probes fit into a time, with pauses that double up to a minute."""
+    probes, passed = 0, 0
+    while passed <= seconds * 1000:
+        probes += 1
+        passed += POLICY.unwell_pause(probes)
+    return probes
 
 
 def _success(upstream_id: str) -> bytes:

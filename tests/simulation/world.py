@@ -24,12 +24,13 @@ from app.errors import GatewayError, ServiceUnavailable, TaskGone
 from app.tasks.service import TaskService
 from app.upstream.callbacks import CallbackOutcome, CallbackService
 from app.upstream.dispatcher import Claimed, Dispatcher
-from app.upstream.reconciler import POLL_RATE_LIMIT, Reconciler
+from app.upstream.reconciler import Reconciler
 from app.upstream.scrub import Scrubber
+from app.writing.clock_repair import ClockRepair
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 from tests.simulation.books import Books
-from tests.simulation.vendor import Fate, Order, SimulatedVendor
+from tests.simulation.vendor import AMBIGUOUS, Fate, Order, SimulatedVendor
 from tests.support.clock import HandClock
 
 T = TypeVar("T")
@@ -137,13 +138,15 @@ class World:
             callback_url=lambda task_id: f"http://gateway/{self.tokens.sign(task_id)}",
             wake_up=WakeUp(),
             record_pause=0,
+            timer=self.clock.timer,
         )
-        self.reconcile = Reconciler(**parts, client=self.vendor, record_pause=0)
+        self.reconcile = Reconciler(**parts, client=self.vendor, record_pause=0, timer=self.clock.timer)
+        self.repair = ClockRepair(**parts, webhook_pauses=[60_000], timer=self.clock.timer)
         self.callbacks = CallbackService(**parts, tokens=self.tokens, scrubber=Scrubber(""), poll_due=WakeUp())
         self.tasks = TaskService(**parts, database=self.database)
         self.in_hand: list[Claimed] = []
         self.writer.start()
-        await self.database.write(lambda connection: POLL_RATE_LIMIT.prepare(connection, self.clock.now()))
+        await self.repair.run_once()
 
     async def power_off(self) -> None:
         """Kill the process without finishing anything."""
@@ -243,7 +246,7 @@ class World:
     async def send(self, index: int, fate: Fate, *, succeeds: bool, early: str | None) -> None:
         claimed = self.in_hand.pop(index % len(self.in_hand))
         self.vendor.fate, self.vendor.succeeds, self.early = fate, succeeds, early
-        if fate in {Fate.LOST_AFTER, Fate.LOST_BEFORE, Fate.CRASH} or self.database.pull is not None:
+        if self.vendor.fate_now in AMBIGUOUS or self.database.pull is not None:
             self.uncertain.add(claimed.task.id)
         await self.do(self.dispatch.send(claimed))
 
@@ -258,6 +261,12 @@ class World:
         with suppress(ServiceUnavailable):
             await self.do(self.reconcile.expire())
             await self.do(self.dispatch.release_lost())
+
+    async def step_clock(self, milliseconds: int) -> None:
+        """Set the clock, which the loop notices within a second."""
+        self.clock.step(milliseconds)
+        with suppress(ServiceUnavailable):
+            await self.do(self.repair.run_once())
 
     # What the vendor does
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 @dataclass
 class HandClock:
-    """The time of day, in milliseconds."""
+    """The time of day, in milliseconds, and what a monotonic clock shows beside it."""
 
     time: int = 1_800_000_000_000
+    steps: int = 0
+    """By how much it was set, in all."""
 
     def now(self) -> int:
         return self.time
@@ -16,9 +18,28 @@ class HandClock:
     def advance(self, milliseconds: int) -> None:
         self.time += milliseconds
 
+    def step(self, milliseconds: int) -> None:
+        """Set it forward or back, while no time passes."""
+        self.time += milliseconds
+        self.steps += milliseconds
+
+    def timer(self) -> float:
+        """The monotonic clock, in seconds."""
+        return (self.time - self.steps) / 1000
+
     def to_now(self) -> None:
         """Set it to the system clock, which timestamps files."""
         self.time = round(time.time() * 1000)
+
+
+@dataclass
+class WrongClock:
+    """The machine's clock, set wrong by some milliseconds."""
+
+    ahead: int = 0
+
+    def now(self) -> int:
+        return time.time_ns() // 1_000_000 + self.ahead
 
 
 @dataclass

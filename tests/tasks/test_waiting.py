@@ -1,5 +1,6 @@
 """Requests that wait for a task: `Prefer: wait=N`, `?wait=N`."""
 
+import gc
 import threading
 import uuid
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.tasks.requests import TaskRequest
 from tests.support.servers.served import Served
 from tests.support.servers.vendor import Reply, envelope, success_a
 from tests.support.waiting import until
@@ -30,7 +32,9 @@ def gate() -> Iterator[threading.Event]:
 
 
 def waiters(served: Served, count: int) -> None:
-    until(lambda: served.gateway.container.tasks.waiter.count == count or None, what=f"{count} waiting requests")
+    until(
+        lambda: served.gateway.container.events.open_requests.count == count or None, what=f"{count} waiting requests"
+    )
 
 
 def wait_for_result(
@@ -73,6 +77,14 @@ def test_a_submit_returns_when_the_result_arrives(served: Served, pool: ThreadPo
     answer = waiting.result()
     assert (answer.status_code, answer.json()) == (200, task)
     assert (answer.headers["Location"], answer.headers["Preference-Applied"]) == (f"{V1}/{task_id}", "wait=60")
+
+
+def test_a_waiting_submit_keeps_no_body(served: Served, pool: ThreadPoolExecutor) -> None:
+    waiting = pool.submit(submit, served, "wait=60")
+    waiters(served, 1)
+    assert not [each for each in gc.get_objects() if isinstance(each, TaskRequest)]
+    succeed(served, served.client.get(V1).json()["data"][0]["id"])
+    assert waiting.result().status_code == 200
 
 
 def test_a_retry_can_wait_as_well(served: Served) -> None:

@@ -17,7 +17,7 @@ from tests.support.servers.served import Served
 from tests.support.servers.vendor import Submit, Vendor, success_a
 from tests.support.waiting import until
 
-LIMIT = 256 * 1024
+LIMIT = 1024 * 1024
 AT_ONCE = 64 * 1024
 """The server reads bytes beyond this only on demand."""
 JSON = b"Content-Type: application/json\r\n"

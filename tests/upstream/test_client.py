@@ -15,7 +15,7 @@ import pytest
 
 from app.domain.models import Model
 from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
-from app.domain.verdict import ErrorCode, Failed, Generating, Unreadable
+from app.domain.verdict import ErrorCode, Failed, Generating, Unanswered, Unreadable
 from app.upstream.client import UpstreamClient
 from app.upstream.scrub import Scrubber
 
@@ -205,7 +205,6 @@ BROKEN: dict[str, Serve] = {
     "endless": answering(b"HTTP/1.1 200 OK\r\n\r\n", *[b" " * 65536] * 40),
     "a gzip bomb": answering(reply(gzip.compress(b" " * 50_000_000), 200, "Content-Encoding: gzip")),
     "broken gzip": answering(reply(b"no gzip", 200, "Content-Encoding: gzip")),
-    "a redirect": answering(reply(b"", 307, "Location: /elsewhere")),
     "a redirect to nonsense": answering(reply(b"", 302, "Location: http://[::bad:::1/\x80")),
     "a bad gateway": answering(reply(b"<html>", 502)),
     "an unreadable success": answering(reply(b"<html>")),
@@ -215,6 +214,10 @@ BROKEN: dict[str, Serve] = {
 @pytest.mark.parametrize("how", BROKEN)
 async def test_the_outcome_is_unknown_once_bytes_may_have_been_sent(how: str) -> None:
     assert isinstance(await outcome_of(BROKEN[how], patience=0.5), Unknown)
+
+
+async def test_a_redirect_is_not_followed_and_took_no_task() -> None:
+    assert isinstance(await outcome_of(answering(reply(b"", 307, "Location: /elsewhere"))), TryAgain)
 
 
 @pytest.mark.parametrize("serve", [closes_at_once, resets_at_once])
@@ -320,8 +323,17 @@ async def test_a_poll_names_the_task() -> None:
 
 
 @pytest.mark.parametrize("how", BROKEN)
-async def test_a_poll_without_an_answer_is_unreadable(how: str) -> None:
-    assert isinstance(await ask(BROKEN[how], patience=0.5), Unreadable)
+async def test_a_poll_without_an_answer_is_no_result(how: str) -> None:
+    assert isinstance(await ask(BROKEN[how], patience=0.5), Unreadable | Unanswered)
+
+
+async def test_a_poll_answered_by_a_page_reports_its_title() -> None:
+    page = b"<html><head><title>Not here, sk-very-secret-key</title></head></html>"
+    assert await ask(answering(reply(page, 404))) == Unreadable("record-info responded with HTTP 404: Not here, ***")
+
+
+async def test_a_record_without_an_id_is_about_the_task_polled() -> None:
+    assert await ask(answering(reply({"code": 200, "data": {"successFlag": 0}}))) == Generating(ID)
 
 
 def test_a_placeholder_key_does_not_change_messages() -> None:

@@ -2,17 +2,19 @@
 
 import asyncio
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import text
 
-from app.db.engine import Database
+from app.db.engine import Database, Work
 from app.domain.caller import Caller
 from app.domain.models import Model
 from app.domain.submission import Submission
 from app.domain.submit_outcome import SubmitOutcome, TryAgain
 from app.domain.task import Status
 from app.domain.verdict import ErrorCode, Report, TaskError, Unreadable
+from app.errors import ServiceUnavailable
 from app.tasks.service import TaskService
 from app.upstream.dispatcher import Dispatcher
 from app.upstream.rate_limit import submit_rate_limit
@@ -22,6 +24,7 @@ from tests.support.clock import HandClock
 from tests.support.databases.sqlite import create_sqlite
 from tests.support.tasks import POLICY
 
+T = TypeVar("T")
 CALLER = Caller("default")
 SUBMISSION = Submission(model=Model.NANO_BANANA, input={"prompt": "a lake", "image_urls": []}, metadata={})
 
@@ -35,6 +38,28 @@ class Busy:
     async def record_info(self, upstream_task_id: str) -> Report:
         return Unreadable("not polled here")
 
+    async def check(self) -> TaskError | None:
+        return None
+
+
+class LossyDatabase(Database):
+    """A database whose connection breaks right after commits that queue a task again."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.losses = 0
+        self.has_lost = asyncio.Event()
+
+    async def write(self, work: Work[T]) -> T:
+        """Run work in a transaction, and lose its outcome if so planned."""
+        result = await super().write(work)
+        is_queued = text("SELECT count(*) FROM tasks WHERE status = 'queued'")
+        if self.losses and await self.read(lambda connection: connection.execute(is_queued).scalar_one()):
+            self.losses -= 1
+            self.has_lost.set()
+            raise ServiceUnavailable("The connection broke.")
+        return result
+
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
@@ -42,7 +67,7 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 async def test_an_attempt_that_ends_late_does_not_free_the_next(sqlite_url: str) -> None:
-    database, clock, wake_up = Database(sqlite_url), HandClock(), WakeUp()
+    database, clock, wake_up = LossyDatabase(sqlite_url), HandClock(), WakeUp()
     writer = Writer(database, clock, lambda _: None)
     writer.start()
     tasks = TaskService(database=database, writer=writer, clock=clock, policy=POLICY)
@@ -57,21 +82,18 @@ async def test_an_attempt_that_ends_late_does_not_free_the_next(sqlite_url: str)
         rate_limit=rate_limit,
         callback_url=lambda task_id: f"http://127.0.0.1/{task_id}",
         wake_up=wake_up,
-        record_pause=0.01,
+        record_pause=0.2,
     )
     state, _ = await tasks.submit(CALLER, SUBMISSION)
     (first,) = await dispatcher.claim(1)
-    assert first.slot is not None
 
-    # The task is recorded as queued again, but the rate slot can't be written yet: the first attempt has not ended.
-    breaks = f"WHEN OLD.slot = {first.slot.number} BEGIN SELECT RAISE(ABORT, 'broken'); END"
-    await database.write(lambda c: c.execute(text(f"CREATE TRIGGER broken BEFORE UPDATE ON rate_slots {breaks}")))
+    # The task is recorded as queued again, but this process does not learn it: the first attempt has not ended.
+    database.losses = 1
     sending = asyncio.create_task(dispatcher.send(first))
-    await wake_up.wait(10)
+    await database.has_lost.wait()
     clock.time += 2_000
     (second,) = await dispatcher.claim(1)
     assert (second.task.id, second.task.attempts) == (state.task.id, 2)
-    await database.write(lambda c: c.execute(text("DROP TRIGGER broken")))
     await sending
 
     clock.time += 61_000

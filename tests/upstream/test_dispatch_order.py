@@ -39,6 +39,9 @@ class Broke:
     async def record_info(self, upstream_task_id: str) -> Report:
         return Unreadable("nobody asks")
 
+    async def check(self) -> TaskError | None:
+        return None
+
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:

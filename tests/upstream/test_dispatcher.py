@@ -44,7 +44,7 @@ def upstream_state(gateway: LiveGateway) -> tuple[str, str, str | None]:
     return body["status"], body["upstream"]["state"], body["upstream"].get("reason")
 
 
-def test_temporary_rejections_are_retried_until_the_tries_are_used_up(gateway: LiveGateway, vendor: Vendor) -> None:
+def test_temporary_rejections_are_retried(gateway: LiveGateway, vendor: Vendor) -> None:
     vendor.script(*[envelope(500, "busy")] * 2)
     task = gateway.client.submit()
     assert gateway.client.wait_for(task["id"], "processing")["attempts"] == 3
@@ -52,16 +52,23 @@ def test_temporary_rejections_are_retried_until_the_tries_are_used_up(gateway: L
     assert len(vendor.submits) == 3
     first, second, third = (submit.at for submit in vendor.submits)
     assert 0.4 < second - first < 2
-    assert 0.9 < third - second < 3.5
+    assert 0.4 < third - second < 3.5
 
 
-def test_when_the_tries_are_used_up_the_task_fails(start: Start, vendor: Vendor) -> None:
-    gateway = start(submit_retries=2)
-    vendor.script(*[envelope(503, "overloaded", status=503)] * 2)
-    task = gateway.client.wait_for(gateway.client.submit()["id"])
-    assert (task["status"], task["attempts"]) == ("failed", 2)
+@pytest.mark.parametrize("refusal", [envelope(500, "overloaded"), envelope(503, "overloaded", status=503)])
+def test_a_task_refused_again_and_again_while_others_get_through_fails(
+    start: Start, vendor: Vendor, refusal: Reply
+) -> None:
+    gateway = start(submit_retries=2, unwell_pauses=(50, 100))
+    vendor.on_submit = lambda submit: refusal if submit.body["prompt"] == "bad" else accepted()
+    bad = gateway.client.submit(prompt="bad")["id"]
+    vendor.wait_for_submits(1)
+    gateway.client.wait_for(gateway.client.submit(prompt="good")["id"], "processing")
+    task = gateway.client.wait_for(bad)
+    # A probe of a paused upstream may have been an attempt that doesn't count.
+    assert (task["status"], task["attempts"] in {2, 3}) == ("failed", True)
     assert error_of(task) == ("upstream_error", "overloaded")
-    assert events_of(gateway, task["id"]) == ["queued", "submitting", "queued", "submitting", "failed"]
+    assert events_of(gateway, bad)[-3:] == ["queued", "submitting", "failed"]
 
 
 def test_a_rate_limit_pauses_every_task_as_long_as_the_vendor_requests(gateway: LiveGateway, vendor: Vendor) -> None:
@@ -70,7 +77,7 @@ def test_a_rate_limit_pauses_every_task_as_long_as_the_vendor_requests(gateway: 
 
     def refuse_every_second(submit: Submit) -> Reply:
         number = vendor.submits.index(submit)
-        if number >= 8:
+        if number >= 4:
             return accepted()
         all_there.wait(10)
         if number % 2:
@@ -81,14 +88,14 @@ def test_a_rate_limit_pauses_every_task_as_long_as_the_vendor_requests(gateway: 
         return accepted()
 
     vendor.on_submit = refuse_every_second
-    tasks = [gateway.client.submit()["id"] for _ in range(8)]
-    vendor.wait_for_submits(8)
+    tasks = [gateway.client.submit()["id"] for _ in range(4)]
+    vendor.wait_for_submits(4)
     all_there.set()
-    until(lambda: sum(gateway.client.task(task)["status"] == "queued" for task in tasks) == 4)
+    until(lambda: sum(gateway.client.task(task)["status"] == "queued" for task in tasks) == 2)
     gate.set()
     tasks += [gateway.client.submit()["id"] for _ in range(4)]
-    arrived = vendor.wait_for_submits(9)
-    assert arrived[8].at - max(answers) >= 1.9
+    arrived = vendor.wait_for_submits(5)
+    assert arrived[4].at - max(answers) >= 1.9
     for task in tasks:
         gateway.client.wait_for(task, "processing")
 

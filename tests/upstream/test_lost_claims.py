@@ -16,7 +16,7 @@ from app.domain.task import Status, Task
 from app.errors import ServiceUnavailable
 from app.upstream.client import UpstreamClient
 from app.upstream.dispatcher import Dispatcher
-from app.upstream.reconciler import POLL_RATE_LIMIT, Reconciler
+from app.upstream.reconciler import Reconciler
 from app.writing.unit_of_work import Decision
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
@@ -118,7 +118,6 @@ async def test_the_late_end_of_a_poll_does_not_free_the_next(database_url: str, 
     writer.start()
     client = UpstreamClient(base_url=vendor.url, api_key="none", timeout=20, concurrency=2)
     reconciler = Reconciler(writer=writer, client=client, clock=clock, policy=POLICY)
-    await database.write(lambda connection: POLL_RATE_LIMIT.prepare(connection, clock.now()))
     try:
         now = clock.now()
         task = make_task(created_at=now, deadline_at=now + 86_400_000)

@@ -38,7 +38,7 @@ def test_slots_taken_for_longer_under_another_limit_are_freed_at_start(database_
         def cap(connection: Connection) -> list[int]:
             rate_slot_store.ensure(connection, SCOPE, 2)
             rate_slot_store.occupy(connection, SCOPE, [0, 1], 86_400_000)
-            rate_slot_store.cap(connection, SCOPE, 100)
+            rate_slot_store.cap(connection, SCOPE, beyond=200, latest=100)
             return rate_slot_store.find_free(connection, SCOPE, slots=2, wanted=2, now=100)
 
         free = await database.write(cap)

@@ -64,6 +64,15 @@ SUCCESSES: dict[str, Any] = {
     "everything at the top level": {"taskId": ID, "successFlag": 1, "response": {"resultImageUrl": ONE}},
     "data.imageUrl": record(1, imageUrl=ONE),
     "data as a JSON string": {"code": 200, "data": json.dumps({"taskId": ID, "info": {"resultImageUrl": ONE}})},
+    "flag as a boolean": record(flag=True, response={"resultImageUrl": ONE}),
+    "flag as a float": record(1.0, response={"resultImageUrl": ONE}),
+    "flag as a word": record("SUCCESS", response={"resultImageUrl": ONE}),
+    "code as a boolean": shape_a(code=True, info={"resultImageUrl": ONE}),
+    "no code at all": {"data": {"taskId": ID, "info": {"resultImageUrl": ONE}}},
+    "the sister service's state": {
+        "code": 200,
+        "data": {"taskId": ID, "state": "success", "resultJson": json.dumps({"resultUrls": [ONE]}), "failMsg": ""},
+    },
     "response as a JSON string": record(1, response=json.dumps({"resultImageUrl": ONE})),
 }
 
@@ -103,10 +112,10 @@ def test_a_comma_inside_a_url_does_not_split_it() -> None:
     assert outcome(callback(shape_a(200, info={"resultImageUrl": f"{url},{ONE}"}))) == (url, ONE)
 
 
-def test_an_image_that_expires_in_minutes_is_no_result() -> None:
-    report = callback(record(1, response={"originImageUrl": TWO, "resultImageUrl": ONE}))
-    assert outcome(report) == (ONE,)
-    assert isinstance(callback(record(1, response={"originImageUrl": TWO})), Unreadable)
+def test_the_image_that_expires_in_minutes_is_used_only_if_there_is_no_other() -> None:
+    assert outcome(callback(record(1, response={"originImageUrl": TWO, "resultImageUrl": ONE}))) == (ONE,)
+    assert outcome(callback(record(1, response={"originImageUrl": TWO, "resultImageUrl": None}))) == (TWO,)
+    assert outcome(callback(record(1, response={"originImageUrl": TWO}, imageUrl=ONE))) == (TWO,)
 
 
 FAILURES: list[tuple[Any, tuple[ErrorCode, str, str]]] = [
@@ -126,6 +135,19 @@ FAILURES: list[tuple[Any, tuple[ErrorCode, str, str]]] = [
     (record(3, errorCode=400, errorMessage="m"), (ErrorCode.CONTENT_POLICY, "m", "400")),
     (record(3, errorCode="400", errorMessage="m"), (ErrorCode.CONTENT_POLICY, "m", "400")),
     (record(3, errorMessage="NSFW content"), (ErrorCode.CONTENT_POLICY, "NSFW content", "3")),
+    (record(flag=False, errorMessage="m"), (ErrorCode.GENERATION_FAILED, "m", "3")),
+    (record(3, errorCode="E005"), (ErrorCode.GENERATION_FAILED, "The upstream gave no reason.", "E005")),
+    (
+        record(3, errorCode="PROHIBITED_CONTENT"),
+        (ErrorCode.CONTENT_POLICY, "The upstream gave no reason.", "PROHIBITED_CONTENT"),
+    ),
+    ({**record(3), "msg": "No face found"}, (ErrorCode.GENERATION_FAILED, "No face found", "3")),
+    ({**record(3), "code": 501, "msg": "No face found"}, (ErrorCode.GENERATION_FAILED, "No face found", "501")),
+    ({"code": 501, "error": {"message": "No face found"}}, (ErrorCode.GENERATION_FAILED, "No face found", "501")),
+    (
+        {"code": 200, "data": {"taskId": ID, "state": "fail", "failCode": "422", "failMsg": "No face found"}},
+        (ErrorCode.GENERATION_FAILED, "No face found", "422"),
+    ),
     (record(2, errorMessage="Flagged as sensitive"), (ErrorCode.CONTENT_POLICY, "Flagged as sensitive", "2")),
 ]
 
@@ -139,7 +161,16 @@ def test_a_failure_needs_no_task_id() -> None:
     assert outcome(callback({"code": 400, "msg": "no"})) == (ErrorCode.CONTENT_POLICY, "no", "400")
 
 
-@pytest.mark.parametrize("body", [record(0), record("0"), {"successFlag": 0, "taskId": ID}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        record(0),
+        record("0"),
+        record(flag=False),
+        {"successFlag": 0, "taskId": ID},
+        {"code": 200, "data": {"taskId": ID, "state": "generating"}},
+    ],
+)
 def test_a_flag_of_0_means_generating(body: Any) -> None:
     assert callback(body) == Generating(ID)
     assert read_record_info(body) == Generating(ID)
@@ -168,7 +199,7 @@ def test_a_flag_of_0_means_generating(body: Any) -> None:
         record(4),
         record(-1),
         record(None),
-        record(flag=True, response={"resultImageUrl": ONE}),
+        record(flag=True),
     ],
 )
 def test_a_report_without_a_result_is_unreadable(body: Any) -> None:
@@ -187,6 +218,31 @@ def test_bytes_that_are_not_a_json_object_are_unreadable(raw: bytes) -> None:
 def test_a_record_without_a_flag_is_no_answer(code: Any) -> None:
     # The vendor may not know a new task for some seconds.
     assert isinstance(read_record_info({"code": code, "msg": "no", "data": None}), Unreadable)
+
+
+def test_a_record_need_not_repeat_the_id_nor_have_a_flag() -> None:
+    body = {"code": 200, "data": {"response": {"resultImageUrl": ONE}}}
+    assert outcome(read_record_info(body, ID)) == (ONE,)
+    assert isinstance(read_record_info({**body, "code": 404}, ID), Unreadable)
+    assert read_record_info({"successFlag": 0}, ID) == Generating(ID)
+    # It may name another task, which then is not ours.
+    assert read_record_info(record(0), "other") == Generating(ID)
+
+
+@pytest.mark.parametrize("status", ["error", "failed", "success"])
+def test_the_status_of_a_call_is_not_the_state_of_a_task(status: str) -> None:
+    report = read_record_info({"code": 404, "status": status, "message": "no such task"}, ID)
+    assert isinstance(report, Unreadable)
+    assert "no such task" in report.reason
+
+
+def test_a_success_without_a_url_says_so_with_the_upstreams_words() -> None:
+    report = callback(record(1, errorMessage="Uploading failed"))
+    assert isinstance(report, Unreadable)
+    assert report.is_success
+    assert "URL" in report.reason
+    assert "Uploading failed" in report.reason
+    assert not getattr(callback(record(4)), "is_success", True)
 
 
 def test_the_envelope_code_of_a_record_is_ignored() -> None:

@@ -6,7 +6,7 @@ import httpx
 
 from tests.support.servers.served import Served
 
-LIMIT = 256 * 1024
+LIMIT = 1024 * 1024
 URL = "https://tempfile.example/a.png"
 RECEIVED, DUPLICATE = {"status": "received"}, {"status": "duplicate"}
 

@@ -100,6 +100,11 @@ class EventReader:
         self._thread.join(10)
         return self.status, json.loads(self._body)["code"]
 
+    def detail(self) -> str:
+        """What it says."""
+        self._thread.join(10)
+        return str(json.loads(self._body)["detail"])
+
     def close(self) -> None:
         """Disconnect."""
         with suppress(OSError):  # the server closed it first

@@ -15,10 +15,15 @@ from tests.support.images.samples import (
     noise,
     png_chunk,
     png_of,
+    riff_chunk,
     telling,
+    webp_frame,
     webp_of,
+    webp_with,
+    wide_exif,
 )
 
+EMPTY_FRAME = b"\x2c" + bytes(9) + b"\x02\0"
 FRAME = b"\x2c" + bytes(4) + b"\1\0\1\0\0\x02\x02\x44\x01\0"
 ZIP = b"PK\x03\x04" + bytes(60)
 SCRIPT = b"<script>alert(1)</script>"
@@ -28,22 +33,19 @@ SCRIPT = b"<script>alert(1)</script>"
 class Hostile:
     """A file and its expected handling.
 
-    `refused` is the beginning of the reason when it is uploaded, None if it is accepted; `so` says what happens then.
-    Results are treated alike except for `refused_as_result`, and are stored unchanged.
+    `refused` is the beginning of the reason, None if it is accepted; `so` says what happens then. Results are treated
+    alike, and are stored unchanged.
     """
 
     name: str
     content: bytes
     refused: str | None = None
     so: str = ""
-    refused_as_result: str | None = None
 
     @property
     def as_table_row(self) -> str:
         """Its row in docs/reference/images.md."""
         outcome = f"refused: {self.refused}" if self.refused else f"accepted; {self.so}"
-        if self.refused_as_result:
-            outcome += f" (refused as a result: {self.refused_as_result})"
         return f"| {self.name} | {outcome} |"
 
 
@@ -54,6 +56,7 @@ def _not(name: str) -> str:
 PNG, JPEG, GIF, WEBP = (encode(noise(), kind) for kind in ("PNG", "JPEG", "GIF", "WEBP"))
 INCOMPLETE = "is incomplete: its end is missing"
 UNDECODABLE = "can't be decoded"
+TOO_MANY = "consists of too many small parts"
 TOO_LARGE = "has more than 50,000,000 pixels"
 CUT = "the trailing data is removed"
 DROPPED = "the script is removed"
@@ -90,18 +93,36 @@ HOSTILE = [
     Hostile(
         "GIF of a million tiny blocks",
         gif_of(1, 1, b"\x21\xfe" + b"\1x" * 10**6 + b"\0"),
-        "consists of too many small parts",
+        TOO_MANY,
     ),
     Hostile(
         "PNG with a text that unpacks to 100 MB",
         PNG[:33] + png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8))) + PNG[33:],
         so="the text is removed without decompression",
-        refused_as_result=UNDECODABLE,
     ),
     Hostile(
         "PNG with a color profile that unpacks to 100 MB",
         PNG[:33] + png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**8))) + PNG[33:],
         UNDECODABLE,
+    ),
+    Hostile("GIF of three million empty blocks", GIF[:-1] + b"\x21\xf9\0" * 3_000_000 + b";", TOO_MANY),
+    Hostile("GIF of 200,000 empty frames", GIF[:-1] + EMPTY_FRAME * 200_000 + b";", TOO_MANY),
+    Hostile("PNG of 200,000 empty chunks", PNG[:33] + png_chunk(b"tEXt", b"") * 200_000 + PNG[33:], TOO_MANY),
+    Hostile("JPEG of 200,000 empty comments", JPEG[:2] + jpeg_segment(0xFE, b"") * 200_000 + JPEG[2:], TOO_MANY),
+    Hostile("WebP of 200,000 empty chunks", webp_with(riff_chunk(b"none", b"") * 200_000), TOO_MANY),
+    Hostile(
+        "WebP with a frame of 200,000 empty chunks", webp_with(webp_frame(riff_chunk(b"none", b"") * 200_000)), TOO_MANY
+    ),
+    Hostile("JPEG with two million fill bytes", JPEG[:2] + b"\xff" * 2_000_000 + JPEG[2:], so="they are dropped"),
+    Hostile(
+        "PNG with 2,000 color profiles of a megabyte each",
+        PNG[:33] + png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**6))) * 2_000 + PNG[33:],
+        so="only the first is kept",
+    ),
+    Hostile(
+        "PNG with 65,535 EXIF values as large as the block",
+        PNG[:33] + png_chunk(b"eXIf", wide_exif()) + PNG[33:],
+        so="they are dropped unread",
     ),
     Hostile("GIF of 5,000 frames", gif_of(64, 64, FRAME * 5000), so="only the first frame is decoded"),
     Hostile("PNG, then HTML", PNG + SCRIPT, so=CUT),

@@ -89,6 +89,29 @@ def webp_of(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", 12 + len(content)) + b"WEBPVP8L" + struct.pack("<I", len(content)) + content
 
 
+def riff_chunk(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+
+def webp_with(chunks: bytes) -> bytes:
+    """A WebP of noise, followed by more chunks."""
+    head = riff_chunk(b"VP8X", bytes(4) + (63).to_bytes(3, "little") + (47).to_bytes(3, "little"))
+    body = b"WEBP" + head + encode(noise(), "WEBP")[12:] + chunks
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def webp_frame(chunks: bytes) -> bytes:
+    """A frame of an animated WebP with these chunks."""
+    return riff_chunk(b"ANMF", bytes(16) + chunks)
+
+
+def wide_exif(size: int = 1_000_000) -> bytes:
+    """An EXIF block of as many values as possible, each of almost its whole size."""
+    count = min(65_535, (size - 100) // 12)
+    values = b"".join(struct.pack("<HHII", tag, 7, size - 200, 8) for tag in range(count))
+    return (b"II*\0" + struct.pack("<IH", 8, count) + values).ljust(size, b"\0")
+
+
 def jpeg_of(width: int, height: int) -> bytes:
     """Make a small JPEG that declares another size."""
     content = bytearray(encode(noise(16, 16), "JPEG"))

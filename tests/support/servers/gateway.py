@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 
 from app.access.signing_secrets import load_secrets
 from app.background import LoopTimes
+from app.clock import Clock
 from app.container import Container
 from app.events.streams import StreamLimits
 from app.main import create_app
@@ -15,6 +16,7 @@ from app.serve import bind, listen, make_server, prepare
 from app.server.limits import ConnectionLimits
 from app.server.protocol import LimitedProtocol
 from app.settings import Settings
+from app.web.open_requests import OpenLimits
 from tests.support.clients.task_client import TaskClient
 from tests.support.databases.sqlite import create_sqlite
 from tests.support.waiting import until
@@ -38,8 +40,11 @@ class LiveGateway:
 
     def __init__(self, *, data_dir: Path, upstream_url: str, **settings: Any) -> None:
         stream_limits: StreamLimits | None = settings.pop("stream_limits", None)
+        open_limits: OpenLimits | None = settings.pop("open_limits", None)
         connection_limits: ConnectionLimits | None = settings.pop("connection_limits", None)
         loop_times: LoopTimes | None = settings.pop("loop_times", None)
+        clock: Clock | None = settings.pop("clock", None)
+        unwell_pauses: tuple[int, int] | None = settings.pop("unwell_pauses", None)
         given = {"nanobanana_api_key": "upstream-key", "data_dir": data_dir, **QUICK, **settings}
         self.settings = Settings(_env_file=None, **{"host": "127.0.0.1", "port": 0, **given})
         prepare_data_dir(self.settings)
@@ -55,7 +60,10 @@ class LiveGateway:
             upstream_url=upstream_url,
             upstream_key="upstream-key",
             stream_limits=stream_limits,
+            open_limits=open_limits,
             loop_times=loop_times,
+            clock=clock,
+            unwell_pauses=unwell_pauses,
         )
         self._server = make_server(self.settings, self._app, connection_limits)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)

@@ -15,7 +15,7 @@ import httpx
 from tests.support.clients.connections import KEPT_BRIEFLY
 from tests.support.records import Records
 
-RECORD_INFO = "/api/v1/nanobanana/record-info"
+RECORD_INFO, CREDIT = "/api/v1/nanobanana/record-info", "/api/v1/common/credit"
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,17 @@ def success_a(upstream_id: str, url: str = "https://tempfile.example/a.png") -> 
 class Vendor:
     """The vendor; by default, accepted tasks keep generating."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.submits: list[Submit] = []
         self.polls: list[tuple[str, float]] = []
         self.on_submit: Callable[[Submit], Reply] = lambda _: accepted()
         self.on_poll: Callable[[str], Reply] = lambda upstream_id: record(upstream_id, 0)
+        self.on_credit: Callable[[], Reply] = lambda: Reply({"code": 200, "msg": "success", "data": 100})
         # Creating a client costs more than a hundred calls, mostly for certificates that tests don't need.
         self._http = httpx.Client(verify=False, timeout=30, limits=KEPT_BRIEFLY)  # noqa: S501 -- plain HTTP on this machine
         self._records = Records()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.is_closed = False
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
@@ -90,6 +92,10 @@ class Vendor:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
 
     def script(self, *replies: Reply) -> None:
         """Send these responses to the next submits, then accept."""
@@ -134,9 +140,20 @@ class Vendor:
         return self._http.post(submit.callback_url, content=content, headers={"Content-Type": "application/json"})
 
     def close(self) -> None:
+        self.is_closed = True
         self._http.close()
         self._server.shutdown()
         self._server.server_close()
+
+    def _read(self, path: str) -> Reply:
+        parts = urlsplit(path)
+        if parts.path == CREDIT:
+            return self.on_credit()
+        assert parts.path == RECORD_INFO, path
+        upstream_id = parse_qs(parts.query)["taskId"][0]
+        with self._records:
+            self.polls.append((upstream_id, time.monotonic()))
+        return self.on_poll(upstream_id)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         vendor = self
@@ -153,12 +170,7 @@ class Vendor:
                 self._answer(vendor.on_submit(submit))
 
             def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                assert parts.path == RECORD_INFO, self.path
-                upstream_id = parse_qs(parts.query)["taskId"][0]
-                with vendor._records:
-                    vendor.polls.append((upstream_id, time.monotonic()))
-                self._answer(vendor.on_poll(upstream_id))
+                self._answer(vendor._read(self.path))
 
             def _answer(self, reply: Reply) -> None:
                 if reply.gate is not None:

@@ -1,0 +1,99 @@
+"""How many polls are made, and how many calls are in flight."""
+
+import pytest
+
+from app.domain.verdict import Generating, Unanswered
+from app.upstream.call_window import CallWindow
+from app.upstream.poll_pace import PollPace
+from tests.support.clock import HandTimer
+from tests.support.tasks import POLICY
+
+ANSWER, SILENCE = Generating("up"), Unanswered("no answer")
+
+
+@pytest.fixture
+def timer() -> HandTimer:
+    return HandTimer()
+
+
+def poll(pace: PollPace, report: Generating | Unanswered, delay: float = 0.0) -> None:
+    pace.begin(1, delay)
+    pace.end(report)
+
+
+def polls_within(pace: PollPace, timer: HandTimer, seconds: int, delay: float) -> int:
+    """Polls that are answered at once, with a look every 50 ms."""
+    done = 0
+    for _ in range(seconds * 20):
+        timer.seconds += 0.05
+        while pace.allowance:
+            poll(pace, ANSWER, delay)
+            done += 1
+    return done
+
+
+@pytest.mark.parametrize(("delay", "per_second"), [(0.0, 20), (1.0, 40), (9.0, 200), (3600.0, 400)])
+def test_the_later_polls_are_the_more_are_made(timer: HandTimer, delay: float, per_second: int) -> None:
+    pace = PollPace(POLICY, timer)
+    polls_within(pace, timer, 1, delay)
+    assert polls_within(pace, timer, 10, delay) == pytest.approx(10 * per_second, rel=0.05)
+
+
+def test_polls_pause_after_three_without_an_answer_and_one_tries_again(timer: HandTimer) -> None:
+    pace, pauses = PollPace(POLICY, timer), []
+    for _ in range(2):
+        poll(pace, SILENCE)
+        assert pace.allowance > 1
+    for _ in range(4):
+        poll(pace, SILENCE)
+        began = timer.seconds
+        while not pace.allowance:
+            timer.seconds += 0.5
+        pauses.append(timer.seconds - began)
+        assert pace.allowance == 1
+    assert pauses == [2, 4, 8, 16]
+    poll(pace, ANSWER)
+    assert pace.allowance > 1
+
+
+def test_the_ends_of_polls_begun_before_a_pause_do_not_lengthen_it(timer: HandTimer) -> None:
+    pace = PollPace(POLICY, timer)
+    pace.begin(4, 0.0)
+    for _ in range(4):
+        pace.end(SILENCE)
+    timer.seconds += 2
+    assert pace.allowance == 1
+
+
+def test_a_rate_limit_on_polls_is_heeded_at_once(timer: HandTimer) -> None:
+    pace = PollPace(POLICY, timer)
+    poll(pace, Unanswered("too many", retry_after=30_000, is_clear=True))
+    timer.seconds += 29
+    assert pace.allowance == 0
+    timer.seconds += 1
+    assert pace.allowance == 1
+
+
+def test_few_calls_are_in_flight_until_there_are_answers(timer: HandTimer) -> None:
+    window, sizes = CallWindow(16, timer), []
+    for _ in range(4):
+        calls = window.room
+        sizes.append(calls)
+        window.begin(calls)
+        for _ in range(calls):
+            window.end(answered=True)
+    assert sizes == [4, 8, 16, 16]
+    window.begin(1)
+    window.end(answered=False)
+    assert window.room == 4
+
+
+def test_silence_makes_the_calls_few_again(timer: HandTimer) -> None:
+    window = CallWindow(16, timer)
+    for _ in range(12):
+        window.begin(1)
+        window.end(answered=True)
+    assert window.room == 16
+    window.begin(3)
+    timer.seconds += 2.1
+    assert window.room == 1
