@@ -274,7 +274,7 @@ class UploadService:
 
 
 def _insert(upload: Upload, quotas: Sequence[Quota], unit: UnitOfWork) -> bool:
-    """Add the row and charge quotas; False if the file is gone."""
+    """Add the row and charge quotas; False without the file."""
     if upload.hash is None or not refer(unit, upload.hash):
         return False
     if refused := charge(unit, {upload.id: quotas}):

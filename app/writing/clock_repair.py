@@ -1,4 +1,4 @@
-"""Repairs times in the database after a clock is set back."""
+"""Repairs times in rows after a clock is set back."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class ClockRepair:
-    """Caps future times in rows after the clock is set back.
+    """Caps times in rows after the clock is set back.
 
     Otherwise work would wait until the clock reaches them again. Acts when the clock falls behind `timer`, a monotonic
     clock in seconds, and at the start if the newest event is in the future. `webhook_pauses` is the retry schedule;

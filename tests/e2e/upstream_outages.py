@@ -1,4 +1,4 @@
-"""What each kind of upstream outage costs: attempts, tasks and time.
+"""What each kind of upstream outage costs in tasks and time.
 
 To print a table: python -m tests.e2e.upstream_outages --tasks 60 --seconds 25
 """
