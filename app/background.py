@@ -17,12 +17,12 @@ from app.upstream.poll_pace import CONCURRENT_POLLS
 from app.writing.wake_up import WakeUp
 
 _CONCURRENT_DOWNLOADS = 16
-# When stopping, submits in flight get the time of one upstream call, and this to be recorded.
+# When stopping, submits in flight get the time of one upstream call, plus this time to record the result.
 _RECORD_SECONDS = 5
-# Submits and webhooks tend to end together. One claim for several costs a fraction of one claim each.
+# Submits and webhooks tend to end together. Claiming several at once is much cheaper than one by one.
 _GATHER_SECONDS = 0.01
 _SWEEP_SECONDS = 60
-# Once the database is back, events must arrive and revocations take effect without a long pause.
+# Once the database is back, events and key revocations must not wait long.
 _SHORT_PAUSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 

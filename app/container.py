@@ -64,7 +64,7 @@ class WakeUps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """What every feature builds on."""
+    """The parts that every feature uses."""
 
     settings: Settings
     clock: Clock
@@ -136,7 +136,7 @@ class Images:
 
     @property
     def storage_state(self) -> StorageState:
-        """What `/readyz` says about storage."""
+        """The state of storage in `/readyz`."""
         if not self.store.is_reachable:
             return "unreachable"
         return "ok" if self.spool.gate.is_open else "unwritable"
@@ -181,7 +181,7 @@ class Upstream:
             clock=kernel.clock,
             policy=kernel.policy,
             poll_due=wake_ups.poll,
-            # The sandbox's key is not secret, and an ordinary word that URLs may contain.
+            # The sandbox's key is not secret, and URLs may contain it.
             scrubber=Scrubber("" if settings.is_sandbox else kernel.upstream_key),
         )
         self.dispatcher = Dispatcher(
@@ -253,7 +253,7 @@ class Tasks:
 class Container:
     """The parts of one process, grouped by feature.
 
-    `unwell_pauses` are the shortest and the longest pause (ms) while the upstream is unwell.
+    `unwell_pauses` are the shortest and the longest pause (ms) while the upstream has problems.
     """
 
     def __init__(
@@ -277,7 +277,7 @@ class Container:
             writer=Writer(database, clock, self._wake, keeps_images=settings.keep_images),
             wake_ups=wake_ups,
             destinations=DestinationRules(settings.allow_networks),
-            # Shared, as loading the CA certificates takes longer than everything else here.
+            # Shared, because loading CA certificates is slower than everything else here.
             tls=trust_store(),
             upstream_url=upstream_url,
             upstream_key=upstream_key,
@@ -303,7 +303,7 @@ class Container:
         self.images.spool.clear()
         self.kernel.writer.start()
         if not self.kernel.settings.is_postgresql:
-            # The only process that can have claimed images has ended.
+            # No other process can have claimed images.
             await self.images.archiver.release_all()
         await self.kernel.database.write(self.upstream.prepare_rate_limit)
         self.events.notifier.start()

@@ -1,4 +1,4 @@
-"""The environment variables at the start: cleaned, and completed by the file `.env`."""
+"""Environment variables, cleaned and completed from `.env`."""
 
 import difflib
 import io
@@ -13,19 +13,19 @@ from dotenv.parser import parse_stream
 from app.errors import ConfigurationError
 
 ENV_FILE = Path(".env")
-# What libraries read for us: the storage client, the database driver, TLS, proxies, tracing.
+# Read by libraries: the storage client, the database driver, TLS, proxies, tracing.
 _LIBRARIES = re.compile(r"(AWS|OTEL|PG|SSL_CERT)[A-Z_]*|[A-Z]+_PROXY")
 # Docker Compose reads the same file.
 _COMPOSE = re.compile(r"(COMPOSE|DOCKER)_[A-Z_]+|POSTGRES_PASSWORD|PUBLISH")
-# Copied along with a value from a web page or a document; not white space to Python.
+# May be copied from a web page along with a value. Python's `strip` keeps them.
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 
 
 def load_environment(settings: Collection[str]) -> None:
-    """Clean the variables of `settings` and libraries, and add those of `.env`; empty ones count as unset.
+    """Clean environment variables in place and add those of `.env`.
 
-    The environment wins over the file. Libraries read it themselves, so it is changed in place. Raises
-    `ConfigurationError` if the file can't be read.
+    Only variables of `settings` and libraries are cleaned; empty ones are removed. The environment takes precedence
+    over the file. Raises `ConfigurationError` if the file can't be read.
     """
     for name, value in list(os.environ.items()):
         if name.upper() in settings or _LIBRARIES.fullmatch(name.upper()):
@@ -38,9 +38,9 @@ def load_environment(settings: Collection[str]) -> None:
 
 
 def misspelled(settings: Collection[str]) -> dict[str, str]:
-    """Return names that look like misspelled settings, each with the setting probably meant, or "".
+    """Return probably misspelled names, with the setting meant or "".
 
-    In `.env` that is every unknown name, in the environment each that is one edit away from a setting.
+    In `.env` these are all unknown names, in the environment only names one edit away from a setting.
     """
     found = {}
     for name in _read_file():
@@ -62,7 +62,7 @@ def _set(name: str, value: str) -> None:
 
 
 def _read_file() -> dict[str, str | None]:
-    if ENV_FILE.is_dir():  # a virtual environment, or what Docker makes of a file that is missing
+    if ENV_FILE.is_dir():  # a virtual environment, or created by Docker in place of a missing file
         return {}
     try:
         text = ENV_FILE.read_bytes().decode("utf-8-sig")
@@ -74,7 +74,7 @@ def _read_file() -> dict[str, str | None]:
         ) from None
     except UnicodeDecodeError:
         text = "\0"
-    if "\0" in text:  # UTF-16 without a mark is valid UTF-8, full of these
+    if "\0" in text:  # UTF-16 without a byte order mark is valid UTF-8 with NULs
         raise ConfigurationError(".env", "is not UTF-8 text", "save it as UTF-8, not as UTF-16 or in another encoding")
     for line in parse_stream(io.StringIO(text)):
         if line.error:
@@ -85,10 +85,10 @@ def _read_file() -> dict[str, str | None]:
 
 
 def _is_one_edit(one: str, other: str) -> bool:
-    """Whether one letter was added, left out or replaced, or two were exchanged."""
+    """Whether one letter was added, removed or replaced, or swapped."""
     short, long = sorted((one, other), key=len)
     start = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
     if len(short) < len(long):
         return short[start:] == long[start + 1 :]
-    is_exchanged = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
-    return short != long and (short[start + 1 :] == long[start + 1 :] or is_exchanged)
+    is_swapped = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
+    return short != long and (short[start + 1 :] == long[start + 1 :] or is_swapped)

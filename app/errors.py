@@ -133,7 +133,7 @@ class BodyTooLarge(GatewayError, status=413):
 
 
 class UnsupportedMediaType(GatewayError, status=415):
-    """The `Content-Type` is not JSON."""
+    """The route doesn't support this `Content-Type`."""
 
 
 class RangeNotSatisfiable(GatewayError, status=416):

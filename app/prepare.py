@@ -122,7 +122,10 @@ def _reason(error: Exception) -> str:
 
 
 def _cause(error: BaseException | None) -> str:
-    """Say in a line why a connection failed. The system's and the driver's words contain addresses, but no password."""
+    """Return why a connection failed, in one line.
+
+    Messages of the system and the driver contain addresses, but no passwords.
+    """
     origin = getattr(error, "orig", None) or error
     if isinstance(origin, TimeoutError):
         return "no reply in time"
@@ -137,7 +140,10 @@ def _address(settings: Settings) -> str:
 
 
 def prepare_data_dir(settings: Settings) -> None:
-    """Create `DATA_DIR` for this user alone, writable; raises `ConfigurationError`."""
+    """Create `DATA_DIR` with access for this user only.
+
+    Raises `ConfigurationError` if it is not writable.
+    """
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=settings.data_dir):

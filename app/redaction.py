@@ -10,8 +10,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 # Secrets follow these prefixes: in queries, in API keys and in browser tokens.
 _BEARER_PREFIXES = ("access_token=", "nbg_", "nbt_")
 _BEARERS = re.compile(rf"({'|'.join(_BEARER_PREFIXES)})[^/?&\s\"']+")
-# The secret part of a callback's token, wherever it is: what follows a task id and a dash. The pattern begins with the
-# dash, as few lines have many. A token that was cut is nearly as good as a whole one; a trace id is followed by less.
+# The secret part of a callback's token, after a task id and a dash. The pattern starts with the dash for speed, because
+# few lines have many. Truncated tokens are masked as well: they are nearly as valuable as whole ones. Trace ids are
+# followed by fewer characters.
 _CALLBACK_SECRET = re.compile(r"-(?<=[0-9A-Fa-f]{32}-)[A-Za-z0-9_-]{20,}")
 _ENCODED_CALLBACK_SECRET = re.compile(
     r"((?:[0-9A-Fa-f]|%(?:25)*(?:3[0-9]|[46][1-6])){32})(?:-|%(?:25)*2[Dd])"

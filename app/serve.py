@@ -63,7 +63,7 @@ def serve(settings: Settings) -> None:
 
 
 def _serve_alone(settings: Settings, secrets: list[str]) -> None:
-    # All checks come before the migration: a replica that can't run must not change the database of the others.
+    # All checks come before the migration: a replica that can't run must not change the shared database.
     listener = bind(settings)
     is_open = asyncio.run(prepare(settings, secrets))
     listen(listener, settings)
@@ -79,7 +79,7 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
     if settings.nanobanana_api_key is not None:
         _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
-    # Imported here because a service with an upstream key doesn't need it.
+    # Imported here because only a service without an upstream key needs it.
     inputs = import_module("app.sandbox.inputs").InputReader(
         DestinationRules(settings.allow_networks), public_url=settings.base_url, local_url=settings.local_url
     )
@@ -95,7 +95,7 @@ def _serve_alone(settings: Settings, secrets: list[str]) -> None:
 
 
 def _check_outgoing(settings: Settings) -> None:
-    """Check what the environment says about outgoing connections; raises `ConfigurationError`."""
+    """Check certificates and proxies; raises `ConfigurationError`."""
     if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
         trust_store()
     if not settings.is_sandbox:
@@ -123,19 +123,21 @@ def _only_process(settings: Settings) -> Iterator[None]:
     path = sqlite_path(database_url(settings))
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # By the file's own path: a link to it names the same file.
+        # Resolved, because symbolic links name the same file.
         path = path.resolve()
         links = path.stat().st_nlink if path.exists() else 1
         file = path.with_name(f"{path.name}.lock").open("w")
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+    except (OSError, RuntimeError) as error:  # RuntimeError: circular links
         raise ConfigurationError(
             "DATABASE_URL", f"names a file that can't be created ({_reason(error)})", "choose a writable directory"
         ) from None
     with file:
         if links > 1:
-            # Under each name, SQLite would keep another log of what is not in the file yet.
+            # SQLite would keep a separate write-ahead log under each name.
             raise ConfigurationError(
-                "DATABASE_URL", f"names a SQLite file that has {links} names ({path})", "remove the other hard links"
+                "DATABASE_URL",
+                f"names a SQLite file that has {links} hard links ({path})",
+                "remove the other hard links",
             )
         deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
         while True:
@@ -244,8 +246,8 @@ def _run(settings: Settings, listener: socket.socket, upstream_url: str, upstrea
         open_limits=OpenLimits.of_connections(limits.connections),
     )
     server = make_server(settings, app, limits)
-    # What exists now lives until the end. Scanning it for garbage repeatedly would take a tenth of a busy service's
-    # time and delay requests.
+    # Objects that exist now live until the end. Scanning them for garbage would take a tenth of a busy service's time
+    # and delay requests.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD_ALLOCATIONS)

@@ -1,4 +1,4 @@
-"""Parsers of the values of settings; each raises `ValueError` with the reason."""
+"""Parsers of setting values; they raise `ValueError` with the reason."""
 
 import ipaddress
 import re
@@ -18,14 +18,15 @@ _TOKEN_PREFIX = "nbt_"  # noqa: S105 -- distinguishes browser tokens from keys
 
 
 def plain(value: object) -> object:
-    """Refuse quotes around a value: Docker's `--env-file` and others keep them."""
+    """Reject quotes around a value."""
+    # Docker's `--env-file`, for example, keeps them.
     if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in _QUOTES:
-        raise ValueError("enclosed in quotes, which have to go")
+        raise ValueError("enclosed in quotes; remove them")
     return value
 
 
 def one_line(value: object) -> object:
-    """Refuse control characters and line breaks inside a value."""
+    """Reject line breaks and other control characters."""
     if isinstance(value, str) and re.search(r"[\x00-\x1f\x7f\x85\u2028\u2029]", value):
         raise ValueError("contains a line break or another control character")
     return value
@@ -74,7 +75,7 @@ def _lower(value: object) -> object:
 
 
 def http_url(value: str) -> str:
-    """Parse the base URL of a service; returns it without a slash at its end."""
+    """Parse a base URL; returns it without a trailing slash."""
     if not re.fullmatch(r"[\x21-\x7e]+", value) or "\\" in value:
         raise ValueError("contains spaces, backslashes or non-ASCII characters")
     parts = urlsplit(value)
@@ -87,9 +88,9 @@ def http_url(value: str) -> str:
 
 
 def database_url(value: str) -> str:
-    """Parse the URL of a database; returns it with `sqlite://` or `postgresql://` at its beginning.
+    """Parse a database URL; returns it as `sqlite://…` or `postgresql://…`.
 
-    URLs of SQLAlchemy name the driver in their scheme. Which driver is used is our choice.
+    The driver in an SQLAlchemy URL is ignored: we choose it.
     """
     match = re.fullmatch(r"(sqlite|postgres(?:ql)?)(?:\+\w+)?://(.+)", value, re.IGNORECASE)
     if match is None or (match[1].lower() == "sqlite" and not re.fullmatch(r"/.+", match[2])):
@@ -98,24 +99,27 @@ def database_url(value: str) -> str:
         if ":memory:" in value:
             raise ValueError("an in-memory database, which connections can't share")
         if "?" in value:
-            raise ValueError("has parameters, which SQLite doesn't get here")
+            raise ValueError("has parameters, which are not supported for SQLite")
         return f"sqlite://{match[2]}"
     user, _, hosts = re.split(r"[/?]", match[2], maxsplit=1)[0].rpartition("@")
     if "@" in user or "#" in value:
-        raise ValueError("contains @ or # in the user name or password, where they must be written %40 and %23")
+        raise ValueError("contains @ or # in the user name or password; write them as %40 and %23")
     if not all(_is_database_host(host) for host in hosts.split(",")):
-        raise ValueError("the host or port is invalid; in the password, / ? : must be written %2F %3F %3A")
+        raise ValueError("the host or port is invalid; in the password, write / ? : as %2F %3F %3A")
     return f"postgresql://{match[2]}"
 
 
 def _is_database_host(text: str) -> bool:
-    """Whether a text is empty, a name or address with or without port, or the percent-encoded path of a socket."""
+    """Whether a text is a valid host, optionally with port.
+
+    It may also be empty or the percent-encoded path of a socket.
+    """
     match = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._%-]*)(?::(\d{1,5}))?", text)
     return match is not None and int(match[1] or 0) <= _MAX_PORT
 
 
 def storage_url(value: str) -> str:
-    """Parse where images go: a directory, or a bucket."""
+    """Parse the location of images: a directory or bucket."""
     scheme, colon, rest = value.partition(":")
     is_bucket = scheme.lower() == "s3" and colon
     if "://" not in value and not is_bucket:
@@ -126,8 +130,8 @@ def storage_url(value: str) -> str:
 
 
 def upstream_key(value: SecretStr) -> SecretStr:
-    """Parse the key of the upstream account."""
-    # In a header, a space would break every call, and its escaped form in the error message would not be recognized.
+    """Parse the upstream account's key."""
+    # A space in the header would break every call, and redaction would miss its escaped form in the error message.
     if not re.fullmatch(r"[\x21-\x7e]+", value.get_secret_value()):
         raise ValueError("contains spaces or non-ASCII characters")
     return value

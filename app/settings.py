@@ -1,6 +1,6 @@
 """All settings, from environment variables and `.env`.
 
-docs/reference/settings.md explains each; a test compares the two.
+docs/reference/settings.md explains each one; a test compares the two.
 """
 
 import ipaddress
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _secret_for_postgresql(self) -> Self:
         if self.is_postgresql and not self.secret_key:
-            # Replicas share the database but no directory, so none of them can generate the secret for all.
+            # Replicas share the database but no directory, so no replica can generate the secret for all.
             raise ConfigurationError(
                 "SECRET_KEY", "is not set", "set the same secret on all replicas (openssl rand -hex 32)"
             )
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
 
     @property
     def path_prefix(self) -> str:
-        """The path below which a proxy serves this service; "" for the root."""
+        """The path below which the service is public, or ""."""
         return urlsplit(self.base_url).path
 
     @property

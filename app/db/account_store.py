@@ -35,5 +35,5 @@ def save(connection: Connection, state: Account) -> None:
 
 
 def cap(connection: Connection, now: int) -> None:
-    """Let the next probe be sent now."""
+    """End the wait for the next probe."""
     connection.execute(update(account).where(account.c.until > now).values(until=now))

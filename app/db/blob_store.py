@@ -93,7 +93,10 @@ def claim_unreferenced(connection: Connection, *, now: int, until: int, limit: i
 
 
 def remove(connection: Connection, hashes: Sequence[str], *, until: int) -> None:
-    """Delete the rows of blobs whose files were deleted, except those that another process has claimed since."""
+    """Delete rows of deleted files claimed until `until`.
+
+    Rows that another process has claimed since are kept.
+    """
     is_ours = blobs.c.is_going & (blobs.c.check_at == until)
     connection.execute(delete(blobs).where(blobs.c.hash.in_(hashes), is_ours))
 

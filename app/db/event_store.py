@@ -54,9 +54,9 @@ def of_project_after(
 
 
 def oldest_after(connection: Connection, last: int, *, ended_before: int, limit: int) -> list[Row[Any]]:
-    """Read up to `limit` events with ids above `last`, in order.
+    """Read up to `limit` events after id `last`, in order.
 
-    Rows of `id`, `created_at` and `is_old`: whether the event's task ended before a time and can't change again.
+    Returns rows of `id`, `created_at` and `is_old`: whether the event's task ended before `ended_before` for good.
     """
     is_old = (tasks.c.completed_at <= ended_before) & tasks.c.ask_at.is_(None)
     statement = select(events.c.id, events.c.created_at, func.coalesce(is_old, false()).label("is_old"))

@@ -1,6 +1,6 @@
 """Statements that cap times in the far future (ms).
 
-Such times are left in rows when the clock is set back.
+They remain in rows when the clock is set back.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from app.domain.task import Status
 
 
 def cap_tasks(connection: Connection, now: int, policy: Policy) -> int:
-    """Make tasks due that wait for longer than any pause.
+    """Make tasks due that wait longer than any pause.
 
-    Deadlines are capped, too. Returns how many times it changed.
+    Also caps deadlines. Returns how many times were changed.
     """
     is_queued, is_unfinished = tasks.c.status == Status.QUEUED.value, tasks.c.completed_at.is_(None)
     is_sent = tasks.c.status.in_([Status.SUBMITTING.value, Status.PROCESSING.value])
@@ -59,7 +59,7 @@ def _cap(
     lease: int,
     pauses: Sequence[int],
 ) -> int:
-    """Cap claims by a lease, n-th retries by the n-th pause."""
+    """Cap claims by the lease, retries by their pause."""
     longest = case(
         (table.c.claimed_by.is_not(None), lease),
         *[(table.c.tries == tries, pause) for tries, pause in enumerate([0, *pauses])],

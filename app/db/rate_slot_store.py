@@ -61,7 +61,7 @@ def next_free(connection: Connection, scope: str, slots: int, *, after: int) -> 
 
 
 def first_free(connection: Connection, scope: str, slots: int) -> int | None:
-    """Return since or from when a slot is free, if any."""
+    """Return when the first slot is or was free."""
     is_ours = (rate_slots.c.scope == scope) & (rate_slots.c.slot < slots)
     free_at: int | None = connection.execute(select(func.min(rate_slots.c.free_at)).where(is_ours)).scalar_one()
     return free_at

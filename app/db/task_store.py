@@ -50,7 +50,7 @@ _CLAIMABLE = (
         tasks.c.project == bindparam("project"),
         # A newer version may know more models; its own replicas send those tasks.
         _HAS_KNOWN_MODEL,
-        # A new task is due, whatever the clock said when it was made.
+        # A new task is due, even if the clock was wrong when it was created.
         (tasks.c.not_before <= NOW) | (tasks.c.attempts == 0),
         # Written so that no index matches: PostgreSQL would read the whole queue through the index on deadlines.
         tasks.c.deadline_at - NOW > 0,
@@ -82,7 +82,7 @@ _OVERDUE = (
     .limit(LIMIT)
     .with_for_update(skip_locked=True)
 )
-# A guess that is still being polled may yet become a success.
+# A failure that was guessed is still polled, and may become a success.
 _IS_OVER = tasks.c.completed_at.is_not(None) & tasks.c.ask_at.is_(None)
 _QUEUED_PROJECTS = sql.load("queued_projects")
 _MARKS = sql.load("queue_marks")
@@ -193,16 +193,16 @@ def claimable(connection: Connection, project: str, *, now: int, limit: int) -> 
 
 
 def next_queued(connection: Connection, *, after: str, now: int) -> list[Task]:
-    """Lock the next queued task after an id, or the first.
+    """Lock the next queued task after an id.
 
-    It need not be due. Empty without queued tasks.
+    Starts over at the first. The task need not be due. Empty if no task is queued.
     """
     found = _read(connection, _NEXT_QUEUED, {"after": after, "now": now})
     return found or _read(connection, _NEXT_QUEUED, {"after": "", "now": now})
 
 
 def claimed_by(connection: Connection, name: str) -> list[tuple[str, int]]:
-    """List the submitting tasks that a process has claimed, each with the number of its attempt."""
+    """List a process's submitting tasks with their attempt numbers."""
     claimed = select(tasks.c.id, tasks.c.attempts).where(_IS_SUBMITTING, tasks.c.claimed_by == name)
     return [(row.id, row.attempts) for row in connection.execute(claimed)]
 
@@ -225,7 +225,8 @@ def lease_poll(connection: Connection, task_ids: Sequence[str], *, now: int, unt
 def overdue(connection: Connection, *, now: int, unpolled_before: int, limit: int) -> list[Task]:
     """Lock tasks past their deadline, most overdue first.
 
-    Skips locked tasks. Those waiting for their last poll are left out, unless their deadline was up to `unpolled_before`.
+    Skips locked tasks. Those waiting for their last poll are left out, unless their deadline was up to
+    `unpolled_before`.
     """
     return _read(connection, _OVERDUE, {"now": now, "unpolled_before": unpolled_before, "limit": limit})
 

@@ -1,1 +1,1 @@
-"""Result images and uploads: fetched, stored, shown, and deleted when nothing needs them."""
+"""Result images and uploads: fetched, stored, served and collected."""

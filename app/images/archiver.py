@@ -1,4 +1,4 @@
-"""Copies images to storage: claims due ones, fetches each, records the outcome."""
+"""Copies images to storage: claims, fetches, records outcomes."""
 
 import asyncio
 import time
@@ -51,7 +51,10 @@ class Archiver:
         return not (self.fetcher.blobs.store.gate.is_open and self.fetcher.spool.gate.is_open)
 
     def under_way(self, image_id: str) -> asyncio.Event | None:
-        """Return an event for the end of a fetch in this process; None if there is none."""
+        """Return an event for the end of this process's fetch.
+
+        None if this process isn't fetching the image.
+        """
         return self._work.ended(image_id)
 
     async def claim(self, limit: int) -> list[Image]:
@@ -66,16 +69,17 @@ class Archiver:
 
         def claim(unit: UnitOfWork) -> list[Image]:
             due = image_store.due(unit.connection, now=unit.now, limit=limit)
-            # An image in hand is past its lease if its outcome can't be recorded.
+            # This process may still hold an image past its lease, if the outcome can't be recorded.
             in_hand = self._work.ids
             return self._claim(unit, [image for image in due if image.id not in in_hand])
 
         return await self._work.claim(self.writer.run(claim))
 
     async def claim_out_of_turn(self, image_id: str) -> tuple[Image, int | None] | None:
-        """Claim an image on demand, unless it is claimed or was just tried.
+        """Claim an image on demand.
 
-        Returns it with the time of its next scheduled attempt, which still takes place; None if that is due now.
+        Returns it with the time of its next scheduled attempt, which still takes place (None if that is due now).
+        Returns None if the image is claimed or was just tried.
         """
         planned: int | None = None
 
@@ -91,15 +95,15 @@ class Archiver:
         return (claimed[0], planned) if claimed else None
 
     async def fetch(self, image: Image, planned: int | None = None) -> None:
-        """Fetch a claimed image once and record the outcome. If canceled, put it back.
+        """Fetch a claimed image once and record the outcome.
 
-        `planned` is the time of the next scheduled attempt, if this one is on demand.
+        If canceled, put it back. `planned` is the time of the next scheduled attempt, if this one is on demand.
         """
         put_back = partial(self._settle, image, _CANCELED, planned)
         await self._work.run(image, self._fetch(image, planned), put_back)
 
     async def release_all(self) -> None:
-        """Put back every claim, at the start of the only process."""
+        """Put back every claim when the only process starts."""
         await self.writer.run(lambda unit: image_store.release_all(unit.connection, now=unit.now))
 
     def _claim(self, unit: UnitOfWork, due: Sequence[Image]) -> list[Image]:
@@ -120,7 +124,10 @@ class Archiver:
 
     @asynccontextmanager
     async def _lease_renewed(self, image_id: str) -> AsyncIterator[None]:
-        """Renew the lease of an image in this block, however long its file has to wait for storage."""
+        """Renew an image's lease in this block.
+
+        Its file may have to wait for storage longer than a lease.
+        """
 
         def renew(unit: UnitOfWork) -> None:
             image = image_store.lock(unit.connection, image_id)
@@ -140,7 +147,7 @@ class Archiver:
             renewing.cancel()
 
     async def _settle(self, image: Image, outcome: Outcome, planned: int | None) -> Image | None:
-        # The lock on the task's row lets the last of its images to be settled see that it is the last.
+        # With the task's row locked, the last image to be settled can tell that it is the last.
         return await self.writer.run(
             lambda unit: self._apply(unit, image.id, outcome, planned),
             locking=image.task_id,
@@ -161,7 +168,7 @@ class Archiver:
 
     def _judge(self, unit: UnitOfWork, image: Image, outcome: Outcome, planned: int | None) -> Image:
         if isinstance(outcome, Stored):
-            # Valid even if another process has claimed it meanwhile, but not if the file was already collected.
+            # Valid even if another process has claimed the image meanwhile, but not if the file was already collected.
             is_kept = refer(unit, outcome.hash)
             return rules.store(image, outcome) if is_kept else rules.put_back(image, unit.now)
         if image.claimed_by != self._work.owner:

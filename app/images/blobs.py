@@ -1,6 +1,6 @@
-"""Files in storage, kept under their hash as long as anything refers to them.
+"""Stored files, named by hash and deleted once unreferenced.
 
-A row is added before its file and deleted after it, so that a crash leaves a row to check again, but never an unknown
+A row is added before its file and deleted after it, so a crash may leave a row to check again, but never an unknown
 file. References are added and removed with the row locked (`db.blob_store`).
 """
 
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class BlobBeingDeleted(ServiceUnavailable):
-    """The same file is being deleted; it can be kept again right after."""
+    """The same file is being deleted; retry in a moment."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -44,9 +44,10 @@ class Blobs:
     clock: Clock
 
     async def keep(self, sha256: str, path: Path, size: int, info: ImageInfo) -> None:
-        """Store a file of `size` bytes; it is deleted if nothing refers to it (`refer`) within `RESERVED_MS`.
+        """Store a file of `size` bytes.
 
-        Raises `BlobBeingDeleted`, `StorageUnavailable` and `ServiceUnavailable`.
+        It is deleted unless `refer` is called within `RESERVED_MS`. Raises `BlobBeingDeleted`, `StorageUnavailable` and
+        `ServiceUnavailable`.
         """
         blob = Blob(hash=sha256, content_type=info.content_type, bytes=size, width=info.width, height=info.height)
 
@@ -58,12 +59,12 @@ class Blobs:
         await self.store.put(original_key(sha256), path)
 
     async def collect(self) -> int:
-        """Delete one batch of unreferenced files; returns how many were checked.
+        """Delete unreferenced files; returns how many were checked.
 
-        While the store is unavailable, nothing is deleted, and the files are checked again later.
+        Checks one batch. While the store is unavailable, nothing is deleted, and the files are checked again later.
         """
         if not self.store.is_reachable and not self.store.gate.is_awaited:
-            # Otherwise its recovery would only be noticed by the next write.
+            # Otherwise only the next write would notice its recovery.
             with suppress(StorageUnavailable):
                 await self.store.probe()
         now = self.clock.now()
@@ -87,7 +88,10 @@ class Blobs:
         return checked
 
     async def _delete(self, hashes: list[str], before: int) -> list[str]:
-        """Delete files and return which are gone. Stops at `before`, when others may take over."""
+        """Delete files and return their hashes.
+
+        Stops at `before`, when another process may take over.
+        """
         deleted: list[str] = []
         for sha256 in hashes:
             for key in keys_of(sha256):
@@ -99,9 +103,8 @@ class Blobs:
 
 
 def refer(unit: UnitOfWork, sha256: str) -> bool:
-    """Lock a stored file's row, so that this transaction can add a reference to it.
+    """Lock a stored file's row before adding a reference.
 
-    False if the file was collected because `RESERVED_MS` had passed: keep it again. Pass its hash to the writer as
-    `blob`.
+    Pass the hash to the writer as `blob`. False if the file was collected after `RESERVED_MS`; keep it again then.
     """
     return blob_store.lock(unit.connection, sha256)

@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """A failure on our side; try again after `pause` ms."""
+    """A failure on our side; retry after `pause` milliseconds."""
 
     pause: int
     reason: str
@@ -36,7 +36,7 @@ Outcome = Stored | NotFetched | Postponed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFetcher:
-    """Fetches copies of images. With `is_on` False, no copies are made."""
+    """Fetches copies of images, unless `is_on` is False."""
 
     blobs: Blobs
     downloads: Downloads
@@ -46,9 +46,9 @@ class ImageFetcher:
     max_bytes: int
 
     async def fetch(self, image: Image) -> Outcome:
-        """Fetch an image once and return the outcome; raises nothing.
+        """Fetch an image once; returns the outcome and raises nothing.
 
-        While storage is unavailable, this waits.
+        Waits while storage is unavailable.
         """
         if not self.is_on:
             return NotFetched(rules.NOT_KEPT, retries=0)
@@ -61,7 +61,7 @@ class ImageFetcher:
             return Postponed(_LONG_PAUSE_MS, error.detail)
         except ServiceUnavailable as error:
             return Postponed(_SHORT_PAUSE_MS, error.detail)
-        except Exception:  # noqa: BLE001 -- logged; an image that causes a fault must be given up eventually
+        except Exception:  # noqa: BLE001 -- logged: retries of an image that causes a fault must end
             _log.exception("image_failed", image_id=image.id)
             return NotFetched("It could not be stored because of an internal error.")
 
@@ -71,14 +71,17 @@ class ImageFetcher:
             try:
                 info = await self.executor.inspect(path)
             except BadImage as error:
-                # A page that says "not yet", perhaps, or half of the image.
+                # Perhaps a page that says "not yet", or half of the image.
                 recovery = Recovery.EARLY if download.is_whole else Recovery.LIKELY
                 return NotFetched(error.reason, _RETRIES[recovery])
             await self._keep(download, path, info)
         return Stored(download.sha256, info.content_type, download.bytes, info.width, info.height)
 
     async def _download(self, url: str, files: ExitStack) -> tuple[Path, Download]:
-        """Download to a temporary file in `files`, waiting while temporary storage is full."""
+        """Download to a temporary file that `files` deletes.
+
+        Waits while temporary storage is full.
+        """
         gate = self.spool.gate
         while True:
             async with gate.turn():
@@ -90,7 +93,7 @@ class ImageFetcher:
                 except StorageUnavailable as error:
                     gate.note_failure(error.detail)
                 except DownloadFailed:
-                    # Nobody may be left to find out whether a file can be written.
+                    # There may be no other image that could show whether storage works again.
                     gate.note_success()
                     raise
                 else:
@@ -98,7 +101,10 @@ class ImageFetcher:
                     return path, download
 
     async def _keep(self, download: Download, path: Path, info: ImageInfo) -> None:
-        """Store a file, holding it while the store is away: its source may be gone by then."""
+        """Store a file, waiting while the store is unavailable.
+
+        The file is kept meanwhile, because its source may disappear.
+        """
         while True:
             async with self.blobs.store.gate.turn():
                 await asyncio.to_thread(path.stat)  # another process may have deleted it after a day

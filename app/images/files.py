@@ -1,4 +1,4 @@
-"""Reads stored images, in parts if requested, and makes thumbnails."""
+"""Reads stored images and makes thumbnails."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ class ServedFile:
 
 @dataclass(eq=False, kw_only=True)
 class ImageFiles:
-    """Reads images and their thumbnails. Thumbnails are made once and kept."""
+    """Reads images and their thumbnails, which are made once."""
 
     store: ImageStore
     executor: ImageExecutor
@@ -42,25 +42,28 @@ class ImageFiles:
         self._permits = asyncio.Semaphore(_CONCURRENT_THUMBNAILS)
 
     async def open(self, file: ServedFile, start: int, end: int) -> AsyncIterator[bytes]:
-        """Begin to read an image from `start` up to `end` (exclusive).
+        """Read an image's bytes from `start` to `end` (exclusive).
 
         Raises `StorageUnavailable`, and `ImageUnavailable` if the file is missing.
         """
         try:
-            # The whole file is not requested as a range.
+            # Some stores serve ranges more slowly, so a whole file is requested without one.
             return await self.store.open(original_key(file.sha256), start, None if end >= file.bytes else end)
         except Missing:
             raise _missing(file) from None
 
     async def check(self, file: ServedFile) -> None:
-        """Check that an image is there; raises as `open` does."""
+        """Check that the file exists; raises as `open` does."""
         try:
             await self.store.size(original_key(file.sha256))
         except Missing:
             raise _missing(file) from None
 
     async def thumbnail(self, file: ServedFile, width: int) -> bytes:
-        """Return the kept or a new WebP thumbnail of at most that width; raises as `open` does."""
+        """Return a WebP thumbnail, making it if needed.
+
+        Raises the errors of `open`, and `ServiceUnavailable` if too many are being made.
+        """
         key = thumbnail_key(file.sha256, width)
         try:
             return b"".join([chunk async for chunk in await self.store.open(key)])
@@ -93,6 +96,6 @@ class ImageFiles:
 
 
 def _missing(file: ServedFile) -> ImageUnavailable:
-    # The database is left alone: STORAGE_URL may be wrong, and be corrected later.
+    # The database is not changed: STORAGE_URL may be wrong, and corrected later.
     _log.error("file_missing", hash=file.sha256, name=file.name)
-    return ImageUnavailable("The file is missing in storage.")
+    return ImageUnavailable("The file is missing from storage.")

@@ -1,4 +1,4 @@
-"""Check of a task's input images: can the upstream fetch them?"""
+"""Checks that the upstream can fetch a task's input images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ _UNREACHABLE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputCheck:
-    """Rejects URLs that the upstream can't fetch; `base_url` begins those of uploads.
+    """Rejects URLs that the upstream can't fetch.
 
-    The sandbox can fetch from private addresses.
+    URLs of uploads start with `base_url`. The sandbox can fetch from private addresses.
     """
 
     destinations: DestinationRules
@@ -27,7 +27,7 @@ class InputCheck:
     is_sandbox: bool
 
     def check(self, urls: Sequence[str]) -> None:
-        """Raise `InvalidRequest` for URLs that are plainly private."""
+        """Raise `InvalidRequest` for private addresses, without a DNS lookup."""
         if self.is_sandbox or not urls:
             return
         uploads = named_in(urls, self.base_url)

@@ -1,4 +1,7 @@
-"""Finds stored files without a row: newer than a restored backup, or left by a fault."""
+"""Finds stored files without a row in the database.
+
+They are newer than a restored backup, or left by a fault.
+"""
 
 import secrets
 from collections.abc import Sequence
@@ -26,10 +29,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class OrphanFinder:
-    """Searches the store one folder per call, and starts over once a day.
+    """Searches the store, one folder per call, once a day.
 
-    Orphans get a row without references, so they are collected like other files. That is only done in a store marked as
-    this database's: in a store of another service, every file would be an orphan.
+    Orphans get a row without references, so they are collected like other files. Only a store marked as this database's
+    is searched: in another service's store, every file would be an orphan.
     """
 
     database: Database
@@ -43,7 +46,7 @@ class OrphanFinder:
         self._next_search = 0
 
     async def adopt(self) -> int:
-        """Search the next folder and return the number of orphans; 0 while the store is unavailable."""
+        """Search the next folder; returns the number of orphans."""
         try:
             if not self._folders:
                 await self._begin()
@@ -64,7 +67,7 @@ class OrphanFinder:
             _log.warning("storage_owner_mismatch", hint=hint)
 
     async def _is_ours(self) -> bool:
-        """Compare the mark in the store with ours; add ours if there is none."""
+        """Whether the store has our mark; marks an unmarked store."""
 
         def write(connection: Connection) -> str:
             return cluster_state.put_if_absent(connection, _OWNER_NAME, secrets.token_hex(16))

@@ -1,4 +1,4 @@
-"""Image responses: streamed from storage, with ETags and ranges (RFC 9110, sections 13 and 14)."""
+"""Image responses with ETags and ranges (RFC 9110)."""
 
 import re
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ _RANGE_HEADER: Parameter[str] = Parameter(
     "Range",
     "header",
     str,
-    "Return one range of bytes. Several ranges return the whole image.",
+    "Return one range of bytes. Multiple ranges return the whole image.",
     example="bytes=0-99",
 )
 _IF_RANGE: Parameter[str] = Parameter("If-Range", "header", str, "Ignore `Range` unless this is the current `ETag`.")
@@ -27,10 +27,10 @@ _IF_NONE_MATCH: Parameter[str] = Parameter(
 )
 BYTES_PARAMETERS = (_RANGE_HEADER, _IF_RANGE, _IF_NONE_MATCH)
 _SAFETY_HEADERS = {
-    # Untrusted content: only the detected type, no scripts, no access to our origin.
+    # The content is untrusted: only the detected type, no scripts, no access to our origin.
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
-    # Pages of any origin may show it; the URL is the secret.
+    # Pages of any origin may show the image; its URL is the secret.
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
 
@@ -38,7 +38,7 @@ _SAFETY_HEADERS = {
 async def image_response(
     request: Request, files: ImageFiles, file: ServedFile, *, width: int | None = None, cache_control: str
 ) -> Response:
-    """Respond to GET or HEAD of a stored image, or of its thumbnail of that width.
+    """Respond to GET or HEAD of an image or thumbnail.
 
     Raises `RangeNotSatisfiable`, `StorageUnavailable`, and `ImageUnavailable` if the file is missing.
     """
@@ -71,7 +71,7 @@ async def image_response(
 
 
 class _Streamed(Response):
-    """Streams chunks as fast as the client reads them, until all are sent or it disconnects."""
+    """Streams chunks as fast as the client reads them."""
 
     def __init__(self, chunks: AsyncIterator[bytes], *, status: int, headers: dict[str, str]) -> None:
         super().__init__(status_code=status, headers=headers)
@@ -90,13 +90,13 @@ class _Streamed(Response):
 
 
 def _is_known(given: list[str], tag: str) -> bool:
-    """Whether `If-None-Match` has the tag; compared weakly, as the RFC requires."""
+    """Whether `If-None-Match` has the tag (weak comparison)."""
     known = [part.strip().removeprefix("W/") for part in ",".join(given).split(",")]
     return tag in known or "*" in known
 
 
 def _requested_part(request: Request, size: int, tag: str) -> tuple[int, int] | None:
-    """Return the requested range; None for the whole file, which also answers several ranges."""
+    """Return the requested range; None for the whole file."""
     range_, condition = _RANGE_HEADER.text(request), _IF_RANGE.text(request)
     if range_ is None or request.method != "GET" or (condition is not None and condition != tag):
         return None

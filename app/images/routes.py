@@ -1,4 +1,4 @@
-"""Routes of result images. The id in the URL is the only credential."""
+"""Routes of result images; the URL is the only credential."""
 
 import re
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ router = APIRouter(prefix=IMAGE_PATH, tags=["images"])
 
 ImageIdInPath = Annotated[str, Path(description="ID of the image.")]
 IMAGE_ID = re.compile(r"img_[0-9a-f]{32}")
-# Private: shared caches must not learn the URL. Immutable: the bytes of an id never change.
+# Private, because shared caches must not learn the URL. Immutable, because an id's bytes never change.
 _CACHE_CONTROL = "private, max-age=86400, immutable"
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 BYTES_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -61,7 +61,7 @@ async def get_image(
 ) -> Response:
     """Get the bytes of an image.
 
-    An image that is not copied yet is fetched from its source first.
+    If the image is not copied yet, it is fetched from its source first.
     """
     if not IMAGE_ID.fullmatch(image_id):
         raise ImageNotFound("No image has this ID.")
@@ -72,6 +72,6 @@ async def get_image(
 
 
 def check_width(width: int | None) -> None:
-    """Raise `InvalidRequest` for a width without thumbnails."""
+    """Raise `InvalidRequest` for an unsupported width."""
     if width is not None and width not in THUMBNAIL_WIDTHS:
         raise InvalidRequest.field("w", f"must be {_WIDTHS}")

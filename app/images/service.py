@@ -1,4 +1,4 @@
-"""Finds the stored copy of an image, fetching it on demand."""
+"""Finds an image's stored copy, fetching it on demand."""
 
 import asyncio
 from dataclasses import dataclass
@@ -25,7 +25,10 @@ _MAX_WAITERS = 1_000
 
 @dataclass(eq=False, kw_only=True)
 class ImageService:
-    """Finds images by id. Concurrent requests for a pending image share one attempt to fetch it."""
+    """Finds images by id.
+
+    Concurrent requests for a pending image share one attempt to fetch it.
+    """
 
     database: Database
     archiver: Archiver
@@ -40,10 +43,10 @@ class ImageService:
         self._is_stopped = False
 
     async def find(self, image_id: str, disconnected: "asyncio.Future[None] | None" = None) -> ServedFile:
-        """Return an image's stored copy, fetching it if needed until `disconnected` is done.
+        """Return an image's stored copy, fetching it if needed.
 
-        Raises `ImageNotFound`, `ImageUnavailable` or, if it could not be fetched or stored yet, `ImagePending` or
-        `StorageUnavailable`.
+        Stops waiting when `disconnected` is done. Raises `ImageNotFound`, `ImageUnavailable` or, if the image could not
+        be fetched or stored yet, `ImagePending` or `StorageUnavailable`.
         """
         image = await self._read(image_id)
         if image is not None and image.is_pending:
@@ -74,7 +77,7 @@ class ImageService:
         return await self.database.read(lambda connection: image_store.get(connection, image_id))
 
     def _wait_of(self, image: Image) -> int:
-        """Return after how many seconds to try again."""
+        """Return the seconds until the next attempt is possible."""
         now = self.clock.now()
         again = (image.tried_at or now) + rules.DEMAND_PAUSE_MS
         if image.next_try_at is not None and image.claimed_by is None:
@@ -82,7 +85,7 @@ class ImageService:
         return max(round((again - now) / 1000), 1)
 
     async def _demand(self, image_id: str, disconnected: "asyncio.Future[None] | None") -> None:
-        """Wait until an image is fetched, the time is over, or the client disconnects."""
+        """Wait for a fetch, a timeout or the client's disconnect."""
         if self._is_stopped:
             raise ServiceUnavailable("The service is stopping.")
         if self.archiver.is_paused:
@@ -101,7 +104,10 @@ class ImageService:
             fetch.result()
 
     async def _obtain(self, image_id: str) -> None:
-        """Fetch an image unless it was just tried; if another fetch is running, wait for it."""
+        """Fetch an image or wait for a running fetch.
+
+        Does nothing if it was just tried.
+        """
         until = asyncio.get_running_loop().time() + self.max_wait_seconds
         async with self._permits:
             taken = await self.archiver.claim_out_of_turn(image_id)

@@ -1,4 +1,4 @@
-"""Reads an uploaded file from a raw body or multipart form without buffering it in memory."""
+"""Reads an uploaded file without buffering it in memory."""
 
 import asyncio
 from collections import Counter
@@ -24,11 +24,12 @@ _RAW = ("image/", "application/octet-stream")
 async def read_file(request: Request, into: Path, max_bytes: int) -> None:
     """Write the file in a request's body to a path.
 
-    Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedRequest`, and `InvalidRequest` unless there is one file.
+    The body is raw or a multipart form. Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedRequest`, and
+    `InvalidRequest` unless there is one file.
     """
     media_type, options = parse_options_header(request.headers.get("content-type", ""))
     kind = media_type.decode("latin-1").lower()
-    # Pages of other origins can send plain text, or no type, without a preflight. Forms are checked by their `Origin`.
+    # Other origins can send plain text, or no type, without a preflight. `OriginGuard` checks forms.
     if kind != _FORM and not kind.startswith(_RAW):
         raise UnsupportedMediaType(
             "Send the image as a raw body with its type, such as 'Content-Type: image/png', or as multipart/form-data."
@@ -41,7 +42,7 @@ async def read_file(request: Request, into: Path, max_bytes: int) -> None:
         target = _Target(file, max_bytes)
         if kind == _FORM:
             if not options.get(b"boundary"):
-                raise MalformedRequest("The Content-Type names no boundary.")
+                raise MalformedRequest("The Content-Type has no boundary.")
             await _read_form(request, options[b"boundary"], target, max_body_bytes)
         else:
             async for chunk in request.stream():
@@ -62,14 +63,14 @@ class _Target:
         self._block = bytearray()
 
     def add(self, data: bytes, start: int, end: int) -> None:
-        """Add a part of some bytes; raises `BodyTooLarge`."""
+        """Add a slice of `data`; raises `BodyTooLarge`."""
         self.count += end - start
         if self.count > self._max_bytes:
             raise _too_large(self._max_bytes)
         self._block += memoryview(data)[start:end]
 
     async def flush(self, min_bytes: int = 1) -> None:
-        """Write the block if it has this size."""
+        """Write the block if it has at least this size."""
         if len(self._block) >= min_bytes:
             block, self._block = self._block, bytearray()
             await asyncio.to_thread(self._file.write, block)

@@ -1,4 +1,4 @@
-"""Routes of uploads: create and get. The id in the URL is the only credential."""
+"""Routes of uploads; to read one, its URL is enough."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -69,9 +69,10 @@ class Upload:
     openapi_extra={"requestBody": _BODY},
 )
 async def create_upload(request: Request, caller: CurrentCaller, uploads: Uploads) -> ShapeResponse[Upload]:
-    """Upload an input image as a raw body or multipart form.
+    """Upload an input image.
 
-    Personal metadata is removed. The upload expires, but not while a task needs it.
+    Send it as a raw body or multipart form. Personal metadata is removed. The upload expires, but not while a task
+    needs it.
     """
     uploads.check_public()
     await uploads.check_quota(caller)

@@ -1,4 +1,4 @@
-"""Input images that clients upload: stripped of metadata, and kept for a while."""
+"""Uploaded input images, stripped of metadata and kept temporarily."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ _MAX_CONCURRENT_PER_SUBJECT = 8
 _SWEEP_BATCH_SIZE = 100
 _KEEP_ATTEMPTS = 5
 _KEEP_PAUSE_SECONDS = 0.5
-# A task may end a little after its timeouts: a submit in progress, an unavailable database.
+# A task may end a little after its timeouts, such as during a submit or a database outage.
 _MARGIN_MS = 3_600_000
 _log = structlog.get_logger(__name__)
 
@@ -62,7 +62,10 @@ class _Clean:
 
 @dataclass(frozen=True, slots=True)
 class TaskImages:
-    """A task's input images: their URLs, and what identifies them in idempotent requests."""
+    """The URLs of a task's input images.
+
+    `identity` identifies them in idempotent requests.
+    """
 
     urls: list[str]
     identity: list[str]
@@ -70,7 +73,10 @@ class TaskImages:
 
 @dataclass(eq=False, kw_only=True)
 class UploadService:
-    """Stores, finds and expires uploads. `is_public` is whether the upstream can fetch from `base_url`."""
+    """Stores, finds and expires uploads.
+
+    `is_public` says whether the upstream can fetch from `base_url`.
+    """
 
     database: Database
     writer: Writer
@@ -94,15 +100,16 @@ class UploadService:
         return max((upload.expires_at - self.clock.now()) // 1000, 0)
 
     def check_public(self) -> None:
-        """Raise `PublicUrlRequired` if the upstream could not fetch uploads."""
+        """Raise `PublicUrlRequired` if the upstream can't fetch uploads."""
         if not self.is_public:
             raise PublicUrlRequired("The upstream can't fetch uploads from this service; set PUBLIC_BASE_URL.")
 
     @contextlib.contextmanager
     def permit(self, caller: Caller) -> Iterator[None]:
-        """Permit the uploads of one request in this block; raises `ServiceUnavailable` if there are too many.
+        """Limit concurrent requests with uploads.
 
-        A slow client holds its permit for long, so a subject gets only some of them.
+        Slow clients hold permits for a long time, so each subject gets only some. Raises `ServiceUnavailable` if all
+        are in use.
         """
         subject = (caller.project, caller.subject)
         limit = _MAX_CONCURRENT if caller.subject is None else _MAX_CONCURRENT_PER_SUBJECT
@@ -152,10 +159,10 @@ class UploadService:
             return await self._keep(caller, clean)
 
     async def upload_data_uris(self, caller: Caller, urls: Sequence[str]) -> TaskImages:
-        """Store the data URIs among a task's images as uploads, all or none.
+        """Replace data URIs with URLs of uploads.
 
-        Raises as `add` does, `BodyTooLarge` if their total size is too large, and `InvalidRequest`
-        for invalid ones.
+        Stores all of them or none. Raises the same errors as `add`, `BodyTooLarge` for their total size, and
+        `InvalidRequest` for invalid ones.
         """
         self.check_public()
         await self.check_quota(caller)
@@ -182,7 +189,10 @@ class UploadService:
         return url_of(upload.id, self.base_url)
 
     async def find(self, upload_id: str) -> tuple[Upload, ServedFile]:
-        """Return an upload and its file; raises `UploadNotFound` and `UploadExpired`."""
+        """Return an upload and its file.
+
+        Raises `UploadNotFound` and `UploadExpired`.
+        """
         upload = await self.database.read(lambda connection: upload_store.get(connection, upload_id))
         if upload is None:
             raise UploadNotFound("No upload has this ID.")
@@ -192,7 +202,10 @@ class UploadService:
         return upload, ServedFile(upload.hash, upload.content_type, upload.bytes, name)
 
     async def extend_expiry(self, urls: Sequence[str]) -> None:
-        """Keep a new task's uploads until it can't run any longer; raises `InvalidRequest` if one has expired."""
+        """Keep a new task's uploads while the task can run.
+
+        Raises `InvalidRequest` if one has expired.
+        """
         named = named_in(urls, self.base_url)
         if not named:
             return
@@ -212,7 +225,7 @@ class UploadService:
             raise InvalidRequest(problems)
 
     async def sweep(self) -> int:
-        """Expire one batch of uploads; returns how many there were."""
+        """Expire one batch of uploads; returns how many."""
 
         def work(unit: UnitOfWork) -> int:
             expired = upload_store.release_expired(unit.connection, now=unit.now, limit=_SWEEP_BATCH_SIZE)
@@ -222,7 +235,7 @@ class UploadService:
         return await self.writer.run(work)
 
     async def _clean(self, source: Path, path: Path) -> _Clean:
-        """Strip a file into a path, and check it; raises `BadImage`."""
+        """Strip and check a file; raises `BadImage`."""
         await self.executor.strip(source, path)
         info = await self.executor.inspect(path)
         sha256, size = await asyncio.to_thread(_digest, path)
@@ -250,7 +263,7 @@ class UploadService:
                 if await self.writer.run(partial(_insert, upload, quotas), blob=clean.sha256):
                     break
             except BlobBeingDeleted:
-                # The last reference to the same image was just removed; its file is gone in a moment.
+                # The last reference to the same image was just removed; its file will be gone in a moment.
                 if is_last:
                     raise
                 await asyncio.sleep(_KEEP_PAUSE_SECONDS)
@@ -261,7 +274,7 @@ class UploadService:
 
 
 def _insert(upload: Upload, quotas: Sequence[Quota], unit: UnitOfWork) -> bool:
-    """Add the row and charge the quotas; False without the file."""
+    """Add the row and charge quotas; False without the file."""
     if upload.hash is None or not refer(unit, upload.hash):
         return False
     if refused := charge(unit, {upload.id: quotas}):
@@ -271,13 +284,16 @@ def _insert(upload: Upload, quotas: Sequence[Quota], unit: UnitOfWork) -> bool:
 
 
 def _unpack(uri: str, into: Path, max_bytes: int) -> tuple[int, str]:
-    """Write a data URI's content to a file; returns its size and hash. Raises `BodyTooLarge`."""
+    """Write a data URI's content to a file.
+
+    Returns its size and hash. Raises `BodyTooLarge`.
+    """
     count, digest = 0, hashlib.sha256()
     with into.open("wb") as file:
         for part in decode(uri):
             count += len(part)
             if count > max_bytes:
-                raise BodyTooLarge("The images in image_urls exceed MAX_UPLOAD_BYTES together.")
+                raise BodyTooLarge("The images in image_urls together exceed MAX_UPLOAD_BYTES.")
             digest.update(part)
             file.write(part)
     return count, digest.hexdigest()

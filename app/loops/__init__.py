@@ -1,1 +1,1 @@
-"""Background loops: they decide when to call services."""
+"""Background loops, which decide when services run."""

@@ -17,8 +17,8 @@ _log = structlog.get_logger(__name__)
 class ClaimLoop(Generic[T]):
     """Works on up to `size` items at once.
 
-    Claims no more than it can start at once, and wakes `wake_up` when an item ends. While busy, it first waits
-    `gather_seconds` for other items to end.
+    Claims only as many as it can start at once, and wakes `wake_up` when an item ends. While busy, it first waits
+    `gather_seconds` for other items to end, so that more are claimed together.
     """
 
     claim: Callable[[int], Awaitable[Sequence[T]]]
@@ -47,7 +47,7 @@ class ClaimLoop(Generic[T]):
         return len(claimed)
 
     async def finish(self, seconds: float) -> int:
-        """Wait up to `seconds`; returns how many items were canceled."""
+        """Wait, then cancel unfinished items; returns how many."""
         if not self._tasks:
             return 0
         _, late = await asyncio.wait(self._tasks, timeout=seconds)

@@ -1,4 +1,4 @@
-"""A background loop that survives errors and detects being stuck."""
+"""A background loop that survives errors and reports being stuck."""
 
 import asyncio
 import time
@@ -18,8 +18,8 @@ _log = structlog.get_logger(__name__)
 class Loop:
     """Calls `run_once` until stopped.
 
-    If it returns more than 0, it is called again at once, otherwise on a wake-up or after `interval_seconds`. On errors,
-    the pause doubles up to `max_pause_seconds`.
+    If it returns more than 0, it is called again at once, otherwise on a wake-up or after `interval_seconds`. After
+    errors, the pause doubles up to `max_pause_seconds`.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Loop:
         self.wake_up.wake()
 
     async def stopped(self) -> None:
-        """Wait for the end after `stop`."""
+        """Wait for the loop to end after `stop`."""
         if self._task is not None:
             await self._task
 
@@ -81,7 +81,7 @@ class Loop:
                     await self.wake_up.wait(self.interval_seconds)
 
     async def _pause(self, seconds: float) -> None:
-        """Pause. Only `stop` cuts this short."""
+        """Pause. Only `stop` ends it early."""
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
             await self.wake_up.wait(left)

@@ -36,7 +36,7 @@ class HealthCheck:
     stuck_loops: Callable[[], list[str]]
 
     async def check(self) -> Readiness:
-        """Check now, without raising, within a few seconds."""
+        """Check within a few seconds, without raising."""
         upstream = UpstreamReadiness("sandbox" if self.is_sandbox else "live")
         try:
             async with asyncio.timeout(_READ_SECONDS):

@@ -25,10 +25,13 @@ class UpstreamReadiness:
 
     mode: Literal["live", "sandbox"]
     state: Annotated[
-        AccountState, Field(description="`paused` while the upstream is unwell, `held` while it refuses the account.")
+        AccountState,
+        Field(description="`paused` while the upstream has problems, `held` while it rejects the account."),
     ] = AccountState.OK
-    reason: Annotated[WaitReason | None, Field(description="Why nothing is sent, as in `waiting` of a task.")] = None
-    until: Annotated[Time | None, Field(description="When the next task is tried. Null with the next task.")] = None
+    reason: Annotated[WaitReason | None, Field(description="Why nothing is sent, as in a task's `waiting`.")] = None
+    until: Annotated[
+        Time | None, Field(description="When the next attempt is made; null if it waits for the next task.")
+    ] = None
 
 
 @dataclass(slots=True)

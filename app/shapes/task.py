@@ -60,7 +60,7 @@ class TaskError:
 
 @dataclass(slots=True)
 class Waiting:
-    """Why an unfinished task does not move."""
+    """Why an unfinished task is waiting."""
 
     reason: Annotated[
         WaitReason,
@@ -70,7 +70,7 @@ class Waiting:
             "`outcome_unknown`: sent, but without a reply; never sent again."
         ),
     ]
-    until: Annotated[Time | None, Field(description="When sending is tried again, if that is known.")]
+    until: Annotated[Time | None, Field(description="When sending is retried, if known.")]
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class Task:
     error: Annotated[TaskError | None, Field(description="Null unless `status` is `failed`.")]
     waiting: Annotated[
         Waiting | None,
-        Field(description="Why the task does not move. Null if only its turn is missing, and in events and webhooks."),
+        Field(description="Why the task is waiting. Null if it only waits for its turn, and in events and webhooks."),
     ]
     upstream_task_id: str | None
     queue_position: Annotated[int | None, Field(description="Position in the queue; 1 is next. Null once sent.")]

@@ -1,1 +1,1 @@
-"""Image bytes: one code path for a directory and for S3-compatible stores."""
+"""Image files, in a directory or an S3-compatible bucket."""

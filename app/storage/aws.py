@@ -1,4 +1,7 @@
-"""The `AWS_…` variables: the storage client reads them itself, and some values make it panic at its first request."""
+"""Checks of the `AWS_…` variables.
+
+The storage client reads them itself, and some values make it panic at its first request.
+"""
 
 import os
 import re
@@ -12,7 +15,10 @@ _MAX_PORT = 65_535
 
 
 def endpoint() -> str:
-    """Return the address of the object store, "" for that of AWS; raises `ConfigurationError`."""
+    """Return the object store's URL; "" for AWS itself.
+
+    Raises `ConfigurationError` for values that the storage client can't use.
+    """
     for name, value in os.environ.items():
         if name.startswith("AWS_") and not re.fullmatch(r"[\x20-\x7e]*", value):
             raise ConfigurationError(
@@ -20,7 +26,7 @@ def endpoint() -> str:
             )
     for name in _REGIONS:
         if not re.fullmatch(r"[A-Za-z0-9._-]*", os.environ.get(name, "")):
-            raise ConfigurationError(name, "is not the name of a region", "allowed: a name such as eu-central-1")
+            raise ConfigurationError(name, "is not a region name", "allowed: a name such as eu-central-1")
     for name in _ENDPOINTS:
         if (address := os.environ.get(name)) and not _is_http_url(address):
             raise ConfigurationError(

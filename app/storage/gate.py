@@ -1,4 +1,4 @@
-"""Storage gates: while storage fails, one attempt at a time, after growing pauses."""
+"""Storage gates: while storage fails, retry with growing pauses."""
 
 import asyncio
 import time
@@ -15,9 +15,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class StorageGate:
-    """Whether a `kind` of storage accepts files. Callers take turns and report what they find.
+    """Lets one caller at a time retry failed storage.
 
-    An attempt of one caller stands for all: if it succeeds, all continue; if it fails, all wait longer.
+    Callers report the outcome: after a success all continue; after a failure all wait longer. `kind` is for the log.
     """
 
     kind: str
@@ -27,7 +27,7 @@ class StorageGate:
     _turns: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _pause: float = field(default=0.0, init=False)
     _next_at: float = field(default=0.0, init=False)
-    """When the next attempt is due, by the monotonic clock."""
+    """When the next attempt is due (monotonic clock)."""
 
     def __post_init__(self) -> None:
         self._opened.set()
@@ -39,12 +39,12 @@ class StorageGate:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a caller waits for its turn, so that storage is tried again soon."""
+        """Whether a caller is waiting to try storage again."""
         return self._turns.locked()
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Begin at once while the gate is open, else alone and after the pause."""
+        """Start at once if open, otherwise alone, after the pause."""
         if self.is_open:
             yield
             return
@@ -64,11 +64,11 @@ class StorageGate:
             _log.warning("storage_resumed", kind=self.kind)
 
     def note_failure(self, reason: str) -> None:
-        """Close the gate, or let the pause grow. Attempts that began before the gate closed don't count."""
+        """Close the gate, or lengthen the pause."""
         now = time.monotonic()
         if not self.is_open and now < self._next_at:
-            return
-        # Storage that works only for a moment, such as a disk that is nearly full, doesn't end the growth.
+            return  # this attempt began before the gate closed
+        # Storage that works only briefly, such as a nearly full disk, doesn't reset the pause.
         is_new = self.is_open and now >= self._next_at + self.max_pause_seconds
         self._pause = self.first_pause_seconds if is_new else min(2 * self._pause, self.max_pause_seconds)
         self._next_at = now + self._pause

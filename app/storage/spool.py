@@ -1,4 +1,4 @@
-"""Temporary files: received images are written here and checked before they are stored."""
+"""Temporary files for received images, until they are stored."""
 
 import contextlib
 import tempfile
@@ -16,7 +16,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Spool:
-    """A directory of temporary files, which other processes may share. `gate` is closed while it accepts none."""
+    """A directory of temporary files that processes may share.
+
+    `gate` is closed while no file can be written.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -24,7 +27,10 @@ class Spool:
 
     @contextlib.contextmanager
     def file(self) -> Iterator[Path]:
-        """Create an empty file for this block; raises `StorageUnavailable` if the disk is full."""
+        """Create an empty file for this block.
+
+        Raises `StorageUnavailable` if it can't be written, even later in the block.
+        """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._directory, prefix="image-", delete=False) as created:
@@ -38,7 +44,7 @@ class Spool:
             raise StorageUnavailable("Temporary storage is full or can't be written.") from error
 
     def clear(self) -> int:
-        """Delete files that a killed process left a day ago or earlier; returns how many."""
+        """Delete day-old files left by killed processes; returns how many."""
         before = time.time() - _ABANDONED_SECONDS
         removed = 0
         for path in self._directory.glob("image-*"):

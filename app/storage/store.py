@@ -1,4 +1,4 @@
-"""Storage of image files by key: a directory or an S3-compatible bucket."""
+"""Image files by key, in a directory or S3-compatible bucket."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from app.storage.gate import StorageGate
 
 _INCOMING = "incoming"
 _ABANDONED_SECONDS = 24 * 3600
-# Limits how much of an image is in memory. S3 requires parts of at least 5 MiB.
+# Limits how much of an image is in memory. S3's minimum is 5 MiB per part.
 _PART_BYTES = 5 * 1024 * 1024
 _CONCURRENT_PARTS = 2
 _CHUNK_BYTES = 256 * 1024
@@ -30,11 +30,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Missing(Exception):
-    """There is no file under this key."""
+    """No file has this key."""
 
 
 class StoredFile(NamedTuple):
-    """A file in the store; `modified` is in milliseconds since the epoch."""
+    """A file in the store; `modified` is in Unix milliseconds."""
 
     key: str
     bytes: int
@@ -44,7 +44,7 @@ class StoredFile(NamedTuple):
 class ImageStore:
     """Stores files under keys. All methods may raise `StorageUnavailable`.
 
-    `directory` is that of a local store; None for a bucket. `gate` is closed while the store accepts no files.
+    `directory` is None for a bucket. `gate` is closed while the store accepts no files.
     """
 
     def __init__(self, store: LocalStore | S3Store, *, directory: Path | None = None) -> None:
@@ -55,11 +55,12 @@ class ImageStore:
 
     @property
     def is_reachable(self) -> bool:
-        """Whether the last write succeeded, and the last other use. A full disk can still be read."""
+        """Whether the last write and the last other request succeeded."""
+        # Both count: a full disk can still be read.
         return self._responds and self.gate.is_open
 
     async def put(self, key: str, content: Path | bytes) -> None:
-        """Store or replace a file atomically; it is durable when this returns."""
+        """Store or replace a file, atomically and durably."""
         try:
             await self._put(key, content)
         except StorageUnavailable as error:
@@ -68,7 +69,7 @@ class ImageStore:
         self.gate.note_success()
 
     async def probe(self) -> None:
-        """Store and delete an empty file, to notice that the store works again."""
+        """Find out whether the store works again."""
         key = f"{_INCOMING}/check-{secrets.token_hex(16)}"
         await self.put(key, b"check")
         await self.delete(key)
@@ -78,8 +79,8 @@ class ImageStore:
             if self._directory is None:
                 await self._write(key, content)
                 return
-            # obstore never syncs, so that a power cut could leave half an image under the key. So the file is written
-            # and synced under another name first.
+            # obstore never syncs, so a power failure could leave half an image under the key. So the file is first
+            # written and synced under another name.
             staged = f"{_INCOMING}/{secrets.token_hex(16)}"
             try:
                 await self._write(staged, content)
@@ -98,9 +99,9 @@ class ImageStore:
         )
 
     async def open(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Begin to read from `start` up to `end` (exclusive; None: all); raises `Missing`.
+        """Read bytes from `start` to `end` (exclusive; None: all).
 
-        Both must be within the size. The iterator may also raise `StorageUnavailable`.
+        Both must be within the file's size. Raises `Missing`. The iterator may raise `StorageUnavailable`.
         """
         with self._translated("open", key):
             range_ = {"offset": start} if end is None else (start, end)
@@ -120,7 +121,10 @@ class ImageStore:
             await obstore.delete_async(self._store, key)
 
     async def list_files(self, folder: str | None = None) -> AsyncIterator[list[StoredFile]]:
-        """Yield batches of the files in a folder (the part of keys before `/`), or of all. Includes foreign files."""
+        """Yield files in batches, optionally of one folder.
+
+        A folder is the part of keys before `/`. Files that this service didn't write are included.
+        """
         with self._translated("list", folder or ""):
             async for batch in obstore.list(self._store, folder, chunk_size=_FILES_PER_BATCH):
                 yield [
@@ -135,12 +139,11 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _translated(self, action: str, key: str) -> Iterator[None]:
-        """Translate errors to `Missing` or `StorageUnavailable`, and note whether the store responds."""
+        """Translate errors, and note whether the store responds."""
         try:
             yield
         except FileNotFoundError as error:
-            # Otherwise a missing bucket would look like a missing file.
-            # And writing fails like this if the directory is gone.
+            # A missing bucket must not look like a missing file. Writes fail like this if the directory is gone.
             if action == "put" or "NoSuchBucket" in str(error):
                 self._responds = False
                 raise _unavailable(action, key, error) from error
@@ -152,7 +155,10 @@ class ImageStore:
         self._responds = True
 
     async def check(self) -> None:
-        """Check that the store is writable; raises `ConfigurationError` for permanent problems."""
+        """Check that the store is writable.
+
+        Raises `ConfigurationError` for permanent problems.
+        """
         probe = f"{_INCOMING}/check-{secrets.token_hex(16)}"
         try:
             await obstore.put_async(self._store, probe, b"check")
@@ -163,16 +169,17 @@ class ImageStore:
             if (problem := _refusal(error)) is not None:
                 raise _unusable(problem) from None
             raise _unavailable("check", probe, error) from error
-        except Exception as error:  # noqa: BLE001 -- a panic of the client, whose class has no public name
+        except Exception as error:  # noqa: BLE001 -- a panic in the client; its class is not public
             raise _unusable(f"the storage client failed: {_first_line(error)}") from None
         if self._directory is not None:
             await asyncio.to_thread(_clear, self._directory / _INCOMING)
 
 
 def open_store(storage_url: str | None, data_dir: Path) -> ImageStore:
-    """Open a directory (default: `images` in `data_dir`) or `s3://bucket/prefix`; raises `ConfigurationError`.
+    """Open `STORAGE_URL`: a directory or `s3://bucket/prefix`.
 
-    Buckets are configured by the usual `AWS_…` environment variables.
+    The default is the directory `images` in `data_dir`. Buckets are configured by the usual `AWS_…` environment
+    variables. Raises `ConfigurationError`.
     """
     if storage_url is None or not storage_url.startswith("s3://"):
         directory = Path(storage_url) if storage_url else data_dir / "images"
@@ -191,7 +198,7 @@ def open_store(storage_url: str | None, data_dir: Path) -> ImageStore:
             client_options={
                 "allow_http": address.lower().startswith("http://"),
                 "connect_timeout": "5s",
-                # Our readers may be slow; only a silent store ends a request.
+                # Our readers may be slow, so only a silent store times out.
                 "read_timeout": "15s",
                 "timeout": "3600s",
             },
@@ -216,7 +223,7 @@ def _unusable(problem: str) -> ConfigurationError:
 
 
 def _refusal(error: Exception) -> str | None:
-    """Return why a bucket refuses permanently; None if waiting may help."""
+    """Return a bucket's permanent problem; None if waiting may help."""
     text = str(error)
     if "NoSuchBucket" in text or isinstance(error, FileNotFoundError):
         return "the bucket does not exist"
@@ -239,7 +246,7 @@ def _sync(path: Path) -> None:
 
 
 def _clear(incoming: Path) -> None:
-    """Delete files that killed writers left a day ago or earlier."""
+    """Delete day-old files left by killed writers."""
     before = time.time() - _ABANDONED_SECONDS
     for path in incoming.glob("*"):
         with contextlib.suppress(OSError):

@@ -36,7 +36,7 @@ class QueueSnapshot:
     slot_free_at: int | None = None
 
     def position(self, task_id: str) -> int:
-        """Return the position of a queued task, 1 for the next."""
+        """Return a queued task's position, 1 for the next."""
         index = bisect_right(self.ids, task_id)
         if index == 0:
             return 1

@@ -18,7 +18,7 @@ MAX_PROMPT_CHARACTERS = 20_000
 _MAX_URL_CHARACTERS = 4096
 _MAX_METADATA_PAIRS = 16
 _MAX_LISTED_URLS = 100
-# Invisible, or read differently by different programs.
+# Invisible, or interpreted differently by different programs.
 _BAD_IN_URLS = re.compile(r"[\s\\\x00-\x1f\x7f-\xa0\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
 

@@ -1,4 +1,4 @@
-"""Deletes old tasks, old events and expired records, in small transactions behind all others."""
+"""Deletes old tasks, old events and expired records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,10 +21,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class Retention:
-    """Deletes tasks that finished over `days` days ago, and the events of those that finished over `event_days` ago.
+    """Deletes old data in small transactions, after all other changes.
 
-    0 keeps all. Expired idempotency keys and quota counts are deleted as well. A task that can still change or has a
-    pending webhook or image is kept longer.
+    Tasks are deleted `days` days after they finished, their events after `event_days`; 0 keeps them forever. A task
+    with a pending webhook or image is kept longer. Expired idempotency keys and quota counts are deleted as well.
     """
 
     database: Database
@@ -33,9 +33,9 @@ class Retention:
     days: float
     event_days: float = 0
     _position: str = field(default="", init=False)
-    """ID of the last task scanned; "" at the beginning."""
+    """ID of the last task scanned; "" before the first."""
     _event_position: int = field(default=0, init=False)
-    """ID of the last event scanned. Events are scanned again from the first one that was kept."""
+    """ID of the last event scanned. The next round starts at the first event that was kept."""
     _first_kept: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -71,9 +71,9 @@ class Retention:
         return 0 if is_all else len(scanned)
 
     async def remove_old_events(self) -> int:
-        """Scan one batch of events and delete those of tasks that ended long ago; returns 0 after the last old one.
+        """Scan a batch of events and delete the old ones.
 
-        Events are scanned by id, which is the order in which they happened.
+        Returns 0 after the last old one. Events are scanned in the order in which they happened.
         """
         if not self.event_days:
             return 0

@@ -121,7 +121,7 @@ class TaskService:
     async def _accepted(self, task: Task) -> TaskState:
         """Return a new task's state without raising.
 
-        An error now would make a durable task look refused.
+        An error now would make a durable task look rejected.
         """
         try:
             return (await self._states([(task, [])]))[0]
@@ -226,7 +226,7 @@ class TaskService:
     async def _states(self, found: Sequence[TaskWithImages]) -> list[TaskState]:
         """Add queue positions and reasons to wait.
 
-        Call outside a transaction, as it reads.
+        Don't call it in a transaction, because it reads.
         """
         is_any_queued = any(task.status is Status.QUEUED for task, _ in found)
         queue = await self._queue.look() if is_any_queued else QueueSnapshot()

@@ -31,7 +31,7 @@ class TaskWaiter:
     ) -> TaskState:
         """Wait for a task just accepted, without raising.
 
-        An error would make the task look refused.
+        An error would make the task look rejected.
         """
         if accepted.task.is_terminal:
             return accepted
@@ -45,8 +45,9 @@ class TaskWaiter:
     ) -> TaskState:
         """Return a task when it finishes or the wait ends.
 
-        The wait ends after `seconds`, when `disconnected` is done, or when the process stops. Raises `TaskNotFound`, also
-        if the task is deleted while waiting, `Unauthorized` when the caller's credential ends, and `ServiceUnavailable`.
+        The wait ends after `seconds`, when `disconnected` is done, or when the process stops. Raises `TaskNotFound`,
+        also if the task is deleted while waiting, `Unauthorized` when the caller's credential ends, and
+        `ServiceUnavailable`.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         subscription = Subscription(caller, task_id, endings_only=True)

@@ -1,1 +1,1 @@
-"""Webhooks to clients: deliveries, signatures, attempts, and their log."""
+"""Webhooks to clients: deliveries, signatures, and the delivery log."""

@@ -20,10 +20,10 @@ _MAX_RESPONSE_BYTES = 64 * 1024
 
 
 class WebhookClient:
-    """Posts to user-supplied URLs over connections to checked addresses.
+    """Posts to user-supplied URLs, connecting only to allowed addresses.
 
-    Idle connections are reused for two seconds. If the receiver closes one just as a webhook is sent, it is sent again
-    over a new one: delivery is at least once anyway.
+    Idle connections are reused for two seconds. If the receiver closes one just as a webhook is sent, the webhook is
+    sent again over a new one: delivery is at least once anyway.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class WebhookClient:
             ValueError,
         ) as error:
             failure = describe(error)
-        # The status counts even if the body doesn't arrive.
+        # The status counts even if the body is lost.
         return exchange.response or DeliveryResponse(None, failure)
 
     async def aclose(self) -> None:
@@ -79,12 +79,12 @@ class WebhookClient:
 
 
 class _Exchange:
-    """One request, and what is known of its response."""
+    """One request and the response so far."""
 
     def __init__(self) -> None:
         self.response: DeliveryResponse | None = None
         self.has_connected = False
-        """Whether a connection was opened for it, instead of reusing one."""
+        """Whether a new connection was opened."""
 
     async def run(
         self, pool: httpcore.AsyncConnectionPool, url: httpx.URL, headers: Mapping[str, str], body: bytes
@@ -106,11 +106,12 @@ def _read_head(reply: httpcore.Response) -> DeliveryResponse:
 
 
 async def _read_start(reply: httpcore.Response) -> bytes:
-    """Read a body and return its beginning. Only a connection whose response was read to the end can be reused."""
+    """Read a body and return its beginning."""
+    # Read to the end, as only then the connection can be reused.
     start, count = bytearray(), 0
     async for chunk in reply.aiter_stream():
         count += len(chunk)
         start += chunk[: KEPT_RESPONSE_BYTES - len(start)]
-        if count >= _MAX_RESPONSE_BYTES:  # it may be endless
+        if count >= _MAX_RESPONSE_BYTES:  # the body may be endless
             break
     return bytes(start)

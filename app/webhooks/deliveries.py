@@ -29,7 +29,7 @@ class DeliveryLog:
 
 @dataclass(eq=False, kw_only=True)
 class DeliveryService:
-    """Checks webhook URLs, and lists and repeats deliveries. `wake_up` wakes the sender."""
+    """Checks webhook URLs, and lists and repeats deliveries."""
 
     database: Database
     writer: Writer
@@ -37,9 +37,9 @@ class DeliveryService:
     wake_up: WakeUp
 
     def check_url(self, caller: Caller, url: str) -> None:
-        """Raise `InvalidRequest` for an invalid or forbidden URL, without a DNS lookup.
+        """Check a webhook URL without a DNS lookup.
 
-        Raises `Forbidden` for browser tokens: pages must not make us call servers.
+        Raises `InvalidRequest`, and `Forbidden` for browser tokens: web pages must not make us call servers.
         """
         if caller.token is not None:
             raise Forbidden("Browser tokens can't set webhook_url.")
@@ -56,7 +56,10 @@ class DeliveryService:
         before_id: str | None,
         limit: int,
     ) -> tuple[list[DeliveryLog], str | None]:
-        """Return a page of deliveries, newest first, and its last id if there is a next page."""
+        """Return a page of deliveries, newest first.
+
+        Also returns the page's last id, or None if it is the last page.
+        """
 
         def work(connection: Connection) -> tuple[list[DeliveryLog], str | None]:
             if task_id is not None and not caller.owns(task_store.get(connection, task_id)):
@@ -73,7 +76,7 @@ class DeliveryService:
         return await self.database.read(work)
 
     async def redeliver(self, caller: Caller, delivery_id: str) -> DeliveryLog:
-        """Start a delivery over, whatever its state; raises `DeliveryNotFound`."""
+        """Start a delivery over in any state; raises `DeliveryNotFound`."""
 
         def work(unit: UnitOfWork) -> DeliveryLog:
             delivery = delivery_store.lock(unit.connection, delivery_id)

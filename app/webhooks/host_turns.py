@@ -1,4 +1,4 @@
-"""Chooses whose webhooks are sent next: hosts take turns, and healthy ones share the workers left over."""
+"""Chooses the hosts that receive the next webhooks."""
 
 import time
 from collections import Counter
@@ -10,19 +10,19 @@ from app.domain.delivery import Delivery
 
 _HOSTS_PER_READ = 500
 _FAIR_SHARE = 4
-# A host that didn't respond last time gets one delivery at a time until it does: there may be many such hosts.
+# A host that didn't respond last time gets one delivery at a time: many hosts may be silent.
 _MAX_PER_SILENT_HOST = 1
 _MAX_REMEMBERED_HOSTS = 10_000
-# A host counts as healthy for a minute after it accepted a webhook this quickly.
+# A host is healthy for a minute after it accepted a webhook this quickly.
 _HEALTHY_LATENCY_MS = 2_000
 _HEALTHY_SECONDS = 60
 
 
 class HostTurns:
-    """Shares `workers` among hosts, so that a slow, dead or busy host doesn't delay the others.
+    """Shares `workers` among hosts, so none delays the others.
 
-    Each host gets up to four. Healthy hosts get more, each up to as many as are still free, so that some always are.
-    All other hosts together get at most half.
+    Hosts take turns. Each host gets up to four workers. A healthy host gets more, up to the number still free, so that
+    some always stay free. All other hosts together get at most half.
     """
 
     def __init__(self, database: Database, workers: int) -> None:
@@ -33,7 +33,10 @@ class HostTurns:
         self._served_last = ""
 
     async def permits(self, free: int, in_hand: Iterable[Delivery], now: int) -> Mapping[str, int]:
-        """Return how many deliveries to claim per host, at most `free` in all, dealt out in rounds."""
+        """Return how many deliveries to claim per host.
+
+        They are at most `free` in total.
+        """
         busy = Counter(delivery.host for delivery in in_hand)
         unproven = self._workers // 2 - sum(count for host, count in busy.items() if not self._is_healthy(host))
         due = await self._database.read(lambda connection: self._due(connection, busy, free, unproven, now))
@@ -44,10 +47,10 @@ class HostTurns:
         self._served_last = list(permits)[-1]
 
     def note_response(self, host: str, *, has_responded: bool, is_success: bool, latency_ms: int) -> None:
-        """Remember whether a host responded at all, and whether it is healthy."""
+        """Remember whether a host responded and whether it is healthy."""
         self._healthy_until.pop(host, None)
         if is_success and latency_ms <= _HEALTHY_LATENCY_MS:
-            # In the order of their ends, so that the first ones are the first to go.
+            # Hosts are ordered by when they expire, so the first one is the oldest.
             self._healthy_until[host] = time.monotonic() + _HEALTHY_SECONDS
             if len(self._healthy_until) > _MAX_REMEMBERED_HOSTS:
                 del self._healthy_until[next(iter(self._healthy_until))]
@@ -57,9 +60,9 @@ class HostTurns:
             self._silent.add(host)
 
     def _due(self, connection: Connection, busy: Counter[str], free: int, unproven: int, now: int) -> list[str]:
-        """List up to `free` hosts with due deliveries that may have a permit, starting after the one served last.
+        """List hosts with due deliveries and free permits.
 
-        At most `unproven` of them are not healthy.
+        Lists up to `free` hosts, starting after the one served last. At most `unproven` of them are not healthy.
         """
         seen: set[str] = set()
         due: list[str] = []
@@ -78,7 +81,7 @@ class HostTurns:
         return due[:free]
 
     def _deal(self, due: Sequence[str], busy: Counter[str], free: int, unproven: int) -> Mapping[str, int]:
-        """Deal permits in rounds: to all hosts up to their fair share, then what is left to healthy ones."""
+        """Deal fair shares first, then more to healthy hosts."""
         permits: Counter[str] = Counter()
         for share in (_FAIR_SHARE, self._workers):
             was_dealt = True

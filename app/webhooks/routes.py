@@ -1,4 +1,4 @@
-"""Routes of webhooks: the signing secret and the log of deliveries."""
+"""Routes of webhooks: the signing secret and the delivery log."""
 
 import re
 from typing import Annotated
@@ -27,11 +27,11 @@ router = APIRouter(
 )
 
 outgoing = APIRouter(tags=["webhooks"])
-"""The webhooks that this service sends, for the OpenAPI document."""
+"""Webhooks that this service sends; for the OpenAPI document only."""
 
 
 class _ListQuery(BaseModel):
-    """The query of the list. An empty value counts as unset."""
+    """The list's query. An empty value counts as unset."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -85,7 +85,7 @@ async def redeliver_webhook(
 ) -> ShapeResponse[Delivery]:
     """Deliver an event again.
 
-    The first attempt is made at once, later ones by the schedule. Works in any state of the delivery.
+    The first attempt is made at once, later ones by the schedule. The delivery may be in any state.
     """
     if not _DELIVERY_ID.fullmatch(delivery_id):
         raise DeliveryNotFound("No webhook delivery has this ID.")
@@ -106,7 +106,7 @@ async def redeliver_webhook(
 async def receive_task_webhook(message: WebhookMessage) -> None:
     """Receive the result of a task with a `webhook_url`.
 
-    Sent when the task succeeds, fails or is canceled, and signed by the Standard Webhooks specification.
+    Sent when the task succeeds, fails or is canceled, and signed according to the Standard Webhooks specification.
     """
 
 

@@ -1,4 +1,4 @@
-"""The secrets that sign webhooks: one per project, created when first needed."""
+"""Webhook signing secrets, one per project, created on first use."""
 
 from dataclasses import dataclass
 
@@ -23,17 +23,17 @@ class WebhookSecrets:
     clock: Clock
 
     async def current(self, project: str) -> str:
-        """Return the secret that a project's receivers should verify with."""
+        """Return the secret that verifies a project's webhooks."""
         return (await self._get(project)).secret
 
     async def signing(self, project: str) -> list[str]:
-        """Return all secrets that currently sign a project's messages, newest first."""
+        """Return the secrets that currently sign webhooks, newest first."""
         return (await self._get(project)).signing(self.clock.now())
 
     async def rotate(self, project: str) -> str:
-        """Replace a project's secret and return the new one; the old one also signs for a day.
+        """Replace a project's secret and return the new one.
 
-        Concurrent rotations share one result.
+        The old one also signs for a day. Concurrent rotations share one result.
         """
         before = await self._get(project)
 

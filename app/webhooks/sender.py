@@ -1,4 +1,4 @@
-"""Sends webhooks: claims due ones host by host, posts each once, records the outcome."""
+"""Sends webhooks: claims due ones, posts them, records outcomes."""
 
 import random
 import time
@@ -31,10 +31,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class WebhookSender:
-    """Claims and posts deliveries, `workers` at a time. `schedule` lists the pauses between attempts in milliseconds.
+    """Claims and posts deliveries, `workers` at a time.
 
-    `wake_up` wakes when a delivery is due. Delivery is at least once: if a process dies, another one repeats its
-    attempts after the lease, as they may not have arrived.
+    `schedule` lists the pauses between attempts in milliseconds. `wake_up` wakes when a delivery is due. Delivery is at
+    least once: if a process dies, another one repeats its attempts after the lease.
     """
 
     database: Database
@@ -52,7 +52,7 @@ class WebhookSender:
         self._work: LeasedWork[Delivery] = LeasedWork("webhook", lambda d: (d.id, d.due_at or 0), clock=self.clock)
 
     async def claim(self, limit: int) -> list[Delivery]:
-        """Claim up to `limit` due deliveries, taking turns among hosts with a free permit."""
+        """Claim up to `limit` due deliveries; hosts take turns."""
         permits = await self._hosts.permits(limit, self._work.items, self.clock.now())
         if not permits:
             return []
@@ -61,11 +61,14 @@ class WebhookSender:
         return claimed
 
     async def send(self, delivery: Delivery) -> None:
-        """Post a claimed delivery once and record the outcome. If canceled, put it back."""
+        """Post a claimed delivery once and record the outcome.
+
+        If canceled, put it back.
+        """
         await self._work.run(delivery, self._send(delivery), put_back=partial(self._put_back, delivery.id))
 
     def _claim(self, unit: UnitOfWork, permits: Mapping[str, int]) -> list[Delivery]:
-        # A delivery in hand is past its lease if its outcome can't be recorded.
+        # This process may still hold a delivery past its lease, if the outcome can't be recorded.
         in_hand = self._work.ids
         claimed: list[Delivery] = []
         for host, count in permits.items():

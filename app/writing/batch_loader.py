@@ -1,4 +1,4 @@
-"""Batched reads: keys requested while a read is running share the next one."""
+"""Batched reads: keys requested during a read share the next."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,10 +13,10 @@ _Callers = dict[K, list[asyncio.Future[V | None]]]
 
 
 class BatchLoader(Generic[K, V]):
-    """Loads values by key with one `read` at a time; `name` names its asyncio task.
+    """Loads values by key, one `read` at a time.
 
-    Every value is read after it was requested. If a batch fails, its keys are read one by one, so that only the keys at
-    fault fail. If the database is unavailable, all waiting keys fail.
+    Every value is read after it was requested. If a batch fails, its keys are read one by one, so that only the faulty
+    keys fail. If the database is unavailable, all waiting keys fail.
     """
 
     def __init__(self, name: str, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
@@ -26,7 +26,7 @@ class BatchLoader(Generic[K, V]):
         self._worker: asyncio.Task[None] | None = None
 
     async def load(self, key: K) -> V | None:
-        """Return the value for `key`; None if `read` leaves it out. Raises whatever `read` raises."""
+        """Return the value for `key`; None if `read` omits it."""
         # One future per caller, so that a cancelled caller doesn't cancel the others.
         future: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(future)

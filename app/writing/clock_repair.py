@@ -1,4 +1,4 @@
-"""Repairs times in the database after the clock was set back."""
+"""Repairs times in rows after a clock is set back."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,10 +21,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, kw_only=True)
 class ClockRepair:
-    """Caps times in rows when the clock is set back.
+    """Caps times in rows after the clock is set back.
 
-    They would be waited for until the clock gets there again. It acts when the clock falls behind `timer`, a monotonic clock in seconds, and at the start if the newest event is in
-    the future. `webhook_pauses` is the retry schedule; `cap_rate_slots` caps the rate limit.
+    Otherwise work would wait until the clock reaches them again. Acts when the clock falls behind `timer`, a monotonic
+    clock in seconds, and at the start if the newest event is in the future. `webhook_pauses` is the retry schedule;
+    `cap_rate_slots` caps the rate limit.
     """
 
     writer: Writer
@@ -36,7 +37,7 @@ class ClockRepair:
 
     def __post_init__(self) -> None:
         self._ahead: int | None = None
-        """How far the clock was ahead of the timer; None before the first look."""
+        """How far the clock was ahead of the timer; None before the first check."""
 
     async def run_once(self) -> int:
         """Check the clock and repair what is needed; returns 0."""

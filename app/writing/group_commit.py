@@ -1,4 +1,4 @@
-"""Group commit: work that arrives during a transaction shares the next one. Background work waits for a gap."""
+"""Group commit: work that arrives meanwhile shares the next transaction."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -12,13 +12,13 @@ W = TypeVar("W")
 _MAX_BATCH = 256
 # While the database is unreachable, work waits in memory; beyond this limit it is refused.
 _MAX_WAITING = 5_000
-# Under constant load, background work gets one transaction after so many others.
+# Under constant load, background work gets one transaction after this many others.
 _MAX_BATCHES_AHEAD = 20
 _log = structlog.get_logger(__name__)
 
 
 class GroupCommit(ABC, Generic[W]):
-    """Commits the work of many callers in few transactions. Each waits for the disk."""
+    """Commits the work of many callers in few transactions."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[W, asyncio.Future[Any]]] = []
@@ -26,7 +26,7 @@ class GroupCommit(ABC, Generic[W]):
         self._batches_ahead = 0
         """How many batches were committed while background work waited."""
         self._one_by_one = 0
-        """How many of these, from the first, are committed one by one: they failed together."""
+        """How many of the first waiting works are committed one by one, because they failed as a batch."""
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._closing = False
@@ -35,10 +35,11 @@ class GroupCommit(ABC, Generic[W]):
 
     @abstractmethod
     async def commit(self, works: list[W]) -> list[Any]:
-        """Commit a batch in one transaction; returns each outcome: a result, or an exception for the caller.
+        """Commit a batch in one transaction and return its outcomes.
 
-        If this raises `ServiceUnavailable`, all waiting work fails, too. If it raises anything else, the batch is
-        committed one by one, so that only the work at fault fails. Work may therefore run more than once.
+        An outcome is a result, or an exception for the caller. If this raises `ServiceUnavailable`, all waiting work
+        fails. If it raises anything else, works are committed one by one, so that only the faulty one fails. Work may
+        therefore run more than once.
         """
 
     def start(self) -> None:
@@ -54,13 +55,14 @@ class GroupCommit(ABC, Generic[W]):
 
     @property
     def has_died(self) -> bool:
-        """Whether the worker ended although it should not have."""
+        """Whether the worker ended unexpectedly."""
         return self._worker is not None and self._worker.done() and not self._closing
 
     def enqueue(self, work: W, *, in_background: bool = False) -> asyncio.Future[Any]:
-        """Queue work; the future resolves to its result after the commit. Raises `ServiceUnavailable`.
+        """Queue work; the future resolves to its result after commit.
 
-        Work `in_background` gets a transaction of its own while no other work waits. It must be short.
+        Work `in_background` must be short. It gets a transaction of its own once no other work waits. Raises
+        `ServiceUnavailable`.
         """
         if self._worker is None or self._worker.done() or len(self._waiting) >= _MAX_WAITING:
             raise ServiceUnavailable("The service can't accept more changes right now.")
@@ -102,7 +104,7 @@ class GroupCommit(ABC, Generic[W]):
             outcomes = [ServiceUnavailable(error.detail) for _ in batch]
         except Exception as error:  # noqa: BLE001 -- passed on to the caller whose work causes it
             if len(batch) > 1:
-                # Into the queue, so that an outage meanwhile fails them all at once.
+                # Back into the queue, so that an outage fails them all at once.
                 self._waiting, self._one_by_one = batch + self._waiting, len(batch)
                 return
             outcomes = [error]

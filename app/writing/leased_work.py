@@ -1,4 +1,4 @@
-"""Leased work: items claimed by this process, until their outcome is recorded."""
+"""Leased work: items this process has claimed and not finished."""
 
 import asyncio
 import secrets
@@ -25,11 +25,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class LeasedWork(Generic[T]):
-    """Claims of one `kind` by this process, named `owner` in the database.
+    """The items of one `kind` that this process has claimed.
 
-    An item is held from its claim until its work is done. Items are distinguished by `key`, so that the late end of one
-    attempt never releases the next attempt on the same row. `pause_seconds` is the first pause before an outcome is
-    written again after an error.
+    The database knows the process as `owner`. An item is held from its claim until its work is done. Items are
+    distinguished by `key`, so that an attempt that ends late never releases the next attempt on the same row.
+    `pause_seconds` is the first pause before writing an outcome again.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class LeasedWork(Generic[T]):
     owner: str = field(default_factory=lambda: secrets.token_hex(8), init=False)
     _held: dict[Key, tuple[T, asyncio.Event]] = field(default_factory=dict, init=False)
     _claims: set[asyncio.Event] = field(default_factory=set, init=False)
-    """One for each claim whose commit this process still awaits; set when it is over."""
+    """One per claim that is being committed; set when the commit has ended."""
 
     async def claim(self, transaction: Awaitable[Sequence[T]]) -> list[T]:
         """Run a transaction that claims items, and hold them."""
@@ -60,17 +60,21 @@ class LeasedWork(Generic[T]):
 
     @property
     def ids(self) -> frozenset[str]:
-        """The ids of the held items; safe to read from a transaction's thread."""
+        """The held items' ids; safe to read in any thread."""
         return frozenset(item_id for item_id, _ in tuple(self._held))
 
     def ended(self, item_id: str) -> asyncio.Event | None:
-        """Return the event set when work on this item ends; None if it is not held."""
+        """Return an event for the end of an item's work.
+
+        None if the item is not held.
+        """
         return next((ended for (held_id, _), (_, ended) in self._held.items() if held_id == item_id), None)
 
     async def lost(self, committed: Sequence[Key]) -> list[Key]:
-        """Return those of this process's committed claims that it doesn't know of, so that no work has begun.
+        """Return committed claims that this process doesn't know of.
 
-        Any of them may be on its way. So this waits for the claims that are awaited now, instead of comparing times.
+        Nobody works on them. A claim may be committed before this process learns of it, so this waits for all claims
+        that are being committed.
         """
         unknown = [key for key in committed if key not in self._held]
         if unknown:
@@ -81,9 +85,9 @@ class LeasedWork(Generic[T]):
     async def run(
         self, item: T, work: Awaitable[None], put_back: Callable[[], Awaitable[object]] | None = None
     ) -> None:
-        """Do the work on an item; if cancelled, put the item back.
+        """Do the work on an item.
 
-        While the database is unavailable, the item is left to the process that claims it once the lease has expired.
+        If canceled, put the item back. If the database is unavailable, the item stays claimed until its lease expires.
         """
         try:
             await work
@@ -102,7 +106,10 @@ class LeasedWork(Generic[T]):
         self._held.pop(self.key(item))[1].set()
 
     async def record(self, write: Callable[[], Awaitable[R]], *, until: int | None = None) -> R:
-        """Write an outcome, retrying on any error; errors after `until` (milliseconds) are raised."""
+        """Write an outcome, retrying on any error.
+
+        After `until` (milliseconds), errors are raised.
+        """
         pause = self.pause_seconds
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Charges tasks and uploads to quotas in the transaction that creates them."""
+"""Charges quotas in the transaction that creates tasks and uploads."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,9 +9,9 @@ from app.writing.unit_of_work import UnitOfWork
 
 
 def charge(unit: UnitOfWork, wanted: Mapping[str, Sequence[Quota]]) -> dict[str, GatewayError]:
-    """Charge tasks or uploads; returns the errors of those refused.
+    """Charge tasks or uploads; returns the errors of rejected ones.
 
-    They are given by ID in order of arrival. Each is charged to all of its quotas or to none.
+    `wanted` has their quotas by ID, in order of arrival. Each is charged to all of its quotas or to none.
     """
     quotas = {quota.name: quota for of_one in wanted.values() for quota in of_one}
     before = quota_store.lock(unit.connection, list(quotas.values()))

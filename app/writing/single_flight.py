@@ -1,4 +1,4 @@
-"""Single flight: concurrent callers with the same key share one call."""
+"""Single flight: concurrent callers with a key share one call."""
 
 import asyncio
 import math
@@ -14,9 +14,9 @@ _STALE_SECONDS = 0.9
 
 
 class SingleFlight(Generic[K, T]):
-    """Runs at most one call per key; `name` names its asyncio tasks.
+    """Runs at most one call per key at a time.
 
-    Every caller gets the call's result or exception. A cancelled caller leaves it running for the others.
+    Every caller gets the call's result or exception. A canceled caller leaves the call running for the others.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,9 +32,9 @@ class SingleFlight(Generic[K, T]):
         return len(self._calls)
 
     async def run(self, key: K, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the result of the call for `key`, starting one if needed.
+        """Return the call's result for `key`, starting it if needed.
 
-        Raises whatever the call raises, and `ServiceUnavailable` if it is cancelled by `cancel`.
+        Raises `ServiceUnavailable` if the call is canceled by `cancel`.
         """
         task = self.join(key, call)
         # Unlike awaiting the task or a shield around it, this neither cancels it nor logs its exception twice.
@@ -44,7 +44,10 @@ class SingleFlight(Generic[K, T]):
         return task.result()
 
     def join(self, key: K, call: Callable[[], Coroutine[Any, Any, T]]) -> "asyncio.Task[T]":
-        """Return the task for `key`, starting one if needed. Wait with `asyncio.wait` only."""
+        """Return the task for `key`, starting one if needed.
+
+        Wait for it with `asyncio.wait` only: awaiting it would let a canceled caller cancel it.
+        """
         task = self._calls.get(key)
         if task is None:
             task = self._calls[key] = asyncio.create_task(call(), name=self._name)
@@ -69,9 +72,10 @@ class SingleFlight(Generic[K, T]):
 
 
 class Refresh:
-    """Keeps what `read` reads less than a second old; `now` returns seconds.
+    """Keeps data that `read` loads less than a second old.
 
-    Once it is no longer fresh, one caller waits for the next read. Others use the current value until it is stale.
+    Once the data is no longer fresh, one caller waits for the next read. Others use the current data until it is stale.
+    `now` returns seconds.
     """
 
     def __init__(self, read: Callable[[], Coroutine[Any, Any, None]], now: Callable[[], float]) -> None:
@@ -81,7 +85,7 @@ class Refresh:
         self._reads: SingleFlight[None, None] = SingleFlight("refresh")
 
     async def refresh(self) -> None:
-        """Read again if needed. Raises whatever `read` raises."""
+        """Read again if needed."""
         # A negative age means that the clock was set back.
         age = self._now() - self._read_at
         if 0 <= age < (_STALE_SECONDS if self._reads else _FRESH_SECONDS):

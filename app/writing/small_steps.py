@@ -1,4 +1,4 @@
-"""Small steps: a long change in many short transactions, behind all other changes."""
+"""Small steps: a long change in many short transactions."""
 
 import asyncio
 import time
@@ -15,10 +15,11 @@ _MAX_GROWTH = 2
 
 
 class SmallSteps:
-    """Applies a change to many items, some per transaction, so that each takes about `target_seconds`.
+    """Applies a change to many items in short transactions.
 
-    After each it pauses for as long, so that it takes at most half of the database's time for writing. A run takes
-    about `max_seconds`, so that a loop is not mistaken for stuck.
+    All other changes go first. Each transaction takes about `target_seconds` and is followed by a pause of the same
+    length, which leaves at least half of the write time to others. A run takes about `max_seconds`, so that its loop is
+    not mistaken for stuck.
     """
 
     def __init__(
@@ -36,9 +37,9 @@ class SmallSteps:
         self._size = _FIRST_SIZE
 
     async def run(self, items: Sequence[T], change: Callable[[UnitOfWork, Sequence[T]], int]) -> tuple[int, int]:
-        """Apply `change` to the items, in order, until the time is over.
+        """Apply `change` to the items, in order, for `max_seconds`.
 
-        Returns how many were reached, at least one, and the sum of the results.
+        Returns how many items were processed, at least one, and the sum of the results.
         """
         until = self._timer() + self._max_seconds
         total = reached = 0

@@ -23,7 +23,10 @@ _KEY_REUSED = "This Idempotency-Key was already used for a request with differen
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """A task to insert. Its outcome is the id of the task that serves the request: this one, or the key's first."""
+    """A task to insert.
+
+    Returns its id, or the id of the task that holds the idempotency key.
+    """
 
     task: Task
     reservation: Reservation | None = None
@@ -32,7 +35,7 @@ class Creation:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A decision about a task, made with its row locked. Its outcome is the decision's result."""
+    """A decision about a locked task. Returns the decision's result."""
 
     task_id: str
     decide: Decider[Any]
@@ -40,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Any other work of a transaction; see `Writer.run`. Its outcome is what it returns."""
+    """Any other work, for `Writer.run`. Returns the work's result."""
 
     work: Callable[[UnitOfWork], Any]
     locking: str | None = None
@@ -51,7 +54,7 @@ Work = Creation | Change | Run
 
 
 class TaskBatch:
-    """Applies works in one transaction: creations, then changes, then all others."""
+    """Applies works: creations, then changes, then all others."""
 
     def __init__(self, unit: UnitOfWork, works: Sequence[Work]) -> None:
         self._unit = unit
@@ -60,11 +63,11 @@ class TaskBatch:
         self._creations = [(n, work) for n, work in numbered if isinstance(work, Creation)]
         self._changes = [(n, work) for n, work in numbered if isinstance(work, Change)]
         runs = [(n, work) for n, work in numbered if isinstance(work, Run)]
-        # Sorted by the blobs' hashes, so that transactions that lock the same ones don't deadlock.
+        # Sorted by hash, so that transactions that lock the same blobs don't deadlock.
         self._runs = sorted(runs, key=lambda run: run[1].blob)
 
     def apply(self) -> list[Any]:
-        """Write everything; returns the outcomes in the order of the works."""
+        """Write everything; returns the outcomes in the works' order."""
         if self._creations:
             self._create()
         locked = {run.locking for _, run in self._runs if run.locking is not None}
@@ -103,7 +106,7 @@ class TaskBatch:
                 self._outcomes[number] = holder.task_id
 
     def _refuse(self, held: dict[IdempotencyKey, Reservation]) -> dict[str, GatewayError]:
-        """Charge new tasks to quotas; frees the keys of refused ones."""
+        """Charge new tasks to quotas and free rejected tasks' keys."""
         limited = [work for _, work in self._creations if work.quotas]
         new = [w for w in limited if w.reservation is None or held[w.reservation.key].task_id == w.task.id]
         refused = charge(self._unit, {work.task.id: work.quotas for work in new}) if new else {}

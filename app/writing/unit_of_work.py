@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class Decision(msgspec.Struct, Generic[T], frozen=True):
-    """A decision about a task: the caller's result, and what to write.
+    """A decision about a task: what to return and write.
 
-    That is a transition, a callback to keep, or the removal of the task with everything that belongs to it.
+    It is either a transition and a callback to keep, or the removal of the task with everything that belongs to it.
     """
 
     result: T
@@ -32,15 +32,15 @@ class Decision(msgspec.Struct, Generic[T], frozen=True):
 
 
 Decider = Callable[[Task | None], Decision[T]]
-"""A pure function from the current task (None if it doesn't exist) to a decision. It may be called more than once. A
-`GatewayError` that it raises goes to the caller and changes nothing."""
+"""A pure function from the current task (None if it doesn't exist) to a decision. It may be called more than once. If
+it raises a `GatewayError`, nothing changes and the caller gets the error."""
 
 
 @dataclass(slots=True)
 class UnitOfWork:
-    """One transaction: its connection, its time, and its pending changes.
+    """One transaction: its connection, time and pending changes.
 
-    On SQLite it runs outside the event loop's thread: functions that need the loop are called `after` the commit.
+    On SQLite it runs outside the event loop's thread; functions in `after` are called in the loop, after the commit.
     """
 
     connection: Connection
@@ -54,7 +54,7 @@ class UnitOfWork:
     overfull: list[str] = field(default_factory=list)
     """Tasks whose oldest callbacks are to be deleted."""
     locks_events: bool = False
-    """Whether to take the lock on events' numbers even without an event, to check that it is free."""
+    """Whether to lock event numbers even without an event, to check that the lock is free."""
     after: list[Callable[[], None]] = field(default_factory=list)
 
     def record(self, transition: Transition) -> None:
@@ -73,20 +73,26 @@ class UnitOfWork:
             self.record(transition)
 
     def remove_tasks(self, task_ids: Collection[str]) -> None:
-        """Delete locked tasks with everything that belongs to them; files without a reference are collected later."""
+        """Delete locked tasks with everything that belongs to them.
+
+        Their files are collected later.
+        """
         if task_ids:
             hashes = image_store.hashes_of(self.connection, task_ids)
             blob_store.release(self.connection, hashes, now=self.now)
             task_store.remove(self.connection, task_ids)
 
     def flush_tasks(self) -> None:
-        """Write pending tasks. Later work in this transaction may read them."""
+        """Write pending tasks, so that later work can read them."""
         if self.created or self.changed:
             batch_store.write(self.connection, Batch(created=self.created, changed=self.changed))
             self.created, self.changed = [], []
 
     def flush(self) -> None:
-        """Write all pending changes. Must come last, as events hold a lock until the commit."""
+        """Write all pending changes.
+
+        Must come last, as events hold a lock until the commit.
+        """
         batch = Batch(
             created=self.created,
             changed=self.changed,

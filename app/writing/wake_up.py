@@ -1,11 +1,14 @@
-"""Wake-ups: signals to loops of this process, which otherwise check periodically."""
+"""Wake-ups: signals to loops that otherwise check periodically."""
 
 import asyncio
 from contextlib import suppress
 
 
 class WakeUp:
-    """A signal to wait for. One sent before the wait is not lost; several count as one."""
+    """A signal to wait for.
+
+    A signal sent before the wait is not lost. Several signals count as one.
+    """
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -17,7 +20,10 @@ class WakeUp:
         self._event.set()
 
     def wake_after(self, seconds: float) -> None:
-        """Schedule a wake-up, unless an earlier one is scheduled: its waiter then checks what is due later."""
+        """Schedule a wake-up, unless an earlier one is scheduled.
+
+        The waiter that wakes earlier must schedule the next one.
+        """
         loop = asyncio.get_running_loop()
         due = loop.time() + seconds
         if self._timer is not None:

@@ -1,4 +1,4 @@
-"""The writer: the only way to change tasks and what belongs to them."""
+"""The writer: all changes to tasks go through it."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Writer(GroupCommit[Work]):
-    """Writes changes in group commits. A change is durable once `create`, `move` or `run` returns.
+    """Writes changes in group commits.
 
-    `on_commit` receives the events of each committed transaction. With `keeps_images`, the images of tasks that succeed
-    are recorded to be copied.
+    A change is durable once `create`, `move` or `run` returns. `on_commit` receives the events of each committed
+    transaction. With `keeps_images`, images of succeeded tasks are queued for copying.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Writer(GroupCommit[Work]):
     async def can_write(self, *, within_seconds: float) -> bool:
         """Whether changes can be committed now.
 
-        Takes the lock that events need, as another replica may hold it. After a failed commit, this also writes: a full
-        disk is still readable.
+        Takes the lock that events need, as another replica may hold it. After a failed commit, it also writes, because
+        a full disk can still be read.
         """
         has_failed = self.has_failed
 
@@ -76,10 +76,10 @@ class Writer(GroupCommit[Work]):
         return key in self._reserving
 
     async def create(self, task: Task, reservation: Reservation | None = None, quotas: Sequence[Quota] = ()) -> str:
-        """Insert a task, or find the one that holds its key; returns the id.
+        """Insert a task and its event; returns the task's id.
 
-        The task's event is inserted as well. Raises `IdempotencyKeyReused` if the key belongs to a request with
-        different content, and the refusal of a quota that the task would exceed.
+        If another task holds the idempotency key, nothing is inserted and that task's id is returned. Raises
+        `IdempotencyKeyReused` if that task's request had different content, and the error of a quota that is used up.
         """
         created = self.enqueue(Creation(task, reservation, quotas))
         if reservation is None:
@@ -95,16 +95,17 @@ class Writer(GroupCommit[Work]):
         return result
 
     async def run(self, work: Callable[[UnitOfWork], T], *, locking: str | None = None, blob: str = "") -> T:
-        """Run `work` in the next transaction. A `GatewayError` must be raised before anything is written.
+        """Run `work` in the next transaction.
 
-        Two parameters prevent deadlocks: the task `locking` is locked beforehand, together with all others of the
-        batch; and work that locks a `blob` states its hash, as such work runs in the order of hashes.
+        `work` may raise a `GatewayError` only before it writes. Two parameters prevent deadlocks: the task `locking` is
+        locked first, together with all other tasks of the batch. `blob` is the hash of the blob that `work` locks, as
+        blobs are locked in the order of their hashes.
         """
         result: T = await self.enqueue(Run(work, locking, blob))
         return result
 
     async def run_in_background(self, work: Callable[[UnitOfWork], T]) -> T:
-        """Run short `work` in a transaction of its own, while nothing else waits to be written."""
+        """Run short `work` in its own transaction once nothing waits."""
         result: T = await self.enqueue(Run(work), in_background=True)
         return result
 

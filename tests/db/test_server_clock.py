@@ -7,7 +7,7 @@ _SERVER_TIME = 1_900_000_000_000
 
 
 class Clocks:
-    """A machine's two clocks, and the server's as this machine sees it."""
+    """A machine's two clocks, and the server's clock."""
 
     def __init__(self) -> None:
         self.system = HandClock()

@@ -1,4 +1,4 @@
-"""Sessions of PostgreSQL: they don't depend on the database's defaults, and not on a pooler in between."""
+"""PostgreSQL sessions don't depend on database defaults or poolers."""
 
 import asyncio
 import os
@@ -115,7 +115,7 @@ async def test_a_server_without_a_free_connection_is_asked_again(postgres: Postg
 
 @contextmanager
 def pgbouncer(url: str, mode: str) -> Iterator[str]:
-    """Run PgBouncer in front of a database; yields the URL through it."""
+    """Run PgBouncer in front of a database; yields its URL."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")

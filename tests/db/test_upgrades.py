@@ -1,4 +1,4 @@
-"""Upgrades: nothing is migrated by a replica that can't run, and the old version goes on beside a compatible one."""
+"""Upgrades: failed starts, and old replicas beside new ones."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ _NEWER = "9999"
 
 
 async def make_old(database_url: str) -> None:
-    """Migrate to the version before, whose replicas use the secret `right`."""
+    """Migrate to the previous version, with the secret `right`."""
     database = Database(database_url)
     try:
         await migrate(database, _OLD)

@@ -1,6 +1,6 @@
-"""Replicas and their database in trouble: how many seconds until work goes on.
+"""Seconds until service resumes after failures of replicas or database.
 
-As a command it prints the figures: python -m tests.e2e.replicas
+To print the figures: python -m tests.e2e.replicas
 """
 
 import argparse
@@ -33,7 +33,7 @@ SETTINGS = {
     "UPSTREAM_TIMEOUT_SECONDS": "5",
 }
 _KEY = 7_317
-"""The number of the advisory lock at which the frozen replica is stopped."""
+"""The advisory lock at which the frozen replica is stopped."""
 _HOLD = f"""
 CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN PERFORM pg_advisory_xact_lock_shared({_KEY}); RETURN NULL; END $$;
@@ -45,7 +45,7 @@ _BODY = {"prompt": "a lake at sunset"}
 
 @contextmanager
 def replicas(directory: Path, count: int, url: str, **settings: str) -> Iterator[list[GatewayProcess]]:
-    """Run replicas on one database; they are killed at the end."""
+    """Run replicas on one database, then kill them."""
     environment = {**SETTINGS, "DATABASE_URL": url, **settings}
     running = [GatewayProcess(directory / str(n), environment) for n in range(count)]
     try:
@@ -59,7 +59,7 @@ def replicas(directory: Path, count: int, url: str, **settings: str) -> Iterator
 
 
 def seconds_until_accepted(replica: GatewayProcess, limit: float) -> float:
-    """Submit again and again; returns after how many seconds one was accepted, at most `limit`."""
+    """Submit until one is accepted; returns the seconds it took."""
     began = time.monotonic()
     while (waited := time.monotonic() - began) < limit:
         try:
@@ -72,7 +72,10 @@ def seconds_until_accepted(replica: GatewayProcess, limit: float) -> float:
 
 
 async def freeze_before_commit(url: str, victim: GatewayProcess) -> "Future[int | None]":
-    """Stop a replica between the statement that numbers its events and its COMMIT; returns the status of its submit."""
+    """Freeze a replica just before COMMIT; returns its submit's status.
+
+    At that point it holds the lock on event numbers.
+    """
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(_HOLD)
@@ -94,7 +97,7 @@ def _try_submit(replica: GatewayProcess) -> int | None:
 
 
 def frozen(directory: Path, server: PostgresServer, limit: float = 60.0) -> dict[str, Any]:
-    """Freeze one of two replicas between statement and COMMIT, and watch the other; then wake it."""
+    """Freeze one of two replicas before COMMIT; watch the other."""
     vendor, url = Vendor(), server.create_database()
     try:
         with replicas(directory, 2, url, NANOBANANA_BASE_URL=vendor.url) as (victim, other):
@@ -136,7 +139,10 @@ def frozen(directory: Path, server: PostgresServer, limit: float = 60.0) -> dict
 
 
 def few_connections(directory: Path, limit: float = 60.0, connections: int = 22) -> dict[str, Any]:
-    """Restart a server with few connections under three replicas whose clients read; all must write again."""
+    """Restart a server with few connections while three replicas read.
+
+    All replicas must be able to write again.
+    """
     with PostgresServer(options=(*FAST, f"max_connections={connections}")) as server:
         vendor, url = Vendor(), server.create_database()
         try:
@@ -153,7 +159,7 @@ def few_connections(directory: Path, limit: float = 60.0, connections: int = 22)
 
 @contextmanager
 def reading(running: list[GatewayProcess], clients: int = 8) -> Iterator[None]:
-    """Let clients of each replica list tasks all the time."""
+    """Let clients of each replica list tasks continuously."""
     stop = threading.Event()
 
     def read(replica: GatewayProcess) -> None:
@@ -172,7 +178,10 @@ def reading(running: list[GatewayProcess], clients: int = 8) -> Iterator[None]:
 
 
 def silent(directory: Path, server: PostgresServer, seconds: float = 30.0) -> dict[str, Any]:
-    """Let the database fall silent; returns the longest time to an answer, and how long a stop then takes."""
+    """Silence the database; returns the longest response times.
+
+    Also returns how long a stop takes then.
+    """
     vendor = Vendor()
     try:
         with (
@@ -219,7 +228,7 @@ def silent(directory: Path, server: PostgresServer, seconds: float = 30.0) -> di
 
 
 def stopped(directory: Path, server: PostgresServer, *, requests: int = 4) -> float:
-    """Let the database fall silent and send SIGTERM a second later; returns the seconds until the process has ended."""
+    """Silence the database, then stop; returns the seconds this takes."""
     vendor = Vendor()
     try:
         with (
@@ -231,7 +240,7 @@ def stopped(directory: Path, server: PostgresServer, *, requests: int = 4) -> fl
             proxy.fall_silent()
             for _ in range(requests):
                 threading.Thread(target=_try_submit, args=(replica,), daemon=True).start()
-            time.sleep(1)  # every loop is to be in the middle of a step
+            time.sleep(1)  # so that every loop is in the middle of a step
             replica.process.send_signal(signal.SIGTERM)
             began = time.monotonic()
             until(lambda: replica.process.poll() is not None, seconds=150, what="the end")

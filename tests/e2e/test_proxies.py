@@ -1,4 +1,4 @@
-"""The proxies whose configurations we ship, in front of real gateways."""
+"""The proxy configurations we ship, in front of real gateways."""
 
 import socket
 import threading
@@ -18,7 +18,7 @@ KEYS = {"AUTH": "none", "ALLOWED_HOSTS": "images.example.com,127.0.0.1", "SECRET
 
 
 def test_a_rolling_restart_behind_nginx_is_not_noticed(tmp_path: Path) -> None:
-    """One replica after the other goes away; no request may meet a proxy that avoids both."""
+    """Replicas stop in turn; the proxy must not avoid both."""
     directories = [tmp_path / "one", tmp_path / "other"]
     replicas = [GatewayProcess(directory, KEYS) for directory in directories]
     ports = [replica.port for replica in replicas]
@@ -50,7 +50,7 @@ def test_a_rolling_restart_behind_nginx_is_not_noticed(tmp_path: Path) -> None:
 
 
 def _wait_for(statuses: Counter[int], more: int) -> None:
-    """Wait until so many more requests were answered."""
+    """Wait until this many more requests were answered."""
     before = statuses.total()
     while statuses.total() < before + more:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Replicas that freeze, a database that falls silent or has few connections: seconds until work goes on."""
+"""Service resumes after frozen replicas and failures of the database."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def test_a_replica_frozen_before_its_commit_holds_up_the_others_for_seconds(
     assert outcome["recovered_seconds"] < 10
     assert outcome["first_503_of_readyz"] < 5
     assert outcome["woken_replica_accepts_after"] < 10
-    # Its transaction was rolled back, and its client is told so.
+    # Its transaction was rolled back, and its client got an error.
     assert outcome["frozen_submit"] == 503
     assert outcome["tasks"] == outcome["accepted"]
     assert outcome["lost"] == outcome["doubled"] == 0

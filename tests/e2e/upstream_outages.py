@@ -1,6 +1,6 @@
-"""What an outage of the upstream costs, for each kind of outage: tasks sent in vain, tasks lost, time to recover.
+"""What each kind of upstream outage costs in tasks and time.
 
-As a command it prints a table: python -m tests.e2e.upstream_outages --tasks 60 --seconds 25
+To print a table: python -m tests.e2e.upstream_outages --tasks 60 --seconds 25
 """
 
 import argparse
@@ -59,7 +59,7 @@ class Cost:
 
 
 def run(directory: Path, kind: str, *, tasks: int, seconds: float, **settings: str) -> Cost:
-    """Queue tasks in an outage, end it, and wait for all tasks to end."""
+    """Queue tasks during an outage, then wait until all finish."""
     cost, vendor = Cost(kind, tasks), Vendor()
     environment = {**_SETTINGS, "NANOBANANA_BASE_URL": vendor.url, **settings}
     with GatewayProcess(directory, environment) as gateway:
@@ -89,7 +89,7 @@ def _break(vendor: Vendor, reply: Reply | None) -> None:
 
 
 def _mend(broken: Vendor) -> Vendor:
-    """Make the vendor well, at the same address."""
+    """Let the vendor recover at the same address."""
     if broken.is_closed:
         broken = Vendor(broken.port)
     broken.submits.clear()

@@ -245,7 +245,7 @@ async def test_what_is_downloaded_is_kept_until_the_store_is_back(
         source.answers.clear()
         # The lease is renewed however long it takes, so that no other process takes over.
         await one.make_due()
-        while min(image.next_try_at or 0 for image in await one.images()) == 0:  # noqa: ASYNC110 -- no event tells of it
+        while min(image.next_try_at or 0 for image in await one.images()) == 0:  # noqa: ASYNC110 -- no event signals it
             await asyncio.sleep(0.01)
         assert await two.archive.claim(16) == []
         assert not running.done()

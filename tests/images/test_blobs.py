@@ -176,7 +176,7 @@ async def test_a_file_that_is_being_deleted_can_not_be_kept_until_it_is_gone(s: 
 
 
 class _SlowStore(ImageStore):
-    """Calls `meanwhile` while the first file is being deleted, or once the one of key `after` was."""
+    """Calls `meanwhile` during the first deletion, or after `after`'s."""
 
     def __init__(self, store: ImageStore, meanwhile: Callable[[], Awaitable[None]], after: str | None = None) -> None:
         self._inner = store
@@ -213,7 +213,7 @@ async def test_a_slow_deleter_does_not_delete_a_file_that_was_kept_again(s: Shel
 
 
 async def test_the_late_end_of_a_deletion_leaves_the_next_ones_row(s: Shelf) -> None:
-    """Otherwise the file could be kept again while the next one still deletes it."""
+    """Otherwise the file could be kept while being deleted again."""
 
     async def meanwhile() -> None:
         s.clock.advance(3_600_000)

@@ -1,4 +1,4 @@
-"""Database URLs as hosting providers print them, against a server that requires TLS and a password."""
+"""Database URLs of hosting providers, with TLS and a password."""
 
 import asyncio
 import re
@@ -66,7 +66,7 @@ async def _make_role(data: Path, port: int) -> None:
 
 
 def read(url: str) -> str:
-    """Connect as the service does, and return the schema that unqualified names belong to."""
+    """Connect as the service does; returns the current schema."""
 
     async def work() -> str:
         database = Database(Settings(_env_file=None, database_url=url, secret_key="s").database_url or "")

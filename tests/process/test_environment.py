@@ -1,4 +1,4 @@
-"""What operators put into the environment and into `.env`: cleaned, or refused in one line."""
+"""Environment variables and `.env`: cleaned, or rejected in one line."""
 
 import os
 import re
@@ -218,7 +218,7 @@ def test_what_a_library_can_not_use_is_refused_in_one_line(
 
 
 def test_an_empty_endpoint_counts_as_unset(tmp_path: Path) -> None:
-    """AWS itself is then asked for, which a proxy that nobody serves keeps us from."""
+    """The client then calls AWS, which a dead proxy prevents."""
     nowhere = {"HTTPS_PROXY": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
     environment = {**BUCKET, **CREDENTIALS, **nowhere, "AWS_ENDPOINT_URL": "", "AWS_SKIP_SIGNATURE": ""}
     with GatewayProcess(tmp_path, environment) as gateway:
@@ -267,7 +267,7 @@ def test_other_programs_variables_are_not_read(tmp_path: Path) -> None:
 
 
 def test_a_home_that_may_not_be_entered_has_no_certificates(tmp_path: Path) -> None:
-    """As under the systemd unit that we ship: the driver looks for certificates in the home directory."""
+    """As under our systemd unit: the driver reads certificates there."""
     (home := tmp_path / "home").mkdir(mode=0)
     program = """
 import asyncio, os, sys

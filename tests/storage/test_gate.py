@@ -1,4 +1,4 @@
-"""Storage gates: while storage fails, one attempt at a time, after pauses that grow."""
+"""Storage gates: retries of failed storage with growing pauses."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Events of tasks that ended long ago: which are deleted, and what streams then have."""
+"""Old events: which are deleted, and what streams then contain."""
 
 import asyncio
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def remove_events(served: Served, *, older_than_days: float = 0.5) -> None:
 
 
 def age(served: Served, task_ids: Sequence[str], *, days: float) -> None:
-    """Let tasks have happened so many days ago."""
+    """Make tasks this many days older."""
 
     async def work() -> None:
         database = Database(served.database_url)
@@ -83,7 +83,7 @@ def test_the_feed_goes_on_without_the_events_of_tasks_that_ended_long_ago(served
 
 
 def test_an_id_that_is_no_longer_kept_resumes_after_it(served: Served) -> None:
-    """Even if it was the newest: ids are never given out again."""
+    """Even if it was the newest: ids are never reused."""
     with served.follow() as first:
         ids = [succeed(served) for _ in range(2)]
         first.wait(lambda s: len(s.events) == 8)

@@ -32,7 +32,7 @@ def bring(served: Served, gate: threading.Event, status: str) -> dict[str, Any]:
         task = served.client.submit(metadata={"a": "b"})
         served.submit_of(task["id"])
     elif status in {"queued", "canceled"}:
-        # A temporary refusal with a long Retry-After, so the task waits in the queue again.
+        # A temporary rejection with a long Retry-After, so the task waits in the queue again.
         served.vendor.on_submit = lambda _: envelope(503, "busy", Retry_After="600")
         task = served.client.submit(metadata={"a": "b"})
         served.submit_of(task["id"])

@@ -146,7 +146,7 @@ async def test_a_task_counts_against_all_of_its_quotas_or_none(replicas: list[Re
     assert answers[2:] == ["daily_budget_exceeded"] * 2
     await set_daily_budget(first.database, CLOCK, "default", None)
     first.hand.seconds += 1
-    # Refused submits didn't count against the token.
+    # Rejected submits didn't count toward the token's limit.
     answers = [await first.submit(holder(1, 5)) for _ in range(4)]
     assert [answer.startswith("task_") for answer in answers] == [True, True, True, False]
     assert answers[3] == TokenExhausted.code

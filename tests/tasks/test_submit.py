@@ -31,7 +31,7 @@ def raw(served: Served, content: bytes, content_type: str = "application/json", 
     return served.client.post(V1, content=content, headers={"Content-Type": content_type, **headers})
 
 
-# --- refused
+# --- rejected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Rows of a newer version, whose words this one doesn't know: they are shown as they are, and break nothing."""
+"""Unknown words from a newer version are shown unchanged."""
 
 import asyncio
 import json

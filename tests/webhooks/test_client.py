@@ -401,7 +401,10 @@ class Raw:
 
 
 class Keeping:
-    """A receiver that keeps connections open. It answers each request with the next status; None closes."""
+    """A receiver that keeps connections open.
+
+    It answers each request with the next status. None closes the connection.
+    """
 
     def __init__(self, statuses: Sequence[int | None], *, body: bytes = b"") -> None:
         self.connections = 0

@@ -49,7 +49,7 @@ class Stage:
         await self.writer.run(lambda unit: batch_store.write(unit.connection, Batch(deliveries=new)))
 
     async def permits(self, turns: HostTurns, free: int, busy: dict[str, int] | None = None) -> dict[str, int]:
-        """Return the permits of `turns` while so many deliveries of each host are in hand."""
+        """Return the permits while each host has `busy` deliveries."""
         template = plan(event_of(replace(STATES["succeeded"], webhook_url="https://receiver.example/")))
         assert template is not None
         in_hand = [replace(template, host=host) for host, count in (busy or {}).items() for _ in range(count)]

@@ -85,7 +85,7 @@ async def test_a_claim_whose_commit_fails_is_lost_if_it_was_committed(work: Leas
 
 
 async def test_only_claims_that_are_awaited_at_the_moment_are_waited_for(work: LeasedWork[Job]) -> None:
-    """Otherwise a busy process would never find what is lost. A later claim can't be one that is committed already."""
+    """A busy process would otherwise never find lost claims."""
     replies = [asyncio.Event(), asyncio.Event()]
 
     async def commit(reply: asyncio.Event) -> list[Job]:

@@ -1,4 +1,4 @@
-"""Small steps: how much goes into one transaction, and how long a run takes."""
+"""Small steps: items per transaction, and duration of a run."""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ async def writer(sqlite_url: str) -> AsyncIterator[Writer]:
 
 
 class Change:
-    """Takes some seconds per item by a timer, and notes how many items each transaction has."""
+    """Takes `seconds` per item and records each transaction's size."""
 
     def __init__(self, timer: HandTimer, seconds: float) -> None:
         self.timer = timer

@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.errors import ServiceUnavailable
 
 # Classes of SQLSTATE: connection lost, out of resources, shutting down or starting up, system error; a server that
-# became a standby; a session that was ended as this process stood still in a transaction (PostgreSQL's documentation,
+# became a standby; a session that ended because this process froze in a transaction (PostgreSQL's documentation,
 # appendix A).
 _UNREACHABLE_STATES = ("08", "53", "57", "58", "25006", "25P03")
 # InternalClientError: the server has ended the session, but the connection isn't closed yet.

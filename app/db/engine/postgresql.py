@@ -33,11 +33,11 @@ _LISTENER_NAME = "nanobanana-gateway notifications"
 _CLOSE_TIMEOUT_SECONDS = 2
 _LISTENER_CHECK_SECONDS = 15
 _LISTENER_TIMEOUT_SECONDS = 5
-# Few are kept, so that three replicas fit into a small server; bursts open more and close them again.
+# Few are kept open, so that a small server suffices for three replicas. Bursts open more and close them again.
 _READERS, _MORE_READERS = 3, 3
 _FULL_PAUSE_SECONDS = 0.2
 _TOO_MANY_CONNECTIONS = "53300"
-# Enough for a server that works again; nobody waits longer for one that doesn't.
+# Enough for a server that has recovered, and no long wait for one that hasn't.
 _SILENT_SECONDS = 2.0
 _CLOCK_AGE_MS = 10_000
 
@@ -136,7 +136,7 @@ class PostgresqlEngine:
             await asyncio.gather(_close(self._writer), _close(self._reader))
 
     async def _transact(self, engine: AsyncEngine, work: Work[T]) -> T:
-        """Run work within a time limit, shorter while the server is silent."""
+        """Run work within a limit, shorter for a silent server."""
         limit = min(self._transaction_seconds, _SILENT_SECONDS) if self._is_silent else self._transaction_seconds
         try:
             async with asyncio.timeout(limit):
@@ -156,7 +156,7 @@ class PostgresqlEngine:
                 if sqlstate(error) != _TOO_MANY_CONNECTIONS:
                     raise
                 if engine is self._writer:
-                    # It takes the place of idle readers, which are of no use without it.
+                    # Idle readers give up their connections, because reads alone are of no use.
                     await self._reader.dispose()
                 await asyncio.sleep(_FULL_PAUSE_SECONDS)
 

@@ -31,8 +31,8 @@ _WITHOUT_EFFECT = frozenset(
 def connect_arguments(url: str) -> dict[str, Any]:
     """Return the driver's arguments for a URL.
 
-    Raises `ConfigurationError` for unusable values. Other parameters become session settings; the server rejects unknown
-    ones.
+    Raises `ConfigurationError` for unusable values. Other parameters become session settings; the server rejects
+    unknown ones.
     """
     _hide_closed_home()
     parts = urlsplit(url)

@@ -10,7 +10,7 @@ _SETTINGS = {
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
-    # What was acknowledged is on disk.
+    # Acknowledged commits are on disk.
     "synchronous_commit": "on",
     "TimeZone": "UTC",
     "lock_timeout": "0",
@@ -22,7 +22,7 @@ _SETTINGS = {
 }
 # A replica that freezes or vanishes between a statement and the commit holds locks that all others need.
 _IDLE_SECONDS = 5
-# A migration does more between two statements, and nobody waits for it but other starts.
+# A migration does more between two statements, and only other starts wait for it.
 _IDLE_MIGRATION_SECONDS = 60
 _SERVER_TIME = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _BEGIN = f"{_SERVER_TIME} AS now, count(set_config(name, value, false)) FROM unnest($1::text[], $2::text[]) AS s (name, value)"
@@ -33,7 +33,7 @@ _PREPARED_ELSEWHERE = {"26000", "42P05"}
 
 
 def session_settings(*, statement_seconds: float | None) -> dict[str, str]:
-    """Return settings that override the defaults of server, database and role.
+    """Return settings that override those of server and role.
 
     Migrations have no statement limit. Only `search_path` is left to the operator, who may keep our tables in any
     schema.

@@ -9,7 +9,7 @@ from app.db.engine.errors import is_unreachable
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
-"""The work of one transaction: a plain function, so that it waits for nothing but its connection."""
+"""The work of one transaction: a plain function, so that it can only wait for its connection."""
 
 
 def transact(engine: Engine, work: Work[T]) -> T:
