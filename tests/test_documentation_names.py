@@ -1,4 +1,7 @@
-"""What documents name in backticks exists: files, modules, classes, methods, settings, routes and commands."""
+"""Names in backticks exist in the code, and docstrings are short.
+
+The names are files, modules, classes, methods, settings, routes and commands.
+"""
 
 import ast
 import re
