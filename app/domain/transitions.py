@@ -51,9 +51,9 @@ def settle_submit(
 ) -> Transition | None:
     """Apply the outcome of the task's `attempt`-th submit.
 
-    Recording is repeated if the outcome of a commit is unknown. By then the task may be on its next attempt, to which an
-    old outcome no longer applies, unless it is an acceptance. `jitter` (0 to 1) spreads the retries of many tasks. A
-    temporary refusal `counts` as a failure only if the upstream was otherwise healthy, so an outage uses up no retries.
+    Recording is repeated if the outcome of a commit is unknown. By then the task may be on its next attempt, to which
+    only an acceptance still applies. `jitter` (0 to 1) spreads the retries of many tasks. A temporary refusal `counts`
+    as a failure only if the upstream was otherwise healthy, so an outage uses up no retries.
     """
     match outcome:
         case Accepted(upstream_task_id):
