@@ -142,8 +142,8 @@ class Streams:
     async def of_task(self, caller: Caller, task_id: str, *, after: int | None) -> AsyncIterator[Stream]:
         """Stream a task's events with IDs above `after`, or all.
 
-        Raises `TooManyStreams`, `TooManyOpenRequests` and `ServiceUnavailable`. If the task doesn't exist, `next` raises
-        `TaskNotFound`.
+        Raises `TooManyStreams`, `TooManyOpenRequests` and `ServiceUnavailable`. If the task doesn't exist, `next`
+        raises `TaskNotFound`.
         """
         async with self._open(caller, task_id) as (stream, newest):
             stream.position = min(after or 0, newest)
