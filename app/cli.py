@@ -11,11 +11,12 @@ import typer
 from app import __version__
 from app.clock import isoformat
 from app.domain.key import DEFAULT_PROJECT
-from app.errors import ConfigurationError, GatewayError
+from app.errors import ConfigurationError, GatewayError, ListenError
 
 _MAX_NAME_CHARACTERS = 255
 _MAX_PROJECT_CHARACTERS = 64
 _MAX_BUDGET = 1_000_000_000
+_MAX_PORT = 65_535
 _KEYS = "app.access.authenticator"
 _PROJECTS = "app.access.projects"
 
@@ -54,13 +55,18 @@ def sandbox(
     behaviour: Annotated[str, typer.Option(help="Behavior as a JSON object; see docs/reference/sandbox.md.")] = "{}",
 ) -> None:
     """Run only the sandbox, which imitates the upstream."""
+    if not 0 <= port <= _MAX_PORT:
+        raise ConfigurationError("--port", "is invalid", f"allowed: a port number, 0 to {_MAX_PORT}")
     sandbox_server, logs = _load("app.sandbox.server"), _load("app.logging")
     try:
         parsed = sandbox_server.Behavior.from_json(behaviour)
     except ValueError as error:
         raise ConfigurationError("--behaviour", f"is invalid ({error})", "see docs/reference/sandbox.md") from None
     logs.configure_logs("console", "info", [])
-    sandbox_server.run(host=host, port=port, behavior=parsed)
+    try:
+        sandbox_server.run(host=host, port=port, behavior=parsed)
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
+        raise ListenError(host, port, error, host_name="--host", port_name="--port") from None
 
 
 @keys.command("create")

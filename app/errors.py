@@ -1,5 +1,6 @@
 """All errors of the service, with stable codes and statuses."""
 
+import errno
 import re
 from collections.abc import Sequence
 from typing import ClassVar, Self
@@ -10,6 +11,23 @@ class ConfigurationError(Exception):
 
     def __init__(self, variable: str, problem: str, allowed: str) -> None:
         super().__init__(f"{variable} {problem}; {allowed}")
+
+
+class ListenError(ConfigurationError):
+    """The service can't listen on its address.
+
+    `host_name` and `port_name` name the settings or options.
+    """
+
+    def __init__(
+        self, host: str, port: int, error: Exception, *, host_name: str = "HOST", port_name: str = "PORT"
+    ) -> None:
+        number = error.errno if isinstance(error, OSError) else None
+        # `socket.create_server` adds the address to the message.
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while ")[0]
+        is_about_port = number in {errno.EADDRINUSE, errno.EACCES}
+        allowed = f"set {port_name}" if is_about_port else f"set {host_name} to an address of this machine"
+        super().__init__(f"can't listen on {host}:{port}:", reason[:1].lower() + reason[1:], allowed)
 
 
 class GatewayError(Exception):

@@ -20,7 +20,7 @@ from app.access.signing_secrets import check_fingerprint, load_secrets, record_f
 from app.db.engine.sqlite import sqlite_path
 from app.domain.destination import DestinationRules
 from app.environment import misspelled
-from app.errors import ConfigurationError, StorageUnavailable
+from app.errors import ConfigurationError, ListenError, StorageUnavailable
 from app.logging import configure_logs
 from app.main import create_app, for_spare_connections, with_middleware
 from app.outbound.environment import proxy_for, trust_store
@@ -194,7 +194,7 @@ def bind(settings: Settings) -> socket.socket:
         listener.bind((settings.host.strip("[]"), settings.port))
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         listener.close()
-        raise _unusable_port(settings, error) from None
+        raise ListenError(settings.host, settings.port, error) from None
     return listener
 
 
@@ -204,12 +204,7 @@ def listen(listener: socket.socket, settings: Settings) -> None:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise _unusable_port(settings, error) from None
-
-
-def _unusable_port(settings: Settings, error: Exception) -> ConfigurationError:
-    problem = f"can't be used: listening on {settings.host}:{settings.port} failed ({_reason(error)})"
-    return ConfigurationError("HOST/PORT", problem, "set PORT, or HOST to an address of this machine")
+        raise ListenError(settings.host, settings.port, error) from None
 
 
 def _reason(error: Exception) -> str:

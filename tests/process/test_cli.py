@@ -221,7 +221,22 @@ def test_postgresql_needs_a_secret(tmp_path: Path, postgres: PostgresServer) -> 
 
 def test_a_taken_port_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert "PORT" in refusal(tmp_path, "serve", "--port", str(taken.getsockname()[1]))
+        port = taken.getsockname()[1]
+        for command, name in (("serve", "PORT"), ("sandbox", "--port")):
+            line = refusal(tmp_path, command, "--port", str(port))
+            assert line == f"error: can't listen on 127.0.0.1:{port}: address already in use; set {name}"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--port", "99999", "--port is invalid; allowed: a port number, 0 to 65535"),
+        ("--host", "no.invalid", "; set --host to an address of this machine"),
+        ("--host", "..", "; set --host to an address of this machine"),
+    ],
+)
+def test_the_sandbox_reports_an_unusable_address(tmp_path: Path, option: str, value: str, reason: str) -> None:
+    assert refusal(tmp_path, "sandbox", option, value).endswith(reason)
 
 
 def test_a_different_secret_is_rejected_unless_rotated(tmp_path: Path) -> None:
