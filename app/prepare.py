@@ -148,6 +148,10 @@ def prepare_data_dir(settings: Settings) -> None:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=settings.data_dir):
             pass
+    except FileExistsError:
+        raise ConfigurationError(
+            "DATA_DIR", f"is not a directory: {settings.data_dir}", "choose a writable directory"
+        ) from None
     except OSError as error:
         raise ConfigurationError(
             "DATA_DIR", f"can't be used ({error.strerror}): {settings.data_dir}", "choose a writable directory"

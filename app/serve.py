@@ -145,10 +145,11 @@ def _only_process(settings: Settings) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 if time.monotonic() > deadline:
+                    name = "DATA_DIR" if settings.database_url is None else "DATABASE_URL"
                     raise ConfigurationError(
-                        "DATABASE_URL",
-                        f"names a SQLite file that another process is using ({path})",
-                        "stop it, set another DATA_DIR, or use PostgreSQL for several processes",
+                        name,
+                        f"has a SQLite file that another process is using ({path})",
+                        f"stop it, set another {name}, or use PostgreSQL for several processes",
                     ) from None
                 time.sleep(_LOCK_PAUSE_SECONDS)
             else:

@@ -79,8 +79,10 @@ def http_url(value: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", value) or "\\" in value:
         raise ValueError("contains spaces, backslashes or non-ASCII characters")
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not an http(s) URL")
+    if "?" in value or "#" in value:
+        raise ValueError("must have no query and no fragment")
     if parts.username is not None or parts.password is not None:
         raise ValueError("contains a user name or password")
     _ = parts.port  # raises ValueError if it is invalid

@@ -127,7 +127,9 @@ def test_one_sqlite_file_is_served_by_one_process(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path) as first:
         second = run_app(tmp_path, "serve", "--port", "0")
         assert second.returncode == 2
-        assert "another process is using" in second.stderr.splitlines()[-1]
+        line = second.stderr.splitlines()[-1]
+        assert line.startswith("error: DATA_DIR has a SQLite file that another process is using")
+        assert "set another DATA_DIR" in line
         assert first.client.get("/readyz").status_code == 200
 
 

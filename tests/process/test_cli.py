@@ -150,6 +150,14 @@ def test_an_invalid_setting_is_named_without_its_value(
     assert HIDDEN not in message
 
 
+def test_a_base_url_must_have_no_query(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in ("https://images.example/?a=b", "https://images.example/?", "https://images.example/#a"):
+        monkeypatch.setenv("PUBLIC_BASE_URL", value)
+        with pytest.raises(ConfigurationError, match="must have no query"):
+            load_settings()
+
+
 def test_hosts_and_origins_are_normalized_as_browsers_send_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -198,7 +206,7 @@ def test_an_invalid_setting_stops_the_start_with_one_line(tmp_path: Path, name: 
 
 def test_data_dir_must_be_a_directory_that_can_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    assert "DATA_DIR" in refusal(tmp_path, DATA_DIR=str(tmp_path / "file"))
+    assert "DATA_DIR is not a directory" in refusal(tmp_path, DATA_DIR=str(tmp_path / "file"))
     assert "DATA_DIR" in refusal(tmp_path, "migrate", DATA_DIR=str(tmp_path / "file" / "below"))
     assert "DATA_DIR" in refusal(tmp_path, "keys", "list", DATA_DIR="/proc/nowhere")
 
