@@ -27,6 +27,7 @@ def configure_logs(log_format: Literal["console", "json"], level: str, secrets: 
     output = Output(_reopened(sys.stderr))
     shared: list[Processor] = [
         _add_request_id,
+        _leave_out_none,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -121,6 +122,10 @@ def _add_request_id(_logger: object, _method: str, event: EventDict) -> EventDic
     if request_id := current_request_id():
         event["request_id"] = request_id
     return event
+
+
+def _leave_out_none(_logger: object, _method: str, event: EventDict) -> EventDict:
+    return {name: value for name, value in event.items() if value is not None}
 
 
 def _renderer(log_format: Literal["console", "json"], *, is_terminal: bool) -> Processor:

@@ -81,7 +81,7 @@ class CallbackService:
             )
 
         answer, has_moved = await self.writer.move(task_id, decide)
-        _log.info("callback", task_id=task_id, answer=answer.value, report=type(report).__name__)
+        _log.info("callback", task_id=task_id, answer=answer.value, report=type(report).__name__.lower())
         if answer is CallbackOutcome.UNREADABLE:
             self.poll_due.wake()
             reason = report.reason if isinstance(report, Unreadable) else ""

@@ -14,8 +14,9 @@ from app.db import task_store
 from app.db.engine import Database
 from app.domain import transitions
 from app.domain.policy import Policy
-from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain
+from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
 from app.domain.task import Status, Task
+from app.domain.verdict import ErrorCode
 from app.upstream.account_gate import CHECK_AGAIN_MS, AccountGate
 from app.upstream.call_window import CallWindow
 from app.upstream.fair_queue import due_in_turn
@@ -26,6 +27,14 @@ from app.writing.unit_of_work import Decision, UnitOfWork
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 
+_MAX_REASON_CHARACTERS = 300
+_OUTCOMES: dict[type[SubmitOutcome], str] = {
+    Accepted: "accepted",
+    Refused: "refused",
+    AccountRefused: "account_refused",
+    TryAgain: "try_again",
+    Unknown: "unknown",
+}
 _log = structlog.get_logger(__name__)
 
 
@@ -90,7 +99,7 @@ class Dispatcher:
         """
         task = claimed.task
         outcome = await self._submit(claimed)
-        _log.info("submitted", task_id=task.id, attempt=task.attempts, outcome=type(outcome).__name__)
+        _log_submitted(task, outcome)
         settle_account = partial(self._settle_account, claimed=claimed, outcome=outcome)
         record_account = partial(self._work.record, partial(self.writer.run, settle_account))
         record_task = partial(self._record_task, claimed, outcome)
@@ -196,6 +205,23 @@ class Dispatcher:
             return Decision(transition is not None, transition)
 
         return await self.writer.move(task_id, decide)
+
+
+def _log_submitted(task: Task, outcome: SubmitOutcome) -> None:
+    fields = {"task_id": task.id, "attempt": task.attempts, "outcome": _OUTCOMES[type(outcome)]}
+    match outcome:
+        case Accepted():
+            _log.info("submitted", **fields)
+        case Unknown(reason):
+            _log.warning("submitted", **fields, code=ErrorCode.SUBMISSION_UNKNOWN.value, reason=_cut(reason))
+        case _:
+            error = outcome.error
+            more = {"code": error.code.value, "upstream_code": error.upstream_code, "reason": _cut(error.message)}
+            _log.info("submitted", **fields, **more)
+
+
+def _cut(reason: str) -> str:
+    return reason[:_MAX_REASON_CHARACTERS]
 
 
 def _key(claimed: Claimed) -> tuple[str, int]:

@@ -95,7 +95,7 @@ class Reconciler:
 
         until = self._clock.now() + self._lease
         if await self._work.record(lambda: self._writer.move(task.id, decide), until=until):
-            _log.info("poll_result", task_id=task.id, result=type(report).__name__)
+            _log.info("poll_result", task_id=task.id, result=type(report).__name__.lower())
 
     def _decide(self, task: Task | None, report: Report | Unanswered) -> Decision[Report | None]:
         """Apply a report; return it if it ended the task."""

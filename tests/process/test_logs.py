@@ -57,6 +57,38 @@ def test_requests_and_tasks_are_logged_without_secrets(tmp_path: Path, vendor: V
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
 
 
+def test_the_outcomes_of_submits_are_logged_with_their_reasons(tmp_path: Path, vendor: Vendor) -> None:
+    vendor.script(
+        Reply({"code": 200, "data": {"taskId": "a" * 32}}),
+        envelope(400, f"no {UPSTREAM} " + "x" * 999),
+        Reply(hang_up=True),
+        envelope(500, "busy"),
+        envelope(402, "no credits"),
+    )
+    settings = {"LOG_FORMAT": "json", "NANOBANANA_API_KEY": UPSTREAM, "NANOBANANA_BASE_URL": vendor.url}
+    with GatewayProcess(tmp_path, {**settings, "UPSTREAM_CONCURRENCY": "1"}) as gateway:
+        for count in range(1, 5):
+            gateway.client.submit()
+            vendor.wait_for_submits(count)
+        vendor.wait_for_submits(5)
+        submit = vendor.submits[0]
+        vendor.call_back(submit, success_a("a" * 32))
+    lines = [json.loads(line) for line in gateway.log.splitlines()]
+    submits = [line for line in lines if line["event"] == "submitted"]
+    named = ("level", "outcome", "code", "upstream_code")
+    assert [tuple(line.get(name) for name in named) for line in submits[:4]] == [
+        ("info", "accepted", None, None),
+        ("info", "refused", "invalid_request", "400"),
+        ("warning", "unknown", "submission_unknown", None),
+        ("info", "try_again", "upstream_error", "500"),
+    ]
+    assert ("account_refused", "402") in [(line["outcome"], line.get("upstream_code")) for line in submits]
+    assert submits[1]["reason"].startswith("no ***")
+    assert 100 < len(submits[1]["reason"]) <= 300
+    assert [line["report"] for line in lines if line["event"] == "callback"] == ["succeeded"]
+    assert None not in [value for line in lines for value in line.values()]
+
+
 def test_webhooks_are_logged_without_secrets(tmp_path: Path, vendor: Vendor, receiver: Receiver) -> None:
     settings = {
         "LOG_FORMAT": "json",
