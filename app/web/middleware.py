@@ -80,6 +80,7 @@ class RequestContext:
                 status=status,
                 milliseconds=round((time.perf_counter() - began) * 1000, 1),
                 client=client_address(scope, self._trusted_proxies),
+                **scope.get("state", {}).get("problem", {}),
             )
 
 

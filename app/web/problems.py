@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from app.errors import GatewayError, InvalidRequest, RangeNotSatisfiable
 from app.shapes.problem import PROBLEM_MEDIA_TYPE, Problem, new_problem, problem_shape
@@ -19,9 +20,25 @@ from app.web.suggestions import suggestion
 Suggest = Callable[[str], str | None]
 """Returns the name that an unknown one probably means, or None."""
 
+LOGGED_CHARACTERS = 200
+"""How much of a problem's detail is logged."""
 _MAX_FIELD_ERRORS = 50
 _MAX_ERRORS = 1_000
 _MAX_FIELD_NAME = 200
+
+
+class ProblemResponse(ShapeResponse[Problem]):
+    """Sends a problem and notes it in the scope, for the log."""
+
+    def __init__(self, problem: Problem, headers: dict[str, str]) -> None:
+        super().__init__(problem, problem.status, headers, PROBLEM_MEDIA_TYPE)
+        self._noted = {"code": problem.code, "detail": problem.detail[:LOGGED_CHARACTERS]}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        # The state is shared by all copies of a request's scope.
+        scope.setdefault("state", {})["problem"] = self._noted
+        await super().__call__(scope, receive, send)
 
 
 def internal_error() -> Response:
@@ -38,7 +55,7 @@ def from_error(error: GatewayError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
-    return _respond(problem_shape(error), headers)
+    return ProblemResponse(problem_shape(error), headers)
 
 
 def invalid_request(
@@ -96,11 +113,7 @@ async def _http_error(request: Request, error: Any) -> Response:
         allowed = _methods_at(request)
         headers["Allow"] = ", ".join(allowed)
         detail = f"This path only allows {', '.join(allowed)}."
-    return _respond(new_problem(status.name.lower(), status.phrase, status, detail), headers)
-
-
-def _respond(problem: Problem, headers: dict[str, str]) -> Response:
-    return ShapeResponse(problem, problem.status, headers, PROBLEM_MEDIA_TYPE)
+    return ProblemResponse(new_problem(status.name.lower(), status.phrase, status, detail), headers)
 
 
 async def _internal_error(_request: Request, _error: Exception) -> Response:

@@ -17,7 +17,7 @@ from app.errors import (
 )
 from app.logging import bind_request_id
 from app.web.headers import NO_SNIFF, NO_STORE
-from app.web.problems import from_error
+from app.web.problems import LOGGED_CHARACTERS, from_error
 
 _ERRORS: dict[int, type[GatewayError]] = {
     HTTPStatus.BAD_REQUEST: MalformedRequest,
@@ -39,7 +39,7 @@ def refuse(status: int, detail: str, client: tuple[str, int] | None) -> Response
     request_id = uuid_utils.uuid4().hex
     bind_request_id(request_id)
     address = f"{client[0]}:{client[1]}" if client else None
-    _log.info("request_refused", status=status, code=error.code, client=address)
+    _log.info("request_refused", status=status, code=error.code, detail=detail[:LOGGED_CHARACTERS], client=address)
     response = from_error(error)
     response.raw_headers += [NO_SNIFF, NO_STORE, (b"x-request-id", request_id.encode())]
     return response

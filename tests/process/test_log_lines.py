@@ -275,7 +275,7 @@ def test_values_that_are_not_json_are_logged_as_repr() -> None:
     line = json.loads(file.getvalue())
     assert (line["body"], line["where"]) == ("b'the key'", repr(where))
     assert (line["several"], line["half"]) == (["ä", 1, "b'x'"], "\ud800")
-        assert "nothing" not in line
+    assert "nothing" not in line
     assert "ä" in file.getvalue()
 
 

@@ -89,6 +89,20 @@ def test_the_outcomes_of_submits_are_logged_with_their_reasons(tmp_path: Path, v
     assert None not in [value for line in lines for value in line.values()]
 
 
+def test_failed_requests_are_logged_with_their_reasons(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path, {"LOG_FORMAT": "json"}) as gateway:
+        details = [
+            gateway.client.get("/v1/tasks/x").json()["detail"],
+            gateway.client.get("/nowhere").json()["detail"],
+            gateway.client.get("/v1/tasks", headers={"Host": "evil.example"}).json()["detail"],
+            gateway.client.post("/v1/tasks", json={"x" * 300: 1}).json()["detail"][:200],
+        ]
+    lines = [json.loads(line) for line in gateway.log.splitlines()]
+    requests = [line for line in lines if line["event"] == "request"]
+    assert [line["code"] for line in requests] == ["task_not_found", "not_found", "host_not_allowed", "invalid_request"]
+    assert [line["detail"] for line in requests] == details
+
+
 def test_webhooks_are_logged_without_secrets(tmp_path: Path, vendor: Vendor, receiver: Receiver) -> None:
     settings = {
         "LOG_FORMAT": "json",
