@@ -80,7 +80,14 @@ def create_key(
     """
     _check_name("NAME", name, _MAX_NAME_CHARACTERS)
     _check_name("--project", project, _MAX_PROJECT_CHARACTERS)
-    key, secret = _run(lambda database, clock: _load(_KEYS).create_key(database, clock, name, project))
+
+    async def create(database: Any, clock: Any) -> Any:
+        is_first = not await _load(_KEYS).any_key_exists(database)
+        return is_first, *await _load(_KEYS).create_key(database, clock, name, project)
+
+    is_first, key, secret = _run(create)
+    if is_first and _load("app.settings").load_settings().auth is None:
+        typer.echo("This is the first key. From now on, every request needs a key.", err=True)
     typer.echo(f"Created {key.id} for project {key.project}. The key can't be shown again:")
     typer.echo(secret)
 

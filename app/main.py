@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.access import routes as access_routes
+from app.access.authenticator import any_key_exists
 from app.background import Background, LoopTimes
 from app.clock import Clock
 from app.container import Container
@@ -69,7 +70,8 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await container.start()
         background.start()
-        _log.info("started", version=__version__, address=settings.local_url, docs=f"{settings.local_url}/docs")
+        auth = settings.auth or ("keys" if await any_key_exists(container.kernel.database) else "none")
+        _log.info("started", version=__version__, auth=auth, **_summary(settings, upstream_url))
         warming = asyncio.create_task(asyncio.to_thread(_warm_up, app), name="warm-up")
         yield {"services": services, "authenticator": container.access.authenticator}
         await background.stop()
@@ -161,7 +163,7 @@ def with_middleware(settings: Settings, app: FastAPI) -> ASGIApp:
         routes=[*task_routes.router.routes, *callback_routes.router.routes],
         endpoints=[task_routes.submit_task, task_routes.get_task, callback_routes.receive_callback],
     )
-    host_guard = HostGuard(is_open=is_open, allowed_hosts=settings.allowed_hosts)
+    host_guard = HostGuard(is_open=is_open, allowed_hosts=settings.allowed_hosts, own_hosts=settings.own_hosts)
     origin_guard = OriginGuard(is_open=is_open, origins=origins)
     guarded = surround(settings, Guarded(direct, [host_guard.check, origin_guard.check, check_small_body]))
     return WithoutPrefix(guarded, settings.path_prefix) if settings.path_prefix else guarded
@@ -171,6 +173,21 @@ def for_spare_connections(settings: Settings, complete: ASGIApp) -> ASGIApp:
     """Return the application for connections over the limit."""
     spare = SpareConnections(complete, surround(settings, respond_overloaded))
     return WithoutPrefix(spare, settings.path_prefix) if settings.path_prefix else spare
+
+
+def _summary(settings: Settings, upstream_url: str) -> dict[str, str]:
+    """Describe the configuration for the log."""
+    # The sandbox calls back over loopback.
+    has_callbacks = settings.is_sandbox or settings.public_base_url is not None
+    return {
+        "address": settings.local_url,
+        "docs": f"{settings.local_url}/docs",
+        "mode": "sandbox" if settings.is_sandbox else "live",
+        "upstream": upstream_url,
+        "results": "callbacks" if has_callbacks else "polled (no PUBLIC_BASE_URL)",
+        "database": "postgresql" if settings.is_postgresql else "sqlite",
+        "storage": str(settings.storage_url or settings.data_dir / "images") if settings.keep_images else "off",
+    }
 
 
 def _warm_up(app: FastAPI) -> None:

@@ -15,7 +15,8 @@ from importlib import import_module
 import structlog
 from fastapi import FastAPI
 
-from app.access.authenticator import check_start, ensure_bootstrap_key
+from app import start_warnings
+from app.access.authenticator import check_start, ensure_bootstrap_key, has_active_key
 from app.access.signing_secrets import check_fingerprint, load_secrets, record_fingerprint
 from app.db.engine.sqlite import sqlite_path
 from app.domain.destination import DestinationRules
@@ -35,7 +36,6 @@ from app.web.refusals import refuse
 
 _LOCK_TIMEOUT_SECONDS = 5
 _LOCK_PAUSE_SECONDS = 0.1
-_MIN_SECRET_CHARACTERS = 16
 _BACKLOG = 2048
 _GC_THRESHOLD_ALLOCATIONS = 10_000
 _WANTED_FILES = 65_536
@@ -65,17 +65,10 @@ def serve(settings: Settings) -> None:
 def _serve_alone(settings: Settings, secrets: list[str]) -> None:
     # All checks come before the migration: a replica that can't run must not change the shared database.
     listener = bind(settings)
-    is_open = asyncio.run(prepare(settings, secrets))
+    is_open, has_key = asyncio.run(prepare(settings, secrets))
     listen(listener, settings)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-    if is_open:
-        where = "on this machine" if settings.is_loopback_only else "who can reach this address"
-        reason = f"No API keys: anyone {where} can submit tasks. Pages on other origins are blocked."
-        hosts = ",".join(settings.allowed_hosts) or "loopback"
-        _log.warning("open", reason=reason, hosts=hosts, hint="Allow pages with CORS_ORIGINS.")
-    if any(len(secret) < _MIN_SECRET_CHARACTERS for secret in secrets):
-        reason = f"SECRET_KEY has fewer than {_MIN_SECRET_CHARACTERS} characters and can be guessed."
-        _log.warning("short_secret", reason=reason)
+    start_warnings.warn(settings, secrets, is_open=is_open, has_key=has_key)
     if settings.nanobanana_api_key is not None:
         _run(settings, listener, settings.nanobanana_base_url, settings.nanobanana_api_key.get_secret_value())
         return
@@ -145,10 +138,10 @@ def _only_process(settings: Settings) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 if time.monotonic() > deadline:
-                    name = "DATA_DIR" if settings.database_url is None else "DATABASE_URL"
+                    name, verb = ("DATA_DIR", "has") if settings.database_url is None else ("DATABASE_URL", "names")
                     raise ConfigurationError(
                         name,
-                        f"has a SQLite file that another process is using ({path})",
+                        f"{verb} a SQLite file that another process is using ({path})",
                         f"stop it, set another {name}, or use PostgreSQL for several processes",
                     ) from None
                 time.sleep(_LOCK_PAUSE_SECONDS)
@@ -157,10 +150,10 @@ def _only_process(settings: Settings) -> Iterator[None]:
         yield
 
 
-async def prepare(settings: Settings, secrets: list[str]) -> bool:
+async def prepare(settings: Settings, secrets: list[str]) -> tuple[bool, bool]:
     """Check the settings, then migrate the database.
 
-    Returns whether the service runs without keys.
+    Returns whether the service runs without keys, and whether an active key exists.
     """
     database = await connect_database(settings)
     try:
@@ -171,7 +164,7 @@ async def prepare(settings: Settings, secrets: list[str]) -> bool:
         await record_fingerprint(database, secrets)
         if settings.bootstrap_api_key is not None:
             await ensure_bootstrap_key(database, database.clock, settings.bootstrap_api_key.get_secret_value())
-        return is_open
+        return is_open, await has_active_key(database)
     finally:
         await database.aclose()
 

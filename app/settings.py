@@ -142,6 +142,12 @@ class Settings(BaseSettings):
         return [f"{parts.scheme}://{parts.netloc}".lower()] if parts.netloc else []
 
     @property
+    def own_hosts(self) -> list[str]:
+        """The public host of this service, if set."""
+        host = urlsplit(self.public_base_url or "").hostname
+        return [host.rstrip(".")] if host else []
+
+    @property
     def effective_poll_after_seconds(self) -> float:
         """`POLL_AFTER_SECONDS`, or a default that depends on callbacks."""
         if self.poll_after_seconds is not None:

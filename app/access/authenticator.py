@@ -150,6 +150,16 @@ async def ensure_bootstrap_key(database: Database, clock: Clock, secret: str) ->
         _log.info("bootstrap_key_created", key_id=key.id)
 
 
+async def any_key_exists(database: Database) -> bool:
+    """Whether a key was ever created."""
+    return await database.read(key_store.any_exist)
+
+
+async def has_active_key(database: Database) -> bool:
+    """Whether a key exists that was not revoked."""
+    return await database.read(key_store.any_active)
+
+
 async def list_keys(database: Database) -> list[ApiKey]:
     """List all keys, oldest first."""
     return await database.read(key_store.list_all)

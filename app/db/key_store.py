@@ -46,6 +46,11 @@ def any_exist(connection: Connection) -> bool:
     return bool(connection.execute(select(exists(api_keys.c.id))).scalar_one())
 
 
+def any_active(connection: Connection) -> bool:
+    """Whether any key exists that was not revoked."""
+    return bool(connection.execute(select(exists(api_keys.c.id).where(api_keys.c.revoked_at.is_(None)))).scalar_one())
+
+
 def revoke(connection: Connection, key_id: str, now: int) -> bool:
     """Revoke a key; return False if it doesn't exist."""
     revoked_at = func.coalesce(api_keys.c.revoked_at, now)

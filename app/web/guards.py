@@ -49,11 +49,12 @@ class HostGuard:
     """Rejects requests with a `Host` that is not allowed.
 
     If `allowed_hosts` is empty, all hosts are allowed, but only loopback while the service runs without keys. Otherwise
-    any web page could reach it under a name that resolves to loopback (DNS rebinding).
+    any web page could reach it under a name that resolves to loopback (DNS rebinding). `own_hosts` are always allowed.
     """
 
-    def __init__(self, *, is_open: IsOpen, allowed_hosts: Collection[str]) -> None:
+    def __init__(self, *, is_open: IsOpen, allowed_hosts: Collection[str], own_hosts: Collection[str]) -> None:
         self._is_open = is_open
+        self._own = frozenset(own_hosts)
         self._hosts = frozenset(host for host in allowed_hosts if not host.startswith("*."))
         # Keep the dot, because *.example.com doesn't include example.com.
         self._domains = tuple(host[1:] for host in allowed_hosts if host.startswith("*."))
@@ -64,6 +65,8 @@ class HostGuard:
             raise HostNotAllowed("The host in the request is not allowed; add it to ALLOWED_HOSTS.")
 
     async def _is_allowed(self, host: str) -> bool:
+        if host in self._own:
+            return True
         if self._hosts or self._domains:
             return host in self._hosts or host.endswith(self._domains)
         return is_loopback(host) or not await self._is_open()

@@ -29,6 +29,8 @@ def test_keys_are_created_listed_and_revoked(tmp_path: Path, bare_database_url: 
     settings = {"DATABASE_URL": bare_database_url, "SECRET_KEY": "s"}
     first = run_app(tmp_path, "keys", "create", "my phone", **settings)
     second = run_app(tmp_path, "keys", "create", "shop", "--project", "shop", **settings)
+    assert first.stderr == "This is the first key. From now on, every request needs a key.\n"
+    assert second.stderr == ""
     secrets = [done.stdout.splitlines()[-1] for done in (first, second)]
     assert all(re.fullmatch(r"[\x21-\x7e]{24,}", secret) for secret in secrets)
     listed = run_app(tmp_path, "keys", "list", **settings)

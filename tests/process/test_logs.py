@@ -89,6 +89,51 @@ def test_the_outcomes_of_submits_are_logged_with_their_reasons(tmp_path: Path, v
     assert None not in [value for line in lines for value in line.values()]
 
 
+GOOGLE = {"NANOBANANA_API_KEY": "AIza-not-a-real-key", "NANOBANANA_BASE_URL": "http://127.0.0.1:1/api"}
+PUBLIC = {"PUBLIC_BASE_URL": "https://images.example", "SECRET_KEY": "s" * 20}
+
+
+@pytest.mark.parametrize(
+    ("settings", "warnings", "summary"),
+    [
+        ({}, {"open": "No API keys: anyone on this machine", "sandbox": ""}, ("sandbox", "callbacks", "none")),
+        (
+            {"AUTH": "none", "HOST": "0.0.0.0", "NANOBANANA_API_KEY": UPSTREAM},
+            {"open": "AUTH=none: keys are not checked. Anyone who can reach"},
+            ("live", "polled (no PUBLIC_BASE_URL)", "none"),
+        ),
+        (
+            {"AUTH": "keys", **GOOGLE, **PUBLIC},
+            {"no_key": "no active key", "google_key": "Google"},
+            ("live", "callbacks", "keys"),
+        ),
+        (
+            {"AUTH": "none", "NANOBANANA_API_KEY": UPSTREAM, **PUBLIC},
+            {"open": "AUTH=none: keys are not checked."},
+            ("live", "callbacks", "none"),
+        ),
+    ],
+)
+def test_the_start_is_logged_with_its_configuration(
+    tmp_path: Path, settings: dict[str, str], warnings: dict[str, str], summary: tuple[str, str, str]
+) -> None:
+    with GatewayProcess(tmp_path, {"LOG_FORMAT": "json", **settings}) as gateway:
+        pass
+    lines = [json.loads(line) for line in gateway.log.splitlines()]
+    warned = {line["event"]: line for line in lines if line["level"] == "warning"}
+    assert set(warned) == set(warnings)
+    assert all(reason in warned[event]["reason"] for event, reason in warnings.items())
+    if "open" in warned:
+        assert warned["open"]["hosts"] == ("loopback,images.example" if "PUBLIC_BASE_URL" in settings else "loopback")
+        assert "ALLOWED_HOSTS" in warned["open"]["hint"]
+    if "no_key" in warned:
+        assert "python -m app keys create NAME" in warned["no_key"]["hint"]
+    (started,) = [line for line in lines if line["event"] == "started"]
+    assert (started["mode"], started["results"], started["auth"]) == summary
+    assert (started["database"], started["storage"]) == ("sqlite", "off")
+    assert started["upstream"] == settings.get("NANOBANANA_BASE_URL", started["upstream"])
+
+
 def test_failed_requests_are_logged_with_their_reasons(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path, {"LOG_FORMAT": "json"}) as gateway:
         details = [

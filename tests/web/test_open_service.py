@@ -112,6 +112,15 @@ def test_named_origins_and_the_public_one_are_allowed(tmp_path: Path) -> None:
             assert gateway.client.get(V1, headers={"Origin": origin}).status_code == status, origin
         for host, status in (("a.inner.example:1", 200), ("A.B.inner.example.", 200), ("inner.example", 403)):
             assert gateway.client.get(V1, headers={"Host": host}).status_code == status, host
+        assert gateway.client.get(V1, headers={"Host": "images.example"}).status_code == 200
+
+
+def test_the_public_host_is_allowed_in_addition_to_loopback(tmp_path: Path) -> None:
+    settings = {"auth": "none", "secret_key": "test-secret", "public_base_url": "https://Images.example:8443/x"}
+    with LiveGateway(data_dir=tmp_path, upstream_url="http://127.0.0.1:1", **settings) as gateway:
+        for host, status in (("images.example", 200), ("images.example:1", 200), ("a.images.example", 403)):
+            assert gateway.client.get(V1, headers={"Host": host}).status_code == status, host
+        assert gateway.client.get(V1).status_code == 200
 
 
 HOSTILE = """<!doctype html><meta charset="utf-8"><body><pre id="log"></pre>
