@@ -232,7 +232,7 @@ class SlowReader(GatewayError, status=503):
 class InvalidRequest(GatewayError, status=422):
     """Some fields or parameters are invalid.
 
-    `errors` lists each with a message, and `detail` repeats the first.
+    `errors` lists each with a message, the most useful first. `detail` repeats the first.
     """
 
     def __init__(self, errors: Sequence[dict[str, str]]) -> None:

@@ -36,6 +36,12 @@ from app.writing.unit_of_work import Decision
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
 
+_STATES = {
+    Status.SUBMITTING: "is being submitted",
+    Status.SUCCEEDED: "has already succeeded",
+    Status.FAILED: "has already failed",
+    Status.CANCELED: "has already been canceled",
+}
 _log = structlog.get_logger(__name__)
 ExtendExpiry = Callable[[Sequence[str]], Awaitable[None]]
 """Extends the expiry of uploads among these URLs; raises `InvalidRequest` if one has expired or doesn't exist."""
@@ -162,7 +168,7 @@ class TaskService:
                 raise _not_found(task_id)
             transition = transitions.cancel(task, self.clock.now())
             if transition is None:
-                raise NotCancelable(f"The task is {task.status.value}; only a queued task can be canceled.")
+                raise NotCancelable(f"The task {_state_of(task)}; only a queued task can be canceled.")
             return Decision(transition.task, transition)
 
         canceled = await self.writer.move(task_id, decide)
@@ -175,7 +181,7 @@ class TaskService:
             return replay, True
         old = (await self.get(caller, task_id)).task
         if old.status not in {Status.FAILED, Status.CANCELED}:
-            raise NotRetryable(f"The task is {old.status.value}; only a failed or canceled task can be retried.")
+            raise NotRetryable(f"The task {_state_of(old)}; only a failed or canceled task can be retried.")
         again = Submission(
             model=old.model,
             input=old.input,
@@ -201,7 +207,7 @@ class TaskService:
             if task is None or not caller.owns(task):
                 raise _not_found(task_id)
             if not task.is_terminal:
-                raise NotDeletable(f"The task is {task.status.value}; only a finished task can be deleted.")
+                raise NotDeletable(f"The task {_state_of(task)}; only a finished task can be deleted.")
             return Decision(None, remove=True)
 
         await self.writer.move(task_id, decide)
@@ -257,6 +263,10 @@ def _fingerprint(submission: Submission) -> str:
             "retry_of": submission.retry_of,
         }
     )
+
+
+def _state_of(task: Task) -> str:
+    return _STATES.get(task.status, f"is {task.status.value}")
 
 
 def _not_found(task_id: str) -> TaskNotFound:

@@ -66,6 +66,8 @@ async def read_model(request: Request, model: type[M], limit: int, permit: Memor
 
 def _invalid_json(body: bytes, reason: str) -> GatewayError:
     """Return the error for invalid JSON or a lone surrogate."""
+    if not body.strip():
+        return MalformedRequest("The body is empty; send a JSON object.")
     # JavaScript's `slice` can cut an emoji in two. Python's parser accepts the halves, so it can find their field.
     try:
         field = _field_with_surrogate(json.loads(body))

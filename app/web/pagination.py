@@ -35,5 +35,5 @@ def decode_cursor(cursor: str | None, ids: re.Pattern[str]) -> str | None:
     except ValueError:
         last_id = ""
     if not ids.fullmatch(last_id):
-        raise InvalidRequest.field("cursor", "invalid cursor")
+        raise InvalidRequest.field("cursor", "is not a next_cursor of this list")
     return last_id

@@ -25,6 +25,7 @@ LOGGED_CHARACTERS = 200
 _MAX_FIELD_ERRORS = 50
 _MAX_ERRORS = 1_000
 _MAX_FIELD_NAME = 200
+_DID_YOU_MEAN = "unknown field; did you mean "
 
 
 class ProblemResponse(ShapeResponse[Problem]):
@@ -70,7 +71,9 @@ def invalid_request(
     if count > _MAX_ERRORS:
         # Building the list would block the event loop.
         return InvalidRequest.field("body", f"has {count} invalid fields")
-    return InvalidRequest([_field_error(item, suggest, skip) for item in error.errors()[:_MAX_FIELD_ERRORS]])
+    fields = [_field_error(item, suggest, skip) for item in error.errors()[:_MAX_FIELD_ERRORS]]
+    # A misspelled name often causes the other errors, such as a missing field.
+    return InvalidRequest(sorted(fields, key=lambda field: not field["message"].startswith(_DID_YOU_MEAN)))
 
 
 def _field_error(item: Any, suggest: Suggest, skip: int) -> dict[str, str]:
@@ -79,7 +82,7 @@ def _field_error(item: Any, suggest: Suggest, skip: int) -> dict[str, str]:
         message = "is required"
     elif item["type"] == "extra_forbidden":
         meant = suggest(path[-1])
-        message = f"unknown field; did you mean {meant}?" if meant else "unknown field"
+        message = f"{_DID_YOU_MEAN}{meant}?" if meant else "unknown field"
     else:
         message = item["msg"].removeprefix("Value error, ")
     return {"field": ".".join(path)[:_MAX_FIELD_NAME] or "body", "message": message}
@@ -112,7 +115,7 @@ async def _http_error(request: Request, error: Any) -> Response:
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = _methods_at(request)
         headers["Allow"] = ", ".join(allowed)
-        detail = f"This path only allows {', '.join(allowed)}."
+        detail = f"This path only allows {_joined(allowed)}."
     return ProblemResponse(new_problem(status.name.lower(), status.phrase, status, detail), headers)
 
 
@@ -124,6 +127,12 @@ def _parameters_of(request: Request) -> list[str]:
     """List the parameters of a request's route."""
     path = request.app.openapi()["paths"].get(request.scope["route"].path, {})
     return [parameter["name"] for parameter in path.get(request.method.lower(), {}).get("parameters", ())]
+
+
+def _joined(names: list[str]) -> str:
+    """Join names with commas and "and"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _methods_at(request: Request) -> list[str]:

@@ -102,11 +102,17 @@ def test_a_database_error_does_not_lose_the_upstream_id(tmp_path: Path, vendor: 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("PUT", "/v1/tasks", "GET, POST"), ("POST", "/v1/tasks/task_0", "DELETE, GET"), ("POST", "/healthz", "GET, HEAD")],
+    [
+        ("PUT", "/v1/tasks", "GET, POST"),
+        ("POST", "/v1/tasks/task_0", "DELETE, GET"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("GET", "/v1/tokens", "POST"),
+    ],
 )
 def test_a_wrong_method_gets_a_list_of_allowed_ones(gateway: LiveGateway, method: str, path: str, allowed: str) -> None:
     answer = gateway.client.request(method, path)
     assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+    assert answer.json()["detail"] == f"This path only allows {allowed.replace(', ', ' and ')}."
 
 
 def test_a_trailing_slash_does_not_redirect(gateway: LiveGateway) -> None:

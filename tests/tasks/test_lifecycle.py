@@ -64,10 +64,21 @@ def test_a_queued_task_is_canceled(served: Served, gate: threading.Event) -> Non
     assert served.event_types(task["id"])[-1] == "task.canceled"
 
 
+STATE = {
+    "submitting": "is being submitted",
+    "processing": "is processing",
+    "succeeded": "has already succeeded",
+    "failed": "has already failed",
+    "canceled": "has already been canceled",
+}
+
+
 @pytest.mark.parametrize("status", [s for s in STATES if s != "queued"])
 def test_other_tasks_are_not_canceled(served: Served, gate: threading.Event, status: str) -> None:
     task = bring(served, gate, status)
-    assert problem(served.client.post(f"{V1}/{task['id']}/cancel")) == (409, "not_cancelable")
+    response = served.client.post(f"{V1}/{task['id']}/cancel")
+    assert problem(response) == (409, "not_cancelable")
+    assert response.json()["detail"] == f"The task {STATE[status]}; only a queued task can be canceled."
     assert served.client.task(task["id"]) == task
 
 

@@ -198,6 +198,19 @@ def test_the_detail_counts_further_errors(on_sqlite: Served) -> None:
     assert problem["detail"].endswith(" (1 more in errors)")
 
 
+def test_the_detail_begins_with_a_suggestion(on_sqlite: Served) -> None:
+    body = {"zzz": 1, "promt": "x", "num_images": 9}
+    problem = assert_problem(on_sqlite.client.post(V1, json=body), 422, "invalid_request")
+    assert problem["detail"] == "promt: unknown field; did you mean prompt? (3 more in errors)"
+    assert [error["field"] for error in problem["errors"]] == ["promt", "prompt", "num_images", "zzz"]
+
+
+@pytest.mark.parametrize("content", [b"", b" \r\n", bytes.fromhex("efbbbf")])
+def test_an_empty_body_is_named(on_sqlite: Served, content: bytes) -> None:
+    problem = assert_problem(raw(on_sqlite, content), 400, "malformed_request")
+    assert problem["detail"] == "The body is empty; send a JSON object."
+
+
 def test_many_unknown_fields_are_counted_instead_of_listed(on_sqlite: Served) -> None:
     body = {"prompt": "x", **{f"f{number}": 1 for number in range(50_000)}}
     problem = assert_problem(on_sqlite.client.post(V1, json=body), 422, "invalid_request")
