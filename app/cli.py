@@ -54,7 +54,7 @@ def sandbox(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.")] = 8001,
     behaviour: Annotated[str, typer.Option(help="Behavior as a JSON object; see docs/reference/sandbox.md.")] = "{}",
 ) -> None:
-    """Run only the sandbox, which imitates the upstream."""
+    """Run the sandbox by itself; it simulates the upstream."""
     if not 0 <= port <= _MAX_PORT:
         raise ConfigurationError("--port", "is invalid", f"allowed: a port number, 0 to {_MAX_PORT}")
     sandbox_server, logs = _load("app.sandbox.server"), _load("app.logging")
@@ -69,15 +69,12 @@ def sandbox(
         raise ListenError(host, port, error, host_name="--host", port_name="--port") from None
 
 
-@keys.command("create")
+@keys.command("create", help="Create an API key and print it on the last line. It is shown only once.")
 def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     project: Annotated[str, typer.Option(help="The project the key belongs to.")] = DEFAULT_PROJECT,
 ) -> None:
-    """Create an API key and print it last.
-
-    It can't be shown again.
-    """
+    """Create an API key and print it last."""
     _check_name("NAME", name, _MAX_NAME_CHARACTERS)
     _check_name("--project", project, _MAX_PROJECT_CHARACTERS)
 
@@ -125,7 +122,9 @@ def set_budget(
     typer.echo(f"{name} can create {'any number of' if budget is None else budget} tasks per day.")
 
 
-@project_commands.command("list")
+@project_commands.command(
+    "list", help="List projects, one per line, with their budgets and the number of tasks created today."
+)
 def list_projects() -> None:
     """List projects with budget and today's tasks, one per line."""
     for use in _run(lambda database, clock: _load(_PROJECTS).list_projects(database, clock)):

@@ -68,7 +68,10 @@ def read_layout(data: Data) -> tuple[str, Layout]:
     for matches, kind, read in readers:
         if matches:
             return kind, read(data)
-    raise BadImage(f"is {_name_of(head)}, not a PNG, JPEG, WebP or GIF image")
+    name = _name_of(head)
+    raise BadImage(
+        f"is {name}, not a PNG, JPEG, WebP or GIF image" if name else "is not a PNG, JPEG, WebP or GIF image"
+    )
 
 
 @contextlib.contextmanager
@@ -101,6 +104,7 @@ def _decode(data: Data, kind: str, layout: Layout) -> None:
 
 
 def _name_of(head: bytes) -> str:
+    """Name another kind of file; "" if unknown."""
     for magic, name in _KNOWN_OTHERS:
         if head.startswith(magic):
             return name
@@ -111,4 +115,4 @@ def _name_of(head: bytes) -> str:
         return "an SVG image" if b"<svg" in text else "HTML or XML"
     if text.startswith((b"{", b"[")):
         return "JSON"
-    return "something else"
+    return ""

@@ -71,6 +71,7 @@ HOSTILE = [
     Hostile("icon", b"\0\0\1\0\1\0" + bytes(60), _not("an icon")),
     Hostile("AVIF or HEIC", b"\0\0\0\x1cftypavif" + bytes(60), _not("a HEIC or AVIF image")),
     Hostile("ZIP", ZIP, _not("a ZIP archive")),
+    Hostile("unknown bytes", b"\1\2\3\4" * 20, "is not a PNG, JPEG, WebP or GIF image"),
     Hostile("HTML, then a PNG", SCRIPT + PNG, _not("HTML or XML")),
     Hostile("PNG without its second half", PNG[: len(PNG) // 2], INCOMPLETE),
     Hostile("PNG without its last byte", PNG[:-1], INCOMPLETE),
