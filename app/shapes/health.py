@@ -30,7 +30,8 @@ class UpstreamReadiness:
     ] = AccountState.OK
     reason: Annotated[WaitReason | None, Field(description="Why nothing is sent, as in a task's `waiting`.")] = None
     until: Annotated[
-        Time | None, Field(description="When the next attempt is made; null if it waits for the next task.")
+        Time | None,
+        Field(description="When the next attempt is made; null if it is in progress or waits for the next task."),
     ] = None
 
 

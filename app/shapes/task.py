@@ -70,7 +70,7 @@ class Waiting:
             "`outcome_unknown`: sent, but without a reply; never sent again."
         ),
     ]
-    until: Annotated[Time | None, Field(description="When sending is retried, if known.")]
+    until: Annotated[Time | None, Field(description="When sending is retried; null if unknown, in progress or due.")]
 
 
 @dataclass(slots=True)

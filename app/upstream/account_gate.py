@@ -87,6 +87,8 @@ class AccountGate:
 
 
 def _report(account: Account) -> None:
+    if account.is_open:
+        _log.info("upstream", state=account.state.value)
+        return
     reason = account.error.message if account.error else None
-    until = None if account.is_open else isoformat(account.until)
-    _log.warning("account", state=account.state.value, reason=reason, until=until)
+    _log.warning("upstream", state=account.state.value, reason=reason, until=isoformat(account.until))

@@ -63,7 +63,7 @@ class PollPace:
             self._pause(report, was_probe=was_probe)
         elif report is not None and self._failures:
             if self._is_closed:
-                _log.warning("polling", state="ok")
+                _log.info("polling", state="ok")
             self._failures, self._closed_until = 0, 0.0
 
     @property

@@ -29,7 +29,7 @@ _DID_YOU_MEAN = "unknown field; did you mean "
 
 
 class ProblemResponse(ShapeResponse[Problem]):
-    """Sends a problem and notes it in the scope, for the log."""
+    """Sends a problem, which the log repeats."""
 
     def __init__(self, problem: Problem, headers: dict[str, str]) -> None:
         super().__init__(problem, problem.status, headers, PROBLEM_MEDIA_TYPE)

@@ -134,6 +134,19 @@ def test_the_start_is_logged_with_its_configuration(
     assert started["upstream"] == settings.get("NANOBANANA_BASE_URL", started["upstream"])
 
 
+def test_the_upstreams_state_is_logged(tmp_path: Path, vendor: Vendor) -> None:
+    vendor.script(envelope(402, "no credits"), Reply({"code": 200, "data": {"taskId": "a" * 32}}))
+    settings = {"NANOBANANA_API_KEY": UPSTREAM, "NANOBANANA_BASE_URL": vendor.url, "HOLD_RETRY_SECONDS": "0.1"}
+    with GatewayProcess(tmp_path, {"LOG_FORMAT": "json", **settings}) as gateway:
+        task = gateway.client.submit()
+        gateway.client.wait_for(task["id"], "processing")
+    lines = [json.loads(line) for line in gateway.log.splitlines()]
+    held, ok = [line for line in lines if line["event"] == "upstream"]
+    assert (held["level"], held["state"], held["reason"]) == ("warning", "held", "no credits")
+    assert held["until"] > held["timestamp"][:19]
+    assert (ok["level"], ok["state"], set(ok)) == ("info", "ok", {"timestamp", "level", "event", "state"})
+
+
 def test_failed_requests_are_logged_with_their_reasons(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path, {"LOG_FORMAT": "json"}) as gateway:
         details = [
