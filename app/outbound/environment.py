@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 import ssl
-from pathlib import Path
+from contextlib import suppress
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
@@ -22,16 +22,26 @@ _PROXY_ALLOWED = (
 def trust_store() -> ssl.SSLContext:
     """Load the trusted authorities, `SSL_CERT_FILE` or `SSL_CERT_DIR` if set; raises `ConfigurationError`."""
     name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
-    path = Path(os.environ.get(name) or ".")
+    path = os.environ.get(name) or "."
     try:
         if name == "SSL_CERT_DIR":
-            next(path.iterdir(), None)  # OpenSSL takes a missing directory for an empty one
+            _check_directories(path)
         return httpx.create_ssl_context()
     except OSError as error:
         reason = "no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigurationError(
             name, f"can't be used ({reason}): {path}", "allowed: a readable PEM file, or a directory of those"
         ) from None
+
+
+def _check_directories(paths: str) -> None:
+    """Raise `OSError` unless one of the directories is readable."""
+    # OpenSSL reads a list, and takes a missing directory for an empty one.
+    *others, last = paths.split(os.pathsep)
+    for path in others:
+        with suppress(OSError):
+            return os.scandir(path).close()
+    os.scandir(last).close()
 
 
 def proxy_for(url: str) -> str | None:
