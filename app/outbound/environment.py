@@ -40,7 +40,8 @@ def _check_directories(paths: str) -> None:
     *others, last = paths.split(os.pathsep)
     for path in others:
         with suppress(OSError):
-            return os.scandir(path).close()
+            os.scandir(path).close()
+            return
     os.scandir(last).close()
 
 
