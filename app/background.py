@@ -76,6 +76,9 @@ class Background:
             frequent("expire", expire, wake_up=WakeUp()),
             prompt("events", broadcaster.broadcast, wake_up=broadcaster.wake_up, interval_seconds=times.check_seconds),
             prompt("keyring", container.access.keyring.refresh, wake_up=WakeUp(), interval_seconds=REFRESH_SECONDS),
+        ]
+        # They may wait for the image store, and can be interrupted anywhere.
+        self._cleanups = [
             rare("sweep", sweep, wake_up=WakeUp()),
             rare("collect", images.blobs.collect, wake_up=wake_ups.collect),
         ]
@@ -83,11 +86,11 @@ class Background:
     @property
     def stuck(self) -> list[str]:
         """Names of the stuck loops."""
-        return [loop.name for loop in self._loops if loop.is_stuck]
+        return [loop.name for loop in [*self._loops, *self._cleanups] if loop.is_stuck]
 
     def start(self) -> None:
         """Start all loops."""
-        for loop in self._loops:
+        for loop in [*self._loops, *self._cleanups]:
             loop.start()
 
     def begin_stop(self) -> None:
@@ -96,6 +99,8 @@ class Background:
             _log.info("stopping", submits_in_flight=self._submits.busy, max_seconds=round(self._upstream_seconds))
             for loop in self._loops:
                 loop.stop()
+            for cleanup in self._cleanups:
+                cleanup.cancel()
             self._ending = asyncio.create_task(self._end(), name="stop-loops")
 
     async def stop(self) -> None:
@@ -110,7 +115,7 @@ class Background:
         Submits get time to finish because they can't be repeated.
         """
         began = time.monotonic()
-        await asyncio.gather(*(loop.stopped() for loop in self._loops))
+        await asyncio.gather(*(loop.stopped() for loop in [*self._loops, *self._cleanups]))
         cut, *_ = await asyncio.gather(
             self._submits.finish(max(self._upstream_seconds - (time.monotonic() - began), 0)),
             self._webhooks.finish(self._times.webhook_stop_seconds),
