@@ -97,14 +97,14 @@ def test_rejected_accounts(code: int, error: ErrorCode) -> None:
     "words", ["Insufficient credits", "Your account has not enough credits.", "out of credits", "insufficient balance"]
 )
 @pytest.mark.parametrize("code", [400, 403, 422, 429])
-def test_missing_credits_are_no_fault_of_the_request_whatever_the_code(words: str, code: int) -> None:
+def test_missing_credits_never_reject_the_request(words: str, code: int) -> None:
     outcome = read(code, {"code": code, "msg": words})
     assert isinstance(outcome, AccountRefused)
     assert (outcome.error.code, outcome.error.upstream_code) == (ErrorCode.INSUFFICIENT_CREDITS, str(code))
 
 
 @pytest.mark.parametrize("words", ["The prompt names a credit card", "no credit card numbers", "too long"])
-def test_other_words_about_credits_refuse_the_request(words: str) -> None:
+def test_other_messages_about_credits_reject_the_request(words: str) -> None:
     assert isinstance(read(400, {"code": 400, "msg": words}), Refused)
 
 
@@ -250,7 +250,7 @@ def test_retry_after_as_a_date() -> None:
         (200, {"code": 455, "msg": "maintenance"}, False),
     ],
 )
-def test_polls_that_find_the_upstream_unwell(status: int, body: Any, is_clear: bool) -> None:
+def test_polls_that_find_the_upstream_unhealthy(status: int, body: Any, is_clear: bool) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     report = read_poll_reply(httpx.Response(status, content=content, headers={"Retry-After": "3"}))
     assert isinstance(report, Unanswered)
@@ -260,7 +260,7 @@ def test_polls_that_find_the_upstream_unwell(status: int, body: Any, is_clear: b
 @pytest.mark.parametrize(
     ("status", "body"), [(200, b"<html>"), (404, b""), (404, b'{"code":404,"msg":"no such task"}')]
 )
-def test_polls_that_tell_nothing_are_answers_all_the_same(status: int, body: bytes) -> None:
+def test_polls_without_information_are_still_answers(status: int, body: bytes) -> None:
     assert isinstance(read_poll_reply(httpx.Response(status, content=body)), Unreadable)
 
 
