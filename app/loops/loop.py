@@ -43,7 +43,10 @@ class Loop:
         self.wake_up.wake()
 
     def cancel(self) -> None:
-        """Stop in the middle of the current step, which must be repeatable."""
+        """Stop in the middle of the current step.
+
+        The step must be repeatable.
+        """
         self.stop()
         if self._task is not None:
             self._task.cancel()
