@@ -46,7 +46,7 @@ def problem_shape(error: GatewayError) -> Problem:
 
 
 def bind_path_prefix(prefix: str) -> None:
-    """Set the public path of this service for the current request."""
+    """Set the public path prefix of the current request."""
     _path_prefix.set(prefix)
 
 
