@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
-from app.domain.verdict import ErrorCode, Unanswered, Unreadable
+from app.domain.verdict import ErrorCode, TaskError, Unanswered, Unreadable
 from app.upstream.outcome import read_poll_reply, read_submit_reply
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -103,9 +103,48 @@ def test_missing_credits_are_no_fault_of_the_request_whatever_the_code(words: st
     assert (outcome.error.code, outcome.error.upstream_code) == (ErrorCode.INSUFFICIENT_CREDITS, str(code))
 
 
-@pytest.mark.parametrize("words", ["The prompt names a credit card", "no credit card numbers", "too long"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Insufficient credit",
+        "Credits insufficient: The current credits balance is insufficient. Please top up.",
+        "Your credits are insufficient",
+        "Your credit balance is too low",
+        "You don't have enough credits",
+        "No credits remaining",
+        "You have used your free tier: quota has been exhausted",
+        "insufficient_user_quota",
+        "insufficientCredits",
+        "Quota exceeded",
+        "You exceeded your current quota, please check your plan and billing details",
+        "账户余额不足",
+        "积分不足",
+        "额度已用完",
+    ],
+)
+def test_missing_credits_are_recognized_however_they_are_put(words: str) -> None:
+    outcome = read(400, {"code": 400, "msg": words})
+    assert isinstance(outcome, AccountRefused)
+    assert outcome.error == TaskError(ErrorCode.INSUFFICIENT_CREDITS, words, "400")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The prompt names a credit card",
+        "no credit card numbers",
+        "too long",
+        "no color balance parameter",
+        "The white balance is unknown",
+        "The file size limit was exceeded",
+    ],
+)
 def test_other_words_about_credits_refuse_the_request(words: str) -> None:
     assert isinstance(read(400, {"code": 400, "msg": words}), Refused)
+
+
+def test_a_quota_per_minute_is_a_rate_limit() -> None:
+    assert isinstance(read(429, {"code": 429, "msg": "Quota exceeded for requests per minute"}), TryAgain)
 
 
 def test_the_envelope_takes_precedence_over_the_status() -> None:
