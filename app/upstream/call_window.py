@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 
 _FEW = 4
+# One failure may be about one call. The third in a row is an outage, as for the account.
+_TOLERATED = 2
 _SILENT_SECONDS = 2.0
 
 
@@ -11,7 +13,7 @@ class CallWindow:
     """Allows a few calls at first, and one more per answer.
 
     Calls in flight when the upstream stops answering may be lost, so only a few may begin while there are no answers:
-    for two seconds, or twice the time of the last answer.
+    for two seconds, or twice the time of the last answer, or three times in a row.
     """
 
     def __init__(self, most: int, timer: Callable[[], float] = time.monotonic) -> None:
@@ -19,6 +21,7 @@ class CallWindow:
         self._timer = timer
         self._size = _FEW
         self._in_flight = 0
+        self._failures = 0
         self._answered_at = 0.0
         self._silent_after = _SILENT_SECONDS
 
@@ -41,9 +44,10 @@ class CallWindow:
     def end(self, *, answered: bool, seconds: float = 0.0) -> None:
         """Count the end of a call that took some time, `answered` or not."""
         self._in_flight -= 1
+        self._failures = 0 if answered else self._failures + 1
         if answered:
             self._answered_at = self._timer()
             self._silent_after = max(_SILENT_SECONDS, 2 * seconds)
             self._size = min(self._size + 1, max(self._most, _FEW))
-        else:
+        elif self._failures > _TOLERATED:
             self._size = _FEW
