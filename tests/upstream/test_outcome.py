@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
-from app.domain.verdict import ErrorCode, TaskError, Unanswered, Unreadable
+from app.domain.verdict import ErrorCode, Failed, TaskError, Unanswered, Unreadable
 from app.upstream.outcome import read_poll_reply, read_submit_reply
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -294,6 +294,20 @@ def test_polls_that_find_the_upstream_unwell(status: int, body: Any, is_clear: b
     report = read_poll_reply(httpx.Response(status, content=content, headers={"Retry-After": "3"}))
     assert isinstance(report, Unanswered)
     assert (report.is_clear, report.retry_after) == (is_clear, 3_000)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(401, Unreadable), (404, Unreadable), (429, Unanswered), (503, Unanswered)])
+@pytest.mark.parametrize("place", ["envelope", "data"])
+def test_a_poll_that_fails_is_no_failed_task(code: int, kind: type, place: str) -> None:
+    words = {"taskId": ID, "status": "failed"}
+    body = {"code": code, "msg": "not now", **(words if place == "envelope" else {"data": words})}
+    assert isinstance(read_poll_reply(httpx.Response(code, json=body), ID), kind)
+
+
+@pytest.mark.parametrize("code", [200, 400, 500, 501])
+def test_a_failed_task_is_known_by_its_state(code: int) -> None:
+    body = {"code": code, "msg": "no luck", "data": {"taskId": ID, "status": "failed"}}
+    assert isinstance(read_poll_reply(httpx.Response(200, json=body), ID), Failed)
 
 
 @pytest.mark.parametrize(
