@@ -62,7 +62,7 @@ def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
 
     message = _reason_in(response, *reversed(holders)) or f"The upstream responded with {code} and no reason."
     account_error = _ACCOUNT_CODES.get(code)
-    if given_code in _CLIENT_ERRORS and not names_task(*holders) and _is_out_of_credits(message, given_code):
+    if given_code in _CLIENT_ERRORS and not names_task(*holders) and _is_out_of_credits(message, code):
         account_error = ErrorCode.INSUFFICIENT_CREDITS
     if account_error is not None:
         return AccountRefused(TaskError(account_error, message, str(code)))
