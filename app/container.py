@@ -274,7 +274,7 @@ class Container:
             clock=clock,
             policy=_policy(settings, unwell_pauses),
             database=database,
-            writer=Writer(database, clock, self._wake, keeps_images=settings.keep_images),
+            writer=Writer(database, clock, self._on_commit, keeps_images=settings.keep_images),
             wake_ups=wake_ups,
             destinations=DestinationRules(settings.allow_networks),
             # Shared, because loading CA certificates is slower than everything else here.
@@ -327,7 +327,7 @@ class Container:
         )
         await self.kernel.database.aclose()
 
-    def _wake(self, events: Sequence[TaskEvent]) -> None:
+    def _on_commit(self, events: Sequence[TaskEvent]) -> None:
         wake_ups, types = self.kernel.wake_ups, {event.type for event in events}
         self.events.broadcaster.wake()
         if "task.queued" in types:

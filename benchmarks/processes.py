@@ -30,8 +30,8 @@ class Usage:
 class Server:
     """Runs `python -m …` with `--port` and a free port.
 
-    `root` is where Python finds the modules. The process inherits no settings from the caller's environment, which could
-    change a measurement.
+    `root` is where Python finds the modules. The process inherits no settings from the caller's environment, which
+    could change a measurement.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Fills a database and prepares requests with one revision's code.
 
-It runs as a file with the revision's directory in `PYTHONPATH`, so that `app` and `benchmarks` are that revision's. Each
-JSON line on standard input is a call, `[name, *arguments]`, and each line printed is its result. It uses only names that
-all revisions have: `PATHS`, `Path`, `Store`, `verdict_request`, `SECRET`.
+It runs as a file with the revision's directory in `PYTHONPATH`, so `app` and `benchmarks` are that revision's. Each
+JSON line on standard input is a call, `[name, *arguments]`, and each line printed is its result. It uses only names
+that all revisions have: `PATHS`, `Path`, `Store`, `verdict_request`, `SECRET`.
 """
 
 import argparse

@@ -67,7 +67,7 @@ def _given(config: pytest.Config) -> dict[str, Any]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let TLS trust one authority: every gateway and client would read the 150 of the world, who vouch for nobody here."""
+    """Let TLS trust one authority, as loading the usual 150 in every process is slow."""
     file = tmp_path_factory.mktemp("authorities") / "authority.pem"
     trustme.CA().cert_pem.write_to_path(str(file))
     with pytest.MonkeyPatch.context() as patch:

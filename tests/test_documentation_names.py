@@ -1,4 +1,7 @@
-"""What documents name in backticks exists: files, modules, classes, methods, settings, routes and commands."""
+"""Names in backticks exist in the code, and docstrings are short.
+
+The names are files, modules, classes, methods, settings, routes and commands.
+"""
 
 import ast
 import re
@@ -45,6 +48,7 @@ SETTINGS = [name.upper() for name in Settings.model_fields]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 METHODS = "GET|HEAD|POST|PUT|PATCH|DELETE"
+MAX_SUMMARY_WORDS = 10
 
 
 @cache
@@ -190,6 +194,14 @@ def is_known(span: str) -> bool:
     return span in OTHERS or next((exists(match) for match, exists in matches if match), True)
 
 
+def docstrings(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text is not None:
+                yield text
+
+
 def names(document: Path) -> Iterator[str]:
     text = document.read_text()
     yield from SPAN.findall(FENCE.sub("", text))
@@ -205,6 +217,12 @@ def names(document: Path) -> Iterator[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_what_a_document_names_exists(document: Path) -> None:
     assert sorted({name for name in names(document) if not is_known(name)}) == []
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("app/**/*.py")), ids=lambda file: str(file.relative_to(ROOT)))
+def test_docstrings_begin_with_a_short_sentence(file: Path) -> None:
+    first_lines = [text.partition("\n")[0] for text in docstrings(file)]
+    assert [line for line in first_lines if len(line.split()) > MAX_SUMMARY_WORDS or not line.endswith(".")] == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""The upstream account: whether tasks may be sent.
+"""The upstream account, which decides whether tasks may be sent.
 
-While it is not open, one probe at a time is sent instead of every queued task. Times are in milliseconds.
+While it is closed, only one probe at a time is sent. Times are in milliseconds.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitO
 from app.domain.verdict import ErrorCode, TaskError
 from app.domain.words import Word
 
-# A single outcome without an answer may be about one task or one connection. The third in a row is an outage.
+# One or two failures may be about a task or a connection. The third in a row is an outage.
 _TOLERATED = 2
 
 
@@ -18,15 +18,16 @@ class AccountState(Word):
     """Whether tasks may be sent."""
 
     OK = "ok"
-    PAUSED = "paused"  # the upstream is unwell or limits the rate: ends without intervention
-    HELD = "held"  # key or credits refused: the operator has to act
+    PAUSED = "paused"  # the upstream is unhealthy or limits the rate; ends without intervention
+    HELD = "held"  # key or credits refused; the operator has to act
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """The account's state.
 
-    Unless it is open, `until` is when the next probe may be sent. `failures` counts consecutive outcomes that found the upstream unwell. Only its answer about a task ends the count.
+    Unless it is open, `until` is when the next probe may be sent. `failures` counts consecutive outcomes that show an
+    unhealthy upstream. Only an answer about a task resets it.
     """
 
     state: AccountState = AccountState.OK
@@ -41,15 +42,15 @@ class Account:
 
     @property
     def is_well(self) -> bool:
-        """Whether a failure now would be about its task alone."""
+        """Whether it is open, without failures since the last answer."""
         return self.is_open and not self.failures
 
     @property
     def needs_check(self) -> bool:
         """Whether a free call must succeed before the next probe.
 
-        While the upstream is silent, each probe may cost its task. Probes 1, 2, 4, 8 and so on do without the check, in
-        case it is the only call that fails.
+        While the upstream is silent, each probe may cost its task. Probes 1, 2, 4, 8 and so on skip the check, in case
+        only the check fails.
         """
         pauses = self.failures if self.state is AccountState.HELD else self.failures - _TOLERATED
         is_silent = self.state is AccountState.HELD or (self.error is not None and self.error.upstream_code is None)
@@ -60,12 +61,12 @@ class Account:
         """Return how many tasks may be claimed now."""
         if self.is_open:
             return wanted
-        # A time beyond any pause was written before the clock was set back.
+        # A time beyond the longest pause was written before the clock was set back.
         return 0 if now < self.until <= now + policy.longest_hold else min(wanted, 1)
 
     def with_probe(self, now: int, policy: Policy) -> "Account":
         """Record that a probe is in flight."""
-        # Without an outcome, another may follow. A probe may consist of two calls.
+        # If no outcome is recorded, another probe may follow. A probe may consist of two calls.
         return replace(self, until=now + max(policy.hold_retry, 2 * policy.upstream_timeout))
 
     def after(self, outcome: SubmitOutcome, now: int, policy: Policy, *, is_probe: bool) -> "Account":
@@ -84,9 +85,9 @@ class Account:
                 return self._after_failure(TaskError(ErrorCode.UPSTREAM_ERROR, reason), now, policy)
 
     def _after_late(self, outcome: SubmitOutcome, now: int, policy: Policy) -> "Account":
-        """Apply an outcome of before the account closed."""
+        """Apply the outcome of a submit from before the closing."""
         if self.state is AccountState.PAUSED and isinstance(outcome, TryAgain) and outcome.retry_after:
-            # All it can do is to lengthen the pause.
+            # It can only lengthen the pause.
             return replace(self, until=max(self.until, now + policy.unwell_pause(1, outcome.retry_after)))
         return self
 

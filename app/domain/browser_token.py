@@ -12,7 +12,7 @@ from app.domain.signing import Signer, encode
 
 TOKEN_PREFIX = "nbt_"  # noqa: S105 -- distinguishes tokens from keys, and lets secret scanners find them
 MAX_SUBJECT_CHARACTERS = 255
-# Long enough for the longest subject in its longest encoding.
+# Enough for the longest subject in its longest encoding.
 _TOKEN = re.compile(rf"{TOKEN_PREFIX}([A-Za-z0-9_-]{{1,4096}})\.([A-Za-z0-9_-]{{43}})")
 _PURPOSE = b"nanobanana-browser-token"
 
@@ -34,8 +34,8 @@ class BrowserToken(msgspec.Struct, frozen=True, array_like=True):
 class BrowserTokens:
     """Signs and verifies tokens.
 
-    The first of `secrets` signs and all verify, so that a secret can be rotated. The signing keys are derived, so that
-    nothing else signed with these secrets passes for a token.
+    The first of `secrets` signs and all verify, which allows rotation. The signing keys are derived, so that nothing
+    else signed with these secrets is a valid token.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:

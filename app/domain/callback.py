@@ -27,7 +27,7 @@ class ReceivedCallback(msgspec.Struct, frozen=True):
 class CallbackTokens:
     """Signs and verifies the last segment of callback URLs.
 
-    The first of `secrets` signs and all verify, so that a secret can be rotated.
+    The first of `secrets` signs and all verify, which allows rotation.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Who makes a request, and the credential that admits them."""
+"""Callers and their credentials."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +16,7 @@ class Credential(Protocol):
     """A caller's credential, which may end during a request."""
 
     def until_over(self, on_end: OnEnd) -> AbstractContextManager[None]:
-        """Call `on_end` with the reason once the credential has ended."""
+        """Call `on_end` with the reason when the credential ends."""
         ...
 
 
@@ -24,7 +24,7 @@ class Credential(Protocol):
 class Caller:
     """A project and, for browser tokens, one subject in it.
 
-    `key_id` names the API key that admitted the caller or created the token; None without keys.
+    `key_id` is the API key that authenticated the caller or created the token; None without keys.
     """
 
     project: str
@@ -34,7 +34,7 @@ class Caller:
     credential: Credential | None = field(default=None, compare=False)
 
     def until_over(self, on_end: OnEnd) -> AbstractContextManager[None]:
-        """Call `on_end` with the reason once the credential has ended."""
+        """Call `on_end` with the reason when the credential ends."""
         return nullcontext() if self.credential is None else self.credential.until_over(on_end)
 
     def owns(self, task: Task | None) -> bool:

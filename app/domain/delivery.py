@@ -36,7 +36,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One delivery; its id identifies the message across retries.
 
     Times are milliseconds since the epoch, UTC. `tries` counts attempts since it was planned or redelivered, `attempts`
-    all of them. Its owner sees `next_attempt_at`. Any process may claim it from `due_at` on; while it is claimed
+    all of them. The API shows `next_attempt_at`. Any process may claim it from `due_at` on; while it is claimed
     (`claimed_by`), `due_at` is the end of the lease.
     """
 
@@ -112,7 +112,7 @@ def settle(
     """Apply the outcome of an attempt.
 
     `schedule` lists the pauses between attempts in ms; `jitter` is random, 0 to 1. A process that has lost its lease
-    can still report success, but can't schedule a retry.
+    can still report a success, but can't schedule a retry.
     """
     tried = replace(delivery, attempts=delivery.attempts + 1)
     if answer.is_success:

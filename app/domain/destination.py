@@ -16,8 +16,8 @@ _FORBIDDEN_IPV4 = [
         "10.0.0.0/8",  # private
         "100.64.0.0/10",  # carrier-grade NAT
         "127.0.0.0/8",  # loopback
-        "168.63.129.16/32",  # Azure's metadata service, although a public address
-        "169.254.0.0/16",  # link-local, with the metadata services of most clouds
+        "168.63.129.16/32",  # Azure's metadata service, despite its public address
+        "169.254.0.0/16",  # link-local, including the metadata services of most clouds
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocol assignments
         "192.0.2.0/24",  # documentation
@@ -30,8 +30,8 @@ _FORBIDDEN_IPV4 = [
         "240.0.0.0/4",  # reserved, broadcast
     )
 ]
-# All public IPv6 addresses. Excludes unspecified, loopback, link-local, unique local (fd00:ec2::254 is AWS's metadata
-# service), multicast and future ranges without listing them.
+# All public IPv6 addresses. This excludes unspecified, loopback, link-local, unique local (fd00:ec2::254 is AWS's
+# metadata service), multicast and future ranges without listing them.
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _FORBIDDEN_IPV6 = [
     ipaddress.IPv6Network(network)
@@ -42,12 +42,12 @@ _FORBIDDEN_IPV6 = [
         "3fff::/20",  # documentation
     )
 ]
-# Addresses whose last 32 bits are an IPv4 address: IPv4-mapped, and NAT64, through which IPv6-only hosts reach the
-# IPv4 internet.
+# Addresses that end in an IPv4 address: IPv4-mapped ones, and NAT64, which IPv6-only hosts use to reach the IPv4
+# internet.
 _EMBEDDING = [ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96")]
 _LOOPBACKS = (ipaddress.IPv4Address("127.0.0.1"), ipaddress.IPv6Address("::1"))
 _PRIVATE_DOMAINS = (".internal", ".local", ".lan", ".home.arpa")
-# As inet_aton accepts: one to four decimal, octal or hexadecimal numbers.
+# What inet_aton accepts: one to four decimal, octal or hexadecimal numbers.
 _NUMERIC = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)(\.(0[xX][0-9a-fA-F]+|[0-9]+)){0,3}")
 
 
@@ -68,7 +68,7 @@ class DestinationRules:
         return address in _GLOBAL_UNICAST and not any(address in network for network in _FORBIDDEN_IPV6)
 
     def forbids_host(self, host: str) -> bool:
-        """Whether a host is forbidden, as known without DNS."""
+        """Whether a host is forbidden, without a DNS lookup."""
         if _means_this_machine(host):
             return not any(self.permits(address) for address in _LOOPBACKS)
         address = literal_address(host)

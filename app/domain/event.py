@@ -20,8 +20,8 @@ _ENDS = frozenset(f"task.{status.value}" for status in TERMINAL)
 class TaskEvent(msgspec.Struct, frozen=True):
     """An event to append; `snapshot` holds the task's mutable fields.
 
-    `webhook_url` is the task's, for planning the delivery; it is not stored with the event. `subject` is the task's, so
-    that an index can find a subject's events.
+    `webhook_url` and `subject` are the task's. `webhook_url` is for planning the delivery and is not stored with the
+    event. `subject` lets an index find a subject's events.
     """
 
     task_id: str
@@ -34,7 +34,7 @@ class TaskEvent(msgspec.Struct, frozen=True):
 
     @property
     def is_for_webhook(self) -> bool:
-        """Whether to notify a webhook; only ends are sent."""
+        """Whether to notify a webhook; only final states are sent."""
         return self.webhook_url is not None and self.type in _ENDS
 
 
@@ -84,7 +84,7 @@ def state_at(task: Task, images: Sequence[Image], snapshot: dict[str, Any]) -> T
 def concludes(event: TaskEvent) -> bool:
     """Whether streams and waiting requests end at this event.
 
-    A guess concludes, too, although a result may still replace it a day later. A success concludes unless its snapshot
+    A guess also concludes, although a result may replace it up to a day later. A success concludes unless its snapshot
     has `images_follow`, which older versions never set.
     """
     if event.type == IMAGES_SETTLED:

@@ -13,7 +13,7 @@ MAX_TIME = (1 << _TIME_BITS) - 1
 class TimeOrderedIds:
     """Generates UUIDs version 7 (RFC 9562) for a given time.
 
-    They increase even within a millisecond. The library alone would read the system clock, which may differ from the
+    They increase even within a millisecond. The library alone would use the system clock, which may differ from the
     clock that all replicas share.
     """
 

@@ -103,8 +103,8 @@ def new_images(task_id: str, urls: Sequence[str], *, is_kept: bool, now: int) ->
 def _new_id(now: int) -> str:
     """Make an id with 96 random bits."""
     # It starts with the time (modulo 50 days), so that new ids are neighbors in the index. `secrets` would release the
-    # GIL for a system call, and get it back late while the event loop is busy. Digits 12 to 19 of a version 4 UUID are
-    # dropped, as six of their bits are not random.
+    # GIL for a system call and wait for it while the event loop is busy. Digits 12 to 19 of a version 4 UUID are
+    # dropped because six of their bits are not random.
     digits = uuid_utils.uuid4().hex
     return f"img_{now & _TIME_IN_ID:08x}{digits[:12]}{digits[20:]}"
 
@@ -115,7 +115,7 @@ def claim(image: Image, by: str, now: int) -> Image:
 
 
 def renew(image: Image, by: str, now: int) -> Image:
-    """Renew the lease of an image whose fetch takes long."""
+    """Renew the lease during a long fetch."""
     return replace(image, next_try_at=now + LEASE_MS) if image.is_pending and image.claimed_by == by else image
 
 

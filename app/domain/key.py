@@ -29,7 +29,7 @@ def new_key_id() -> str:
 
 def new_secret() -> str:
     """Make a new API key of 256 random bits."""
-    # The prefix is for secret scanners.
+    # The prefix lets secret scanners find leaked keys.
     return f"nbg_{secrets.token_urlsafe(32)}"
 
 

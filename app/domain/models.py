@@ -26,9 +26,9 @@ class TaskType(Word):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What one model accepts besides `prompt` and `image_urls`.
+    """A model's parameters besides `prompt` and `image_urls`.
 
-    `defaults` has all parameters in the order of responses; `choices` has the allowed values of enumerated ones.
+    `defaults` lists them in the order of responses; `choices` has the allowed values of enumerated ones.
     """
 
     max_input_images: int
@@ -58,7 +58,7 @@ SPECS: dict[Model, ModelSpec] = {
         },
     ),
 }
-"""What each model accepts (vendor documentation of generate, generate-pro and generate-2)."""
+"""Each model's parameters (see the vendor's documentation of generate, generate-pro and generate-2)."""
 
 OPTIONAL_PARAMETERS: tuple[str, ...] = tuple(dict.fromkeys(name for spec in SPECS.values() for name in spec.defaults))
 """The parameters of all models, each once."""

@@ -10,7 +10,7 @@ _DAY_MS = 86_400_000
 # Other replicas' clocks may be slightly behind.
 _KEPT_AFTER_MS = 3_600_000
 _MAX_IMAGES_PER_TASK = max(spec.max_input_images for spec in SPECS.values())
-# In units of the largest upload. Most tasks have one or two input images, and most are much smaller.
+# In units of the largest upload. Most tasks have one or two input images, and most images are much smaller.
 _LARGEST_UPLOADS_PER_TASK = 2
 _KIB = 1024
 
@@ -19,8 +19,8 @@ _KIB = 1024
 class Quota:
     """A limit on a sum, and the `amount` to add.
 
-    It applies until `ends_at` (milliseconds). Tasks that `project` created since `counts_since` count even if the quota
-    was set later. Beyond the limit, `error` is raised with `message`.
+    It applies until `ends_at` (milliseconds). The tasks that `project` has created since `counts_since` count even if
+    the quota was set later. Beyond the limit, `error` is raised with `message`.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Quota:
 
     @property
     def kept_until(self) -> int:
-        """When its count may be deleted."""
+        """When the count may be deleted."""
         return self.ends_at + _KEPT_AFTER_MS
 
     def is_exceeded(self, used: int) -> bool:
-        """Whether the amount doesn't fit."""
+        """Whether adding the amount exceeds the limit."""
         return used + self.amount > self.limit
 
     def refusal(self, now: int) -> GatewayError:
@@ -54,10 +54,10 @@ def of_token(token: BrowserToken) -> Quota:
 def of_upload(
     token: BrowserToken | None, project: str, size: int, now: int, *, max_bytes: int, daily_bytes: int
 ) -> list[Quota]:
-    """Return the quotas of an upload.
+    """Return the quotas for an upload of `size` bytes.
 
-    The upload has `size` bytes. A token may store as many images as its tasks can use, and two of the largest size, `max_bytes`, for each task.
-    A project may store `daily_bytes` per day (UTC); 0 means no limit. Bytes are counted in KiB, rounded up.
+    A token may upload as many images as its tasks can use. Their total size is limited to two images of `max_bytes` per
+    task. A project may upload `daily_bytes` per day (UTC); 0 means no limit. Bytes are counted in KiB, rounded up.
     """
     kib = -(-size // _KIB)
     quotas = []
@@ -94,7 +94,7 @@ def of_day(project: str, limit: int, now: int) -> Quota:
 
 
 def _of_token(token: BrowserToken, name: str, limit: int, what: str, amount: int = 1) -> Quota:
-    # Retrying never helps; once the token expires, a new one is needed anyway.
+    # Retrying doesn't help: once this token has expired, a new one is needed anyway.
     message = f"This token's limit of {what} is used up. Get a new token."
     return Quota(name=name, limit=limit, ends_at=token.expires_at, error=TokenExhausted, message=message, amount=amount)
 

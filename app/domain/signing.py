@@ -20,7 +20,7 @@ class Signer:
         return self._code(self._keys[0], message)
 
     def verify(self, message: bytes, code: str) -> bool:
-        """Whether any key made this code, which must be ASCII."""
+        """Whether any key created this code, which must be ASCII."""
         # No early exit: the time must not reveal which key matches.
         return any([hmac.compare_digest(self._code(key, message), code) for key in self._keys])  # noqa: C419
 

@@ -1,4 +1,7 @@
-"""The outcomes of submitting a task upstream. A wrong one may cost money."""
+"""The outcomes of submitting a task upstream.
+
+A wrong outcome may cost money.
+"""
 
 from dataclasses import dataclass
 
@@ -14,7 +17,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The upstream rejected this request; sending it again would change nothing."""
+    """The upstream rejected this request; a retry would be pointless."""
 
     error: TaskError
 
@@ -23,8 +26,8 @@ class Refused:
 class TryAgain:
     """The task was certainly not accepted, for a temporary reason.
 
-    `retry_after` is the upstream's, in milliseconds. `pauses_account` means that the reason applies to every task (a
-    rate limit, maintenance, no connection), so sending others meanwhile is pointless.
+    `retry_after` is the upstream's, in milliseconds. `pauses_account` means that the reason affects every task (a rate
+    limit, maintenance, no connection), so sending other tasks is pointless.
     """
 
     error: TaskError
@@ -41,7 +44,7 @@ class AccountRefused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The task may have been accepted and billed, so it is never sent again."""
+    """The task may have been billed; it is never resent."""
 
     reason: str
 

@@ -37,9 +37,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One task. Times are milliseconds since the epoch, UTC.
 
     `error` is why the task failed or, until it ends, why its latest attempt failed or its result can't be read.
-    `failures` counts the attempts that count toward SUBMIT_RETRIES, `attempts` all. `claimed_by` names the process that
-    last claimed the task. A queued task is not submitted before `not_before`. `ask_at` is the time of the next poll,
-    `asked_at` that of the last, and `asks` the number of polls. Without a result, the task fails at `deadline_at`.
+    `failures` counts the attempts that count toward SUBMIT_RETRIES, `attempts` counts all. `claimed_by` names the
+    process that last claimed the task. A queued task is not submitted before `not_before`. `ask_at` is the time of the
+    next poll, `asked_at` the time of the last one, and `asks` the number of polls. Without a result, the task fails at
+    `deadline_at`.
     """
 
     id: str
@@ -87,7 +88,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitReason(StrEnum):
-    """Why an unfinished task does not move."""
+    """Why an unfinished task makes no progress."""
 
     RATE_LIMIT = "rate_limit"
     INSUFFICIENT_CREDITS = "insufficient_credits"
@@ -107,7 +108,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """A task with its images, queue position and reason to wait.
+    """A task with its images, queue position and wait.
 
     The position counts from 1; it is None unless the task is queued.
     """
@@ -133,7 +134,7 @@ class TaskFilter:
 
 
 def id_at(milliseconds: int) -> str:
-    """Return the lowest possible id of tasks created then."""
+    """Return the lowest possible id for a creation time."""
     return f"task_{max(milliseconds, 0) & MAX_TIME:012x}{'0' * 20}"
 
 

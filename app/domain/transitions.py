@@ -1,6 +1,7 @@
-"""Every transition of a task, as a pure function from the task before to the task after.
+"""All transitions of a task, as pure functions.
 
-`None` means that the transition does not apply to the task in its current state.
+Each takes the task before and returns the task after. None means that the transition does not apply in the current
+state.
 """
 
 import msgspec
@@ -13,7 +14,10 @@ from app.domain.verdict import ErrorCode, Report, Succeeded, TaskError, Unreadab
 
 
 class Transition(msgspec.Struct, frozen=True):
-    """One transition: the task afterwards, its new images, and whether it has an event."""
+    """The task after a transition, with any new images.
+
+    `is_event` means that the transition creates an event.
+    """
 
     task: Task
     is_event: bool = True
@@ -21,7 +25,7 @@ class Transition(msgspec.Struct, frozen=True):
 
 
 def claim(task: Task, by: str, now: int, policy: Policy) -> Transition | None:
-    """Claim a queued task, right before it is sent."""
+    """Claim a queued task immediately before it is sent."""
     if task.status is not Status.QUEUED:
         return None
     return Transition(
@@ -47,9 +51,9 @@ def settle_submit(
 ) -> Transition | None:
     """Apply the outcome of the task's `attempt`-th submit.
 
-    Recording is repeated after a commit with unknown outcome. By then the task may be on its next attempt, to which an
-    old outcome does not apply; only an acceptance stays true. `jitter` (0 to 1) spreads the retries of many tasks. A
-    temporary refusal `counts` as a failure if the upstream was well otherwise: an outage uses up no task's tries.
+    Recording is repeated if the outcome of a commit is unknown. By then the task may be on its next attempt, to which
+    only an acceptance still applies. `jitter` (0 to 1) spreads the retries of many tasks. A temporary refusal `counts`
+    as a failure only if the upstream was otherwise healthy, so an outage uses up no retries.
     """
     match outcome:
         case Accepted(upstream_task_id):
@@ -69,14 +73,14 @@ def settle_submit(
             return _requeue(replace(tried, not_before=now + pause), now, policy)
         case Unknown(reason):
             error = _unreadable_result(task) or TaskError(ErrorCode.SUBMISSION_UNKNOWN, reason)
-            # Not claimed any longer, so that it is not mistaken for a claim that was never sent.
+            # No longer claimed, so that it isn't mistaken for a claimed task that was never sent.
             return Transition(replace(task, error=error, claimed_by=None, updated_at=now), is_event=False)
 
 
 def accept(task: Task, upstream_task_id: str, now: int, policy: Policy) -> Transition | None:
-    """Record that the upstream has the task, according to its reply or a callback."""
+    """Record that the upstream has the task."""
     if task.is_guess and task.upstream_task_id is None:
-        # The task has already failed by our guess. With the id we can poll for a result that replaces it.
+        # The task has already failed by our guess. With the id, we can poll for a result that replaces the guess.
         return Transition(replace(task, upstream_task_id=upstream_task_id, ask_at=now, updated_at=now), is_event=False)
     if task.status not in {Status.SUBMITTING, Status.QUEUED} or (task.status is Status.QUEUED and not task.attempts):
         return None
@@ -93,7 +97,10 @@ def accept(task: Task, upstream_task_id: str, now: int, policy: Policy) -> Trans
 
 
 def conclude(task: Task, verdict: Verdict, now: int) -> Transition | None:
-    """Apply the upstream's verdict: final, and it may replace our own guess."""
+    """Apply the upstream's verdict, which is final.
+
+    It may replace our own guess.
+    """
     if task.is_final:
         return None
     upstream_task_id = task.upstream_task_id or verdict.upstream_task_id
@@ -105,7 +112,7 @@ def conclude(task: Task, verdict: Verdict, now: int) -> Transition | None:
 
 
 def note_poll(task: Task, now: int, policy: Policy, report: Report | None = None) -> Transition | None:
-    """Record a poll without a verdict, and schedule the next one."""
+    """Record a poll without a verdict, and schedule the next."""
     if task.ask_at is None:
         return None
     asked = replace(_noting_unreadable(task, report), asked_at=now, asks=task.asks + 1)
@@ -123,12 +130,15 @@ def note_unreadable(task: Task, report: Unreadable, now: int, policy: Policy) ->
 
 
 def expedite_poll(task: Task, upstream_task_id: str | None, now: int, policy: Policy) -> Transition | None:
-    """Poll soon after an unreadable callback; many of them cause one poll."""
+    """Poll soon after an unreadable callback.
+
+    Several such callbacks cause one poll.
+    """
     if task.upstream_task_id is None and upstream_task_id is not None and task.status is not Status.SUBMITTING:
-        # The sender knows the callback URL and an id, so it has the task, whatever the submit returned.
+        # The sender knows the callback URL and an id, so it has the task, even if the submit seemed to fail.
         accepted = accept(task, upstream_task_id, now, policy)
         return replace(accepted, task=replace(accepted.task, ask_at=now)) if accepted else None
-    # While our submit is in flight, its reply decides about the id.
+    # While our submit is in flight, only its reply determines the id.
     known = task.upstream_task_id or upstream_task_id
     if known is None or task.is_final:
         return None
@@ -144,8 +154,9 @@ def expire(
 ) -> Transition | None:
     """End a task past its deadline.
 
-    `account_error` is why the account is closed, if so. If the upstream knows the task, it is polled once more first: after an outage the result may be available. With a
-    deadline up to `unpolled_before` the task ends without that poll, which the upstream may leave unanswered.
+    `account_error` is why the account is closed, if it is. If the upstream has the task, one last poll comes first, as
+    the result may be available after an outage. If the deadline is not later than `unpolled_before`, the task ends
+    without that poll, which the upstream may never answer.
     """
     if task.deadline_at is None or task.deadline_at > now or task.is_terminal or not task.status.is_known:
         return None
@@ -178,7 +189,10 @@ def names_another_task(task: Task, report: Report) -> bool:
 
 
 def _noting_unreadable(task: Task, report: Report | None) -> Task:
-    """Note a success that can't be read. It decides how the task fails, unless a readable result arrives in time."""
+    """Note an unreadable success in the task's error.
+
+    The task fails with this error unless a readable result arrives in time.
+    """
     if not isinstance(report, Unreadable) or not report.is_success or names_another_task(task, report):
         return task
     error = TaskError(ErrorCode.RESULT_UNREADABLE, report.reason)
@@ -188,7 +202,7 @@ def _noting_unreadable(task: Task, report: Report | None) -> Task:
 
 
 def _unreadable_result(task: Task) -> TaskError | None:
-    """Return the note of a success that could not be read."""
+    """Return the error that notes an unreadable success."""
     return task.error if task.error and task.error.code is ErrorCode.RESULT_UNREADABLE else None
 
 

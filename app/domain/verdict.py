@@ -52,7 +52,10 @@ class Generating(msgspec.Struct, frozen=True):
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A message without usable content; `reason` says why. With `is_success`, it claims that there is a result."""
+    """A message without usable content.
+
+    `is_success` means that it claims a success.
+    """
 
     reason: str
     upstream_task_id: str | None = None
@@ -60,9 +63,10 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 class Unanswered(msgspec.Struct, frozen=True):
-    """A poll that found the upstream unwell.
+    """A poll that found the upstream unhealthy.
 
-    `retry_after` is the upstream's, in milliseconds. `is_clear` means that one such reply is enough to stop polling for a while.
+    `retry_after` is the upstream's, in milliseconds. `is_clear` means that one reply like this is enough to pause
+    polling.
     """
 
     reason: str

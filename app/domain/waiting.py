@@ -1,4 +1,4 @@
-"""Why an unfinished task does not move."""
+"""Why an unfinished task makes no progress."""
 
 from app.domain.account import Account, AccountState
 from app.domain.task import Status, Task, Wait, WaitReason
@@ -11,7 +11,7 @@ _ACCOUNT_REASONS = {
 
 
 def account_wait(account: Account, now: int) -> Wait | None:
-    """Return why nothing is sent, if so."""
+    """Return why the account sends nothing; None if it's open."""
     if account.is_open:
         return None
     reason = WaitReason.UPSTREAM_UNAVAILABLE
@@ -21,7 +21,7 @@ def account_wait(account: Account, now: int) -> Wait | None:
 
 
 def task_wait(task: Task, account: Account, slot_free_at: int | None, now: int) -> Wait | None:
-    """Return why a task waits, if not for its turn.
+    """Return why a task waits, unless just for its turn.
 
     `slot_free_at` is when the rate limit admits the next submit; None if it admits one now.
     """

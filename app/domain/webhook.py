@@ -32,7 +32,7 @@ class WebhookSecret:
         return [self.secret, self.previous]
 
     def rotated(self, now: int) -> "WebhookSecret":
-        """Return it with a new secret; the old still signs."""
+        """Return a new secret, with the old one still signing."""
         fresh = new_secret(self.project, now)
         return replace(fresh, previous=self.secret, previous_until=now + ROTATION_OVERLAP_MS)
 

@@ -1,14 +1,14 @@
-"""Words that are stored: states, codes and kinds."""
+"""Stored words, such as states, codes and kinds."""
 
 from enum import StrEnum
 from typing import Any, Self
 
 
 class Word(StrEnum):
-    """A stored word, which only a newer version may know.
+    """A stored word, possibly written by a newer version.
 
-    An unknown word stays text: it can be read and shown, and equals none of the known ones. Clients may only send known
-    ones.
+    An unknown word is kept as text. It can be read and shown, and equals none of the known words. Clients may only send
+    known words.
     """
 
     @property
@@ -26,7 +26,7 @@ class Word(StrEnum):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """Let Pydantic accept known words only."""
+        """Let Pydantic accept only known words."""
         check = {"type": "no-info", "function": cls._known}
         return {"type": "function-before", "function": check, "schema": handler(source)}
 

@@ -163,7 +163,7 @@ class EventBroadcaster:
 
 
 def _read(event: StoredEvent, task: Task, images: Sequence[Image], base_url: str) -> BroadcastEvent | None:
-    """Return an event with its task; None if it is unreadable."""
+    """Return an event with its task; None if unreadable."""
     try:
         return broadcast_event(event, task, images, base_url)
     except (LookupError, TypeError, ValueError) as error:

@@ -91,8 +91,8 @@ class Stream:
     async def _replay(self) -> list[BroadcastEvent]:
         """Read the next page of past events.
 
-        Events broadcast so far are in this page or a later one, so they are dropped. Events broadcast from now on follow
-        the last page without a gap. If the buffer overflows, another page is read.
+        Events broadcast so far are in this page or a later one, so they are dropped. Later ones follow the last page
+        without a gap. If the buffer overflows, another page is read.
         """
         self.subscription.clear()
 
@@ -142,7 +142,8 @@ class Streams:
     async def of_task(self, caller: Caller, task_id: str, *, after: int | None) -> AsyncIterator[Stream]:
         """Stream a task's events with IDs above `after`, or all.
 
-        Raises `TooManyStreams`, `TooManyOpenRequests` and `ServiceUnavailable`. If the task doesn't exist, `next` raises `TaskNotFound`.
+        Raises `TooManyStreams`, `TooManyOpenRequests` and `ServiceUnavailable`. If the task doesn't exist, `next`
+        raises `TaskNotFound`.
         """
         async with self._open(caller, task_id) as (stream, newest):
             stream.position = min(after or 0, newest)

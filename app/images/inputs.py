@@ -19,7 +19,7 @@ _UNREACHABLE = (
 class InputCheck:
     """Rejects URLs that the upstream can't fetch.
 
-    URLs of uploads start with `base_url`. The sandbox can fetch from private addresses.
+    URLs of uploads start with `base_url` and are always allowed. The sandbox can fetch from private addresses.
     """
 
     destinations: DestinationRules

@@ -102,7 +102,10 @@ class Downloads:
         self._plain = httpcore.AsyncConnectionPool(max_connections=None, max_keepalive_connections=0)
 
     async def fetch(self, url: str, into: Path, *, max_bytes: int) -> Download:
-        """Download a URL to a file; raises `DownloadFailed`, and `OSError` if the file can't be written."""
+        """Download a URL to a file; raises `DownloadFailed`.
+
+        Raises `OSError` if the file can't be written.
+        """
         try:
             async with asyncio.timeout(self._total_seconds):
                 return await self._follow(url, into, max_bytes)

@@ -1,4 +1,4 @@
-"""What the environment says about outgoing connections: proxies, and the authorities to trust."""
+"""Proxies and trusted authorities from the environment."""
 
 import ipaddress
 import os
@@ -15,12 +15,15 @@ from app.settings import is_loopback
 
 _PORTS = {"http": 80, "https": 443}
 _PROXY_ALLOWED = (
-    "allowed: http://HOST:PORT or https://HOST:PORT, perhaps with USER:PASSWORD@; for hosts without, NO_PROXY"
+    "allowed: http://HOST:PORT or https://HOST:PORT, optionally with USER:PASSWORD@; list exceptions in NO_PROXY"
 )
 
 
 def trust_store() -> ssl.SSLContext:
-    """Load the trusted authorities, `SSL_CERT_FILE` or `SSL_CERT_DIR` if set; raises `ConfigurationError`."""
+    """Load the trusted authorities; raises `ConfigurationError`.
+
+    `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the default ones.
+    """
     name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
     path = Path(os.environ.get(name) or ".")
     try:
@@ -30,15 +33,15 @@ def trust_store() -> ssl.SSLContext:
     except OSError as error:
         reason = "no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigurationError(
-            name, f"can't be used ({reason}): {path}", "allowed: a readable PEM file, or a directory of those"
+            name, f"can't be used ({reason}): {path}", "allowed: a readable PEM file, or a directory of PEM files"
         ) from None
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the proxy for a URL by `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+    """Return the proxy for a URL; None for this machine.
 
-    None for this machine. Raises `ConfigurationError` for a proxy that can't be used. The HTTP client's own reading
-    fails on networks in `NO_PROXY`.
+    Reads `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, as the HTTP client fails on networks in `NO_PROXY`.
+    Raises `ConfigurationError` for an unusable proxy.
     """
     target, proxies = urlsplit(url), getproxies_environment()
     host, port = target.hostname or "", target.port or _PORTS[target.scheme]
@@ -63,7 +66,10 @@ def _checked(name: str, proxy: str) -> str:
 
 
 def _is_named(host: str, port: int, entry: str) -> bool:
-    """Whether an entry of `NO_PROXY` names a host: a name, which includes those below it, an address or a network."""
+    """Whether an entry of `NO_PROXY` matches a host.
+
+    It may be a name, which includes subdomains, an address or a network.
+    """
     if entry == "*":
         return True
     try:

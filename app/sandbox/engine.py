@@ -32,7 +32,7 @@ class Engine:
         self.public_url = public_url
         self.closing = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
-        # No connection limit, so that slow receivers don't delay others. `callback_timeout_seconds` limits each attempt.
+        # No connection limit, so slow receivers don't delay others. `callback_timeout_seconds` limits each attempt.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
         self._client = httpx.AsyncClient(headers=_HEADERS, trust_env=False, limits=limits, timeout=None)  # noqa: S113
         self.behave(behavior)

@@ -25,7 +25,7 @@ class InputReader:
         self._downloads = Downloads(rules, trusted_origin=local_url, total_seconds=_SECONDS)
 
     async def problem(self, urls: Iterable[str]) -> str | None:
-        """Return what is wrong with the first bad image, or None."""
+        """Return what is wrong with the first bad image."""
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "input"
             for url in urls:

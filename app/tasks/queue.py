@@ -1,7 +1,7 @@
 """The queue as clients see it, from a shared snapshot.
 
-Counting the queue for every response would read all of it each time. So a snapshot of a deep queue is kept for a
-multiple of the time it took. Positions are exact while the queue is short and approximate when it is deep.
+Counting the queue for every response would read all of it each time. So a snapshot of a deep queue is reused for a
+multiple of the time that it took. Positions are exact in a short queue and approximate in a deep one.
 """
 
 import time
@@ -19,14 +19,14 @@ _MAX_SHORT_QUEUE = 200
 _LIFETIME_PER_COST = 50
 _MAX_MARKS = 500
 RateExhausted = Callable[[Connection, int], int | None]
-"""Returns when the rate limit admits the next submit, at a time (ms); None if it admits one now."""
+"""Takes the time (ms) and returns when the rate limit admits the next submit; None if it admits one now."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
     """Queued task IDs with positions; every n-th in deep queues.
 
-    `account` and `slot_free_at` (ms, None if there is a free slot) say whether tasks can be sent.
+    `account` and `slot_free_at` (ms, None if a slot is free) show whether tasks can be sent.
     """
 
     fresh_until: float = 0.0

@@ -1,1 +1,1 @@
-"""The vendor: its protocol, its client, and the tasks sent to it."""
+"""The vendor's protocol and client, and sending tasks to it."""

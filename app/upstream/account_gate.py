@@ -1,4 +1,4 @@
-"""Whether the upstream account allows sending, and when to check again."""
+"""Decides whether the upstream account currently allows sending."""
 
 import time
 from collections.abc import Callable
@@ -19,10 +19,10 @@ _log = structlog.get_logger(__name__)
 
 
 class AccountGate:
-    """Opens and closes sending. `wake_up` wakes when sending may continue.
+    """Opens and closes sending; wakes `wake_up` when sending may continue.
 
-    While it is closed, no transaction checks the account: a burst of submits must not become a burst of claims. It is
-    closed by the monotonic clock, `timer`, which nobody sets.
+    While it is closed, no transaction checks the account, so that a burst of submits doesn't become a burst of claims.
+    `timer` is a monotonic clock, which is never set.
     """
 
     def __init__(self, *, policy: Policy, wake_up: WakeUp, timer: Callable[[], float] = time.monotonic) -> None:
@@ -38,13 +38,17 @@ class AccountGate:
         return self._timer() < self._closed_until
 
     def close(self, milliseconds: int) -> None:
-        """Close for a while, but check again soon: other replicas may reopen the account."""
+        """Close for this time, but for at most a second."""
+        # Other replicas may reopen the account.
         pause = min(max(milliseconds, 1), CHECK_AGAIN_MS) / 1000
         self._closed_until = self._timer() + pause
         self._wake_up.wake_after(pause)
 
     def allowance(self, unit: UnitOfWork, limit: int) -> tuple[Account, int]:
-        """Return the account, locked unless open, and how many tasks may be sent now."""
+        """Return the account and how many tasks may be sent.
+
+        The account's row is locked unless the account is open.
+        """
         account = account_store.get(unit.connection)
         if not account.is_open:
             account = account_store.get(unit.connection, lock=True)
@@ -55,16 +59,16 @@ class AccountGate:
         return account, allowed
 
     def begin_probe(self, unit: UnitOfWork, account: Account) -> None:
-        """Record that a task is sent to probe an account that is not open."""
+        """Record that a task probes a closed account."""
         account_store.save(unit.connection, account.with_probe(unit.now, self._policy))
 
     @property
     def has_seen_failures(self) -> bool:
-        """Whether an answer may change the account."""
+        """Whether the account was unhealthy when last read."""
         return not self._last_seen.is_well
 
     def settle(self, unit: UnitOfWork, outcome: SubmitOutcome, *, is_probe: bool) -> bool:
-        """Apply an outcome; returns whether the upstream was well before."""
+        """Apply an outcome; return whether the upstream was healthy before."""
         before = account_store.get(unit.connection)
         if before.after(outcome, unit.now, self._policy, is_probe=is_probe) == before:
             return before.is_well

@@ -1,6 +1,7 @@
-"""Decodes bodies of the upstream: compression, character sets, forms, and JSON wrapped in JSON.
+"""Decodes the upstream's bodies.
 
-Everything is limited in size and depth. What can't be decoded is None, never an exception.
+Handles compression, character sets, forms, and JSON wrapped in JSON, with limits on size and depth. Anything that can't
+be decoded is None, never an exception.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 MAX_BODY_BYTES = 1024 * 1024
-"""Limit of a body, compressed and decompressed."""
+"""The limit on a body, both compressed and decompressed."""
 _MAX_CODINGS = 2
 _MAX_LAYERS = 6
 _MAX_FORM_FIELDS = 32
@@ -21,7 +22,7 @@ _GZIP, _ZLIB, _RAW_DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBIT
 _GZIP_MAGIC = b"\x1f\x8b"
 _PADDING = "\ufeff\x00 \t\r\n"
 _CHARSET = re.compile(r"charset\s*=\s*\"?'?([\w.:-]{1,40})", re.IGNORECASE)
-# Python's own list has codecs that are no character sets, and some that are slow.
+# Python's own list includes codecs that aren't character sets, and slow ones.
 _CHARSETS = {
     "utf-16": "utf-16",
     "utf-16le": "utf-16-le",
@@ -39,7 +40,7 @@ _CHARSETS = {
     "windows-1251": "cp1251",
     "koi8-r": "koi8-r",
 }
-# For bodies that are not UTF-8 and don't say what they are. The vendor is Chinese.
+# For bodies that aren't UTF-8 and don't declare a character set. The vendor is Chinese.
 _UNDECLARED_CHARSETS = ("gb18030", "cp1252", "latin-1")
 _FORM_START = re.compile(r"[\w.\[\]-]{1,64}=")
 _PART_NAME = re.compile(r'\bname="([^"\r\n]{1,64})"')
@@ -47,9 +48,10 @@ _REPORT_KEYS = {"code", "data", "taskId", "successFlag"}
 
 
 def unpack(raw: bytes, content_encoding: str = "") -> bytes | None:
-    """Decompress gzip and deflate, declared or not; None if the result exceeds `MAX_BODY_BYTES`.
+    """Decompress gzip and deflate, declared or not.
 
-    A body that is not compressed is returned unchanged, whatever `content_encoding` says.
+    Returns None if the result exceeds `MAX_BODY_BYTES`. Returns an uncompressed body unchanged, whatever
+    `content_encoding` says.
     """
     for _ in range(_MAX_CODINGS):
         plain = _inflate(raw, content_encoding)
@@ -62,10 +64,13 @@ def unpack(raw: bytes, content_encoding: str = "") -> bytes | None:
 
 
 def _inflate(raw: bytes, content_encoding: str) -> bytes | None:
-    """Decompress one coding, up to a byte more than the limit; None if there is none."""
+    """Decompress one coding; None if the body is not compressed.
+
+    Stops one byte past the limit.
+    """
     if raw[:2] == _GZIP_MAGIC:
         return _decompress(raw, _GZIP)
-    # The header of a zlib stream: method 8, and a multiple of 31.
+    # A zlib header has method 8 and is a multiple of 31.
     if len(raw) > 1 and raw[0] & 0x0F == zlib.DEFLATED and int.from_bytes(raw[:2], "big") % 31 == 0:
         return _decompress(raw, _ZLIB, is_whole=True)
     if "deflate" in content_encoding.lower():
@@ -74,7 +79,10 @@ def _inflate(raw: bytes, content_encoding: str) -> bytes | None:
 
 
 def _decompress(raw: bytes, wbits: int, *, is_whole: bool = False) -> bytes | None:
-    """Decompress a stream; with `is_whole`, only one that ends where the body ends, as text may look like one."""
+    """Decompress a stream; None if it is invalid.
+
+    Text can look like a stream. With `is_whole`, the stream must end exactly where the body ends.
+    """
     stream = zlib.decompressobj(wbits)
     try:
         plain = stream.decompress(raw, MAX_BODY_BYTES + 1)
@@ -85,7 +93,10 @@ def _decompress(raw: bytes, wbits: int, *, is_whole: bool = False) -> bytes | No
 
 
 def parse_object(raw: bytes | str, content_type: str = "") -> dict[str, Any] | None:
-    """Parse a JSON object, possibly in a list of one, in a JSON string, or in a form field."""
+    """Parse a JSON object, even a wrapped one.
+
+    It may be in a list of one, a JSON string or a form field.
+    """
     for text in _texts(raw, content_type) if isinstance(raw, bytes) else (raw,):
         found = _unwrap(parse_json(text))
         if found is None:
@@ -96,12 +107,18 @@ def parse_object(raw: bytes | str, content_type: str = "") -> dict[str, Any] | N
 
 
 def object_in(value: object) -> dict[str, Any]:
-    """Read an object, possibly given as a JSON string or in a list of one; empty if it is neither."""
+    """Unwrap an object from JSON strings and lists of one.
+
+    Returns an empty object if there is none.
+    """
     return _unwrap(value) or {}
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON, ignoring a BOM and NUL bytes around it; None for anything else, including extreme nesting."""
+    """Parse JSON, ignoring surrounding BOMs and NULs; None if invalid.
+
+    Extreme nesting is invalid, too.
+    """
     try:
         return json.loads(text.strip(_PADDING))
     except (ValueError, RecursionError):
@@ -123,7 +140,7 @@ def _unwrap(value: object) -> dict[str, Any] | None:
 
 
 def _texts(raw: bytes, content_type: str) -> Iterator[str]:
-    """Decode a body by each character set that it may be in, the likeliest first."""
+    """Decode a body by each plausible character set, likeliest first."""
     declared = _CHARSET.search(content_type[:256])
     name = _CHARSETS.get(declared[1].lower().replace("_", "-")) if declared else None
     charsets = (json.detect_encoding(raw), "utf-8", *((name,) if name else ()), *_UNDECLARED_CHARSETS)
@@ -134,11 +151,11 @@ def _texts(raw: bytes, content_type: str) -> Iterator[str]:
             continue
         yield text
         if charset == "utf-8":
-            return  # No other text is valid UTF-8 by chance.
+            return  # Text in another character set is not valid UTF-8 by chance.
 
 
 def _read_form(text: str) -> dict[str, Any] | None:
-    """Read a form: an object in one of its fields, or the fields themselves."""
+    """Read an object in a form field, or the fields."""
     text = text.strip(_PADDING)
     if len(text) > _MAX_FORM_CHARACTERS:
         return None
@@ -156,7 +173,7 @@ def _read_form(text: str) -> dict[str, Any] | None:
 def _urlencoded_fields(text: str) -> dict[str, str]:
     name, _, rest = text.partition("=")
     if rest.startswith(("{", "[", '"')):
-        return {name: rest}  # JSON that was not percent-encoded
+        return {name: rest}  # JSON without percent-encoding
     try:
         return dict(parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=_MAX_FORM_FIELDS))
     except ValueError:

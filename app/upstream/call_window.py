@@ -1,4 +1,4 @@
-"""How many calls of one kind may be in flight."""
+"""Limits how many calls of one kind are in flight."""
 
 import time
 from collections.abc import Callable
@@ -10,10 +10,11 @@ _SILENT_SECONDS = 2.0
 
 
 class CallWindow:
-    """Allows a few calls at first, and one more per answer.
+    """Starts small, and allows one more call per answer.
 
-    Calls in flight when the upstream stops answering may be lost, so only a few may begin while there are no answers:
-    for two seconds, or twice the time of the last answer, or three times in a row.
+    Calls in flight when the upstream stops answering may be lost. So only a few may begin once there has been no answer
+    for two seconds, or for twice the duration of the last answered call if that is longer, or after three failures in a
+    row.
     """
 
     def __init__(self, most: int, timer: Callable[[], float] = time.monotonic) -> None:
@@ -42,7 +43,7 @@ class CallWindow:
         self._in_flight += calls
 
     def end(self, *, answered: bool, seconds: float = 0.0) -> None:
-        """Count the end of a call that took some time, `answered` or not."""
+        """Count the end of a call that took `seconds`."""
         self._in_flight -= 1
         self._failures = 0 if answered else self._failures + 1
         if answered:

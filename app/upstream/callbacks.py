@@ -1,4 +1,4 @@
-"""Callbacks of the upstream: check the URL, apply the report, store the body."""
+"""Receives callbacks from the upstream."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ _REFUSALS: dict[CallbackOutcome, Callable[[str], GatewayError]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackService:
-    """Applies callbacks to tasks. `poll_due` wakes after an unreadable one."""
+    """Applies callbacks to tasks; unreadable ones wake `poll_due`."""
 
     writer: Writer
     tokens: CallbackTokens
@@ -51,7 +51,7 @@ class CallbackService:
     scrubber: Scrubber
 
     def check_token(self, token: str) -> str:
-        """Return the task id of a callback URL; raises `UnknownCallback` for a foreign token."""
+        """Return a callback URL's task id; raises `UnknownCallback`."""
         task_id = self.tokens.verify(token)
         if task_id is None:
             raise UnknownCallback("Unknown callback URL.")
@@ -64,7 +64,7 @@ class CallbackService:
 
         Raises `UnknownCallback` if the task was deleted, `TaskMismatch` or `UnreadableCallback` with the body stored.
         """
-        # Kept decompressed: readable, and without our key.
+        # Stored decompressed, so that it is readable and our key is removed.
         plain = unpack(body, content_encoding)
         report = Unreadable(_TOO_LARGE) if plain is None else self.scrubber.report(read_callback(plain, content_type))
         kept = body if plain is None else self.scrubber.raw(plain)
@@ -89,7 +89,7 @@ class CallbackService:
             polled = " and the upstream is polled" if has_moved else ""
             raise UnreadableCallback(f"{reason} The body was stored{polled}.")
         if answer is CallbackOutcome.MISMATCH:
-            raise TaskMismatch("The body names a different upstream task than the one of this callback URL.")
+            raise TaskMismatch("The body names a different upstream task than this callback URL.")
         return answer
 
     def _judge(self, task: Task, report: Report, now: int) -> tuple[CallbackOutcome, transitions.Transition | None]:
@@ -100,7 +100,7 @@ class CallbackService:
         if transitions.names_another_task(task, report):
             return CallbackOutcome.MISMATCH, None
         if isinstance(report, Generating):
-            # Proof that the upstream has the task, in case our submit's reply was lost.
+            # This proves that the upstream has the task, even if the reply to our submit was lost.
             upstream_id = report.upstream_task_id
             return CallbackOutcome.RECEIVED, transitions.accept(
                 task, upstream_id, now, self.policy

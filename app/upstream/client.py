@@ -16,18 +16,18 @@ from app.upstream.bodies import MAX_BODY_BYTES, unpack
 from app.upstream.outcome import read_poll_reply, read_submit_reply
 from app.upstream.scrub import Scrubber
 
-# If the server closes an idle connection while we send, the outcome is unknown. We close it earlier.
+# If the server closes an idle connection while we send, the outcome is unknown. So we close it earlier.
 _IDLE_CONNECTION_SECONDS = 2.0
-# For every request a pool checks all of its connections. Small pools cost 550 instead of 730 µs of CPU per submit with
-# 16 in flight, 480 instead of 3,470 with 64 (2026-11).
+# A pool checks all of its connections for every request. With small pools, a submit takes 550 instead of 730 µs of CPU
+# with 16 in flight, and 480 instead of 3,470 µs with 64 (2026-11).
 _CALLS_PER_POOL = 4
 
 
 class UpstreamClient:
     """Calls the vendor's API with one account's key.
 
-    `timeout` limits one call from connect to the last byte, in seconds. Environment proxies are used unless the
-    upstream is on this machine. `tls` replaces the default trust store.
+    `timeout` limits one call from connect to the last byte, in seconds. Proxies from the environment are used unless
+    the upstream is on this machine. `tls` replaces the default trust store.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class UpstreamClient:
         self._in_flight = [0] * len(self._pools)
 
     async def submit(self, model: Model, task_input: dict[str, Any], callback_url: str) -> SubmitOutcome:
-        """Submit a task once and return the outcome; never raises for network or vendor errors."""
+        """Submit a task once; network and vendor errors are outcomes."""
         progress = _Progress()
         request = self._pools[0].build_request(
             "POST",
@@ -88,11 +88,11 @@ class UpstreamClient:
         if isinstance(response, str):
             return Unanswered(response)
         report = read_poll_reply(response, upstream_task_id)
-        # Only its reports contain the vendor's words.
+        # Only reports contain the vendor's text.
         return report if isinstance(report, Unanswered) else self._scrub.report(report)
 
     async def check(self) -> TaskError | None:
-        """Ask for the credits; returns why there is no answer."""
+        """Request the credit balance; returns the error if that fails."""
         response = await self._get(wire.CREDIT_PATH)
         if not isinstance(response, str):
             if response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
@@ -101,7 +101,7 @@ class UpstreamClient:
         return TaskError(ErrorCode.UPSTREAM_ERROR, response)
 
     async def _get(self, path: str, **parameters: str) -> httpx.Response | str:
-        """Read from the vendor; returns a text without a response."""
+        """Send a GET; return the response or an error message."""
         request = self._pools[0].build_request("GET", path, params=parameters)
         try:
             async with asyncio.timeout(self._timeout):
@@ -115,7 +115,8 @@ class UpstreamClient:
             await pool.aclose()
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
-        """Send by the least busy pool, the first of them, so that its connections are reused."""
+        """Send through the least busy pool."""
+        # The first of equally busy ones, so that its connections are reused.
         chosen = self._in_flight.index(min(self._in_flight))
         self._in_flight[chosen] += 1
         try:
@@ -134,7 +135,7 @@ class UpstreamClient:
 
 
 async def _exchange(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-    """Send, and read the response up to the size limit, compressed and decompressed."""
+    """Send, and read the response up to the size limit."""
     response = await http.send(request, stream=True)
     try:
         raw = bytearray()
@@ -144,7 +145,7 @@ async def _exchange(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Re
                 raise httpx.ReadError("The response is too long.", request=request)
     finally:
         await response.aclose()
-    # Not by httpx: it decompresses without a limit, and fails on plain bytes that are only declared compressed.
+    # httpx would decompress without a limit, and fail on plain bytes that are declared compressed.
     content = unpack(bytes(raw), response.headers.get("Content-Encoding", ""))
     if content is None:
         raise httpx.ReadError("The decompressed response is too long.", request=request)
@@ -153,12 +154,12 @@ async def _exchange(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Re
 
 
 class _Progress:
-    """Records whether any byte of a request may have been sent."""
+    """Records whether part of a request may have been sent."""
 
     def __init__(self) -> None:
         self.sending = False
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
-        # No byte of our request is sent before this event. A CONNECT to a proxy also raises it, but carries no task.
+        # No byte of our request is sent before this event. A CONNECT to a proxy also triggers it, but carries no task.
         if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
             self.sending = True

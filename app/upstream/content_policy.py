@@ -1,7 +1,7 @@
-"""Recognizes refusals of content by the upstream's words.
+"""Recognizes content refusals by the wording of the upstream's messages.
 
-Words count with their context: "flagged as unsafe" is a refusal, "flagged for retry" is not. English is compared in
-lower case, with blanks between words: PROHIBITED_CONTENT, prohibitedContent and "Prohibited content" are the same.
+Context matters: "flagged as unsafe" is a refusal, "flagged for retry" is not. English text is normalized to lowercase
+words separated by spaces, so PROHIBITED_CONTENT, prohibitedContent and "Prohibited content" are the same.
 """
 
 import re
@@ -12,7 +12,10 @@ _CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def _words(pattern: str) -> re.Pattern[str]:
-    """Compile alternatives of whole words; `~` stands for a blank, `...` for up to three words."""
+    """Compile alternatives of whole words.
+
+    `~` matches a space, `...` up to three words.
+    """
     spaced = pattern.replace("...", r"(\w+\ ){0,3}").replace("~", r"\ ")
     return re.compile(rf"\b(?:{spaced})\b", re.VERBOSE)
 
@@ -21,20 +24,20 @@ _RULES = r"(polic(y|ies)|guidelines?|terms|standards)"
 _BAD = r"(unsafe|sensitive|inappropriate|nsfw|harmful|prohibited|offensive|sexual|violen(t|ce)|safety|moderation|violat\w+)"
 _IS = r"(is~|was~|were~|has~been~|have~been~|got~)?"
 _REFUSAL = _words(rf"""
-    # what only safety systems say
+    # words that only safety systems use
     nsfw | nud(e|es|ity) | naked | porn\w* | obscen\w+ | csam | recitation | spii | gore | gory | deep~?fakes?
     | sexually | sexual~(content|material|acts?) | hate~?speech | hateful | harassment | self~?harm | harm~category
     | responsible~ai | prompt~feedback | block~?reason | image~(safety|prohibited)
     | (dangerous|harmful|offensive|violent|illegal|disallowed|forbidden|restricted|toxic|explicit|graphic|prohibited)
       ~(content|material|imagery)
-    # its filters and rules
+    # filters and rules
     | safety~(filters?|systems?|settings?|guardrails?|ratings?|violations?|reasons?|concerns?|blocks?|blocked|rules?|{_RULES})
     | content~(filter\w*|restrictions?|violations?|warning|{_RULES})
     | (usage|moderation|acceptable~use|prohibited~use|community|generative~ai)~{_RULES}
     | violat\w+~(of~)?(the~)?{_RULES} | polic(y|ies)~violations?
     | (violat\w+|against|breach\w*)~...(content|usage|safety|use|community|moderation|service|our|their|its|openai|google)
       ~...{_RULES}
-    # what they did
+    # what was done
     | (content|prompts?|images?|text|inputs?)~{_IS}flagged(?!~(for|to)~re\w+)
     | flagged~(as|for|by|due~to)~...({_BAD}|content|polic(y|ies))
     | (content|prompts?|images?|text)~{_IS}(moderated|censored|prohibited|disallowed)
@@ -42,14 +45,14 @@ _REFUSAL = _words(rf"""
     | (block|reject|refus|filter|declin|flagg)\w*~...(safety|moderation)
     | (safety|moderation)~...(block|reject|refus|filter|declin|flagg|fail|violat)\w*
     | (due~to|because~of|for|reason)~(\w+~)?safety
-    # what they found
+    # what was found
     | sensitive~(\w+~)?(content|information|words?|material|topics?|personal(ly)?|subjects?|images?|prompts?)
     | (contain(s|ing)?|too|as|considered|detected|potentially|politically)~(\w+~)?sensitive
     | prohibited~...(prompts?|images?|words?|use) | (show|depict|contain|involv)\w*~...(minors|children|violence|celebrit\w+)
     | copyrighted~(\w+~)?(material|content|characters?) | (copyright|trademark)~(violations?|infring\w+|restrictions?)
     | (violat|infring)\w+~...(copyrights?|trademarks?|intellectual~property)
 """)
-# Each with what stands beside it when it means something else.
+# Words that indicate a refusal, with the phrases in which they mean something else.
 _WITH_EXCEPTIONS = (
     (
         _words("unsafe"),
@@ -66,15 +69,15 @@ _WITH_EXCEPTIONS = (
         _words(r"(ip|address|host|domain|key|account|user|url)~...~?(block|deny)list\w*"),
     ),
 )
-# A verdict that is a single word.
+# Refusals that consist of a single word.
 _ALONE = re.compile(r"((error|finish|block|reason) )*(safety|sensitive|moderation|prohibited)")
-# Other senses, policies of other things, and a filter that is out of order.
+# Other meanings, other kinds of policies, and filters that don't work.
 _HARMLESS = _words(r"""
     (case|time|price|cost|latency|position|order|accent|space)~(in)?sensitive
     | (bucket|access|retry|cache|cors|retention|network|firewall|iam|limit|security|storage|billing|routing)(~s)?~polic(y|ies)
     | (safety|moderation|content~filter\w*)~...(timed~out|timeout|unavailable|overloaded|unreachable|not~available)
 """)
-# Languages without blanks between words, or with many endings.
+# Languages without spaces between words, or with many endings.
 _OTHER_LANGUAGES = re.compile(
     r"""
     # Chinese, simplified and traditional
@@ -102,7 +105,7 @@ _OTHER_LANGUAGES = re.compile(
 
 
 def is_content_refusal(text: str) -> bool:
-    """Whether a message says that content was refused, in one of the usual languages."""
+    """Whether a message says that content was refused."""
     text = text[:_MAX_CHARACTERS]
     if _OTHER_LANGUAGES.search(text):
         return True

@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 class Claimed:
     """A claimed task, its rate slot, and whether it probes.
 
-    Some probes are only sent after a check of the upstream.
+    With `needs_check`, it is sent only after a check of the upstream.
     """
 
     task: Task
@@ -46,8 +46,8 @@ class Claimed:
 class Dispatcher:
     """Claims and sends tasks.
 
-    `callback_url` returns a task's callback URL. `wake_up` wakes when sending may continue. A claim has no lease: only
-    the process that made it knows whether the task was sent. `concurrency` limits the submits in flight.
+    `callback_url` returns a task's callback URL. `wake_up` is woken when sending may continue. `concurrency` limits the
+    submits in flight. A claim has no lease, because only the process that made it knows whether the task was sent.
     """
 
     database: Database
@@ -71,7 +71,7 @@ class Dispatcher:
         self._probed_last = ""
 
     async def claim(self, limit: int) -> list[Claimed]:
-        """Claim up to `limit` due tasks that rate limit and account allow to be sent now."""
+        """Claim up to `limit` tasks that may be sent now."""
         allowed = min(limit, self._window.room)
         if self._gate.is_closed or not allowed:
             return []
@@ -84,7 +84,10 @@ class Dispatcher:
         return claimed
 
     async def send(self, claimed: Claimed) -> None:
-        """Send a claimed task once, and record the outcome, however long the database is down."""
+        """Send a claimed task once, and record the outcome.
+
+        Recording is retried as long as the database is down.
+        """
         task = claimed.task
         outcome = await self._submit(claimed)
         _log.info("submitted", task_id=task.id, attempt=task.attempts, outcome=type(outcome).__name__)
@@ -92,21 +95,21 @@ class Dispatcher:
         record_account = partial(self._work.record, partial(self.writer.run, settle_account))
         record_task = partial(self._record_task, claimed, outcome)
         if not isinstance(outcome, Accepted | Refused):
-            # Before the task, which may be requeued: its next claim must find the account updated.
+            # The account comes first: if the task is requeued, its next claim must find the account updated.
             await record_task(counts=await record_account())
         elif claimed.slot is not None or claimed.is_probe or self._gate.has_seen_failures:
             # Recorded separately, so that a retry of one doesn't repeat the other.
             await asyncio.gather(record_account(), record_task())
         else:
             await record_task()
-        # Only now: a task whose outcome is not recorded must never be mistaken for one that was not sent.
+        # Not earlier: a sent task without a recorded outcome must never be mistaken for one that was not sent.
         self._work.done(claimed)
 
     async def release_lost(self) -> int:
-        """Requeue tasks whose claim was committed without a confirmation; returns how many.
+        """Requeue tasks with unconfirmed claims; returns how many.
 
-        That happens when the connection breaks during the commit. Only this process can distinguish such a claim from
-        one that was sent.
+        A claim is unconfirmed if it was committed, but the connection broke before the reply. Only this process can
+        tell that its task was not sent.
         """
         claims = await self.database.read(lambda connection: task_store.claimed_by(connection, self._work.owner))
         return sum([await self._release(*claim) for claim in await self._work.lost(claims)])
@@ -119,7 +122,7 @@ class Dispatcher:
         if account.is_open:
             due = due_in_turn(unit.connection, after=self._served_last, now=unit.now, limit=len(slots))
         else:
-            # One after the other through the queue, as a task that is always refused must not hold up all others.
+            # Probe with one task after another, so that a task that is always refused doesn't block the queue.
             due = task_store.next_queued(unit.connection, after=self._probed_last, now=unit.now)
         claims = [transitions.claim(task, self._work.owner, unit.now, self.policy) for task in due]
         applied = [claim for claim in claims if claim]
@@ -135,7 +138,10 @@ class Dispatcher:
         return [Claimed(claim.task, slot, is_probe, needs_check) for claim, slot in zip(applied, slots, strict=True)]
 
     def _free_slots(self, unit: UnitOfWork, wanted: int) -> Sequence[Slot | None]:
-        """Find a rate slot for each task that may be sent now; None for each without a limit."""
+        """Find rate slots for up to `wanted` tasks.
+
+        Without a rate limit, each slot is None.
+        """
         if self.rate_limit is None:
             return [None] * wanted
         slots = self.rate_limit.find_free(unit.connection, wanted, unit.now)
@@ -148,7 +154,7 @@ class Dispatcher:
         return slots
 
     async def _submit(self, claimed: Claimed) -> SubmitOutcome:
-        """Send a task, after a check if it needs one."""
+        """Send a task, after a check if needed."""
         outcome: SubmitOutcome | None = None
         began = self.timer()
         try:

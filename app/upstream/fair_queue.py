@@ -1,4 +1,4 @@
-"""The order in which queued tasks are sent: projects in turn, oldest task first."""
+"""Fair queueing: projects take turns, oldest task first."""
 
 from itertools import zip_longest
 
@@ -8,7 +8,10 @@ from app.domain.task import Task
 
 
 def due_in_turn(connection: Connection, *, after: str, now: int, limit: int) -> list[Task]:
-    """Lock up to `limit` due tasks, one of each project in turn, starting after a project."""
+    """Lock up to `limit` due tasks, taking projects in turn.
+
+    Begins with the project that follows `after`.
+    """
     projects = task_store.queued_projects(connection)
     in_turn = [p for p in projects if p > after] + [p for p in projects if p <= after]
     share = -(-limit // max(len(projects), 1))
@@ -16,7 +19,7 @@ def due_in_turn(connection: Connection, *, after: str, now: int, limit: int) -> 
     for project in in_turn:
         if sum(map(len, queues.values())) < limit:
             queues[project] = task_store.claimable(connection, project, now=now, limit=share)
-    # If some have less than their share, others may get more.
+    # If some projects don't use up their share, others get more.
     for project, queue in queues.items():
         if sum(map(len, queues.values())) < limit and len(queue) == share:
             queues[project] = task_store.claimable(connection, project, now=now, limit=limit)

@@ -1,4 +1,4 @@
-"""Single fields of the upstream's messages: numbers, codes, task ids."""
+"""Reads single fields of the upstream's messages."""
 
 import re
 import unicodedata
@@ -15,7 +15,10 @@ _MAX_CODE_CHARACTERS = 32
 
 
 def number(value: object) -> int | None:
-    """Read an integer, possibly given as a float or a string; None if it is neither, or too long."""
+    """Read an integer, even from a float or string.
+
+    Returns None for anything else and for numbers beyond nine digits.
+    """
     if isinstance(value, str):
         return int(float(value)) if _NUMBER.fullmatch(value := value.strip()) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _NUMBER_BOUND:
@@ -24,13 +27,13 @@ def number(value: object) -> int | None:
 
 
 def envelope_code(body: dict[str, Any]) -> int | None:
-    """Read the `code` of an envelope, which may be `true` for 200."""
+    """Read an envelope's `code`, which may be `true` for 200."""
     code = body.get("code")
     return _OK if code is True else number(code)
 
 
 def code_text(value: object) -> str | None:
-    """Read an error code, a number or a word; None for 0, and if there is none."""
+    """Read an error code; None for 0 or nothing."""
     code = number(value)
     if code is not None:
         return str(code) if code else None
@@ -40,7 +43,7 @@ def code_text(value: object) -> str | None:
 
 
 def task_id(*holders: dict[str, Any]) -> str | None:
-    """Find the upstream's task id in the first holder that has one."""
+    """Return the first upstream task id found in the holders."""
     for holder in holders:
         for key in _TASK_ID_KEYS:
             found = holder.get(key)
@@ -52,10 +55,11 @@ def task_id(*holders: dict[str, Any]) -> str | None:
 
 
 def names_task(*holders: dict[str, Any]) -> bool:
-    """Whether there is a task id, even one that `task_id` rejects."""
+    """Whether there is a task id, valid or not."""
     return any(holder.get(key) for holder in holders for key in _TASK_ID_KEYS)
 
 
 def clean(text: str) -> str:
-    """Remove control characters and lone surrogates, which databases and terminals reject."""
+    """Remove control characters and lone surrogates."""
+    # Databases and terminals reject them.
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})

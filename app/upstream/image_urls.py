@@ -1,6 +1,6 @@
-"""Finds the URLs of images in the upstream's messages, wherever they are.
+"""Finds image URLs anywhere in the upstream's messages.
 
-The vendor does not document the shape for several images, and its replies differ.
+The vendor does not document the format for several images, and its replies vary.
 """
 
 import re
@@ -15,14 +15,14 @@ from app.upstream.bodies import parse_json
 # In order of preference. Keys are compared in lower case and without underscores.
 _RESULT_KEYS: Sequence[frozenset[str]] = (
     frozenset({"resultimageurl", "resultimageurls", "resulturl", "resulturls", "resultimages"}),
-    # The same image before it is copied, for ten minutes.
+    # The same image before the vendor copies it. This URL expires after ten minutes.
     frozenset({"originimageurl", "originimageurls"}),
 )
-# Also observed for results, but some replies use them for inputs: only if there is nothing else.
+# Also seen for results, but some replies use them for inputs, so they only count if nothing else is found.
 _LAST_RESORT_KEYS = frozenset({"images", "image", "imageurl", "imageurls"})
-# What an object in a list of images calls the URL.
+# Names of the URL in objects that describe an image.
 _URL_KEYS = ("url", "imageUrl", "image_url", "resultImageUrl", "src", "uri")
-# What was sent to the upstream, which some replies repeat.
+# Names of objects that repeat our request.
 _INPUT_KEYS = re.compile(r"param|input|request|callback", re.IGNORECASE)
 _MAX_DEPTH = 5
 _MAX_OBJECTS = 64
@@ -30,7 +30,7 @@ _MAX_ITEMS = 64
 _MAX_URLS = 256
 _MAX_IMAGES = 16
 _MAX_URL_CHARACTERS = 4096
-# Where a URL begins: at the start, or after a separator. URLs may contain separators themselves.
+# A URL begins at the start or after a separator. URLs may contain separators themselves.
 _URL_START = re.compile(r"(?:^|(?<=[\s,;|]))(?:https?://|//(?=[\w-]{1,63}\.))", re.IGNORECASE)
 _SEPARATORS = ",;| \t\r\n"
 # White space, control characters, surrogates, and characters invalid in URLs.
@@ -41,12 +41,15 @@ _URL = re.compile(
 )
 _AUTHORITY = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _LINE_END = re.compile(r"[\t\r\n]")
-# What browsers escape; line breaks and control characters are no part of a URL.
+# Browsers escape these. Line breaks and control characters end a URL.
 _ESCAPED = re.compile(r"[^\S\t-\r\x1c-\x1f\x85\u2028\u2029]|[\"<>]")
 
 
 def find_image_urls(body: dict[str, Any], *, last_resort: bool = True) -> tuple[str, ...]:
-    """Collect http(s) URLs of results, in order, each once. `last_resort` includes keys that may name inputs."""
+    """Collect distinct http(s) URLs of results, in order.
+
+    With `last_resort`, keys that may name inputs count if there are no others.
+    """
     fields = [(_plain(key), value) for found in _objects_in(body) for key, value in _items(found)]
     for keys in (*_RESULT_KEYS, *((_LAST_RESORT_KEYS,) if last_resort else ())):
         urls = (url for key, value in fields if key in keys for url in _urls_in(value, _MAX_DEPTH))
@@ -57,7 +60,7 @@ def find_image_urls(body: dict[str, Any], *, last_resort: bool = True) -> tuple[
 
 
 def _objects_in(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Walk through an object and those inside, breadth first, except those that repeat our request."""
+    """Yield nested objects, breadth first, skipping repetitions of our request."""
     waiting, count = deque([(body, 0)]), 0
     while waiting and count < _MAX_OBJECTS:
         found, depth = waiting.popleft()
@@ -85,7 +88,7 @@ def _plain(key: str) -> str:
 
 
 def _urls_in(value: object, depth: int) -> Iterator[str]:
-    """Read a string of one or several URLs, a list, an object with a URL, or JSON of these."""
+    """Find URLs in a string, list, object, or encoded JSON."""
     if depth == 0:
         return
     if isinstance(value, str):
@@ -110,7 +113,7 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _normalize(text: str) -> str | None:
-    """Complete and escape a URL as browsers do; None if it is none."""
+    """Complete and escape a URL like browsers; None if invalid."""
     text = _LINE_END.split(text.strip(_SEPARATORS), 1)[0].rstrip(_SEPARATORS)
     text = f"https:{text}" if text.startswith("//") else text
     authority = _AUTHORITY.match(text)

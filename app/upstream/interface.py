@@ -1,4 +1,4 @@
-"""The calls of the upstream that the dispatcher and the reconciler need."""
+"""The upstream's interface for the dispatcher and the reconciler."""
 
 from typing import Any, Protocol
 
@@ -19,5 +19,5 @@ class Upstream(Protocol):
         ...
 
     async def check(self) -> TaskError | None:
-        """Make a free call; returns why there is no answer."""
+        """Make a free call; returns the error if it fails."""
         ...

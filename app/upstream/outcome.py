@@ -18,7 +18,7 @@ from app.upstream.retry_after import read_retry_after
 _UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY = 401, 402, 408, 429
 _BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT, _SWITCHED_OFF = 502, 503, 504, 505
 _REDIRECTS, _CLIENT_ERRORS, _SERVER_ERRORS = range(300, 400), range(400, 500), range(500, 600)
-# What the vendor says about the request itself. Its other codes, and pages of intermediaries, are about something else.
+# The vendor's codes about the request itself. Its other codes and the error pages of intermediaries have other causes.
 _REQUEST_CODES = {400, 404, 406, 409, 410, 413, 414, 415, 422, 451}
 _KEY_LIMIT, _MAINTENANCE = 433, 455
 _ACCOUNT_CODES = {
@@ -44,10 +44,10 @@ _WORD_BREAKS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
 
 
 def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
-    """Judge a reply by its body's `code`, or by the HTTP status without one.
+    """Judge a reply by its body's `code` or the status.
 
     Only a code about the request, in the vendor's own envelope, rejects the task. A rejection for any other reason is
-    temporary. A response that says nothing about the task (a 502 or 504, an unreadable 200) is `Unknown`.
+    temporary. A response that doesn't show what happened to the task (a 502 or 504, an unreadable 200) is `Unknown`.
     """
     status = response.status_code
     body = _body_of(response)
@@ -56,7 +56,7 @@ def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
     code = given_code if given_code is not None else status
     is_about_request = given_code in _REQUEST_CODES
     if names_task(*holders) and not is_about_request:
-        # Whatever else the reply says, a task with this id exists and can be polled.
+        # Even if the reply reports an error, a task with this id exists and can be polled.
         upstream_id = task_id(*holders)
         return Accepted(upstream_id) if upstream_id else Unknown(f"The reply ({code}) has a task id of unknown format.")
 
@@ -72,17 +72,17 @@ def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
         return Refused(TaskError(ErrorCode.INVALID_REQUEST, message, str(code)))
     error = TaskError(ErrorCode.UPSTREAM_ERROR, message, str(code))
     pause = _retry_after(response, body)
-    # The address redirects, or is another service's; or the vendor is in maintenance.
+    # The address redirects or belongs to another service, or the vendor is in maintenance.
     if code in _REDIRECTS or code in _CLIENT_ERRORS or code in {_UNAVAILABLE, _SWITCHED_OFF}:
         return TryAgain(error, pause, pauses_account=True)
     if given_code in _SERVER_ERRORS:
-        # Perhaps about this task alone: only several in a row are an outage.
+        # This may be about this task alone; only several in a row are an outage.
         return TryAgain(error, pause, pauses_account=pause is not None)
     return Unknown(f"The upstream responded with HTTP {status} and neither a task id nor an error.")
 
 
 def read_poll_reply(response: httpx.Response, polled_id: str | None = None) -> Report | Unanswered:
-    """Read a reply of record-info."""
+    """Read a reply from record-info."""
     body = _body_of(response)
     report = read_record_info(body, polled_id) if body is not None else None
     if report is not None and not isinstance(report, Unreadable):

@@ -1,4 +1,4 @@
-"""How fast this process polls."""
+"""Controls how fast this process polls."""
 
 import time
 from collections.abc import Callable
@@ -11,17 +11,18 @@ from app.upstream.call_window import CallWindow
 
 CONCURRENT_POLLS = 32
 _PER_SECOND = 20
-# With 10,000 tasks, polls are some ten seconds late before they are fast enough.
+# With 10,000 tasks, polls fall about ten seconds behind before the rate is high enough.
 _MAX_PER_SECOND = 400
 _TOLERATED = 2
 _log = structlog.get_logger(__name__)
 
 
 class PollPace:
-    """Limits polls in number and per second.
+    """Limits concurrent polls and polls per second.
 
-    The later polls are, the more are made: 20 per second, and 20 more for each second of delay. After three polls in a
-    row without an answer, or one that says so, polling pauses; then one poll at a time tries again.
+    The rate grows with the delay: 20 per second, and 20 more for each second that polls are late. Polling pauses after
+    three polls in a row without an answer, or after one reply that clearly asks for it. Then one poll at a time tries
+    again.
     """
 
     def __init__(self, policy: Policy, timer: Callable[[], float] = time.monotonic) -> None:
@@ -48,14 +49,14 @@ class PollPace:
         return min(self._window.room, int(self._saved))
 
     def begin(self, polls: int, delay_seconds: float) -> None:
-        """Count polls that begin, so much later than due."""
+        """Count polls that begin, `delay_seconds` after they were due."""
         self._per_second = min(_PER_SECOND * (1 + max(delay_seconds, 0.0)), float(_MAX_PER_SECOND))
         self._saved = max(self._saved - polls, 0.0)
         self._window.begin(polls)
         self._is_probing = self._is_closed
 
     def end(self, report: Report | Unanswered | None) -> None:
-        """Count the end of a poll, even if it was cut off."""
+        """Count the end of a poll; None means no result."""
         was_probe, self._is_probing = self._is_probing, False
         self._window.end(answered=not isinstance(report, Unanswered))
         if isinstance(report, Unanswered):

@@ -1,4 +1,4 @@
-"""Rate limits shared by all replicas: slots in the database, free or taken until a time."""
+"""Rate limits shared by replicas, as slots in the database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from app.db import cluster_state, rate_slot_store
 from app.db.engine import Connection
 
-# The upstream's clock and ours run alike but round differently.
+# The upstream's clock and ours run at the same rate but round differently.
 _WINDOW_MARGIN_MS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A taken slot, free again at `held_until` unless released earlier."""
+    """A taken slot; it expires at `held_until` unless released earlier."""
 
     number: int
     held_until: int
@@ -22,7 +22,8 @@ class Slot:
 class SharedRateLimit:
     """At most `count` calls per window; times in milliseconds.
 
-    A slot that is never released, as after a crash, is free again after `held_for`; a released one after `freed_after`.
+    A released slot is free after `freed_after`. A slot that is never released, as after a crash, is free after
+    `held_for`.
     """
 
     scope: str
@@ -31,19 +32,19 @@ class SharedRateLimit:
     freed_after: int = 0
 
     def prepare(self, connection: Connection, now: int) -> None:
-        """Create missing slots, and free those taken for too long."""
+        """Create missing slots, and free those held too long."""
         rate_slot_store.ensure(connection, self.scope, self.count)
         self.cap(connection, now)
 
     def cap(self, connection: Connection, now: int) -> None:
-        """Free what is taken for longer than any call."""
+        """Free slots held for longer than any call takes."""
         now = cluster_state.shared_now(connection, now)
         rate_slot_store.cap(connection, self.scope, beyond=now + self.held_for, latest=now + self.freed_after)
 
     def exhausted_until(self, connection: Connection, now: int) -> int | None:
-        """Return when the next slot is free; None if one is.
+        """Return when a slot will be free.
 
-        The time is on this process's clock, in milliseconds.
+        Returns None if one is free now. The time is on this process's clock, in milliseconds.
         """
         shared_now = cluster_state.shared_now(connection, now)
         free_at = rate_slot_store.first_free(connection, self.scope, self.count)
@@ -56,7 +57,10 @@ class SharedRateLimit:
         return [Slot(number, now + self.held_for) for number in numbers]
 
     def next_free_in(self, connection: Connection, now: int) -> int | None:
-        """Return in how many milliseconds the next taken slot is free; None if none is taken."""
+        """Return the milliseconds until the next taken slot is free.
+
+        Returns None if none is taken.
+        """
         now = cluster_state.shared_now(connection, now)
         next_free = rate_slot_store.next_free(connection, self.scope, self.count, after=now)
         return None if next_free is None else next_free - now
@@ -67,13 +71,16 @@ class SharedRateLimit:
             rate_slot_store.occupy(connection, self.scope, [slot.number for slot in slots], slots[0].held_until)
 
     def release(self, connection: Connection, slot: Slot, now: int) -> None:
-        """Free a slot `freed_after` from now, unless its time ran out and another call has it."""
+        """Free a slot `freed_after` from now.
+
+        Does nothing if the slot expired and another call has taken it.
+        """
         free_at = cluster_state.shared_now(connection, now) + self.freed_after
         rate_slot_store.release(connection, self.scope, slot.number, held_until=slot.held_until, free_at=free_at)
 
 
 def submit_rate_limit(count: int, *, window: int, longest_call: int) -> SharedRateLimit:
-    """Return the limit on submits: at most `count` arrive upstream in any window.
+    """Limit submits to `count` arrivals upstream in any window.
 
     A slot stays taken until a full window after the upstream's reply, so two calls with the same slot arrive at
     least a window apart, however long each takes. Until the reply is recorded, or after a crash, the longest possible

@@ -1,4 +1,4 @@
-"""Finds why the upstream refused or failed, wherever its messages say so."""
+"""Finds the reason for a failure in the upstream's messages."""
 
 import html
 import re
@@ -7,50 +7,50 @@ from typing import Any
 from app.upstream.bodies import parse_json
 from app.upstream.fields import clean
 
-# Compared in lower case and without underscores; the first with a text wins.
+# Compared in lowercase and without underscores. The first one with text wins.
 _KEYS = ("errormessage", "errormsg", "failmsg", "failreason", "msg", "message", "error", "detail", "details", "reason")
 _MORE_KEYS = ("errors", "description", "title")
-# Longer than the final length: secrets are removed before the text is cut, see `scrub.py`.
+# Longer than the final length, because secrets are removed before the text is truncated (see `scrub.py`).
 _MAX_MESSAGE_CHARACTERS = 4000
 _MAX_DEPTH = 5
 _MAX_ITEMS = 5
 _MAX_FIELDS = 64
-# Said about the call, not about the task.
+# These describe the call, not the task.
 _NO_REASON = re.compile(r"(ok|success\w*|null|none|undefined|true|false)\W*", re.IGNORECASE)
-# Only if nothing else is said.
+# These count only if there is nothing else.
 _VAGUE = re.compile(r"(error|fail(ed|ure)?|bad request|unknown( error)?|internal( server)? error)\W*", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{1,500})", re.IGNORECASE)
 _MAX_PAGE_CHARACTERS = 65_536
 
 
 def find_reason(*holders: dict[str, Any]) -> str:
-    """Find the upstream's words for a failure in the first holder that has any; "" without."""
+    """Return the first reason found; "" if there is none."""
     texts = [text for holder in holders for text in _texts_in(holder, _MAX_DEPTH)]
     return next((text for text in texts if not _VAGUE.fullmatch(text)), texts[0] if texts else "")
 
 
 def page_title(page: bytes) -> str:
-    """Return the title of an HTML page; "" without."""
+    """Return the title of an HTML page, or ""."""
     found = _TITLE.search(page[:_MAX_PAGE_CHARACTERS].decode(errors="replace"))
     return words(" ".join(html.unescape(found[1]).split())) if found else ""
 
 
 def words(text: object) -> str:
-    """Return a text truncated and printable; "" if it is none."""
+    """Return a truncated, printable text; "" for other types."""
     if not isinstance(text, str):
         return ""
     return clean(text.strip()[: 2 * _MAX_MESSAGE_CHARACTERS]).strip()[:_MAX_MESSAGE_CHARACTERS]
 
 
 def _texts_in(holder: dict[str, Any], depth: int) -> list[str]:
-    """Return the texts of an object, the most telling key first."""
+    """Return an object's texts, the most informative key first."""
     plain = {key.replace("_", "").lower(): value for key, value in list(holder.items())[:_MAX_FIELDS]}
     texts = (_text_of(plain.get(key), depth - 1) for key in (*_KEYS, *_MORE_KEYS))
     return [text for text in texts if text and not _NO_REASON.fullmatch(text)]
 
 
 def _text_of(value: object, depth: int) -> str:
-    """Read a text, JSON in a text, an object with a text, or a list of these."""
+    """Find text in a string, object, list, or encoded JSON."""
     if depth == 0:
         return ""
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Polls the upstream about tasks without a callback, and ends overdue tasks."""
+"""Polls about tasks without a callback, and ends overdue ones."""
 
 import time
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from app.writing.unit_of_work import Decision, UnitOfWork
 from app.writing.writer import Writer
 
 _EXPIRED_PER_BATCH = 200
-# Overdue tasks are looked for once a second. After a longer gap (a start, an outage, a clock that was set), polls that
-# could not be made first get their time.
+# Overdue tasks are ended once a second. After a longer gap (a start, an outage, a change of the clock), tasks first get
+# time for the polls that could not be made.
 _GAP_MS = 10_000
 _log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Polls about tasks without a callback and ends those past their deadline."""
+    """Polls about unfinished tasks and ends those past their deadline."""
 
     def __init__(
         self,
@@ -59,7 +59,10 @@ class Reconciler:
         return claimed
 
     async def poll(self, task: Task) -> None:
-        """Poll about a claimed task and apply the report. If cancelled, the lease runs out."""
+        """Poll about a claimed task and apply the report.
+
+        If canceled, another process may poll once the lease has expired.
+        """
         await self._work.run(task, self._poll(task))
 
     async def expire(self) -> int:
@@ -95,7 +98,7 @@ class Reconciler:
             _log.info("poll_result", task_id=task.id, result=type(report).__name__)
 
     def _decide(self, task: Task | None, report: Report | Unanswered) -> Decision[Report | None]:
-        """Apply a report; the result is the report if it ended the task."""
+        """Apply a report; return it if it ended the task."""
         now = self._clock.now()
         if task is None or task.ask_at is None:
             return Decision(None)
@@ -126,7 +129,7 @@ class Reconciler:
         return len(applied)
 
     def _unpolled_before(self, now: int) -> int:
-        """Return which deadlines end a task without its last poll."""
+        """Return up to which deadline no last poll is needed."""
         if not 0 <= now - self._expired_at <= _GAP_MS:
             self._expiring_since = now
         self._expired_at = now

@@ -1,6 +1,6 @@
-"""Reads the upstream's reports about tasks: callbacks (shapes A and B) and record-info.
+"""Reads the upstream's reports about tasks in callbacks and record-info.
 
-The bodies are untrusted: numbers may be strings, fields may move, and anything else becomes `Unreadable`, never an
+The bodies are untrusted. Numbers may be strings and fields may move. Anything else becomes `Unreadable`, never an
 exception.
 """
 
@@ -19,7 +19,7 @@ _ERRORS, _SERVER_ERRORS = range(400, 600), range(500, 600)
 # With any other code, a "failed" is about the call: a rate limit, the key, an overload.
 _TASK_ERRORS = {_CONTENT_REFUSED, 500, _GENERATION_FAILED}
 _ERROR_CODE_KEYS = ("errorCode", "error_code", "failCode")
-# The vendor's sister service has a word where this one has a flag.
+# The vendor's sister service has a word instead of a flag.
 _STATE_KEYS = ("state", "taskStatus", "status")
 _STATES = {
     "success": wire.FLAG_SUCCESS,
@@ -39,7 +39,10 @@ _STATES = {
 
 
 def read_callback(raw: bytes, content_type: str = "") -> Report:
-    """Read a callback's body, in shape A (generate, generate-pro) or shape B (generate-2)."""
+    """Read a callback's body.
+
+    It has shape A (generate, generate-pro) or shape B (generate-2).
+    """
     body = parse_object(raw, content_type)
     if body is None:
         return Unreadable("The body is not a JSON object.")
@@ -51,9 +54,9 @@ def read_callback(raw: bytes, content_type: str = "") -> Report:
 
 
 def read_record_info(body: dict[str, Any], polled_id: str | None = None) -> Report:
-    """Read the record-info reply about `polled_id`, which it need not repeat.
+    """Read a record-info reply, which may omit `polled_id`.
 
-    Without a flag or a result it says nothing: new tasks return 404 at first.
+    Without a flag or a result, it is `Unreadable`. New tasks return 404 at first.
     """
     data = object_in(body.get("data"))
     record = _record_in(body, data)
@@ -67,11 +70,11 @@ def read_record_info(body: dict[str, Any], polled_id: str | None = None) -> Repo
 
 
 def _record_in(body: dict[str, Any], data: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the object that says how far the task is, if there is one."""
+    """Return the object with the task's state, if any."""
     for record in (data, body):
         if record.get("successFlag") is not None:
             return record
-    # Only beside a task id: without one, a "status" may be that of the call.
+    # A "status" without a task id may be that of the call.
     return next((record for record in (data, body) if task_id(record) and _state_flag(record) is not None), None)
 
 
@@ -88,14 +91,14 @@ def _state_flag(record: dict[str, Any]) -> int | None:
 
 
 def _flag(body: dict[str, Any], record: dict[str, Any]) -> int | None:
-    """Read `successFlag`, which may be a number, a text, a boolean, or missing where there is a state."""
+    """Read `successFlag` in any type, or the state instead."""
     flag = record.get("successFlag")
     if flag is None:
         return _state_flag(record)
     if isinstance(flag, str) and flag.strip().lower() in {"true", "false"}:
         flag = flag.strip().lower() == "true"
     if isinstance(flag, bool):
-        # False has been seen for both: unfinished, and failed.
+        # False has been seen for unfinished and for failed tasks.
         has_failed = _error_code(record) or find_reason(record) or envelope_code(body) in _ERRORS
         return wire.FLAG_SUCCESS if flag else wire.FLAG_GENERATE_FAILED if has_failed else wire.FLAG_GENERATING
     found = number(flag)
@@ -118,14 +121,15 @@ def _read_shape_a(body: dict[str, Any], data: dict[str, Any]) -> Report:
 
 
 def _read_record(body: dict[str, Any], record: dict[str, Any], upstream_id: str | None) -> Report:
-    """Judge by `successFlag`: the envelope's code is only about the request, unless it names an error, too."""
+    """Judge by `successFlag`."""
     flag = _flag(body, record)
     if flag == wire.FLAG_GENERATING:
         return Generating(upstream_id)
     if flag == wire.FLAG_SUCCESS:
         return _success(body, upstream_id)
     if flag not in {wire.FLAG_CREATE_FAILED, wire.FLAG_GENERATE_FAILED}:
-        return Unreadable("The successFlag is none of the documented ones.", upstream_id)
+        return Unreadable("The successFlag is not a documented value.", upstream_id)
+    # The envelope's code is about the request, so it only counts if it is an error, too.
     code = envelope_code(body)
     vendor_code = _error_code(record) or (str(code) if code in _ERRORS else None)
     return _failure(upstream_id, ErrorCode.GENERATION_FAILED, find_reason(record, body), vendor_code or str(flag))
@@ -149,7 +153,7 @@ def _success(body: dict[str, Any], upstream_id: str | None) -> Report:
 def _failure(
     upstream_id: str | None, our_code: ErrorCode, reason: str, vendor_code: str, detail_code: str | None = None
 ) -> Failed:
-    """Return a failure; a code or words about content decide its kind."""
+    """Return a failure, recognizing content refusals."""
     is_refusal = vendor_code == str(_CONTENT_REFUSED) or any(
         is_content_refusal(text) for text in (reason, vendor_code, detail_code) if text
     )

@@ -15,9 +15,9 @@ _DURATION = re.compile(r"(-?\d{1,9}(?:\.\d{1,9})?)\s*(ms|milliseconds?|s|secs?|s
 
 
 def read_retry_after(header: str | None, body: dict[str, Any] | None, now: datetime) -> int | None:
-    """Return the milliseconds to wait, up to an hour; None if neither the header nor the body says so.
+    """Return the milliseconds to wait; None if not specified.
 
-    Seconds may have a fraction or a unit; the header may also be a date.
+    The limit is one hour. Seconds may have a fraction or a unit; the header may also be a date.
     """
     duration = _duration(header or "")
     if duration is None and header:
@@ -28,14 +28,14 @@ def read_retry_after(header: str | None, body: dict[str, Any] | None, now: datet
 
 
 def _values_in(body: dict[str, Any]) -> list[object]:
-    """Return what an envelope, its data and its error say."""
+    """List the waits in an envelope, its data and error."""
     holders = [body, object_in(body.get("data")), object_in(body.get("error"))]
     fields = (field for holder in holders for field in list(holder.items())[:_MAX_FIELDS])
     return [value for key, value in fields if re.sub(r"[_-]", "", key).lower() in _KEYS]
 
 
 def _duration(value: object) -> float | None:
-    """Read seconds, a number or a text with an optional unit, in milliseconds."""
+    """Convert seconds, or text with a unit, to milliseconds."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if not isinstance(value, str):
@@ -47,7 +47,7 @@ def _duration(value: object) -> float | None:
 
 
 def _until(date: str, now: datetime) -> float | None:
-    """Return the milliseconds until a date of an HTTP header."""
+    """Return the milliseconds until an HTTP date."""
     try:
         moment = parsedate_to_datetime(date)
     except (ValueError, OverflowError):  # the latter for an offset of days

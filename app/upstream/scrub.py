@@ -1,4 +1,4 @@
-"""Removes our own key from the upstream's messages, as vendors may echo it."""
+"""Removes our own key from the upstream's messages."""
 
 from msgspec.structs import replace
 
@@ -6,14 +6,17 @@ from app.domain.verdict import Failed, Report, TaskError, Unreadable
 
 _MASK = "***"
 _CHARSETS = ("utf-8", "utf-16-le", "utf-16-be")
-# A shorter key is a placeholder, such as "sandbox", which may occur in ordinary text.
+# A shorter key is a placeholder like "sandbox", which may occur in ordinary text.
 _MIN_SECRET_CHARACTERS = 8
-# Cut after masking, so that no part of a secret remains.
+# Text is truncated after masking, so that no part of a secret remains.
 _MAX_TEXT_CHARACTERS = 2000
 
 
 class Scrubber:
-    """Masks one secret of at least 8 characters."""
+    """Masks one secret of at least 8 characters.
+
+    Vendors may echo our key.
+    """
 
     def __init__(self, secret: str) -> None:
         self._secret = secret if len(secret) >= _MIN_SECRET_CHARACTERS else ""

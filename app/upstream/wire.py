@@ -1,6 +1,6 @@
-"""The vendor's protocol: paths, spellings and bodies of requests, as documented at docs.nanobananaapi.ai.
+"""The paths and bodies of requests to the vendor.
 
-Replies and callbacks are read in `reports.py` and `outcome.py`.
+They are documented at docs.nanobananaapi.ai. `reports.py` and `outcome.py` read replies and callbacks.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ WIRE_TYPES: dict[TaskType, str] = {
     TaskType.IMAGE_TO_IMAGE: "IMAGETOIAMGE",
 }
 
-# Our parameter names and the vendor's. Only `generate` spells the aspect ratio as a size.
+# Our parameter names and the vendor's. Only `generate` calls the aspect ratio a size.
 _COMMON_NAMES = {
     "num_images": "numImages",
     "watermark": "watermark",
@@ -41,7 +41,7 @@ FLAG_GENERATING, FLAG_SUCCESS, FLAG_CREATE_FAILED, FLAG_GENERATE_FAILED = 0, 1, 
 
 
 def submit_body(model: Model, task_input: dict[str, Any], callback_url: str) -> dict[str, Any]:
-    """Build the JSON body of a submit; parameters not given are omitted."""
+    """Build a submit's JSON body; parameters without values are omitted."""
     image_urls: list[str] = task_input["image_urls"]
     body: dict[str, Any] = {"prompt": task_input["prompt"], "callBackUrl": callback_url}
     if model is Model.NANO_BANANA:

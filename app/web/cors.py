@@ -31,8 +31,8 @@ _PREFLIGHT_SECONDS = 600
 class Cors(CORSMiddleware):
     """Lets pages of allowed origins use the API.
 
-    Responses to other origins lack CORS headers, so browsers block pages from reading them. The service uses no cookies,
-    so credentials are not allowed.
+    Responses to other origins lack CORS headers, so browsers block pages from reading them. The service uses no
+    cookies, so credentials are not allowed.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:

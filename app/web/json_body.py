@@ -65,10 +65,8 @@ async def read_model(request: Request, model: type[M], limit: int, permit: Memor
 
 
 def _invalid_json(body: bytes, reason: str) -> GatewayError:
-    """Return the error for invalid JSON or a lone surrogate.
-
-    JavaScript's `slice` can cut an emoji in two. Python's parser accepts the halves, so it can find their field.
-    """
+    """Return the error for invalid JSON or a lone surrogate."""
+    # JavaScript's `slice` can cut an emoji in two. Python's parser accepts the halves, so it can find their field.
     try:
         field = _field_with_surrogate(json.loads(body))
     except (ValueError, RecursionError):

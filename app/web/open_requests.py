@@ -1,4 +1,4 @@
-"""Limits on requests that stay open: event streams and waiting requests."""
+"""Limits on open event streams and waiting requests."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from app.errors import GatewayError, TooManyOpenRequests, TooManyStreams
 
 _PER_TOKEN = 20
 _PER_SUBJECT = 60
-# One eighth stays free: of the connections for short requests, of the open requests for other keys.
+# One eighth of the connections stays free for short requests, and one eighth of the open requests for other keys.
 _PARTS = 8
 
 
@@ -19,7 +19,7 @@ _PARTS = 8
 class OpenLimits:
     """Limits on streams and waits together, in one process.
 
-    Those of a browser token also count toward its subject and the key that created it.
+    Requests with a browser token also count toward its subject and the key that created it.
     """
 
     total: int

@@ -34,7 +34,7 @@ class GroupCommit(ABC, Generic[W]):
         """Whether the database was unreachable for a commit. Reset once it works again."""
 
     @abstractmethod
-    async def commit(self, works: list[W]) -> list[Any]:
+    async def commit(self, items: list[W]) -> list[Any]:
         """Commit a batch in one transaction and return its outcomes.
 
         An outcome is a result, or an exception for the caller. If this raises `ServiceUnavailable`, all waiting work

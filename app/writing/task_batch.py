@@ -50,16 +50,16 @@ class Run:
     blob: str = ""
 
 
-Work = Creation | Change | Run
+Item = Creation | Change | Run
 
 
 class TaskBatch:
-    """Applies works: creations, then changes, then all others."""
+    """Applies items: creations, then changes, then all others."""
 
-    def __init__(self, unit: UnitOfWork, works: Sequence[Work]) -> None:
+    def __init__(self, unit: UnitOfWork, items: Sequence[Item]) -> None:
         self._unit = unit
-        self._outcomes: list[Any] = [None] * len(works)
-        numbered = list(enumerate(works))
+        self._outcomes: list[Any] = [None] * len(items)
+        numbered = list(enumerate(items))
         self._creations = [(n, work) for n, work in numbered if isinstance(work, Creation)]
         self._changes = [(n, work) for n, work in numbered if isinstance(work, Change)]
         runs = [(n, work) for n, work in numbered if isinstance(work, Run)]
@@ -67,7 +67,7 @@ class TaskBatch:
         self._runs = sorted(runs, key=lambda run: run[1].blob)
 
     def apply(self) -> list[Any]:
-        """Write everything; returns the outcomes in the works' order."""
+        """Write everything; returns the outcomes in the items' order."""
         if self._creations:
             self._create()
         locked = {run.locking for _, run in self._runs if run.locking is not None}

@@ -15,14 +15,14 @@ from app.domain.quota import Quota
 from app.domain.task import Task
 from app.errors import ServiceUnavailable
 from app.writing.group_commit import GroupCommit
-from app.writing.task_batch import Change, Creation, Run, TaskBatch, Work
+from app.writing.task_batch import Change, Creation, Item, Run, TaskBatch
 from app.writing.unit_of_work import Decider, UnitOfWork
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-class Writer(GroupCommit[Work]):
+class Writer(GroupCommit[Item]):
     """Writes changes in group commits.
 
     A change is durable once `create`, `move` or `run` returns. `on_commit` receives the events of each committed
@@ -109,12 +109,12 @@ class Writer(GroupCommit[Work]):
         result: T = await self.enqueue(Run(work), in_background=True)
         return result
 
-    async def commit(self, works: list[Work]) -> list[Any]:
+    async def commit(self, items: list[Item]) -> list[Any]:
         """Apply a batch in one transaction, then call listeners."""
 
         def apply(connection: Connection) -> tuple[list[Any], UnitOfWork]:
             unit = UnitOfWork(connection, self._clock.now(), self._keeps_images)
-            return TaskBatch(unit, works).apply(), unit
+            return TaskBatch(unit, items).apply(), unit
 
         outcomes, unit = await self._database.write(apply)
         try:

@@ -27,7 +27,7 @@ def slow_down(retry_after: int | None = None) -> TryAgain:
 
 
 def after(account: Account, outcome: SubmitOutcome, now: int = NOW) -> Account:
-    """The outcome of a submit sent while the account was open."""
+    """Apply the outcome of an ordinary submit."""
     return account.after(outcome, now, POLICY, is_probe=False)
 
 
@@ -35,24 +35,24 @@ def probed(account: Account, outcome: SubmitOutcome, now: int = NOW) -> Account:
     return account.with_probe(now, POLICY).after(outcome, now, POLICY, is_probe=True)
 
 
-def test_an_open_account_allows_all_that_is_wanted() -> None:
+def test_an_open_account_allows_all_tasks() -> None:
     assert OPEN.allowance(NOW, 16, POLICY) == 16
 
 
 @pytest.mark.parametrize("account", [PAUSED, HELD])
-def test_a_closed_account_allows_nothing_and_then_one_probe(account: Account) -> None:
+def test_a_closed_account_allows_one_probe_after_its_pause(account: Account) -> None:
     assert account.allowance(account.until - 1, 16, POLICY) == 0
     assert account.allowance(account.until, 16, POLICY) == 1
     assert account.allowance(account.until, 0, POLICY) == 0
 
 
 @pytest.mark.parametrize("account", [PAUSED, HELD])
-def test_a_clock_set_back_does_not_close_the_account_for_longer_than_any_pause(account: Account) -> None:
+def test_a_clock_set_back_does_not_extend_the_pause(account: Account) -> None:
     assert account.allowance(account.until - 3_600_000, 16, POLICY) == 1
 
 
 @pytest.mark.parametrize("account", [PAUSED, HELD])
-def test_while_a_probe_is_in_flight_no_other_goes_until_it_must_be_lost(account: Account) -> None:
+def test_no_second_probe_is_sent_until_the_first_must_be_lost(account: Account) -> None:
     probing = account.with_probe(account.until, POLICY)
     assert probing.allowance(account.until + POLICY.upstream_timeout, 16, POLICY) == 0
     assert probing.allowance(account.until + POLICY.hold_retry, 16, POLICY) == 1
@@ -60,13 +60,13 @@ def test_while_a_probe_is_in_flight_no_other_goes_until_it_must_be_lost(account:
 
 @pytest.mark.parametrize("account", [PAUSED, HELD])
 @pytest.mark.parametrize("outcome", ANSWERS)
-def test_a_probe_that_the_vendor_judged_opens_the_account(account: Account, outcome: SubmitOutcome) -> None:
+def test_a_probe_with_an_answer_opens_the_account(account: Account, outcome: SubmitOutcome) -> None:
     assert probed(account, outcome) == OPEN
 
 
 @pytest.mark.parametrize("account", [PAUSED, HELD])
 @pytest.mark.parametrize("outcome", [*ANSWERS, *FAILURES])
-def test_submits_sent_before_the_account_closed_neither_open_it_nor_change_its_pause(
+def test_submits_from_before_the_closing_neither_open_the_account_nor_change_its_pause(
     account: Account, outcome: SubmitOutcome
 ) -> None:
     assert after(account, outcome) == account
@@ -103,14 +103,14 @@ def test_one_rate_limit_or_missing_connection_pauses_at_once() -> None:
 
 
 @pytest.mark.parametrize("outcome", FAILURES)
-def test_a_held_account_whose_upstream_is_unwell_too_stays_held_and_is_probed_no_faster(outcome: SubmitOutcome) -> None:
+def test_a_held_account_with_an_unhealthy_upstream_stays_held_and_is_probed_no_faster(outcome: SubmitOutcome) -> None:
     account = probed(HELD, outcome)
     assert (account.state, account.error, account.failures) == (AccountState.HELD, CREDITS, 1)
     assert account.until == NOW + POLICY.hold_retry
 
 
 @pytest.mark.parametrize("outcome", FAILURES)
-def test_pauses_double_while_it_goes_on_up_to_a_minute(outcome: SubmitOutcome) -> None:
+def test_pauses_double_up_to_a_minute(outcome: SubmitOutcome) -> None:
     account, now, pauses = after(OPEN, slow_down()), NOW, []
     for _ in range(8):
         pauses.append(account.until - now)
@@ -119,29 +119,29 @@ def test_pauses_double_while_it_goes_on_up_to_a_minute(outcome: SubmitOutcome) -
     assert pauses == [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]
 
 
-def test_refusals_that_come_together_are_one_pause() -> None:
+def test_simultaneous_refusals_cause_one_pause() -> None:
     account = OPEN
     for late in range(16):
         account = after(account, slow_down(), NOW + late)
     assert (account.failures, account.until) == (3, NOW + 2_000)
 
 
-def test_the_pause_is_as_long_as_the_vendor_wishes_within_reason() -> None:
+def test_retry_after_is_respected_within_limits() -> None:
     assert after(OPEN, slow_down(30_000)).until == NOW + 30_000
     assert after(OPEN, slow_down(3_600_000)).until == NOW + MAX_RETRY_AFTER_MS
 
 
-def test_of_refusals_that_come_together_the_longest_wish_counts() -> None:
+def test_the_longest_retry_after_of_simultaneous_refusals_counts() -> None:
     account = after(after(after(OPEN, slow_down(30_000)), slow_down()), slow_down(2_000))
     assert account.until == NOW + 30_000
 
 
-def test_a_wish_for_no_pause_at_all_still_makes_one() -> None:
+def test_a_retry_after_of_zero_still_causes_a_pause() -> None:
     # A date in the past counts as 0. Without a pause, the whole queue would run into the limit.
     assert after(OPEN, slow_down(0)).until == NOW + 2_000
 
 
-def test_a_pause_begins_small_again_after_a_success() -> None:
+def test_pauses_start_over_after_a_success() -> None:
     account = after(OPEN, slow_down())
     account = probed(account, slow_down(), NOW + 2_000)
     account = probed(account, Accepted("up"), NOW + 6_000)

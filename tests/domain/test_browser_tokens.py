@@ -17,7 +17,7 @@ OURS = BrowserTokens(["first", "second"])
 
 
 @given(st.text(min_size=1, max_size=255).filter(is_subject), st.booleans())
-def test_what_was_signed_is_read_as_it_was(subject: str, has_key: bool) -> None:
+def test_a_signed_token_is_read_unchanged(subject: str, has_key: bool) -> None:
     token = msgspec.structs.replace(TOKEN, subject=subject, key_id=TOKEN.key_id if has_key else None)
     assert OURS.verify(OURS.sign(token)) == token
 
@@ -43,11 +43,11 @@ def test_no_character_can_be_changed() -> None:
 
 
 @pytest.mark.parametrize("text", ["", TOKEN_PREFIX, "nbt_.", "nbt_e30.", "nbt_\N{BANANA}.x", "nbt_" + "A" * 100_000])
-def test_what_is_no_token_is_none(text: str) -> None:
+def test_other_texts_are_rejected(text: str) -> None:
     assert OURS.verify(text) is None
 
 
-def test_the_secret_signs_nothing_else_that_passes_for_a_token() -> None:
+def test_other_signatures_with_the_secret_are_not_valid_tokens() -> None:
     """The key is derived, so callback signatures are not valid."""
     content = base64.urlsafe_b64encode(msgspec.json.encode(TOKEN)).rstrip(b"=").decode()
     digest = hmac.digest(b"first", content.encode(), hashlib.sha256)
@@ -57,7 +57,7 @@ def test_the_secret_signs_nothing_else_that_passes_for_a_token() -> None:
     assert OURS.verify(CallbackTokens(["first"]).sign("task_" + "0" * 32)) is None
 
 
-def test_another_versions_content_is_none_although_we_signed_it() -> None:
+def test_signed_content_of_another_version_is_rejected() -> None:
     class Later(msgspec.Struct, array_like=True):
         id: str
         project: list[str]

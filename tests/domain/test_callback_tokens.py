@@ -40,7 +40,7 @@ def test_no_character_can_be_changed(position: int) -> None:
         "é" * 60,
     ],
 )
-def test_nothing_near_a_token_is_one(token: str) -> None:
+def test_similar_texts_are_not_tokens(token: str) -> None:
     assert TOKENS.verify(token) is None
 
 
@@ -49,7 +49,7 @@ def test_no_text_breaks_the_check(token: str) -> None:
     assert TOKENS.verify(token) is None
 
 
-def test_a_token_of_another_task_or_secret_is_none() -> None:
+def test_a_token_of_another_task_or_secret_is_rejected() -> None:
     mac = TOKENS.sign("task_" + "0" * 32).partition("-")[2]
     assert TOKENS.verify(f"{TASK.removeprefix('task_')}-{mac}") is None
     assert CallbackTokens(["second"]).verify(TOKEN) is None
@@ -62,5 +62,5 @@ def test_secrets_rotate() -> None:
     assert TOKENS.verify(rotated.sign(TASK)) is None
 
 
-def test_a_token_fits_into_a_path_as_it_is() -> None:
+def test_a_token_needs_no_escaping_in_a_path() -> None:
     assert set(TOKEN) <= set(string.ascii_letters + string.digits + "-_")

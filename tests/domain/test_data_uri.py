@@ -30,12 +30,12 @@ def test_content_is_read(head: str) -> None:
     assert b"".join(decode(head + encoded(CONTENT))) == CONTENT
 
 
-def test_it_comes_in_parts() -> None:
+def test_content_is_decoded_in_chunks() -> None:
     assert max(len(part) for part in decode("data:;base64," + encoded(CONTENT))) <= 1024 * 1024
 
 
 @given(content=st.binary(max_size=50))
-def test_padding_may_be_left_away_and_characters_percent_encoded(content: bytes) -> None:
+def test_padding_is_optional_and_characters_may_be_percent_encoded(content: bytes) -> None:
     text = encoded(content)
     for written in (text, text.rstrip("="), quote(text, safe=""), quote(text.rstrip("="), safe="")):
         assert b"".join(decode(f"data:image/png;base64,{written}")) == content
@@ -54,7 +54,7 @@ def test_padding_may_be_left_away_and_characters_percent_encoded(content: bytes)
         "data:image/png;" + "a=b;" * 500 + "base64,QUJD",
     ],
 )
-def test_a_beginning_that_is_none_is_refused(uri: str) -> None:
+def test_an_invalid_head_is_rejected(uri: str) -> None:
     assert is_data_uri(uri)
     with pytest.raises(BadDataUri, match="must be an http"):
         list(decode(uri))
@@ -63,6 +63,6 @@ def test_a_beginning_that_is_none_is_refused(uri: str) -> None:
 @pytest.mark.parametrize(
     "text", ["A", "QUJD*", "QU JD", "QUJD\n", "Q=JD", "QUJD====QUJD", "QU%4", "QÜJD", "%ff%fe", "-_-_"]
 )
-def test_what_is_no_base64_is_refused(text: str) -> None:
+def test_invalid_base64_is_rejected(text: str) -> None:
     with pytest.raises(BadDataUri, match="base64 can't be decoded"):
         list(decode(f"data:image/png;base64,{text}"))

@@ -60,7 +60,7 @@ def test_any_2xx_delivers(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [100, 199, 300, 301, 302, 307, 400, 401, 404, 429, 500, 503, None])
-def test_anything_else_is_tried_again_by_the_schedule(status: int | None) -> None:
+def test_other_responses_are_retried_on_schedule(status: int | None) -> None:
     first = tried(planned(), DeliveryResponse(status))
     assert (first.state, first.due_at, first.next_attempt_at, first.claimed_by) == ("pending", NOW + 5_000, NOW + 5_000, None)  # fmt: skip
     second = tried(first, DeliveryResponse(status))
@@ -74,7 +74,7 @@ def test_gone_stops_at_once() -> None:
 
 
 @pytest.mark.parametrize(("jitter", "pause"), [(0.0, 4_000), (0.25, 4_500), (0.5, 5_000), (1.0, 6_000)])
-def test_jitter_is_a_fifth_either_way(jitter: float, pause: int) -> None:
+def test_jitter_is_up_to_a_fifth_either_way(jitter: float, pause: int) -> None:
     assert tried(planned(), DeliveryResponse(500), jitter).due_at == NOW + pause
 
 
@@ -94,7 +94,7 @@ def test_a_claim_is_a_lease() -> None:
     assert (back.claimed_by, back.due_at, back.tries) == (None, NOW + 5, 0)
 
 
-def test_who_lost_its_lease_can_only_tell_that_it_arrived() -> None:
+def test_a_process_without_its_lease_can_only_report_success() -> None:
     held = claim(planned(), "other", NOW)
     late = settle(held, DeliveryResponse(500), by="me", now=NOW, schedule=SCHEDULE, jitter=0.5)
     assert late == replace(held, attempts=1)
@@ -105,7 +105,7 @@ def test_who_lost_its_lease_can_only_tell_that_it_arrived() -> None:
 
 
 @pytest.mark.parametrize("statuses", [[200], [410], [500], [500, 500, 500]])
-def test_a_redelivery_begins_anew_under_the_same_id(statuses: list[int]) -> None:
+def test_a_redelivery_restarts_under_the_same_id(statuses: list[int]) -> None:
     delivery = planned()
     for status in statuses:
         delivery = tried(delivery, DeliveryResponse(status))

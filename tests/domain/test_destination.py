@@ -100,12 +100,12 @@ FORBIDDEN = [
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_the_public_internet_may_be_reached(address: str) -> None:
+def test_public_addresses_are_permitted(address: str) -> None:
     assert DestinationRules().permits(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("address", FORBIDDEN)
-def test_what_is_not_public_may_not_be_reached(address: str) -> None:
+def test_other_addresses_are_forbidden(address: str) -> None:
     assert not DestinationRules().permits(ipaddress.ip_address(address))
 
 
@@ -120,7 +120,7 @@ def test_what_is_not_public_may_not_be_reached(address: str) -> None:
         ("0.0.0.0/0", ["192.168.1.1", "127.0.0.1", "::ffff:127.0.0.1"], ["::1", "fd00::1"]),
     ],
 )
-def test_what_the_operator_names_may_be_reached_and_nothing_beside_it(
+def test_only_networks_of_the_operator_are_permitted_in_addition(
     network: str, inside: list[str], outside: list[str]
 ) -> None:
     rules = DestinationRules([ipaddress.ip_network(network)])
@@ -172,16 +172,16 @@ NAMES_AND_PUBLIC_HOSTS = [
 
 
 @pytest.mark.parametrize("host", FORBIDDEN_HOSTS)
-def test_a_host_that_shows_where_it_leads_is_forbidden_in_any_spelling(host: str) -> None:
+def test_hosts_that_reveal_a_forbidden_address_are_forbidden_in_any_spelling(host: str) -> None:
     assert DestinationRules().forbids_host(host)
 
 
 @pytest.mark.parametrize("host", NAMES_AND_PUBLIC_HOSTS)
-def test_a_host_that_does_not_show_it_is_left_to_the_connection(host: str) -> None:
+def test_other_hosts_are_checked_at_connect(host: str) -> None:
     assert not DestinationRules().forbids_host(host)
 
 
-def test_localhost_is_what_the_operator_says() -> None:
+def test_localhost_depends_on_the_allowed_networks() -> None:
     for network in ("127.0.0.0/8", "::1/128"):
         rules = DestinationRules([ipaddress.ip_network(network)])
         assert not rules.forbids_host("localhost")
@@ -189,7 +189,7 @@ def test_localhost_is_what_the_operator_says() -> None:
     assert DestinationRules([ipaddress.ip_network("10.0.0.0/8")]).forbids_host("localhost")
 
 
-def test_numbers_are_read_as_resolvers_read_them() -> None:
+def test_numbers_are_read_like_resolvers_do() -> None:
     assert literal_address("1.2.3") == ipaddress.ip_address("1.2.0.3")
     assert literal_address("4294967295") == ipaddress.ip_address("255.255.255.255")
     assert literal_address("4294967296") is None

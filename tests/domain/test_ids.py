@@ -27,7 +27,7 @@ def fresh(image_urls: list[str] | None = None) -> Task:
     )
 
 
-def test_task_ids_are_in_the_order_of_their_making() -> None:
+def test_task_ids_are_in_order_of_creation() -> None:
     ids = [fresh().id for _ in range(10_000)]
     assert ids == sorted(set(ids))
 
@@ -50,7 +50,7 @@ def test_a_new_task_is_due_at_once_and_for_as_long_as_the_queue_timeout() -> Non
     assert (task.not_before, task.deadline_at, task.attempts) == (5, 15, 0)
 
 
-def test_images_keep_the_upstreams_order_under_ids_of_their_own() -> None:
+def test_images_keep_the_upstreams_order_and_have_their_own_ids() -> None:
     images = new_images("task_x", URLS, is_kept=True, now=0)
     assert [(image.position, image.source_url) for image in images] == list(enumerate(URLS))
     assert len({image.id for image in images + new_images("task_x", URLS, is_kept=True, now=0)}) == 4
@@ -58,14 +58,14 @@ def test_images_keep_the_upstreams_order_under_ids_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(("now", "beginning"), [(0, "00000000"), (0x019A_BCDE_F012, "bcdef012")])
-def test_ids_of_images_begin_with_their_time_and_are_random_otherwise(now: int, beginning: str) -> None:
+def test_image_ids_begin_with_the_time_and_are_otherwise_random(now: int, beginning: str) -> None:
     made = [new_images("task_x", URLS[:1], is_kept=True, now=now)[0].id for _ in range(200)]
     assert {image_id[4:12] for image_id in made} == {beginning}
     for place in range(12, 36):
         assert len({image_id[place] for image_id in made}) > 4
 
 
-def test_keys_are_long_and_random_and_only_their_digest_is_kept() -> None:
+def test_keys_are_long_and_random_and_only_their_digest_is_stored() -> None:
     secret = new_secret()
     assert re.fullmatch(r"nbg_[A-Za-z0-9_-]{43}", secret)
     assert secret != new_secret()

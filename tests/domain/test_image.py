@@ -27,7 +27,7 @@ def test_a_new_image_is_due_at_once_unless_no_copies_are_kept() -> None:
     assert (image.state, image.next_try_at, image.reason) == (ImageState.UNAVAILABLE, None, "not_kept")
 
 
-def test_a_source_is_tried_by_the_schedule_and_then_given_up() -> None:
+def test_a_source_is_retried_on_schedule_and_then_given_up() -> None:
     image, now = fresh(), NOW
     pauses = []
     while image.is_pending:
@@ -40,12 +40,12 @@ def test_a_source_is_tried_by_the_schedule_and_then_given_up() -> None:
     assert now - NOW < 2 * 3_600_000
 
 
-def test_what_can_not_recover_is_given_up_at_once() -> None:
+def test_a_source_that_cannot_recover_is_given_up_at_once() -> None:
     image = rules.fail(rules.claim(fresh(), "p", NOW), NotFetched("no picture", retries=0), now=NOW)
     assert (image.state, image.reason) == (ImageState.UNAVAILABLE, "no picture")
 
 
-def test_a_source_that_may_not_be_ready_is_tried_again_in_the_first_minutes_only() -> None:
+def test_a_source_that_may_not_be_ready_is_retried_only_in_the_first_minutes() -> None:
     image, now, tries = fresh(), NOW, 0
     while image.is_pending:
         now, tries = image.next_try_at or now, tries + 1
@@ -60,13 +60,13 @@ def test_a_source_may_ask_for_a_longer_pause_within_limits() -> None:
         assert image.next_try_at == NOW + pause
 
 
-def test_a_try_out_of_turn_uses_none_up() -> None:
+def test_attempts_on_demand_are_not_counted() -> None:
     image = fresh(tries=3, next_try_at=NOW + 300_000, tried_at=NOW - DEMAND_PAUSE_MS)
     after = rules.fail(rules.claim(image, "p", NOW), NotFetched("busy"), now=NOW, planned=NOW + 300_000)
     assert (after.tries, after.next_try_at, after.is_pending) == (3, NOW + 300_000, True)
 
 
-def test_what_is_asked_for_is_fetched_unless_somebody_has_it_or_tried_just_now() -> None:
+def test_a_requested_image_is_fetched_unless_claimed_or_tried_just_now() -> None:
     waiting = fresh(tries=1, next_try_at=NOW + 300_000)
     assert rules.may_demand(fresh(), NOW)
     assert rules.may_demand(replace(waiting, tried_at=NOW - DEMAND_PAUSE_MS), NOW)
@@ -77,12 +77,12 @@ def test_what_is_asked_for_is_fetched_unless_somebody_has_it_or_tried_just_now()
     assert not rules.may_demand(rules.give_up(fresh(), "gone"), NOW)
 
 
-def test_what_is_put_back_is_as_it_was() -> None:
+def test_a_released_image_is_unchanged() -> None:
     after = rules.put_back(rules.claim(fresh(tries=2), "p", NOW), NOW + 5)
     assert (after.tries, after.next_try_at, after.claimed_by) == (2, NOW + 5, None)
 
 
-def test_only_the_process_that_has_it_renews_its_lease() -> None:
+def test_only_the_owner_renews_a_lease() -> None:
     claimed = rules.claim(fresh(), "p", NOW)
     assert rules.renew(claimed, "p", NOW + 5).next_try_at == NOW + 5 + LEASE_MS
     assert rules.renew(claimed, "q", NOW + 5) == claimed

@@ -14,7 +14,7 @@ HOUR = 3_600_000
     ("failures", "longest"),
     [(1, 1_000), (2, 2_000), (3, 4_000), (6, 32_000), (7, 60_000), (8, 60_000), (100, 60_000)],
 )
-def test_pauses_between_tries_double_up_to_a_minute(failures: int, longest: int) -> None:
+def test_pauses_between_attempts_double_up_to_a_minute(failures: int, longest: int) -> None:
     assert POLICY.submit_pause(failures, 0.0) == longest
     assert POLICY.submit_pause(failures, 0.5) == longest * 3 // 4
     assert POLICY.submit_pause(failures, 1.0) == longest // 2
@@ -38,6 +38,6 @@ def test_each_poll_waits_half_as_long_again_up_to_a_cap(poll_after: int, pauses:
     ("waited", "pause"),
     [(0, 60_000), (15 * 60_000, 225_000), (8 * HOUR, HOUR), (24 * HOUR - 1, HOUR), (24 * HOUR, None)],
 )
-def test_polls_after_a_timeout_grow_rare_and_end_after_a_day(waited: int, pause: int | None) -> None:
+def test_polls_after_a_timeout_become_rare_and_end_after_a_day(waited: int, pause: int | None) -> None:
     asked_at = Policy.late_poll(1_000, 1_000 + waited)
     assert asked_at == (None if pause is None else 1_000 + waited + pause)

@@ -14,7 +14,7 @@ MIDNIGHT = 20_000 * DAY
 
 
 @pytest.mark.parametrize(("after_midnight", "seconds"), [(0, 86_400), (1, 86_400), (DAY - 1, 1), (DAY - 1_500, 2)])
-def test_a_days_budget_is_there_again_at_midnight(after_midnight: int, seconds: int) -> None:
+def test_a_daily_budget_is_renewed_at_midnight(after_midnight: int, seconds: int) -> None:
     now = MIDNIGHT + after_midnight
     of_day = quota.of_day("shop", 5, now)
     assert (of_day.counts_since, of_day.ends_at) == (MIDNIGHT, MIDNIGHT + DAY)
@@ -23,7 +23,7 @@ def test_a_days_budget_is_there_again_at_midnight(after_midnight: int, seconds: 
     assert refusal.retry_after == seconds
 
 
-def test_days_and_projects_are_counted_apart() -> None:
+def test_days_and_projects_are_counted_separately() -> None:
     names = {quota.of_day(project, 5, MIDNIGHT + day * DAY).name for project in ("a", "b") for day in (0, 1)}
     assert len(names) == 4
     assert max(map(len, {quota.day_name("p" * 64, MIDNIGHT)})) <= 128
@@ -69,7 +69,7 @@ def test_no_window_sees_more_than_its_limit() -> None:
     assert len(passed) > count * (now - 1_000) / seconds * 0.8
 
 
-def test_keys_are_counted_apart_and_forgotten() -> None:
+def test_keys_are_counted_separately_and_forgotten() -> None:
     window = RateWindow(1, 10)
     assert [window.take(name, 0) for name in ("a", "b", "a")] == [0, 0, 10]
     assert window.take("c", 60) == 0
@@ -77,7 +77,7 @@ def test_keys_are_counted_apart_and_forgotten() -> None:
     assert window.take("c", 61) == 9
 
 
-def test_what_is_given_back_does_not_count() -> None:
+def test_revoked_admissions_do_not_count() -> None:
     window = RateWindow(2, 10)
     assert [window.take("a", now) for now in (0, 1, 2)] == [0, 0, 8]
     window.give_back("a", 1)
@@ -87,7 +87,7 @@ def test_what_is_given_back_does_not_count() -> None:
     assert window.take("a", 3) == 7
 
 
-def test_many_keys_are_forgotten_when_they_are_silent() -> None:
+def test_unused_keys_are_forgotten() -> None:
     window = RateWindow(1, 10)
     for number in range(5_000):
         assert window.take(f"key-{number}", number) == 0

@@ -92,7 +92,7 @@ TABLE: dict[str, tuple[Move, dict[str, Status]]] = {
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("move", TABLE)
-def test_who_moves_a_task_from_where_to_where(move: str, state: str) -> None:
+def test_every_transition_applies_only_in_its_states(move: str, state: str) -> None:
     act, table = TABLE[move]
     transition = act(STATES[state])
     assert (transition.task.status if transition else None) == table.get(state)
@@ -100,7 +100,7 @@ def test_who_moves_a_task_from_where_to_where(move: str, state: str) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("move", TABLE)
-def test_no_move_changes_who_and_what_a_task_is(move: str, state: str) -> None:
+def test_no_transition_changes_the_identity_of_a_task(move: str, state: str) -> None:
     before = STATES[state]
     transition = TABLE[move][0](before)
     if transition is None:
@@ -123,7 +123,7 @@ def test_no_move_changes_who_and_what_a_task_is(move: str, state: str) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("move", TABLE)
-def test_events_tell_changes_of_state_and_only_those(move: str, state: str) -> None:
+def test_only_changes_of_state_create_events(move: str, state: str) -> None:
     before = STATES[state]
     transition = TABLE[move][0](before)
     if transition is not None:
@@ -132,7 +132,7 @@ def test_events_tell_changes_of_state_and_only_those(move: str, state: str) -> N
         assert transition.is_event == (told or move == "claim")
 
 
-def test_a_claim_counts_an_attempt_and_starts_the_clock_of_the_task() -> None:
+def test_a_claim_counts_an_attempt_and_sets_the_deadline() -> None:
     transition = transitions.claim(STATES["requeued"], "me", LATER, POLICY)
     assert transition is not None
     task = transition.task
@@ -140,7 +140,7 @@ def test_a_claim_counts_an_attempt_and_starts_the_clock_of_the_task() -> None:
     assert task.deadline_at == LATER + POLICY.task_timeout
 
 
-def test_acceptance_starts_the_clock_anew_and_plans_a_poll() -> None:
+def test_an_acceptance_renews_the_deadline_and_schedules_a_poll() -> None:
     transition = transitions.accept(STATES["submitting"], "up", LATER, POLICY)
     assert transition is not None
     task = transition.task
@@ -148,14 +148,14 @@ def test_acceptance_starts_the_clock_anew_and_plans_a_poll() -> None:
     assert (task.deadline_at, task.ask_at) == (LATER + POLICY.task_timeout, LATER + POLICY.poll_after)
 
 
-def test_an_acceptance_after_a_guess_makes_the_upstream_be_asked_at_once() -> None:
+def test_an_acceptance_after_a_guess_causes_a_poll_at_once() -> None:
     transition = transitions.accept(STATES["submission unknown"], "up", LATER, POLICY)
     assert transition is not None
     assert (transition.task.upstream_task_id, transition.task.ask_at, transition.is_event) == ("up", LATER, False)
 
 
 @pytest.mark.parametrize(("failures", "status"), [(0, Q), (3, Q), (4, F)])
-def test_passing_refusals_end_when_the_tries_are_used_up(failures: int, status: Status) -> None:
+def test_temporary_refusals_fail_the_task_after_the_last_attempt(failures: int, status: Status) -> None:
     transition = transitions.settle_submit(
         replace(STATES["submitting"], failures=failures),
         STATES["submitting"].attempts,
@@ -173,7 +173,7 @@ def test_passing_refusals_end_when_the_tries_are_used_up(failures: int, status: 
         assert transition.task.deadline_at == NOW + POLICY.queue_timeout
 
 
-def test_an_outage_uses_up_no_try_of_a_task() -> None:
+def test_an_outage_uses_up_no_attempts() -> None:
     task = replace(STATES["submitting"], failures=POLICY.submit_tries - 1)
     transition = transitions.settle_submit(task, 1, TryAgain(PASSING), LATER, POLICY, 0.0, counts=False)
     assert transition is not None
@@ -181,7 +181,7 @@ def test_an_outage_uses_up_no_try_of_a_task() -> None:
     assert transition.task.not_before > LATER
 
 
-def test_a_refused_account_uses_up_no_try_and_holds_the_task_not_back() -> None:
+def test_a_refused_account_uses_up_no_attempt_and_adds_no_pause() -> None:
     transition = transitions.settle_submit(
         STATES["submitting"], STATES["submitting"].attempts, AccountRefused(ACCOUNT), LATER, POLICY, 0.0, counts=True
     )
@@ -189,7 +189,7 @@ def test_a_refused_account_uses_up_no_try_and_holds_the_task_not_back() -> None:
     assert (transition.task.failures, transition.task.error, transition.task.not_before) == (0, ACCOUNT, NOW)
 
 
-def test_an_unknown_outcome_leaves_the_task_in_nobodys_hands() -> None:
+def test_an_unknown_outcome_removes_the_claim() -> None:
     transition = transitions.settle_submit(
         STATES["submitting"], STATES["submitting"].attempts, Unknown("broke off"), LATER, POLICY, 0.0, counts=True
     )
@@ -199,14 +199,14 @@ def test_an_unknown_outcome_leaves_the_task_in_nobodys_hands() -> None:
     assert transition.task.error == TaskError(ErrorCode.SUBMISSION_UNKNOWN, "broke off")
 
 
-def test_a_success_brings_the_images_and_the_id() -> None:
+def test_a_success_sets_the_images_and_the_id() -> None:
     transition = transitions.conclude(STATES["submitting"], SUCCESS, LATER)
     assert transition is not None
     assert transition.image_urls == SUCCESS.image_urls
     assert (transition.task.upstream_task_id, transition.task.submitted_at, transition.task.error) == ("up", NOW, None)
 
 
-def test_a_verdict_replaces_a_guess_with_an_event_of_its_own() -> None:
+def test_a_verdict_replaces_a_guess_and_creates_an_event() -> None:
     for verdict, error in ((SUCCESS, None), (FAILURE, POLICY_ERROR)):
         transition = transitions.conclude(STATES["timed out"], verdict, LATER)
         assert transition is not None
@@ -230,7 +230,7 @@ def test_a_deadline_names_its_reason(state: str, account_error: TaskError | None
     assert transition.task.error.code is code
 
 
-def test_a_queued_task_that_was_refused_for_a_while_fails_with_that_reason() -> None:
+def test_a_queued_task_that_was_refused_fails_with_that_reason() -> None:
     transition = transitions.expire(make_task(attempts=3, error=PASSING), NOW + 10**9, POLICY, None, unpolled_before=0)
     assert transition is not None
     assert transition.task.error == PASSING
@@ -242,7 +242,7 @@ def test_no_timeout_before_a_poll_at_the_deadline(asked_at: int | None) -> None:
     assert transitions.expire(task, NOW + 10**9, POLICY, None, unpolled_before=0) is None
 
 
-def test_a_deadline_long_enough_ago_needs_no_last_poll() -> None:
+def test_a_deadline_far_enough_in_the_past_needs_no_last_poll() -> None:
     task = STATES["processing"]
     assert task.deadline_at is not None
     for before, is_ended in ((task.deadline_at - 1, False), (task.deadline_at, True)):
@@ -250,7 +250,7 @@ def test_a_deadline_long_enough_ago_needs_no_last_poll() -> None:
         assert (transition is not None) is is_ended
 
 
-def test_a_timed_out_task_is_asked_about_again_later() -> None:
+def test_a_timed_out_task_is_polled_again_later() -> None:
     deadline = STATES["processing"].deadline_at
     assert deadline is not None
     transition = transitions.expire(
@@ -273,7 +273,7 @@ def test_the_last_poll_before_a_deadline_is_due_at_the_deadline() -> None:
     ("asked_at", "expected"),
     [(None, LATER), (NOW, LATER), (LATER - 500, LATER - 500 + POLICY.expedite_pause)],
 )
-def test_what_expedites_a_poll_keeps_a_distance_to_the_last(asked_at: int | None, expected: int) -> None:
+def test_an_expedited_poll_keeps_a_distance_from_the_last(asked_at: int | None, expected: int) -> None:
     transition = transitions.expedite_poll(replace(STATES["processing"], asked_at=asked_at), None, LATER, POLICY)
     assert transition is not None
     assert transition.task.ask_at == expected
@@ -295,7 +295,7 @@ def test_a_report_about_another_task_is_noticed(known: str | None, report: Repor
     assert transitions.names_another_task(make_task(upstream_task_id=known), report) is is_another
 
 
-def test_nothing_expedites_the_last_poll_which_is_under_way() -> None:
+def test_the_last_poll_before_the_end_is_not_expedited() -> None:
     deadline = STATES["processing"].deadline_at
     assert deadline is not None
     assert transitions.expedite_poll(STATES["processing"], None, deadline, POLICY) is None
@@ -304,14 +304,14 @@ def test_nothing_expedites_the_last_poll_which_is_under_way() -> None:
 @pytest.mark.parametrize(
     "outcome", [TryAgain(PASSING), AccountRefused(ACCOUNT), Refused(PASSING), Unknown("broke off")], ids=str
 )
-def test_the_outcome_of_an_earlier_attempt_tells_nothing_of_this_one(outcome: SubmitOutcome) -> None:
+def test_the_outcome_of_an_earlier_attempt_is_ignored(outcome: SubmitOutcome) -> None:
     """Recording may be repeated after the task was submitted again."""
     second = replace(STATES["submitting"], attempts=2)
     assert transitions.settle_submit(second, 1, outcome, LATER, POLICY, 0.0, counts=True) is None
     assert transitions.settle_submit(second, 2, outcome, LATER, POLICY, 0.0, counts=True) is not None
 
 
-def test_that_the_upstream_has_the_task_is_true_for_good() -> None:
+def test_a_late_acceptance_still_counts() -> None:
     second = replace(STATES["submitting"], attempts=2)
     transition = transitions.settle_submit(second, 1, Accepted("up"), LATER, POLICY, 0.0, counts=True)
     assert transition is not None

@@ -1,4 +1,4 @@
-"""Successes that can't be read: noted on the task, decisive at its deadline, and replaced by what can be read."""
+"""Unreadable successes: noted, decisive at the deadline, and replaceable."""
 
 import pytest
 from msgspec.structs import replace
@@ -30,18 +30,18 @@ def expired(task: Task) -> Task:
 
 
 @pytest.mark.parametrize("state", ["submitting", "submitting, id known", "processing"])
-def test_a_task_that_was_sent_takes_the_note_and_ends_with_it(state: str) -> None:
+def test_a_sent_task_notes_an_unreadable_success_and_fails_with_it(state: str) -> None:
     task = noted(STATES[state])
     assert (task.error, task.status) == (NOTE, STATES[state].status)
     assert expired(task).error == NOTE
 
 
 @pytest.mark.parametrize("state", ["new", "submission unknown", "timed out", "succeeded", "refused", "canceled"])
-def test_others_do_not(state: str) -> None:
+def test_other_tasks_note_nothing(state: str) -> None:
     assert noted(STATES[state]).error == STATES[state].error
 
 
-def test_a_requeued_task_that_turns_out_to_be_accepted_takes_it() -> None:
+def test_a_requeued_task_that_turns_out_to_be_accepted_notes_it() -> None:
     task = noted(STATES["requeued"])
     assert (task.status, task.upstream_task_id, task.error) == (Status.PROCESSING, "up", NOTE)
 
@@ -49,20 +49,20 @@ def test_a_requeued_task_that_turns_out_to_be_accepted_takes_it() -> None:
 @pytest.mark.parametrize(
     "report", [Unreadable("no JSON"), Unreadable("no JSON", "up"), Unreadable("no URL", "another", is_success=True)]
 )
-def test_what_claims_no_success_of_this_task_leaves_a_timeout(report: Unreadable) -> None:
+def test_other_reports_leave_a_timeout(report: Unreadable) -> None:
     ended = expired(noted(STATES["processing"], report))
     assert ended.error is not None
     assert ended.error.code is ErrorCode.TIMEOUT
 
 
-def test_the_poll_is_expedited_as_by_any_unreadable_callback() -> None:
+def test_an_unreadable_success_expedites_the_poll() -> None:
     assert noted(STATES["processing"]).ask_at == LATER
-    # The same again, while the poll is due, changes nothing but the poll.
+    # A repetition while the poll is due changes only the poll.
     again = noted(noted(STATES["processing"]))
     assert (again.ask_at, again.error) == (LATER, NOTE)
 
 
-def test_polls_take_the_note_too() -> None:
+def test_polls_note_unreadable_successes_too() -> None:
     transition = transitions.note_poll(STATES["processing"], LATER, POLICY, UNREADABLE)
     assert transition is not None
     assert (transition.task.error, transition.task.asks, transition.is_event) == (NOTE, 1, False)

@@ -105,5 +105,5 @@ def test_both_signatures_verify() -> None:
         Webhook(secret).verify(body, signed)
 
 
-def test_a_task_that_nobody_wants_to_hear_of_has_no_delivery() -> None:
+def test_a_task_without_a_webhook_has_no_delivery() -> None:
     assert plan(event_of(make_task())) is None

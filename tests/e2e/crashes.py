@@ -53,7 +53,7 @@ _SETTINGS = {
     "UPSTREAM_RATE_LIMIT": "0",
     "UPSTREAM_TIMEOUT_SECONDS": "2",
     "SUBMIT_RETRIES": "50",
-    # If a replica is killed while probing a paused account, the others wait this long.
+    # If a replica is killed while it probes a paused account, the others wait this long.
     "HOLD_RETRY_SECONDS": "2",
     "POLL_AFTER_SECONDS": "0.5",
     "TASK_TIMEOUT_SECONDS": "10",

@@ -29,7 +29,7 @@ def source() -> Iterator[Source]:
         yield running
 
 
-def test_kill_9_in_the_middle_leaves_no_half_picture_and_all_settle(
+def test_kill_9_during_copies_leaves_no_partial_image_and_all_settle(
     vendor: Vendor, source: Source, tmp_path: Path
 ) -> None:
     contents = [image_bytes(seed=n, width=400, height=300) for n in range(PICTURES)]
@@ -79,7 +79,7 @@ def test_kill_9_in_the_middle_leaves_no_half_picture_and_all_settle(
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
 
 
-def test_the_sandboxs_pictures_are_kept(tmp_path: Path) -> None:
+def test_images_of_the_sandbox_are_copied(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path, {"KEEP_IMAGES": "true"}) as gateway:
         task = gateway.client.wait_for(gateway.client.submit(prompt="a lake [sandbox: delay=0]")["id"])
         (image,) = task["images"]

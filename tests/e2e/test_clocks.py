@@ -11,7 +11,7 @@ from tests.support.servers.gateway_process import GatewayProcess
 from tests.support.servers.vendor import Vendor
 
 _AHEAD_SECONDS = 1_200
-# Python imports this module at its start, if it is found.
+# Python imports this module at startup if it exists.
 _SHIFTED = f"""
 import time
 _time, _time_ns = time.time, time.time_ns
@@ -20,7 +20,7 @@ time.time_ns = lambda: _time_ns() + {_AHEAD_SECONDS} * 10**9
 """
 
 
-def test_a_replica_whose_clock_is_ahead_fails_no_tasks_and_shows_it(
+def test_a_replica_whose_clock_is_ahead_fails_no_tasks_and_reports_it(
     postgres: PostgresServer, vendor: Vendor, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(_SHIFTED)
@@ -51,7 +51,7 @@ def test_a_replica_whose_clock_is_ahead_fails_no_tasks_and_shows_it(
         assert [right.client.task(task_id)["status"] for task_id in tasks] == ["processing"] * 10
 
 
-def test_a_service_alone_counts_on_the_databases_clock_too(
+def test_a_single_replica_uses_the_databases_clock_too(
     postgres: PostgresServer, vendor: Vendor, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(_SHIFTED)

@@ -9,7 +9,7 @@ from tests.support.databases.postgres import PostgresServer
 
 
 @pytest.mark.timeout(180)
-def test_a_database_outage_is_told_clearly_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_database_outage_is_reported_clearly_and_loses_nothing(tmp_path: Path) -> None:
     with PostgresServer() as server:
         if not server.is_own:
             pytest.skip("the server in TEST_DATABASE_URL must not be stopped")

@@ -17,7 +17,7 @@ from tests.support.servers.nginx import Nginx
 KEYS = {"AUTH": "none", "ALLOWED_HOSTS": "images.example.com,127.0.0.1", "SECRET_KEY": "s"}
 
 
-def test_a_rolling_restart_behind_nginx_is_not_noticed(tmp_path: Path) -> None:
+def test_clients_behind_nginx_do_not_notice_a_rolling_restart(tmp_path: Path) -> None:
     """Replicas stop in turn; the proxy must not avoid both."""
     directories = [tmp_path / "one", tmp_path / "other"]
     replicas = [GatewayProcess(directory, KEYS) for directory in directories]
@@ -57,7 +57,7 @@ def _wait_for(statuses: Counter[int], more: int) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_caddy_passes_no_offer_to_switch_protocols(tmp_path: Path, method: str) -> None:
+def test_caddy_does_not_pass_on_upgrade_headers(tmp_path: Path, method: str) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as backend,
         Caddy(tmp_path, backend.getsockname()[1], passes_upgrades=False) as caddy,

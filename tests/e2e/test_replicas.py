@@ -1,4 +1,4 @@
-"""Service resumes after frozen replicas and failures of the database."""
+"""Service resumes after frozen replicas and database failures."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.e2e.replicas import few_connections, frozen, silent, stopped
 from tests.support.databases.postgres import PostgresServer, is_postgres_given
 
 
-def test_a_replica_frozen_before_its_commit_holds_up_the_others_for_seconds(
+def test_a_replica_frozen_before_its_commit_blocks_the_others_only_for_seconds(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
     outcome = frozen(tmp_path, postgres, limit=30.0)
@@ -21,7 +21,7 @@ def test_a_replica_frozen_before_its_commit_holds_up_the_others_for_seconds(
     assert outcome["lost"] == outcome["doubled"] == 0
 
 
-def test_with_a_silent_database_every_answer_comes_within_ten_seconds_and_so_does_the_end_of_the_process(
+def test_with_a_silent_database_every_response_and_the_exit_come_within_ten_seconds(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
     outcome = silent(tmp_path, postgres, seconds=12.0)

@@ -16,7 +16,9 @@ PADDING = b"\r\n" * 3_000
 
 
 @pytest.mark.parametrize("passes_upgrades", [True, False])
-def test_no_body_becomes_a_request_and_no_answer_gets_to_another_client(tmp_path: Path, passes_upgrades: bool) -> None:
+def test_no_body_becomes_a_request_and_no_response_reaches_another_client(
+    tmp_path: Path, passes_upgrades: bool
+) -> None:
     with (
         GatewayProcess(tmp_path, {"LOG_LEVEL": "debug", "LOG_FORMAT": "json"}) as gateway,
         Caddy(tmp_path, gateway.port, passes_upgrades=passes_upgrades) as caddy,

@@ -9,7 +9,7 @@ from tests.support.databases.postgres import PostgresServer
 
 
 @pytest.mark.timeout(240)
-def test_killed_replicas_and_a_moody_receiver_lose_no_webhook(postgres: PostgresServer, tmp_path: Path) -> None:
+def test_killed_replicas_and_an_unreliable_receiver_lose_no_webhook(postgres: PostgresServer, tmp_path: Path) -> None:
     tally = run(tmp_path, postgres.create_database(), orders=120, down_seconds=3, pause=0.3)
     assert tally.wrong == []
     assert tally.kills_in_hand >= 1

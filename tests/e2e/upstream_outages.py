@@ -1,4 +1,4 @@
-"""What each kind of upstream outage costs in tasks and time.
+"""Measures the cost of upstream outages in tasks and time.
 
 To print a table: python -m tests.e2e.upstream_outages --tasks 60 --seconds 25
 """
@@ -44,7 +44,7 @@ KINDS: dict[str, Reply | None] = {
 
 @dataclass
 class Cost:
-    """What one outage cost."""
+    """The cost of one outage."""
 
     kind: str
     tasks: int

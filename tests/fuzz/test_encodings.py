@@ -1,4 +1,4 @@
-"""However a report is written, compressed and wrapped, it is read as the same report; and no bytes break the reading."""
+"""Reports are read alike however they are encoded, and no bytes break the reader."""
 
 import gzip
 import json

@@ -126,7 +126,7 @@ class TaskLife(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([-7200, -3600, -600, -5, 5, 600, 3600, 7200]))
     def step_clock(self, seconds: int) -> None:
-        """Somebody sets the clock. Once it was set back, sending must go on without waiting for the old time."""
+        """Set the clock; sending must continue without waiting."""
         self.run(self.world.step_clock(seconds * 1000))
         world = self.world
         if seconds > 0 or world.in_hand or world.database.pull is not None:
@@ -140,12 +140,12 @@ class TaskLife(RuleBasedStateMachine):
     @precondition(lambda self: self.world.database.pull is None and len(self.world.accepted) < _MOST_TASKS)
     @rule(outage=st.sampled_from(list(Outage)), seconds=st.sampled_from([25, 25, 120]))
     def outage(self, outage: Outage, seconds: int) -> None:
-        """The vendor is unwell for a while. That may cost a handful of tasks, which end as unknown."""
+        """Go through an outage, which may cost a few tasks."""
         world = self.world
         for _ in range(_QUEUED_IN_AN_OUTAGE):
             self.run(world.submit(None))
         before, (submits, polls) = world.books.tasks(), (world.vendor.submits, world.vendor.polls)
-        # What was claimed before, and as many calls at once as there were answers.
+        # Tasks claimed before, and as many concurrent calls as there were answers.
         at_once = len(world.in_hand) + min(4 + len(world.vendor.orders), 16)
         self._live_through(outage, seconds)
         probes = _probes_within(seconds)
@@ -154,7 +154,7 @@ class TaskLife(RuleBasedStateMachine):
         if outage in {Outage.SILENT, Outage.UNREACHABLE, Outage.RATE_LIMITED}:
             assert world.vendor.polls - polls <= 32 + probes, "too many polls in an outage"
         if outage is Outage.SILENT:
-            # Probes 1, 2, 4, 8 and so on; the others come after a free check, which fails.
+            # Probes 1, 2, 4, 8 and so on; the others come after a free check that fails.
             assert world.vendor.submits - submits <= at_once + probes.bit_length(), "too many tasks spent"
         after = world.books.tasks()
         refused = [
@@ -165,7 +165,7 @@ class TaskLife(RuleBasedStateMachine):
             and not (task_id in before and _has_ended(before[task_id], world.clock.time))
             and task_id not in world.first_verdict
         ]
-        # The first sign of an outage may have been a task's last try.
+        # The first failure in an outage may have been a task's last attempt.
         assert len(refused) <= 1 or outage is Outage.NONE, f"{outage} failed {refused}"
         if outage not in SENT_IN_VAIN:
             lost = [t for t in after.values() if t.error_code == "submission_unknown" and t.id not in world.uncertain]
@@ -273,7 +273,7 @@ class TaskLife(RuleBasedStateMachine):
         assert not open_tasks, f"never ended: {open_tasks}"
 
     def _live_through(self, outage: Outage, seconds: int) -> None:
-        """Let the loops run while the vendor is unwell."""
+        """Let the loops run during an outage."""
         world = self.world
         world.vendor.outage = outage
         for _ in range(0, seconds, _TURN_SECONDS):
@@ -291,12 +291,12 @@ class TaskLife(RuleBasedStateMachine):
 
 
 def _has_ended(task: Entry, now: int) -> bool:
-    """Whether a task had ended, or is past its time in the queue."""
+    """Whether a task had ended or exceeded its queue timeout."""
     return task.is_terminal or (task.deadline_at is not None and task.deadline_at <= now)
 
 
 def _probes_within(seconds: int) -> int:
-    """How many probes fit into a time, with pauses that double up to a minute."""
+    """How many probes fit into a time with doubling pauses."""
     probes, passed = 0, 0
     while passed <= seconds * 1000:
         probes += 1

@@ -11,7 +11,7 @@ from app.domain.verdict import ErrorCode, Failed, Generating, Report, Succeeded,
 
 
 class Fate(Enum):
-    """What happens to one submit."""
+    """The possible outcomes of one submit."""
 
     ACCEPTED = auto()
     LOST_AFTER = auto()  # accepted, but the reply is lost
@@ -37,7 +37,7 @@ class Talk(Enum):
 
 
 class Outage(Enum):
-    """What the vendor does to everything that arrives, until it is well again."""
+    """How the vendor treats all requests during an outage."""
 
     NONE = auto()
     SILENT = auto()  # time-outs, and pages of a gateway in between: the outcome of a submit is unknown

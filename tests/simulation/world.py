@@ -185,7 +185,7 @@ class World:
             model=Model.NANO_BANANA,
             input={"prompt": "x", "image_urls": []},
             metadata={},
-            # Only some have one. It depends on the key, because a key's request must not change.
+            # Only some have a webhook. It depends on the key, because a key's request must not change.
             webhook_url=WEBHOOK_URL if key != "a" else None,
         )
         try:

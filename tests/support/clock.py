@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 @dataclass
 class HandClock:
-    """The time of day, in milliseconds, and what a monotonic clock shows beside it."""
+    """The time of day in milliseconds, with a monotonic clock."""
 
     time: int = 1_800_000_000_000
     steps: int = 0
-    """By how much it was set, in all."""
+    """The sum of all steps, in milliseconds."""
 
     def now(self) -> int:
         return self.time
@@ -19,7 +19,7 @@ class HandClock:
         self.time += milliseconds
 
     def step(self, milliseconds: int) -> None:
-        """Set it forward or back, while no time passes."""
+        """Set it forward or back without time passing."""
         self.time += milliseconds
         self.steps += milliseconds
 
@@ -34,7 +34,7 @@ class HandClock:
 
 @dataclass
 class WrongClock:
-    """The machine's clock, set wrong by some milliseconds."""
+    """The machine's clock, off by some milliseconds."""
 
     ahead: int = 0
 

@@ -1,4 +1,4 @@
-"""Bodies in every coding, character set and wrapping that the upstream and what stands before it have used."""
+"""Bodies with all codings, charsets and wrappings seen so far."""
 
 import gzip
 import json
@@ -53,7 +53,7 @@ def test_codings_are_undone_and_labels_ignored(name: str) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x1f\x8b", b"\x1f\x8b\x08\x00garbage", b"x\x9cgarbage", b"x", b"\x78\x01"])
-def test_what_only_looks_compressed_stays(raw: bytes) -> None:
+def test_bodies_that_only_look_compressed_are_unchanged(raw: bytes) -> None:
     assert unpack(raw, "deflate") in {raw, b""}
 
 
@@ -104,7 +104,7 @@ def test_the_limit_is_exact() -> None:
         (multipart(TEXT), ""),
     ],
 )
-def test_a_body_is_read_whatever_its_charset_and_wrapping(raw: bytes, content_type: str) -> None:
+def test_bodies_are_read_in_any_charset_and_wrapping(raw: bytes, content_type: str) -> None:
     parsed = parse_object(raw, content_type)
     assert parsed is not None
     assert (str(parsed["code"]), parsed["msg"]) == ("501", CHINESE)
@@ -132,7 +132,7 @@ def test_a_declared_charset_is_used_where_it_is_not_utf_8() -> None:
         b"<html><title>502</title></html>",
     ],
 )
-def test_other_bodies_hold_no_object(raw: bytes) -> None:
+def test_other_bodies_contain_no_object(raw: bytes) -> None:
     assert parse_object(raw) is None
 
 
@@ -153,7 +153,7 @@ def test_other_bodies_hold_no_object(raw: bytes) -> None:
         b" " * MAX_BODY_BYTES,
     ],
 )
-def test_a_hostile_body_costs_little_time(raw: bytes) -> None:
+def test_a_hostile_body_takes_little_time(raw: bytes) -> None:
     began = time.perf_counter()
     parse_object(raw)
     assert time.perf_counter() - began < 0.5
@@ -196,7 +196,7 @@ def test_a_declared_charset_of_a_callback_counts(on_sqlite: Served) -> None:
     assert on_sqlite.client.task(task["id"])["error"]["message"] == "не удалось"
 
 
-def test_a_compressed_callback_is_kept_readable_and_without_our_key(on_sqlite: Served) -> None:
+def test_a_compressed_callback_is_stored_decompressed_and_without_our_key(on_sqlite: Served) -> None:
     task, submit = on_sqlite.processing()
     plain = json.dumps({"note": "your key is upstream-key"})
     for body in (gzip.compress(plain.encode()), plain.encode("utf-16-le"), plain.encode("utf-16-be")):
@@ -205,7 +205,7 @@ def test_a_compressed_callback_is_kept_readable_and_without_our_key(on_sqlite: S
         assert kept == plain.replace("upstream-key", "***")
 
 
-def test_a_bomb_is_refused_and_kept_as_it_came(on_sqlite: Served) -> None:
+def test_a_bomb_is_rejected_and_stored_unchanged(on_sqlite: Served) -> None:
     task, submit = on_sqlite.processing()
     bomb = gzip.compress(bytes(20 * MAX_BODY_BYTES))
     response = on_sqlite.call_back(submit, bomb)

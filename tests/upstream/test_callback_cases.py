@@ -1,4 +1,4 @@
-"""Callbacks as other users of such vendors have seen them, each with what it means, over real HTTP."""
+"""Callbacks seen in the wild, and how each is read."""
 
 import json
 from pathlib import Path
@@ -29,14 +29,14 @@ def check(task: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("case", RESULTS, ids=[case["name"] for case in RESULTS])
-def test_a_callback_means_what_it_says(on_sqlite: Served, case: dict[str, Any]) -> None:
+def test_callbacks_are_read_correctly(on_sqlite: Served, case: dict[str, Any]) -> None:
     task, submit = on_sqlite.processing()
     assert answer(on_sqlite.call_back(submit, body_for(case, task))) == (200, RECEIVED)
     check(on_sqlite.client.task(task["id"]), case["expect"])
 
 
 @pytest.mark.parametrize("case", RESULTS, ids=[case["name"] for case in RESULTS])
-def test_a_record_means_what_it_says(on_sqlite: Served, case: dict[str, Any]) -> None:
+def test_records_are_read_correctly(on_sqlite: Served, case: dict[str, Any]) -> None:
     task, submit = on_sqlite.processing()
     polled = {task["upstream_task_id"]: Reply(body_for(case, task))}
     calm = on_sqlite.vendor.on_poll
@@ -47,7 +47,7 @@ def test_a_record_means_what_it_says(on_sqlite: Served, case: dict[str, Any]) ->
     check(on_sqlite.client.wait_for(task["id"]), case["expect"])
 
 
-def test_a_success_without_any_address_is_422_and_polled_at_once(on_sqlite: Served) -> None:
+def test_a_success_without_a_url_is_422_and_polled_at_once(on_sqlite: Served) -> None:
     (case,) = [case for case in CASES if case["expect"].get("answer")]
     task, submit = on_sqlite.processing()
     response = on_sqlite.call_back(submit, body_for(case, task))

@@ -134,7 +134,7 @@ def test_control_characters_and_lone_surrogates_are_removed_from_messages(served
     assert served.client.task(task["id"])["error"]["message"] == "abc[31m \U0001f34c"
 
 
-def test_raw_surrogate_bytes_in_a_message_are_survived(served: Served) -> None:
+def test_raw_surrogate_bytes_in_a_message_do_no_harm(served: Served) -> None:
     task, submit = served.processing()
     body = b'{"code":501,"msg":"a\xed\xa0\x80b","data":{"taskId":"%s"}}' % task["upstream_task_id"].encode()
     assert served.call_back(submit, body).status_code == 200
@@ -143,12 +143,12 @@ def test_raw_surrogate_bytes_in_a_message_are_survived(served: Served) -> None:
 
 
 @pytest.mark.parametrize("bad", ["https://x.example/a\x00.png", "https://x.example/\ud800.png", "https://x .example/a"])
-def test_an_impossible_url_is_no_result(served: Served, bad: str) -> None:
+def test_an_invalid_url_is_no_result(served: Served, bad: str) -> None:
     task, submit = served.processing()
     assert answer(served.call_back(submit, success_a(task["upstream_task_id"], bad))) == (422, "unreadable_callback")
 
 
-def test_an_impossible_url_beside_a_good_one_is_dropped(served: Served) -> None:
+def test_an_invalid_url_next_to_a_valid_one_is_dropped(served: Served) -> None:
     task, submit = served.processing()
     body = success_a(task["upstream_task_id"])
     body["data"]["info"] = {"resultImageUrls": ["https://x.example/\x00", "https://x.example/\udfff", URL, "", None, 5]}
@@ -216,7 +216,7 @@ def test_several_images_are_read_in_any_format(on_sqlite: Served, key: str, valu
         assert sources(on_sqlite.client.task(task["id"])) == [ONE, TWO]
 
 
-def test_images_keep_their_order_and_have_ids_of_their_own(served: Served) -> None:
+def test_images_keep_their_order_and_have_their_own_ids(served: Served) -> None:
     task, submit = served.processing(num_images=4)
     urls = [f"https://x.example/{n}.png" for n in (3, 1, 4, 2)]
     assert answer(served.call_back(submit, success_a(task["upstream_task_id"], ",".join(urls)))) == (200, RECEIVED)

@@ -79,7 +79,7 @@ def test_a_wrong_address_is_rejected_before_the_body_arrives(on_sqlite: Served) 
         (lambda _: b"", (422, "unreadable_callback")),
     ],
 )
-def test_bodies_get_the_same_answer_either_way(
+def test_bodies_get_the_same_response_either_way(
     on_sqlite: Served, line: RawConnection, make: Callable[[dict[str, Any]], bytes], expected: tuple[int, str]
 ) -> None:
     answers = []
@@ -94,7 +94,7 @@ def test_bodies_get_the_same_answer_either_way(
     assert content_of(answers[0]) == content_of(answers[1])
 
 
-def test_duplicates_get_the_same_answer_either_way(on_sqlite: Served, line: RawConnection) -> None:
+def test_duplicates_get_the_same_response_either_way(on_sqlite: Served, line: RawConnection) -> None:
     task, submit = on_sqlite.processing()
     assert on_sqlite.call_back(submit, verdict(task)).json() == {"status": "received"}
     answers = []
@@ -120,7 +120,7 @@ def test_duplicates_get_the_same_answer_either_way(on_sqlite: Served, line: RawC
         (lambda path: path + "?", 200),
     ],
 )
-def test_addresses_get_the_same_answer_either_way(
+def test_paths_get_the_same_response_either_way(
     on_sqlite: Served, line: RawConnection, bend: Callable[[str], str], status: int
 ) -> None:
     task, submit = on_sqlite.processing()
@@ -135,7 +135,7 @@ def test_addresses_get_the_same_answer_either_way(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_other_methods_get_the_same_answer_either_way(on_sqlite: Served, line: RawConnection, method: str) -> None:
+def test_other_methods_get_the_same_response_either_way(on_sqlite: Served, line: RawConnection, method: str) -> None:
     _, submit = on_sqlite.processing()
     answers = []
     for send in (announced, chunked):
@@ -224,7 +224,7 @@ def test_rejected_callbacks_are_logged_without_their_address(tmp_path: Path, ven
     assert [line["task_id"] for line in by_length if line["event"] == "callback"] == [task["id"]]
 
 
-def test_every_content_length_gets_an_answer(line: RawConnection) -> None:
+def test_every_content_length_gets_a_response(line: RawConnection) -> None:
     zeros = b"Content-Length: " + b"0" * 5000 + b"2\r\n"
     line.send(request("/callbacks/nanobanana/nonsense", method="POST", headers=zeros) + b"{}")
     assert line.answer().problem == (404, "unknown_callback")

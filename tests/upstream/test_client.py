@@ -216,7 +216,7 @@ async def test_the_outcome_is_unknown_once_bytes_may_have_been_sent(how: str) ->
     assert isinstance(await outcome_of(BROKEN[how], patience=0.5), Unknown)
 
 
-async def test_a_redirect_is_not_followed_and_took_no_task() -> None:
+async def test_a_redirect_is_not_followed_and_accepts_no_task() -> None:
     assert isinstance(await outcome_of(answering(reply(b"", 307, "Location: /elsewhere"))), TryAgain)
 
 
@@ -283,7 +283,7 @@ async def test_a_proxy_from_the_environment_is_used_for_other_upstreams(monkeypa
         assert await submit_to("http://upstream.invalid") == Accepted(ID)
 
 
-async def test_a_proxy_that_opens_no_tunnel_has_not_sent_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_proxy_tunnel_the_task_was_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     async with running(answering(reply(b"", 502))) as proxy:

@@ -1,4 +1,4 @@
-"""The machine's clock is set back: nothing waits until it gets there again."""
+"""Work continues at once when the clock is set back."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("restarts", [False, True], ids=["while it runs", "while it is down"])
-def test_work_goes_on_when_the_clock_is_set_back_an_hour(
+def test_work_continues_when_the_clock_is_set_back_an_hour(
     start: Start, vendor: Vendor, tmp_path: Path, restarts: bool
 ) -> None:
     clock = WrongClock()

@@ -43,7 +43,7 @@ class Busy:
 
 
 class LossyDatabase(Database):
-    """A database whose connection breaks right after commits that queue a task again."""
+    """A database whose connection breaks right after commits that requeue."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -51,7 +51,7 @@ class LossyDatabase(Database):
         self.has_lost = asyncio.Event()
 
     async def write(self, work: Work[T]) -> T:
-        """Run work in a transaction, and lose its outcome if so planned."""
+        """Run work in a transaction; lose its outcome if planned."""
         result = await super().write(work)
         is_queued = text("SELECT count(*) FROM tasks WHERE status = 'queued'")
         if self.losses and await self.read(lambda connection: connection.execute(is_queued).scalar_one()):
@@ -87,7 +87,7 @@ async def test_an_attempt_that_ends_late_does_not_free_the_next(sqlite_url: str)
     state, _ = await tasks.submit(CALLER, SUBMISSION)
     (first,) = await dispatcher.claim(1)
 
-    # The task is recorded as queued again, but this process does not learn it: the first attempt has not ended.
+    # The task is recorded as requeued, but this process doesn't know: the first attempt has not ended.
     database.losses = 1
     sending = asyncio.create_task(dispatcher.send(first))
     await database.has_lost.wait()

@@ -48,7 +48,7 @@ def sqlite_url(tmp_path: Path) -> str:
     return create_sqlite(tmp_path / "test.db")
 
 
-async def test_a_task_that_is_queued_again_is_not_claimed_before_the_account_is_held(sqlite_url: str) -> None:
+async def test_a_requeued_task_is_not_claimed_before_the_account_is_held(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     writer = Writer(database, CLOCK, lambda _: None)
     tasks = TaskService(database=database, writer=writer, clock=CLOCK, policy=POLICY)

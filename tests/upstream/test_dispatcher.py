@@ -56,7 +56,7 @@ def test_temporary_rejections_are_retried(gateway: LiveGateway, vendor: Vendor) 
 
 
 @pytest.mark.parametrize("refusal", [envelope(500, "overloaded"), envelope(503, "overloaded", status=503)])
-def test_a_task_refused_again_and_again_while_others_get_through_fails(
+def test_a_task_that_is_always_refused_while_others_are_accepted_fails(
     start: Start, vendor: Vendor, refusal: Reply
 ) -> None:
     gateway = start(submit_retries=2, unwell_pauses=(50, 100))
@@ -83,7 +83,7 @@ def test_a_rate_limit_pauses_every_task_as_long_as_the_vendor_requests(gateway: 
         if number % 2:
             answers.append(time.monotonic())
             return envelope(429, "slow", status=429, Retry_After="2")
-        # These come back after the refused ones and must not end the pause.
+        # These return after the rejected ones and must not end the pause.
         gate.wait(10)
         return accepted()
 

@@ -1,4 +1,4 @@
-"""Where images are found in a result, and what counts as the address of one."""
+"""Where image URLs are found, and which are valid."""
 
 import json
 import time
@@ -84,7 +84,7 @@ def test_keys_that_may_name_inputs_are_a_last_resort() -> None:
         ("https://x.example/" + " " * 2000 + "a", None),  # too long once escaped
     ],
 )
-def test_what_is_a_url(text: str, url: str | None) -> None:
+def test_valid_and_invalid_urls(text: str, url: str | None) -> None:
     assert find_image_urls({"resultImageUrl": text}) == ((url,) if url else ())
 
 
@@ -115,7 +115,7 @@ def test_nesting_and_number_are_limited() -> None:
         {"data": {"a": [[{"b": [{"c": "{}"}] * 64}] * 64] * 64}},
     ],
 )
-def test_a_hostile_result_costs_little_time(body: dict[str, Any]) -> None:
+def test_a_hostile_result_takes_little_time(body: dict[str, Any]) -> None:
     began = time.perf_counter()
     find_image_urls(body)
     assert time.perf_counter() - began < 0.5

@@ -1,4 +1,4 @@
-"""Claims whose commit this process may not learn of: put back if lost, never while they are on their way."""
+"""Lost claims are requeued, but never during their commit."""
 
 import asyncio
 import threading
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class SlowToReply(Database):
-    """A database that commits, and replies only when a test lets it; or breaks the connection instead."""
+    """A database whose commit replies can be delayed or lost."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -92,7 +92,7 @@ async def sender(database_url: str) -> AsyncIterator[Sender]:
         await database.aclose()
 
 
-async def test_a_claim_on_its_way_is_not_put_back_however_the_clock_is_set(database_url: str) -> None:
+async def test_a_claim_in_progress_is_not_requeued_even_if_the_clock_is_set(database_url: str) -> None:
     async with sender(database_url) as one:
         one.database.hold()
         claiming = asyncio.create_task(one.dispatcher.claim(1))
@@ -144,7 +144,7 @@ def _processing(task: Task | None, now: int) -> transitions.Transition | None:
 
 
 @pytest.mark.parametrize("step", [-3_600_000, 0, 3_600_000])
-async def test_a_claim_whose_reply_was_lost_is_put_back_however_the_clock_is_set(database_url: str, step: int) -> None:
+async def test_a_claim_with_a_lost_reply_is_requeued_even_if_the_clock_is_set(database_url: str, step: int) -> None:
     async with sender(database_url) as one:
         one.database.breaks = True
         with pytest.raises(ServiceUnavailable):
@@ -156,13 +156,13 @@ async def test_a_claim_whose_reply_was_lost_is_put_back_however_the_clock_is_set
         assert await one.status() is Status.QUEUED
 
 
-async def test_what_was_found_lost_is_not_put_back_once_it_was_claimed_again(database_url: str) -> None:
+async def test_a_lost_claim_is_not_requeued_after_a_new_claim(database_url: str) -> None:
     async with sender(database_url) as one:
         one.database.breaks = True
         with pytest.raises(ServiceUnavailable):
             await one.dispatcher.claim(1)
         one.database.breaks = False
-        # Both find it, but the second gets to it only after it was put back and claimed again.
+        # Both find it, but the second handles it only after it was requeued and claimed again.
         one.database.hold()
         first = asyncio.create_task(one.dispatcher.release_lost())
         await one.database.has_committed.wait()

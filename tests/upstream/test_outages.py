@@ -1,4 +1,4 @@
-"""An upstream that is unwell: whatever it does, it costs a handful of tasks at most, and work goes on afterwards."""
+"""Upstream outages cost only a few tasks, and work continues."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from tests.support.servers.vendor import Reply, Vendor, accepted, envelope, reco
 from tests.support.waiting import until
 
 TASKS = 60
-# Four in flight at the beginning, and the probes 1, 2, 4, 8 and 16. With these short pauses there are many probes.
+# Four in flight at first, and the probes 1, 2, 4, 8 and 16. These short pauses lead to many probes.
 HANDFUL = 9
 PAGE = b"<html>error</html>"
 SILENT = {
@@ -116,7 +116,7 @@ def test_a_held_account_whose_upstream_is_silent_is_probed_no_faster(start: Star
     assert upstream_of(gateway)["reason"] == "insufficient_credits"
 
 
-def test_a_retry_after_of_an_hour_is_believed_for_minutes(start: Start, vendor: Vendor) -> None:
+def test_a_retry_after_of_an_hour_is_respected_for_minutes(start: Start, vendor: Vendor) -> None:
     gateway = start()
     vendor.on_submit = lambda _: envelope(429, "slow", status=429, Retry_After="3600")
     task = gateway.client.submit()["id"]
@@ -135,7 +135,7 @@ def test_a_task_that_waits_too_long_fails_with_what_blocked_it(start: Start, ven
         assert (error["code"], error["message"]) == ("upstream_error", "maintenance until noon")
 
 
-def test_tasks_that_are_always_refused_do_not_hold_up_others(start: Start, vendor: Vendor) -> None:
+def test_tasks_that_are_always_refused_do_not_delay_others(start: Start, vendor: Vendor) -> None:
     gateway = start(unwell_pauses=(50, 100))
     vendor.on_submit = lambda s: envelope(455, "not this") if s.body["prompt"] == "bad" else accepted()
     for _ in range(4):
@@ -144,7 +144,7 @@ def test_tasks_that_are_always_refused_do_not_hold_up_others(start: Start, vendo
     gateway.client.wait_for(good, "processing")
 
 
-def test_the_rate_limit_is_told_to_those_who_wait(start: Start, vendor: Vendor) -> None:
+def test_the_rate_limit_is_given_as_the_reason_to_wait(start: Start, vendor: Vendor) -> None:
     gateway = start(upstream_rate_limit="1/60")
     gateway.client.submit()
     vendor.wait_for_submits(1)
@@ -153,7 +153,7 @@ def test_the_rate_limit_is_told_to_those_who_wait(start: Start, vendor: Vendor) 
     assert moment(gateway.client.task(late)["waiting"]["until"]) > datetime.now(UTC) + timedelta(seconds=30)
 
 
-def test_polls_that_hang_keep_no_task_from_ending(start: Start, vendor: Vendor) -> None:
+def test_hanging_polls_do_not_keep_tasks_from_ending(start: Start, vendor: Vendor) -> None:
     gateway = start(poll_after_seconds=0.2, task_timeout_seconds=1, upstream_timeout_seconds=1.5)
     vendor.on_poll = lambda _: Reply(delay=4, hang_up=True)
     tasks = [gateway.client.submit()["id"] for _ in range(64)]

@@ -97,7 +97,7 @@ def test_rejected_accounts(code: int, error: ErrorCode) -> None:
     "words", ["Insufficient credits", "Your account has not enough credits.", "out of credits", "insufficient balance"]
 )
 @pytest.mark.parametrize("code", [400, 403, 422, 429])
-def test_missing_credits_are_no_fault_of_the_request_whatever_the_code(words: str, code: int) -> None:
+def test_missing_credits_never_reject_the_request(words: str, code: int) -> None:
     outcome = read(code, {"code": code, "msg": words})
     assert isinstance(outcome, AccountRefused)
     assert (outcome.error.code, outcome.error.upstream_code) == (ErrorCode.INSUFFICIENT_CREDITS, str(code))
@@ -122,7 +122,7 @@ def test_missing_credits_are_no_fault_of_the_request_whatever_the_code(words: st
         "额度已用完",
     ],
 )
-def test_missing_credits_are_recognized_however_they_are_put(words: str) -> None:
+def test_missing_credits_are_recognized_in_other_words_and_languages(words: str) -> None:
     outcome = read(400, {"code": 400, "msg": words})
     assert isinstance(outcome, AccountRefused)
     assert outcome.error == TaskError(ErrorCode.INSUFFICIENT_CREDITS, words, "400")
@@ -139,7 +139,7 @@ def test_missing_credits_are_recognized_however_they_are_put(words: str) -> None
         "The file size limit was exceeded",
     ],
 )
-def test_other_words_about_credits_refuse_the_request(words: str) -> None:
+def test_other_messages_about_credits_reject_the_request(words: str) -> None:
     assert isinstance(read(400, {"code": 400, "msg": words}), Refused)
 
 
@@ -289,7 +289,7 @@ def test_retry_after_as_a_date() -> None:
         (200, {"code": 455, "msg": "maintenance"}, False),
     ],
 )
-def test_polls_that_find_the_upstream_unwell(status: int, body: Any, is_clear: bool) -> None:
+def test_polls_that_find_the_upstream_unhealthy(status: int, body: Any, is_clear: bool) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     report = read_poll_reply(httpx.Response(status, content=content, headers={"Retry-After": "3"}))
     assert isinstance(report, Unanswered)
@@ -298,14 +298,14 @@ def test_polls_that_find_the_upstream_unwell(status: int, body: Any, is_clear: b
 
 @pytest.mark.parametrize(("code", "kind"), [(401, Unreadable), (404, Unreadable), (429, Unanswered), (503, Unanswered)])
 @pytest.mark.parametrize("place", ["envelope", "data"])
-def test_a_poll_that_fails_is_no_failed_task(code: int, kind: type, place: str) -> None:
+def test_an_error_reply_to_a_poll_does_not_fail_the_task(code: int, kind: type, place: str) -> None:
     words = {"taskId": ID, "status": "failed"}
     body = {"code": code, "msg": "not now", **(words if place == "envelope" else {"data": words})}
     assert isinstance(read_poll_reply(httpx.Response(code, json=body), ID), kind)
 
 
 @pytest.mark.parametrize("code", [200, 400, 500, 501])
-def test_a_failed_task_is_known_by_its_state(code: int) -> None:
+def test_a_state_of_failed_in_a_result_fails_the_task(code: int) -> None:
     body = {"code": code, "msg": "no luck", "data": {"taskId": ID, "status": "failed"}}
     assert isinstance(read_poll_reply(httpx.Response(200, json=body), ID), Failed)
 
@@ -313,7 +313,7 @@ def test_a_failed_task_is_known_by_its_state(code: int) -> None:
 @pytest.mark.parametrize(
     ("status", "body"), [(200, b"<html>"), (404, b""), (404, b'{"code":404,"msg":"no such task"}')]
 )
-def test_polls_that_tell_nothing_are_answers_all_the_same(status: int, body: bytes) -> None:
+def test_polls_without_information_are_still_answers(status: int, body: bytes) -> None:
     assert isinstance(read_poll_reply(httpx.Response(status, content=body)), Unreadable)
 
 

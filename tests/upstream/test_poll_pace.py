@@ -1,4 +1,4 @@
-"""How many polls are made, and how many calls are in flight."""
+"""How many polls are made and are in flight."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def poll(pace: PollPace, report: Generating | Unanswered, delay: float = 0.0) ->
 
 
 def polls_within(pace: PollPace, timer: HandTimer, seconds: int, delay: float) -> int:
-    """Polls that are answered at once, with a look every 50 ms."""
+    """Count the polls made, with an immediate answer to each."""
     done = 0
     for _ in range(seconds * 20):
         timer.seconds += 0.05
@@ -33,13 +33,13 @@ def polls_within(pace: PollPace, timer: HandTimer, seconds: int, delay: float) -
 
 
 @pytest.mark.parametrize(("delay", "per_second"), [(0.0, 20), (1.0, 40), (9.0, 200), (3600.0, 400)])
-def test_the_later_polls_are_the_more_are_made(timer: HandTimer, delay: float, per_second: int) -> None:
+def test_late_polls_raise_the_rate(timer: HandTimer, delay: float, per_second: int) -> None:
     pace = PollPace(POLICY, timer)
     polls_within(pace, timer, 1, delay)
     assert polls_within(pace, timer, 10, delay) == pytest.approx(10 * per_second, rel=0.05)
 
 
-def test_polls_pause_after_three_without_an_answer_and_one_tries_again(timer: HandTimer) -> None:
+def test_polls_pause_after_three_without_an_answer_then_one_tries_again(timer: HandTimer) -> None:
     pace, pauses = PollPace(POLICY, timer), []
     for _ in range(2):
         poll(pace, SILENCE)
@@ -65,7 +65,7 @@ def test_the_ends_of_polls_begun_before_a_pause_do_not_lengthen_it(timer: HandTi
     assert pace.allowance == 1
 
 
-def test_a_rate_limit_on_polls_is_heeded_at_once(timer: HandTimer) -> None:
+def test_a_rate_limit_on_polls_pauses_at_once(timer: HandTimer) -> None:
     pace = PollPace(POLICY, timer)
     poll(pace, Unanswered("too many", retry_after=30_000, is_clear=True))
     timer.seconds += 29
@@ -85,7 +85,7 @@ def test_few_calls_are_in_flight_until_there_are_answers(timer: HandTimer) -> No
     assert sizes == [4, 8, 16, 16]
 
 
-def test_only_failures_in_a_row_make_the_calls_few_again(timer: HandTimer) -> None:
+def test_three_failures_in_a_row_shrink_the_window(timer: HandTimer) -> None:
     window, rooms = CallWindow(16, timer), []
     for answered in [True] * 12 + [False, False, True, False, False, False]:
         window.begin(1)
@@ -94,7 +94,7 @@ def test_only_failures_in_a_row_make_the_calls_few_again(timer: HandTimer) -> No
     assert rooms[11:] == [16, 16, 16, 16, 16, 16, 4]
 
 
-def test_a_slow_upstream_that_fails_now_and_then_is_used_to_the_full(timer: HandTimer) -> None:
+def test_occasional_failures_do_not_slow_a_slow_upstream(timer: HandTimer) -> None:
     window, in_flight = CallWindow(64, timer), []
     for number in range(10):
         calls = window.room
@@ -106,7 +106,7 @@ def test_a_slow_upstream_that_fails_now_and_then_is_used_to_the_full(timer: Hand
     assert min(in_flight[5:]) >= 60
 
 
-def test_silence_makes_the_calls_few_again(timer: HandTimer) -> None:
+def test_silence_limits_calls_to_a_few_again(timer: HandTimer) -> None:
     window = CallWindow(16, timer)
     for _ in range(12):
         window.begin(1)

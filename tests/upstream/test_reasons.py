@@ -1,4 +1,4 @@
-"""The upstream's reasons: found wherever they are, and read for what they say about content and time."""
+"""Finding the upstream's reasons, content refusals and pauses."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -38,11 +38,11 @@ WORDS = "Image 1 has an unsupported type: image/heic"
         {"message": f"<html><head><title>\n {WORDS} </title></head></html>"},
     ],
 )
-def test_the_reason_is_found_wherever_it_is(body: dict[str, Any]) -> None:
+def test_the_reason_is_found_in_any_field(body: dict[str, Any]) -> None:
     assert find_reason(body) == WORDS
 
 
-def test_reasons_of_validation_name_their_fields() -> None:
+def test_validation_errors_name_their_fields() -> None:
     detail = [
         {"loc": ["body", "prompt"], "msg": "Field required", "type": "missing"},
         {"loc": ["body", "imageUrls", 0], "msg": "Invalid URL", "type": "value_error"},
@@ -62,7 +62,7 @@ def test_reasons_of_validation_name_their_fields() -> None:
         ([{}], ""),
     ],
 )
-def test_the_most_telling_holder_wins(holders: list[dict[str, Any]], reason: str) -> None:
+def test_the_most_informative_holder_wins(holders: list[dict[str, Any]], reason: str) -> None:
     assert find_reason(*holders) == reason
 
 
@@ -158,7 +158,7 @@ def test_refusals_of_content(text: str) -> None:
         "积分不足",
     ],
 )
-def test_other_reasons_have_some_of_the_same_letters(text: str) -> None:
+def test_other_reasons_with_similar_words(text: str) -> None:
     assert not is_content_refusal(text)
 
 
@@ -166,7 +166,7 @@ def test_other_reasons_have_some_of_the_same_letters(text: str) -> None:
     "text",
     ["violates the ", "prompt ", "a", "内容", "flagged for the content ", "safety ", "contains ", "is as be ", "含"],
 )
-def test_hostile_words_cost_little_time(text: str) -> None:
+def test_hostile_words_take_little_time(text: str) -> None:
     began = time.perf_counter()
     is_content_refusal(text * 100_000)
     assert time.perf_counter() - began < 0.2

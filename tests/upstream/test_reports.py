@@ -225,7 +225,7 @@ def test_a_record_need_not_repeat_the_id_nor_have_a_flag() -> None:
     assert outcome(read_record_info(body, ID)) == (ONE,)
     assert isinstance(read_record_info({**body, "code": 404}, ID), Unreadable)
     assert read_record_info({"successFlag": 0}, ID) == Generating(ID)
-    # It may name another task, which then is not ours.
+    # A different id means that it is about another task.
     assert read_record_info(record(0), "other") == Generating(ID)
 
 
@@ -255,7 +255,7 @@ def test_the_vendors_messages_are_limited_and_printable() -> None:
     assert len(message) <= 4_000
 
 
-def test_numbers_beyond_reason_are_none() -> None:
+def test_extreme_numbers_are_ignored() -> None:
     _, _, code = outcome(callback(record(3, errorCode=10**400)))
     assert len(code) <= TEXT_COLUMN_OF_CODES
 

@@ -1,4 +1,4 @@
-"""Replies to submits as seen in the wild, with the outcome that is right."""
+"""Replies to submits seen in the wild, with their outcomes."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ def read(case: dict[str, Any]) -> SubmitOutcome:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_a_reply_has_the_outcome_that_is_right(case: dict[str, Any]) -> None:
+def test_replies_have_the_right_outcome(case: dict[str, Any]) -> None:
     outcome, expected = read(case), case["expect"]
     if expected.startswith(("upstream paused", "paused")):
         assert isinstance(outcome, TryAgain)
@@ -50,7 +50,7 @@ def test_a_reply_has_the_outcome_that_is_right(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("name", "pause"), [("with a fraction", 3_500), ("as date", MAX_RETRY_AFTER_MS)])
-def test_retry_after_is_believed_for_minutes_at_most(name: str, pause: int) -> None:
+def test_retry_after_is_respected_for_minutes_at_most(name: str, pause: int) -> None:
     outcome = read(next(case for case in CASES if case["name"].endswith(name)))
     assert isinstance(outcome, TryAgain)
     assert outcome.retry_after == pause

@@ -1,4 +1,4 @@
-"""Successes that can't be read: how they end, and what they yield to."""
+"""How unreadable successes end, and what replaces them."""
 
 import uuid
 from typing import Any
@@ -18,7 +18,7 @@ NO_URL = "The upstream reported a success without http(s) image URL."
 
 
 @pytest.mark.parametrize("late", ["success", "failure"])
-def test_an_unreadable_result_yields_to_a_later_one_with_its_own_webhook(
+def test_a_later_result_replaces_an_unreadable_one_and_sends_a_webhook(
     start: Start, vendor: Vendor, receiver: Receiver, database_url: str, late: str
 ) -> None:
     gateway = start(database_url=database_url, **HOOKED, task_timeout_seconds=1, loop_times=FREQUENT)
@@ -41,7 +41,7 @@ def test_an_unreadable_result_yields_to_a_later_one_with_its_own_webhook(
     assert [told.json["data"]["status"] for told in receiver.wait_for(2)] == ["failed", done["status"]]
 
 
-def test_a_record_with_an_unreadable_success_is_no_timeout(start: Start, vendor: Vendor) -> None:
+def test_a_record_with_an_unreadable_success_is_not_a_timeout(start: Start, vendor: Vendor) -> None:
     gateway = start(task_timeout_seconds=1)
     vendor.on_poll = lambda asked: record(asked, 1, response={"resultImageUrl": "data:image/png;base64,AAAA"})
     failed = gateway.client.wait_for(gateway.client.submit()["id"], "failed")
@@ -59,9 +59,7 @@ def test_a_readable_record_wins_over_an_unreadable_callback(start: Start, vendor
 
 
 @pytest.mark.parametrize("has_id", [True, False])
-def test_where_the_reply_was_lost_an_unreadable_callback_is_no_silence(
-    start: Start, vendor: Vendor, *, has_id: bool
-) -> None:
+def test_without_a_reply_an_unreadable_callback_counts(start: Start, vendor: Vendor, *, has_id: bool) -> None:
     gateway = start(task_timeout_seconds=1)
     vendor.on_submit = lambda _: Reply(hang_up=True)
     task, upstream_id = gateway.client.submit()["id"], uuid.uuid4().hex

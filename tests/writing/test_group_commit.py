@@ -18,15 +18,15 @@ class Numbers(GroupCommit[int]):
         self.commits_left = commits_left
         self.batches: list[list[int]] = []
 
-    async def commit(self, works: list[int]) -> list[int]:
-        self.batches.append(works)
+    async def commit(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
         self.commits_left -= 1
         await asyncio.sleep(0)
         if self.commits_left < 0:
             raise ServiceUnavailable("away")
-        if min(works) < 0:
-            raise ValueError(works)
-        return [10 * work for work in works]
+        if min(items) < 0:
+            raise ValueError(items)
+        return [10 * item for item in items]
 
 
 async def commit_all(commits: Numbers, works: list[int]) -> list[Any]:

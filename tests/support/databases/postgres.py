@@ -41,7 +41,7 @@ class PostgresKeeper:
     """Starts and stops a keeper; `address` works in any process."""
 
     def __init__(self, options: tuple[str, ...] = FAST) -> None:
-        # Not in pytest's directory, which only its owner may enter: PostgreSQL runs as another user when tests run as root.
+        # Not in pytest's directory, which only its owner may enter. For root's tests, PostgreSQL runs as another user.
         directory = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.address = str(directory / "keeper")
         with socket.socket(socket.AF_UNIX) as listener:

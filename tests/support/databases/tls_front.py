@@ -1,4 +1,6 @@
-"""TLS in front of a PostgreSQL server, as providers' proxies offer it; the tests' own server is built without."""
+"""A TLS proxy for PostgreSQL, as hosting providers have.
+
+The tests' own server is built without TLS."""
 
 import asyncio
 import queue
@@ -14,7 +16,7 @@ _SSL_REQUEST = struct.pack("!ll", 8, 80_877_103)
 
 
 class TlsFront:
-    """Accepts connections on loopback that ask for TLS, and passes on what is in them."""
+    """Accepts TLS connections on loopback and forwards their content."""
 
     def __init__(self, authority: trustme.CA, server_port: int) -> None:
         self._server_port = server_port

@@ -34,7 +34,7 @@ class Hostile:
     """A file and its expected handling.
 
     `refused` is the beginning of the reason, None if it is accepted; `so` says what happens then. Results are treated
-    alike, and are stored unchanged.
+    in the same way, and are stored unchanged.
     """
 
     name: str

@@ -106,7 +106,7 @@ def webp_frame(chunks: bytes) -> bytes:
 
 
 def wide_exif(size: int = 1_000_000) -> bytes:
-    """An EXIF block of as many values as possible, each of almost its whole size."""
+    """An EXIF block with many values of almost its size."""
     count = min(65_535, (size - 100) // 12)
     values = b"".join(struct.pack("<HHII", tag, 7, size - 200, 8) for tag in range(count))
     return (b"II*\0" + struct.pack("<IH", 8, count) + values).ljust(size, b"\0")

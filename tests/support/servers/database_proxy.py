@@ -1,4 +1,4 @@
-"""A proxy in front of PostgreSQL that can fall silent, as a dead host or a dropping firewall does."""
+"""A PostgreSQL proxy that can go silent without closing connections."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ _CHUNK_BYTES = 65_536
 
 
 class DatabaseProxy:
-    """Forwards connections to the server of a URL; `url` is the same database through the proxy."""
+    """Forwards connections to a server; `url` leads through the proxy."""
 
     def __init__(self, url: str) -> None:
         self._to = make_url(url)
@@ -38,11 +38,11 @@ class DatabaseProxy:
             end.close()
 
     def fall_silent(self) -> None:
-        """Forward nothing more, in neither direction, and keep all connections open."""
+        """Stop forwarding in both directions; keep connections open."""
         self._flowing.clear()
 
     def resume(self) -> None:
-        """Forward again, beginning with what was held back."""
+        """Resume forwarding, beginning with the data held back."""
         self._flowing.set()
 
     def _accept(self) -> None:

@@ -48,7 +48,7 @@ class Source:
         self._records.wait_for(lambda: any(one.path == path for one in self.asked), what=f"the request of {path}")
 
     def wait_for_count(self, count: int) -> None:
-        """Wait until so many requests have arrived."""
+        """Wait until this many requests have arrived."""
         self._records.wait_for(lambda: len(self.asked) >= count, what=f"request {count}")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""nginx in front of gateways, with the configuration that we ship."""
+"""nginx in front of gateways, with our published configuration."""
 
 import os
 import shutil

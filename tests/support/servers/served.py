@@ -77,7 +77,7 @@ class Served:
         return EventReader(self.gateway.settings.local_url, path, **options)
 
     def calm(self) -> None:
-        """Undo what a test scripted, and what the gateway learned about the upstream."""
+        """Reset the vendor and the gateway's view of the upstream."""
         self.vendor.on_submit = lambda _: accepted()
         self.vendor.on_poll = lambda upstream_id: record(upstream_id, 0)
 
