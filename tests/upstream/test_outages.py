@@ -45,7 +45,9 @@ def tasks_of(gateway: LiveGateway, status: str) -> list[dict[str, Any]]:
 
 
 def is_over(gateway: LiveGateway) -> bool:
-    return not tasks_of(gateway, "queued") and len(tasks_of(gateway, "processing")) >= TASKS - HANDFUL
+    is_sent = not tasks_of(gateway, "queued") and len(tasks_of(gateway, "processing")) >= TASKS - HANDFUL
+    # The last ones may still be in flight.
+    return is_sent and all(task["waiting"] for task in tasks_of(gateway, "submitting"))
 
 
 def moment(text: str) -> datetime:
