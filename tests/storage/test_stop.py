@@ -38,4 +38,5 @@ def test_a_stop_does_not_wait_for_a_silent_bucket(
             assert served.client.delete(f"/v1/tasks/{task['id']}").status_code == 204
             until(lambda: database.execute("SELECT is_going FROM blobs").fetchone() == (1,), what="a deletion")
             began = time.monotonic()
-        assert time.monotonic() - began < 5
+        # The storage client gives up after 15 s.
+        assert time.monotonic() - began < 12
