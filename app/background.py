@@ -57,8 +57,8 @@ class Background:
         self._downloads = ClaimLoop(
             images.archiver.claim, images.archiver.fetch, _CONCURRENT_DOWNLOADS, wake_ups.archive
         )
-        expire = _each(container.clock_repair.run_once, reconciler.expire, dispatcher.release_lost)
-        sweep = _each(
+        expire = each(container.clock_repair.run_once, reconciler.expire, dispatcher.release_lost)
+        sweep = each(
             retention.remove_expired,
             retention.remove_old,
             retention.remove_old_events,
@@ -127,10 +127,21 @@ class Background:
             _log.error("submits_cut_off", submits=cut)
 
 
-def _each(*steps: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
-    """Combine steps into one that returns their sum."""
+def each(*steps: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
+    """Combine steps into one that returns their sum.
+
+    If some fail, the others are run nevertheless; then the first error is raised.
+    """
 
     async def run_once() -> int:
-        return sum([await step() for step in steps])
+        total, errors = 0, []
+        for step in steps:
+            try:
+                total += await step()
+            except Exception as error:  # noqa: BLE001 -- raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return total
 
     return run_once
