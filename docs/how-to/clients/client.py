@@ -21,9 +21,9 @@ def call(method: str, path: str, body: object = None, **headers: str) -> dict:
         return json.load(response)
 
 
-if len(sys.argv) != 3:
+if not sys.argv[2:]:
     sys.exit('usage: python client.py "PROMPT" FILE')
-prompt, path = sys.argv[1:]
+prompt, path = sys.argv[1:3]
 # The key makes the request safe to repeat. The gateway responds as soon as the task has finished.
 task = call("POST", "/v1/tasks", {"prompt": prompt}, Idempotency_Key=uuid.uuid4().hex, Prefer="wait=60")
 while task["status"] not in FINISHED:
