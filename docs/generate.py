@@ -100,7 +100,7 @@ def _with_table(page: str, head: str, rows: list[str]) -> str:
 
 
 def errors_page(_: str) -> str:
-    """Render the reference of errors, without links that the service can't serve."""
+    """Render the error reference with links that work."""
 
     def link(match: re.Match[str]) -> str:
         name, target = match.groups()

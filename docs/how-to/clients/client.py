@@ -1,4 +1,4 @@
-"""Generates an image: `python client.py "a lake at sunset" lake.png`. Needs only the standard library."""
+"""Generates an image: `python client.py "a lake at sunset" lake.png`."""
 
 import json
 import os
