@@ -26,7 +26,7 @@ test: development  ## Run the fast tests (about two minutes on a quiet machine)
 test-all: development  ## Run all tests
 	$(PYTEST)
 
-coverage: development  ## Run all tests and measure what of app/ they reach (slower)
+coverage: development  ## Run all tests and measure coverage of app/
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 4 --dist worksteal
 	$(BIN)/coverage combine --quiet
@@ -38,7 +38,7 @@ simulate: development  ## Run the long simulation (STEPS, SEED)
 fuzz: development  ## Run long fuzzing campaigns against a running gateway (CASES for each operation, SEED)
 	$(BIN)/python -m tests.fuzz --examples $(or $(CASES),500) --seed $(or $(SEED),1)
 
-bench: development  ## Measure the service beside an endpoint that does nothing (ARGS, see docs/explanation/performance.md)
+bench: development  ## Benchmark the service against a no-op endpoint (ARGS, see docs/explanation/performance.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: development  ## Generate the reference from the code and build the documentation into site/

@@ -57,8 +57,8 @@ class Background:
         self._downloads = ClaimLoop(
             images.archiver.claim, images.archiver.fetch, _CONCURRENT_DOWNLOADS, wake_ups.archive
         )
-        expire = _each(container.clock_repair.run_once, reconciler.expire, dispatcher.release_lost)
-        sweep = _each(
+        expire = each(container.clock_repair.run_once, reconciler.expire, dispatcher.release_lost)
+        sweep = each(
             retention.remove_expired,
             retention.remove_old,
             retention.remove_old_events,
@@ -76,6 +76,9 @@ class Background:
             frequent("expire", expire, wake_up=WakeUp()),
             prompt("events", broadcaster.broadcast, wake_up=broadcaster.wake_up, interval_seconds=times.check_seconds),
             prompt("keyring", container.access.keyring.refresh, wake_up=WakeUp(), interval_seconds=REFRESH_SECONDS),
+        ]
+        # They may wait for the image store, and can be interrupted anywhere.
+        self._cleanups = [
             rare("sweep", sweep, wake_up=WakeUp()),
             rare("collect", images.blobs.collect, wake_up=wake_ups.collect),
         ]
@@ -83,11 +86,11 @@ class Background:
     @property
     def stuck(self) -> list[str]:
         """Names of the stuck loops."""
-        return [loop.name for loop in self._loops if loop.is_stuck]
+        return [loop.name for loop in [*self._loops, *self._cleanups] if loop.is_stuck]
 
     def start(self) -> None:
         """Start all loops."""
-        for loop in self._loops:
+        for loop in [*self._loops, *self._cleanups]:
             loop.start()
 
     def begin_stop(self) -> None:
@@ -96,6 +99,8 @@ class Background:
             _log.info("stopping", submits_in_flight=self._submits.busy, max_seconds=round(self._upstream_seconds))
             for loop in self._loops:
                 loop.stop()
+            for cleanup in self._cleanups:
+                cleanup.cancel()
             self._ending = asyncio.create_task(self._end(), name="stop-loops")
 
     async def stop(self) -> None:
@@ -110,7 +115,7 @@ class Background:
         Submits get time to finish because they can't be repeated.
         """
         began = time.monotonic()
-        await asyncio.gather(*(loop.stopped() for loop in self._loops))
+        await asyncio.gather(*(loop.stopped() for loop in [*self._loops, *self._cleanups]))
         cut, *_ = await asyncio.gather(
             self._submits.finish(max(self._upstream_seconds - (time.monotonic() - began), 0)),
             self._webhooks.finish(self._times.webhook_stop_seconds),
@@ -122,10 +127,21 @@ class Background:
             _log.error("submits_cut_off", submits=cut)
 
 
-def _each(*steps: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
-    """Combine steps into one that returns their sum."""
+def each(*steps: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
+    """Combine steps into one that returns their sum.
+
+    If some fail, the others are run nevertheless; then the first error is raised.
+    """
 
     async def run_once() -> int:
-        return sum([await step() for step in steps])
+        total, errors = 0, []
+        for step in steps:
+            try:
+                total += await step()
+            except Exception as error:  # noqa: BLE001 -- raised below
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return total
 
     return run_once

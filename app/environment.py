@@ -14,7 +14,7 @@ from app.errors import ConfigurationError
 
 ENV_FILE = Path(".env")
 # Read by libraries: the storage client, the database driver, TLS, proxies, tracing.
-_LIBRARIES = re.compile(r"(AWS|OTEL|PG|SSL_CERT)[A-Z_]*|[A-Z]+_PROXY")
+_LIBRARIES = re.compile(r"(AWS|OTEL|PG|SSL_CERT)[A-Z0-9_]*|[A-Z]+_PROXY")
 # Docker Compose reads the same file.
 _COMPOSE = re.compile(r"(COMPOSE|DOCKER)_[A-Z_]+|POSTGRES_PASSWORD|PUBLISH")
 # May be copied from a web page along with a value. Python's `strip` keeps them.
@@ -43,7 +43,9 @@ def misspelled(settings: Collection[str]) -> dict[str, str]:
     In `.env` these are all unknown names, in the environment only names one edit away from a setting.
     """
     found = {}
-    for name in _read_file():
+    for name, value in _read_file().items():
+        if value is None:
+            continue  # without `=`, perhaps the second line of a secret
         if not (name.upper() in settings or _LIBRARIES.fullmatch(name.upper()) or _COMPOSE.fullmatch(name.upper())):
             found[name] = next(iter(difflib.get_close_matches(name.upper(), sorted(settings), 1)), "")
     for name in os.environ.keys() - {setting for setting in os.environ if setting.upper() in settings}:

@@ -108,6 +108,10 @@ def database_url(value: str) -> str:
         raise ValueError("contains @ or # in the user name or password; write them as %40 and %23")
     if not all(_is_database_host(host) for host in hosts.split(",")):
         raise ValueError("the host or port is invalid; in the password, write / ? : as %2F %3F %3A")
+    try:
+        urlsplit(value)
+    except ValueError:  # its message quotes the password
+        raise ValueError("contains characters in the user name or password that must be percent-encoded") from None
     return f"postgresql://{match[2]}"
 
 

@@ -30,12 +30,15 @@ _ERRORS_HEAD = """<!doctype html>
 <title>nanobanana-gateway: errors</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
-pre { overflow-x: auto; background: #8882; padding: 0.5rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8882; padding: 0.5rem; }
 :target { background: #fd08; }
 </style>
 </head>
 <body>
+<p><a href="../docs">API documentation</a></p>
 """
+# The service serves these pages of the reference in another form; links to others are removed.
+_SERVED = {"api.md": "../docs"}
 _FIRST_ERROR = 400
 _API_HEAD = """# API
 
@@ -97,8 +100,15 @@ def _with_table(page: str, head: str, rows: list[str]) -> str:
 
 
 def errors_page(_: str) -> str:
-    """Render the reference of errors, without links to other pages."""
-    text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", (REFERENCE / "errors.md").read_text())
+    """Render the error reference with links that work."""
+
+    def link(match: re.Match[str]) -> str:
+        name, target = match.groups()
+        return f"[{name}]({_SERVED[target]})" if target in _SERVED else name
+
+    text = (REFERENCE / "errors.md").read_text()
+    text = re.sub(r"[^.]*, see \[[^]]+\]\([^)]+\)\.", "", text)
+    text = re.sub(r"\[([^]]+)\]\(([^)]+)\)", link, text)
     body = markdown.markdown(text, extensions=["fenced_code", "toc"])
     return f"{_ERRORS_HEAD}{body}\n</body>\n</html>\n"
 

@@ -162,6 +162,13 @@ def test_the_generated_pages_are_up_to_date() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_services_page_of_errors_stands_alone() -> None:
+    page = (ROOT / "app" / "web" / "swagger" / "errors.html").read_text()
+    assert set(re.findall(r'href="([^"]*)"', page)) == {"../docs"}
+    assert "$B" not in page
+    assert "see Tasks" not in page
+
+
 def test_every_error_is_documented_under_its_status() -> None:
     def with_subclasses(kind: type[GatewayError]) -> Iterator[type[GatewayError]]:
         yield kind

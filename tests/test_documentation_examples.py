@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,12 +53,37 @@ def program(language: str) -> list[str]:
 
 @pytest.mark.parametrize("language", ["sh", "python", "js"])
 def test_the_first_call_prints_the_url_of_an_image(gateway: GatewayProcess, tmp_path: Path, language: str) -> None:
+    done = first_call(tmp_path, language, gateway.port)
+    assert done.returncode == 0, done.stderr
+    printed = re.findall(r'http[^\s"]+', done.stdout)
+    assert len(printed) == 1
+    assert httpx.get(printed[0]).content.startswith(PNG)
+
+
+@pytest.mark.parametrize("language", ["sh", "python", "js"])
+def test_the_first_call_says_why_a_task_failed(gateway: GatewayProcess, tmp_path: Path, language: str) -> None:
+    done = first_call(tmp_path, language, gateway.port, prompt="a lake [sandbox: fail=400]")
+    assert "flagged as violating content policies" in done.stdout
+
+
+def test_the_first_call_says_that_the_service_is_not_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        unused = server.getsockname()[1]
+    done = first_call(tmp_path, "sh", unused)
+    assert done.stdout == ""
+    assert re.fullmatch(r"curl: \(7\) .+\n", done.stderr)
+
+
+def first_call(
+    directory: Path, language: str, port: int, prompt: str = "a lake at sunset"
+) -> subprocess.CompletedProcess[str]:
+    """Run the README's example for a language."""
     block = re.search(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     assert block
-    example = tmp_path / {"sh": "call.sh", "python": "call.py", "js": "call.mjs"}[language]
-    example.write_text(block[1].replace("http://127.0.0.1:8000", f"http://127.0.0.1:{gateway.port}"))
-    printed = subprocess.run([*program(language), str(example)], capture_output=True, text=True, check=True).stdout
-    assert httpx.get(printed.strip()).content.startswith(PNG)
+    example = directory / {"sh": "call.sh", "python": "call.py", "js": "call.mjs"}[language]
+    text = block[1].replace("http://127.0.0.1:8000", f"http://127.0.0.1:{port}")
+    example.write_text(text.replace("a lake at sunset", prompt))
+    return subprocess.run([*program(language), str(example)], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(("language", "file"), [("python", "client.py"), ("js", "client.mjs")])
@@ -80,6 +106,15 @@ def test_a_client_saves_an_image(keyed_gateway: GatewayProcess, tmp_path: Path, 
     assert refused.returncode == 1
     assert "401" in refused.stderr
     assert not (tmp_path / "cat.png").exists()
+
+
+@pytest.mark.parametrize(("language", "file"), [("python", "client.py"), ("js", "client.mjs")])
+@pytest.mark.parametrize("arguments", [[], ["a lake at sunset"]])
+def test_a_client_without_arguments_shows_its_usage(language: str, file: str, arguments: list[str]) -> None:
+    command = [*program(language), str(CLIENTS / file), *arguments]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert re.fullmatch(rf"usage: \w+ {file} .+\n", done.stderr)
 
 
 @pytest.mark.parametrize("file", ["client.py", "client.mjs"])

@@ -39,7 +39,13 @@ def load_secrets(settings: Settings) -> list[str]:
         ) from None
     finally:
         draft.unlink(missing_ok=True)
-    secret = path.read_text().strip()
+    try:
+        secret = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigurationError(
+            "SECRET_KEY", f"is not set and {path} can't be read ({reason})", "set it, or let this user read the file"
+        ) from None
     if not secret:
         raise ConfigurationError("SECRET_KEY", f"is not set and {path} is empty", "set it, or delete the file")
     return [secret]

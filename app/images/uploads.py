@@ -60,17 +60,6 @@ class _Clean:
     info: ImageInfo
 
 
-@dataclass(frozen=True, slots=True)
-class TaskImages:
-    """The URLs of a task's input images.
-
-    `identity` identifies them in idempotent requests.
-    """
-
-    urls: list[str]
-    identity: list[str]
-
-
 @dataclass(eq=False, kw_only=True)
 class UploadService:
     """Stores, finds and expires uploads.
@@ -158,7 +147,22 @@ class UploadService:
                 raise InvalidImage(f"The file {bad.reason}.") from None
             return await self._keep(caller, clean)
 
-    async def upload_data_uris(self, caller: Caller, urls: Sequence[str]) -> TaskImages:
+    async def identify(self, urls: Sequence[str]) -> list[str]:
+        """Replace data URIs with their hashes, for idempotent requests.
+
+        Raises `PublicUrlRequired`, and `InvalidRequest` for invalid ones.
+        """
+        self.check_public()
+        identity = list(urls)
+        for position, uri in enumerate(urls):
+            if is_data_uri(uri):
+                try:
+                    identity[position] = f"sha256:{await asyncio.to_thread(_hash, uri)}"
+                except BadDataUri as bad:
+                    raise InvalidRequest.field(f"image_urls.{position}", str(bad)) from None
+        return identity
+
+    async def upload_data_uris(self, caller: Caller, urls: Sequence[str]) -> list[str]:
         """Replace data URIs with URLs of uploads.
 
         Stores all of them or none. Raises the same errors as `add`, `BodyTooLarge` for their total size, and
@@ -166,7 +170,7 @@ class UploadService:
         """
         self.check_public()
         await self.check_quota(caller)
-        result, identity, bytes_left = list(urls), list(urls), self.max_bytes
+        result, bytes_left = list(urls), self.max_bytes
         with contextlib.ExitStack() as files:
             ready: list[tuple[int, _Clean]] = []
             for position, uri in enumerate(urls):
@@ -174,15 +178,13 @@ class UploadService:
                     continue
                 source, path = files.enter_context(self.spool.file()), files.enter_context(self.spool.file())
                 try:
-                    count, digest = await asyncio.to_thread(_unpack, uri, source, bytes_left)
+                    bytes_left -= await asyncio.to_thread(_unpack, uri, source, bytes_left)
                     ready.append((position, await self._clean(source, path)))
                 except (BadDataUri, BadImage) as bad:
                     raise InvalidRequest.field(f"image_urls.{position}", str(bad)) from None
-                bytes_left -= count
-                identity[position] = f"sha256:{digest}"
             for position, clean in ready:
                 result[position] = url_of((await self._keep(caller, clean)).id, self.base_url)
-        return TaskImages(result, identity)
+        return result
 
     def url_of(self, upload: Upload) -> str:
         """Return an upload's URL."""
@@ -283,20 +285,26 @@ def _insert(upload: Upload, quotas: Sequence[Quota], unit: UnitOfWork) -> bool:
     return True
 
 
-def _unpack(uri: str, into: Path, max_bytes: int) -> tuple[int, str]:
+def _hash(uri: str) -> str:
+    digest = hashlib.sha256()
+    for part in decode(uri):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _unpack(uri: str, into: Path, max_bytes: int) -> int:
     """Write a data URI's content to a file.
 
-    Returns its size and hash. Raises `BodyTooLarge`.
+    Returns its size. Raises `BodyTooLarge`.
     """
-    count, digest = 0, hashlib.sha256()
+    count = 0
     with into.open("wb") as file:
         for part in decode(uri):
             count += len(part)
             if count > max_bytes:
                 raise BodyTooLarge("The images in image_urls together exceed MAX_UPLOAD_BYTES.")
-            digest.update(part)
             file.write(part)
-    return count, digest.hexdigest()
+    return count
 
 
 def _digest(path: Path) -> tuple[str, int]:

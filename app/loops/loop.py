@@ -42,10 +42,19 @@ class Loop:
         self._stopping = True
         self.wake_up.wake()
 
-    async def stopped(self) -> None:
-        """Wait for the loop to end after `stop`."""
+    def cancel(self) -> None:
+        """Stop in the middle of the current step.
+
+        The step must be repeatable.
+        """
+        self.stop()
         if self._task is not None:
-            await self._task
+            self._task.cancel()
+
+    async def stopped(self) -> None:
+        """Wait for the loop to end after `stop` or `cancel`."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
 
     @property
     def is_stuck(self) -> bool:

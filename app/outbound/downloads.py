@@ -168,7 +168,7 @@ async def _save(response: httpcore.Response, into: Path, max_bytes: int) -> Down
         raise _too_large(max_bytes)
     digest, count = hashlib.sha256(), 0
     with into.open("wb") as file:
-        async for block in _blocks(_plain(response), max_bytes):
+        async for block in _blocks(_plain(response, max_bytes), max_bytes):
             await asyncio.to_thread(_write, file, digest, block)
             count += len(block)
     if not count:
@@ -190,12 +190,19 @@ def _location(response: httpcore.Response) -> str | None:
     return None if raw is None else raw.decode("utf-8", errors="backslashreplace")
 
 
-async def _plain(response: httpcore.Response) -> AsyncIterator[bytes]:
-    """Decompress a body if necessary."""
+async def _plain(response: httpcore.Response, max_bytes: int) -> AsyncIterator[bytes]:
+    """Decompress a body of at most `max_bytes`, if necessary.
+
+    What follows compressed content is not read, because the decoder would keep it in memory.
+    """
     # `Content-Encoding` may be wrong, so only the bytes count.
     decoder: Any = None
-    head = b""
+    head, count = b"", 0
     async for chunk in response.aiter_stream():
+        # Compressed content may expand to nothing.
+        count += len(chunk)
+        if count > max_bytes:
+            raise _too_large(max_bytes)
         packed = chunk
         if len(head) < _HEAD_BYTES:
             head += chunk
@@ -209,9 +216,11 @@ async def _plain(response: httpcore.Response) -> AsyncIterator[bytes]:
         while packed:
             yield await asyncio.to_thread(decoder.decompress, packed, _WRITE_BYTES)
             packed = decoder.unconsumed_tail
+        if decoder.eof:
+            return
     if len(head) < _HEAD_BYTES:
         yield head
-    if decoder is not None and not decoder.eof:
+    if decoder is not None:
         raise _temporary("The transfer was interrupted: the compressed file is incomplete.")
 
 

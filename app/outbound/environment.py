@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 import ssl
-from pathlib import Path
+from contextlib import suppress
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
@@ -25,16 +25,27 @@ def trust_store() -> ssl.SSLContext:
     `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the default ones.
     """
     name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
-    path = Path(os.environ.get(name) or ".")
+    path = os.environ.get(name) or "."
     try:
         if name == "SSL_CERT_DIR":
-            next(path.iterdir(), None)  # OpenSSL takes a missing directory for an empty one
+            _check_directories(path)
         return httpx.create_ssl_context()
     except OSError as error:
         reason = "no certificates in it" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigurationError(
             name, f"can't be used ({reason}): {path}", "allowed: a readable PEM file, or a directory of PEM files"
         ) from None
+
+
+def _check_directories(paths: str) -> None:
+    """Raise `OSError` unless one of the directories is readable."""
+    # OpenSSL reads a list, and takes a missing directory for an empty one.
+    *others, last = paths.split(os.pathsep)
+    for path in others:
+        with suppress(OSError):
+            os.scandir(path).close()
+            return
+    os.scandir(last).close()
 
 
 def proxy_for(url: str) -> str | None:

@@ -1,5 +1,6 @@
 """Problem details (RFC 9457): the shape of errors."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from app.logging import current_request_id
 from app.shapes.base import Omitted, unset
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+_path_prefix: ContextVar[str] = ContextVar("path_prefix", default="")
 
 
 @dataclass(slots=True)
@@ -43,6 +45,11 @@ def problem_shape(error: GatewayError) -> Problem:
     return problem
 
 
+def bind_path_prefix(prefix: str) -> None:
+    """Set the public path prefix of the current request."""
+    _path_prefix.set(prefix)
+
+
 def new_problem(code: str, title: str, status: int, detail: str) -> Problem:
     """Return a problem of the current request."""
-    return Problem(f"/docs/errors#{code}", title, status, detail, code, current_request_id())
+    return Problem(f"{_path_prefix.get()}/docs/errors#{code}", title, status, detail, code, current_request_id())

@@ -1,6 +1,7 @@
 """Storage gates: while storage fails, retry with growing pauses."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -26,7 +27,7 @@ class StorageGate:
     _opened: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _turns: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _pause: float = field(default=0.0, init=False)
-    _next_at: float = field(default=0.0, init=False)
+    _next_at: float = field(default=-math.inf, init=False)
     """When the next attempt is due (monotonic clock)."""
 
     def __post_init__(self) -> None:

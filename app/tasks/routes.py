@@ -116,16 +116,19 @@ async def submit_task(request: Request) -> ShapeResponse[Task]:
     """
     caller = await get_caller(request)
     idempotency_key = _IDEMPOTENCY_KEY.read(request)
-    submission = await _read_submission(request, caller)
+    submission = await _read_submission(request, caller, idempotency_key)
+    if isinstance(submission, TaskState):
+        return await _accepted(request, caller, submission, is_replay=True)
     caller = await get_caller(request)  # the body may have taken minutes
     state, is_replay = await service(request, TaskService).submit(caller, submission, idempotency_key)
     return await _accepted(request, caller, state, is_replay=is_replay)
 
 
-async def _read_submission(request: Request, caller: Caller) -> Submission:
+async def _read_submission(request: Request, caller: Caller, idempotency_key: str | None) -> Submission | TaskState:
     """Read the body and store its images.
 
-    A separate function, so that the body isn't in memory while the request waits.
+    Returns the task of a repeated request with images, whose images are stored already. A separate function, so that
+    the body isn't in memory while the request waits.
     """
     with memory_permit(request) as permit:
         body = await read_model(request, TaskRequest, _MAX_BODY_BYTES, permit)
@@ -134,11 +137,13 @@ async def _read_submission(request: Request, caller: Caller) -> Submission:
         submission = body.submission()
         service(request, InputCheck).check(submission.input["image_urls"])
         if body.has_data_uris:
-            uploads = service(request, UploadService)
+            uploads, urls = service(request, UploadService), submission.input["image_urls"]
             with uploads.permit(caller):
-                images = await uploads.upload_data_uris(caller, submission.input["image_urls"])
-            task_input = {**submission.input, "image_urls": images.urls}
-            submission = replace(submission, input=task_input, identity=images.identity)
+                submission = replace(submission, identity=await uploads.identify(urls))
+                if replay := await service(request, TaskService).replay(caller, submission, idempotency_key):
+                    return replay
+                task_input = {**submission.input, "image_urls": await uploads.upload_data_uris(caller, urls)}
+            submission = replace(submission, input=task_input)
         return submission
 
 

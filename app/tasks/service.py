@@ -21,6 +21,7 @@ from app.domain.waiting import task_wait
 from app.errors import (
     GatewayError,
     IdempotencyInProgress,
+    IdempotencyKeyReused,
     InvalidRequest,
     NotCancelable,
     NotDeletable,
@@ -32,6 +33,7 @@ from app.errors import (
 from app.tasks.admission import Admission
 from app.tasks.loader import TaskLoader, TaskWithImages, images_of
 from app.tasks.queue import Queue, QueueSnapshot, RateExhausted
+from app.writing.task_batch import KEY_REUSED
 from app.writing.unit_of_work import Decision
 from app.writing.wake_up import WakeUp
 from app.writing.writer import Writer
@@ -119,10 +121,25 @@ class TaskService:
         if task_id == task.id:
             _log.info("task_accepted", task_id=task.id, model=task.model.value, project=task.project)
             return await self._accepted(task), False
+        return await self._state_of_replay(task_id), True
+
+    async def replay(self, caller: Caller, submission: Submission, idempotency_key: str | None) -> TaskState | None:
+        """Find the task of an earlier submit with this key.
+
+        Raises `IdempotencyKeyReused` and `TaskGone`.
+        """
+        held = None if idempotency_key is None else await self._reserved(_key(caller, idempotency_key))
+        if held is None:
+            return None
+        if held.fingerprint != _fingerprint(submission):
+            raise IdempotencyKeyReused(KEY_REUSED)
+        return await self._state_of_replay(held.task_id)
+
+    async def _state_of_replay(self, task_id: str) -> TaskState:
         state = await self._state(task_id)
         if state is None:
             raise TaskGone("The task created with this Idempotency-Key was deleted.")
-        return state, True
+        return state
 
     async def _accepted(self, task: Task) -> TaskState:
         """Return a new task's state without raising.

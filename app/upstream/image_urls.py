@@ -19,7 +19,9 @@ _RESULT_KEYS: Sequence[frozenset[str]] = (
     frozenset({"originimageurl", "originimageurls"}),
 )
 # Also seen for results, but some replies use them for inputs, so they only count if nothing else is found.
-_LAST_RESORT_KEYS = frozenset({"images", "image", "imageurl", "imageurls"})
+_LAST_RESORT_KEYS = frozenset(
+    {"images", "image", "imageurl", "imageurls", "url", "urls", "output", "outputs", "response", "result", "results"}
+)
 # Names of the URL in objects that describe an image.
 _URL_KEYS = ("url", "imageUrl", "image_url", "resultImageUrl", "src", "uri")
 # Names of objects that repeat our request.

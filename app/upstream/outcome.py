@@ -27,10 +27,20 @@ _ACCOUNT_CODES = {
     _KEY_LIMIT: ErrorCode.INSUFFICIENT_CREDITS,
 }
 _UNWELL_CODES = {_KEY_LIMIT, _MAINTENANCE}
-# Sent with 400 and other codes, too.
+# Sent with 400 and other codes, too. Compared in lower case, with single blanks between words.
 _NO_CREDITS = re.compile(
-    r"\b(insufficient|not enough|out of|no|no more)\W+(\w+\W+){0,2}(credits|balance|quota|funds)\b", re.IGNORECASE
+    r"""
+    \b(insufficient|not\ enough|(don\ t|do\ not|doesn\ t|does\ not)\ have\ (enough|sufficient)|out\ of)\ (\w+\ ){0,2}
+      (credits?(?!\ cards?)|balance|quota|funds)\b
+    | \bno\ (more\ |remaining\ |available\ )?(credits?(?!\ cards?)|balance|quota|funds)\b
+    | \b(credits?|balance|quota|funds)\ (\w+\ ){0,3}(insufficient|not\ enough|not\ sufficient|too\ low|exhausted|depleted|used\ up)\b
+    | (余额|积分|额度|点数|餘額|積分|額度|點數)\w{0,2}(不足|不够|不夠|用完|用尽|用盡|耗尽|耗盡) | 欠费 | 欠費
+    """,
+    re.VERBOSE,
 )
+# With 429, it may be the quota of a minute.
+_QUOTA_EXCEEDED = re.compile(r"\b(quota|credit limit) (has been |was |is )?exceeded\b|\bexceeded (\w+ ){1,2}quota\b")
+_WORD_BREAKS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
 
 
 def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
@@ -52,7 +62,7 @@ def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
 
     message = _reason_in(response, *reversed(holders)) or f"The upstream responded with {code} and no reason."
     account_error = _ACCOUNT_CODES.get(code)
-    if given_code in _CLIENT_ERRORS and not names_task(*holders) and _NO_CREDITS.search(message):
+    if given_code in _CLIENT_ERRORS and not names_task(*holders) and _is_out_of_credits(message, code):
         account_error = ErrorCode.INSUFFICIENT_CREDITS
     if account_error is not None:
         return AccountRefused(TaskError(account_error, message, str(code)))
@@ -87,6 +97,11 @@ def read_poll_reply(response: httpx.Response, polled_id: str | None = None) -> R
     title = page_title(response.content)
     said = f": {title}" if title else " and no JSON object."
     return Unreadable(f"record-info responded with HTTP {response.status_code}{said}")
+
+
+def _is_out_of_credits(message: str, code: int) -> bool:
+    plain = _WORD_BREAKS.sub(" ", message).lower()
+    return bool(_NO_CREDITS.search(plain) or (code != _TOO_MANY and _QUOTA_EXCEEDED.search(plain)))
 
 
 def _body_of(response: httpx.Response) -> dict[str, Any] | None:

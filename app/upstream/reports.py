@@ -16,6 +16,8 @@ from app.upstream.reasons import find_reason
 
 _CONTENT_REFUSED, _GENERATION_FAILED, _OK = 400, 501, 200
 _ERRORS, _SERVER_ERRORS = range(400, 600), range(500, 600)
+# With any other code, a "failed" is about the call: a rate limit, the key, an overload.
+_TASK_ERRORS = {_CONTENT_REFUSED, 500, _GENERATION_FAILED}
 _ERROR_CODE_KEYS = ("errorCode", "error_code", "failCode")
 # The vendor's sister service has a word instead of a flag.
 _STATE_KEYS = ("state", "taskStatus", "status")
@@ -59,7 +61,7 @@ def read_record_info(body: dict[str, Any], polled_id: str | None = None) -> Repo
     data = object_in(body.get("data"))
     record = _record_in(body, data)
     upstream_id = task_id(data, body) or polled_id
-    if record is not None:
+    if record is not None and not _is_about_call(body, record):
         return _read_record(body, record, task_id(record) or upstream_id)
     urls = find_image_urls(body, last_resort=False) if envelope_code(body) in {None, _OK} else ()
     if urls and upstream_id:
@@ -74,6 +76,12 @@ def _record_in(body: dict[str, Any], data: dict[str, Any]) -> dict[str, Any] | N
             return record
     # A "status" without a task id may be that of the call.
     return next((record for record in (data, body) if task_id(record) and _state_flag(record) is not None), None)
+
+
+def _is_about_call(body: dict[str, Any], record: dict[str, Any]) -> bool:
+    code = envelope_code(body)
+    is_word = record.get("successFlag") is None
+    return is_word and code in _ERRORS and code not in _TASK_ERRORS
 
 
 def _state_flag(record: dict[str, Any]) -> int | None:

@@ -18,7 +18,7 @@ from app.errors import GatewayError, IdempotencyKeyReused
 from app.writing.quotas import charge
 from app.writing.unit_of_work import Decider, UnitOfWork
 
-_KEY_REUSED = "This Idempotency-Key was already used for a request with different content."
+KEY_REUSED = "This Idempotency-Key was already used for a request with different content."
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class TaskBatch:
                 unit.created.append(task)
                 unit.events.append(event_of(task))
             elif reservation and holder.fingerprint != reservation.fingerprint:
-                self._outcomes[number] = IdempotencyKeyReused(_KEY_REUSED)
+                self._outcomes[number] = IdempotencyKeyReused(KEY_REUSED)
             else:
                 self._outcomes[number] = holder.task_id
 

@@ -277,6 +277,23 @@ def test_a_project_stores_a_number_of_bytes_per_day(database_url: str, tmp_path:
         assert send(served, other, 2).status_code == 201
 
 
+def test_a_repeated_request_stores_nothing_and_is_answered_beyond_the_limit(database_url: str, tmp_path: Path) -> None:
+    picture = base64.b64encode(encode(noise(seed=1), "PNG")).decode()
+    given = {"bootstrap_api_key": KEY, "public_base_url": "http://localhost", "upload_bytes_per_day": 25 * 1024}
+    with serve(database_url, tmp_path, **given) as served:
+
+        def post(prompt: str, key: str) -> httpx.Response:
+            body = {"prompt": prompt, "image_urls": [f"data:image/png;base64,{picture}"]}
+            return served.client.post(V1, json=body, headers={**bearer(KEY), "Idempotency-Key": key})
+
+        first, *again = [post("x", "once") for _ in range(4)]
+        assert {(r.status_code, r.json()["id"]) for r in again} == {(202, first.json()["id"])}
+        assert {r.headers["Idempotent-Replayed"] for r in again} == {"true"}
+        assert problem(post("y", "once")) == (422, "idempotency_key_reused")
+        assert post("x", "twice").status_code == 202
+        assert problem(post("x", "thrice")) == (429, "daily_uploads_exceeded")
+
+
 def test_a_key_and_its_tokens_share_a_rate(tmp_path: Path) -> None:
     with serve(create_sqlite(tmp_path / "test.db"), tmp_path, bootstrap_api_key=KEY, key_rate_limit="3/60") as served:
         token = make(served)

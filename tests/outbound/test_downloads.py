@@ -205,6 +205,21 @@ def test_an_endless_body_is_cut_at_the_limit(source: Source, tmp_path: Path) -> 
     assert source.sent_bytes - before < LIMIT + 16 * 1024 * 1024
 
 
+def test_what_follows_a_compressed_file_is_not_read(source: Source, tmp_path: Path) -> None:
+    before = source.sent_bytes
+    url = source.on("/trailing", until_closed(source, HEAD + gzip.compress(b"picture"), b"x" * 65536, 0))
+    assert fetch(url, tmp_path / "file", total=3).bytes == 7
+    assert source.sent_bytes - before < 16 * 1024 * 1024
+
+
+def test_a_compressed_file_is_limited_as_received_too(source: Source, tmp_path: Path) -> None:
+    """Empty blocks (RFC 1951, section 3.2.4) unpack to nothing."""
+    url = source.on("/empty-blocks", until_closed(source, HEAD + b"\x78\x9c", b"\x00\x00\x00\xff\xff" * 13_000, 0))
+    with pytest.raises(DownloadFailed, match="more than") as failed:
+        fetch(url, tmp_path / "file", total=3)
+    assert failed.value.recovery is NEVER
+
+
 def test_a_slow_drip_ends_with_the_total_time(source: Source, tmp_path: Path) -> None:
     url = source.on("/drip", until_closed(source, HEAD, b"x", 0.01))
     with pytest.raises(DownloadFailed, match=r"The download took longer than 0\.3 s\.") as failed:

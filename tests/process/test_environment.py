@@ -75,6 +75,7 @@ def test_secrets_made_by_echo_are_taken_without_the_line_break(directory: Path) 
         ("DATABASE_URL", "postgresql://u:p@ss@host/db"),
         ("DATABASE_URL", "postgresql://u:p#ss@host/db"),
         ("DATABASE_URL", "postgresql://u:p/ss@host/db"),
+        ("DATABASE_URL", "postgresql://u:p\uff1ass@host/db"),
         ("DATABASE_URL", "postgresql://u:p@h1:5432,h2:port/db"),
         ("DATABASE_URL", "postgresql://u:p@h1:99999/db"),
         ("STORAGE_URL", "s3:/bucket/x"),
@@ -182,6 +183,7 @@ def test_addresses_are_compared_with_networks(directory: Path, networks: str, is
         {**KEY, "NO_PROXY": "localhost,fd00::/8", "HTTPS_PROXY": "http://127.0.0.1:1"},
         {**KEY, "HTTPS_PROXY": " ", "SSL_CERT_FILE": "\r"},
         {"ALL_PROXY": "socks5://127.0.0.1:1080"},
+        {"SSL_CERT_DIR": "/nowhere:/", "SSL_CERT_FILE": ""},
     ],
     ids=str,
 )
@@ -199,6 +201,7 @@ def test_the_service_starts_in_such_an_environment(tmp_path: Path, environment: 
         ("SSL_CERT_FILE", {"SSL_CERT_FILE": "/nowhere/ca.pem"}),
         ("SSL_CERT_FILE", {"SSL_CERT_FILE": __file__}),
         ("SSL_CERT_DIR", {"SSL_CERT_DIR": "/nowhere"}),
+        ("SSL_CERT_DIR", {"SSL_CERT_DIR": "/nowhere:/neither"}),
         ("AWS_ENDPOINT_URL", {**BUCKET, **CREDENTIALS, "AWS_ENDPOINT_URL": "minio:9000"}),
         ("AWS_ENDPOINT_URL", {**BUCKET, **CREDENTIALS, "AWS_ENDPOINT_URL": "minio"}),
         ("AWS_ENDPOINT_URL", {**BUCKET, **CREDENTIALS, "AWS_ENDPOINT_URL": "http://minio:port"}),
@@ -230,6 +233,30 @@ def test_a_misspelled_setting_is_warned_about(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path, {"CORS_ORIGIN": "https://shop.example.com"}) as gateway:
         (line,) = [line for line in gateway.log.splitlines() if "unknown_setting" in line]
         assert "CORS_ORIGINS" in line
+
+
+def test_variables_of_libraries_are_cleaned_and_known(directory: Path) -> None:
+    (directory / ".env").write_text("AWS_ENDPOINT_URL_S3=http://minio:9000\nAWS_S3_EXPRESS=\n")
+    os.environ["AWS_ENDPOINT_URL_S3"] = " \r"
+    load_settings()
+    assert os.environ["AWS_ENDPOINT_URL_S3"] == "http://minio:9000"
+    assert misspelled(setting_names()) == {}
+
+
+def test_a_line_without_a_value_is_not_a_name(directory: Path) -> None:
+    """It may be the second line of a secret."""
+    (directory / ".env").write_text("SECRET_KEY=first\nMIIEvQIBADANBgkqhkiG9w0\n")
+    load_settings()
+    assert misspelled(setting_names()) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe"])
+def test_an_unusable_secret_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "secret_key").write_bytes(content)
+    done = run_app(tmp_path, "serve", "--port", "0", DATA_DIR=str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: SECRET_KEY [^\n]+; [^\n]+\n", done.stderr)
 
 
 @pytest.mark.parametrize("name", ["a?b#c", "a%20b%", "ä b", ":memory:"])

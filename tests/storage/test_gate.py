@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import pytest
+
 from app.storage.gate import StorageGate
 from tests.support.turns import turns
 
@@ -70,3 +72,12 @@ async def test_storage_that_works_for_a_moment_does_not_end_the_growth() -> None
         async with one.turn():
             assert time.monotonic() - began >= least - 0.005
             one.note_success()
+
+
+async def test_the_first_failure_pauses_right_after_the_machine_started() -> None:
+    """The monotonic clock then reads less than the longest pause."""
+    one = gate(first=30.0, most=time.monotonic() + 3600)
+    one.note_failure("away")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05), one.turn():
+            pass

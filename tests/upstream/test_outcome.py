@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.submit_outcome import Accepted, AccountRefused, Refused, SubmitOutcome, TryAgain, Unknown
-from app.domain.verdict import ErrorCode, Unanswered, Unreadable
+from app.domain.verdict import ErrorCode, Failed, TaskError, Unanswered, Unreadable
 from app.upstream.outcome import read_poll_reply, read_submit_reply
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -103,9 +103,48 @@ def test_missing_credits_never_reject_the_request(words: str, code: int) -> None
     assert (outcome.error.code, outcome.error.upstream_code) == (ErrorCode.INSUFFICIENT_CREDITS, str(code))
 
 
-@pytest.mark.parametrize("words", ["The prompt names a credit card", "no credit card numbers", "too long"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Insufficient credit",
+        "Credits insufficient: The current credits balance is insufficient. Please top up.",
+        "Your credits are insufficient",
+        "Your credit balance is too low",
+        "You don't have enough credits",
+        "No credits remaining",
+        "You have used your free tier: quota has been exhausted",
+        "insufficient_user_quota",
+        "insufficientCredits",
+        "Quota exceeded",
+        "You exceeded your current quota, please check your plan and billing details",
+        "账户余额不足",
+        "积分不足",
+        "额度已用完",
+    ],
+)
+def test_missing_credits_are_recognized_in_other_words_and_languages(words: str) -> None:
+    outcome = read(400, {"code": 400, "msg": words})
+    assert isinstance(outcome, AccountRefused)
+    assert outcome.error == TaskError(ErrorCode.INSUFFICIENT_CREDITS, words, "400")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The prompt names a credit card",
+        "no credit card numbers",
+        "too long",
+        "no color balance parameter",
+        "The white balance is unknown",
+        "The file size limit was exceeded",
+    ],
+)
 def test_other_messages_about_credits_reject_the_request(words: str) -> None:
     assert isinstance(read(400, {"code": 400, "msg": words}), Refused)
+
+
+def test_a_quota_per_minute_is_a_rate_limit() -> None:
+    assert isinstance(read(429, {"code": 429, "msg": "Quota exceeded for requests per minute"}), TryAgain)
 
 
 def test_the_envelope_takes_precedence_over_the_status() -> None:
@@ -255,6 +294,20 @@ def test_polls_that_find_the_upstream_unhealthy(status: int, body: Any, is_clear
     report = read_poll_reply(httpx.Response(status, content=content, headers={"Retry-After": "3"}))
     assert isinstance(report, Unanswered)
     assert (report.is_clear, report.retry_after) == (is_clear, 3_000)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(401, Unreadable), (404, Unreadable), (429, Unanswered), (503, Unanswered)])
+@pytest.mark.parametrize("place", ["envelope", "data"])
+def test_an_error_reply_to_a_poll_does_not_fail_the_task(code: int, kind: type, place: str) -> None:
+    words = {"taskId": ID, "status": "failed"}
+    body = {"code": code, "msg": "not now", **(words if place == "envelope" else {"data": words})}
+    assert isinstance(read_poll_reply(httpx.Response(code, json=body), ID), kind)
+
+
+@pytest.mark.parametrize("code", [200, 400, 500, 501])
+def test_a_state_of_failed_in_a_result_fails_the_task(code: int) -> None:
+    body = {"code": code, "msg": "no luck", "data": {"taskId": ID, "status": "failed"}}
+    assert isinstance(read_poll_reply(httpx.Response(200, json=body), ID), Failed)
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,27 @@ def test_few_calls_are_in_flight_until_there_are_answers(timer: HandTimer) -> No
         for _ in range(calls):
             window.end(answered=True)
     assert sizes == [4, 8, 16, 16]
-    window.begin(1)
-    window.end(answered=False)
-    assert window.room == 4
+
+
+def test_three_failures_in_a_row_shrink_the_window(timer: HandTimer) -> None:
+    window, rooms = CallWindow(16, timer), []
+    for answered in [True] * 12 + [False, False, True, False, False, False]:
+        window.begin(1)
+        window.end(answered=answered)
+        rooms.append(window.room)
+    assert rooms[11:] == [16, 16, 16, 16, 16, 16, 4]
+
+
+def test_occasional_failures_do_not_slow_a_slow_upstream(timer: HandTimer) -> None:
+    window, in_flight = CallWindow(64, timer), []
+    for number in range(10):
+        calls = window.room
+        in_flight.append(calls)
+        window.begin(calls)
+        timer.seconds += 15
+        for call in range(calls):
+            window.end(answered=(number + call) % 40 != 0, seconds=15)
+    assert min(in_flight[5:]) >= 60
 
 
 def test_silence_limits_calls_to_a_few_again(timer: HandTimer) -> None:

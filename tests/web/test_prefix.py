@@ -48,6 +48,13 @@ def test_other_paths_are_not_ours(below: LiveGateway, path: str) -> None:
     assert below.client.get(path).status_code == 404
 
 
+@pytest.mark.parametrize("passed_on", ["", PREFIX])
+def test_errors_lead_to_their_explanation(below: LiveGateway, passed_on: str) -> None:
+    problem = below.client.get(f"{passed_on}/v1/tasks/task_0").json()
+    assert problem["type"] == f"{PREFIX}/docs/errors#task_not_found"
+    assert below.client.get(problem["type"].partition("#")[0]).status_code == 200
+
+
 def test_callbacks_come_by_the_public_url(below: LiveGateway, vendor: Vendor) -> None:
     task = below.client.submit(prompt="a cat")
     address = vendor.wait_for_submit_of(task["id"]).callback_url

@@ -5,6 +5,10 @@ import { writeFile } from "node:fs/promises";
 const base = process.env.GATEWAY_URL ?? "http://127.0.0.1:8000";
 const key = process.env.GATEWAY_KEY;
 const [prompt, path] = process.argv.slice(2);
+if (!path) {
+  console.error('usage: node client.mjs "PROMPT" FILE');
+  process.exit(1);
+}
 
 async function call(method, path, body, headers = {}) {
   if (key) headers.Authorization = `Bearer ${key}`;

@@ -1,5 +1,4 @@
 """Generates an image: `python client.py "a lake at sunset" lake.png`."""
-# Needs only the standard library.
 
 import json
 import os
@@ -22,7 +21,9 @@ def call(method: str, path: str, body: object = None, **headers: str) -> dict:
         return json.load(response)
 
 
-prompt, path = sys.argv[1:]
+if not sys.argv[2:]:
+    sys.exit('usage: python client.py "PROMPT" FILE')
+prompt, path = sys.argv[1:3]
 # The key makes the request safe to repeat. The gateway responds as soon as the task has finished.
 task = call("POST", "/v1/tasks", {"prompt": prompt}, Idempotency_Key=uuid.uuid4().hex, Prefer="wait=60")
 while task["status"] not in FINISHED:
