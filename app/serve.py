@@ -175,7 +175,9 @@ async def _check_storage(settings: Settings) -> None:
         await open_store(settings.storage_url, settings.data_dir).check()
     except StorageUnavailable:
         # Tasks and callbacks don't need storage, and images can be stored later.
-        _log.warning("storage_unreachable", reason="Image storage is unavailable. Images are stored once it is back.")
+        _log.warning(
+            "storage_unreachable", reason="Image storage is unavailable. Images will be stored once it is back."
+        )
 
 
 def bind(settings: Settings) -> socket.socket:

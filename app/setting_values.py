@@ -82,7 +82,7 @@ def http_url(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not an http(s) URL")
     if "?" in value or "#" in value:
-        raise ValueError("must have no query and no fragment")
+        raise ValueError("must not have a query or fragment")
     if parts.username is not None or parts.password is not None:
         raise ValueError("contains a user name or password")
     _ = parts.port  # raises ValueError if it is invalid
@@ -105,7 +105,9 @@ def database_url(value: str) -> str:
         return f"sqlite://{match[2]}"
     user, _, hosts = re.split(r"[/?]", match[2], maxsplit=1)[0].rpartition("@")
     if "@" in user or "#" in value:
-        raise ValueError("contains @ or # in the user name or password; write them as %40 and %23")
+        raise ValueError(
+            "contains an unescaped #, or an unescaped @ in the user name or password; write # as %23 and @ as %40"
+        )
     if not all(_is_database_host(host) for host in hosts.split(",")):
         raise ValueError("the host or port is invalid; in the password, write / ? : as %2F %3F %3A")
     try:
@@ -125,7 +127,7 @@ def _is_database_host(text: str) -> bool:
 
 
 def storage_url(value: str) -> str:
-    """Parse the location of images: a directory or bucket."""
+    """Parse the image storage location: a directory or a bucket."""
     scheme, colon, rest = value.partition(":")
     is_bucket = scheme.lower() == "s3" and colon
     if "://" not in value and not is_bucket:

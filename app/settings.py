@@ -199,5 +199,5 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def database_url(settings: Settings) -> str:
-    """Return `DATABASE_URL`, or the URL of a file in `DATA_DIR`."""
+    """Return `DATABASE_URL`, or the SQLite file in `DATA_DIR`."""
     return settings.database_url or f"sqlite:///{Path(settings.data_dir) / 'gateway.db'}"

@@ -24,8 +24,8 @@ renames what older code uses."""
 async def migrate(database: Database, revision: str = "head") -> None:
     """Migrate up to `revision`.
 
-    Raises `ConfigurationError` if the database is newer and incompatible. Runs in one transaction under a lock: the
-    second of two processes finds nothing left to do. With millions of rows, both wait for minutes.
+    Raises `ConfigurationError` if the database is newer and incompatible. Runs in one transaction under a lock, so
+    if two processes start it, the second finds nothing left to do. With millions of rows, it takes minutes in both.
     """
     await database.migrate(lambda connection: _upgrade(connection, revision))
 

@@ -144,7 +144,7 @@ def lock_removable(connection: Connection, task_ids: Sequence[str], *, before: i
 
 
 def remove(connection: Connection, task_ids: Iterable[str]) -> None:
-    """Delete tasks with everything that belongs to them."""
+    """Delete tasks and everything that belongs to them."""
     connection.execute(delete(tasks).where(tasks.c.id.in_(sorted(task_ids))))
 
 

@@ -189,7 +189,7 @@ def names_another_task(task: Task, report: Report) -> bool:
 
 
 def _noting_unreadable(task: Task, report: Report | None) -> Task:
-    """Note an unreadable success in the task's error.
+    """Record in the task's error an unreadable success report.
 
     The task fails with this error unless a readable result arrives in time.
     """

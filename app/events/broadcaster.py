@@ -107,7 +107,10 @@ class EventBroadcaster:
         return int(len(page) == _EVENTS_BATCH)
 
     def complete(self, connection: Connection, events: Sequence[StoredEvent]) -> list[BroadcastEvent]:
-        """Add tasks and images; skip deleted tasks and unreadable events."""
+        """Add its task and images to each event.
+
+        Skips unreadable events and those of deleted tasks.
+        """
         tasks = task_store.get_all(connection, {event.task_id for event in events})
         done = sorted(task.id for task in tasks.values() if task.status is Status.SUCCEEDED)
         images = task_store.images_of(connection, done)

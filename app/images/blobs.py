@@ -81,7 +81,7 @@ class Blobs:
             try:
                 deleted = await self._delete(going, until - _LEASE_MARGIN_MS)
             except StorageUnavailable as error:
-                _log.warning("files_not_deleted", files=len(going), reason=error.detail)
+                _log.warning("file_deletion_interrupted", files=len(going), reason=error.detail)
                 return 0
             await self.writer.run(lambda unit: blob_store.remove(unit.connection, deleted, until=until))
             _log.info("files_deleted", files=len(deleted))

@@ -91,7 +91,7 @@ class ImageFiles:
         try:
             await self.store.put(thumbnail_key(file.sha256, width), content)
         except StorageUnavailable as error:
-            _log.warning("thumbnail_not_kept", hash=file.sha256, reason=error.detail)
+            _log.warning("thumbnail_not_stored", hash=file.sha256, reason=error.detail)
         return content
 
 

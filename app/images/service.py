@@ -59,7 +59,7 @@ class ImageService:
         if image.hash is None or image.content_type is None or image.bytes is None:
             if self.archiver.is_paused or not self.store.is_reachable:
                 raise StorageUnavailable("Image storage is unavailable.")
-            raise ImagePending("The image could not be fetched yet; try again.", retry_after=self._wait_of(image))
+            raise ImagePending("The image has not been fetched yet; try again later.", retry_after=self._wait_of(image))
         name = f"{image.id}.{EXTENSIONS.get(image.content_type, 'bin')}"
         return ServedFile(image.hash, image.content_type, image.bytes, name)
 

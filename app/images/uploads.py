@@ -113,9 +113,9 @@ class UploadService:
                 del self._busy[subject]
 
     async def check_quota(self, caller: Caller, size: int = 1) -> None:
-        """Check the quotas of an upload of `size` bytes.
+        """Check an upload of `size` bytes against the caller's quotas.
 
-        Raises `TokenExhausted` and `DailyUploadsExceeded`.
+        Raises `TokenExhausted` or `DailyUploadsExceeded`.
         """
         quotas = self._quotas(caller, size)
         used = await self.database.read(lambda connection: quota_store.used(connection, [q.name for q in quotas]))
@@ -271,7 +271,7 @@ class UploadService:
                 await asyncio.sleep(_KEEP_PAUSE_SECONDS)
         else:
             raise BlobBeingDeleted("The same image is being deleted right now; try again.", retry_after=1)
-        _log.info("upload_kept", upload_id=upload.id, project=upload.project, bytes=upload.bytes)
+        _log.info("upload_stored", upload_id=upload.id, project=upload.project, bytes=upload.bytes)
         return upload
 
 

@@ -19,7 +19,7 @@ def read(data: Data) -> Layout:
     screen = take(data, 0, _SCREEN_BYTES)
     width, height = int.from_bytes(screen[6:8], "little"), int.from_bytes(screen[8:10], "little")
     if not width or not height:
-        raise BadImage("does not declare its size")
+        raise BadImage("has a width or height of 0")
     at = _SCREEN_BYTES + _colors(screen[10])
     pieces: list[Piece] = [slice(0, at)]
     has_pixels = False

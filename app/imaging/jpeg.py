@@ -92,7 +92,7 @@ def _segments(data: Data) -> Iterator[tuple[int, bytes, slice]]:
 def _read_size(frame: bytes) -> tuple[int, int]:
     height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
     if not width or not height:
-        raise BadImage("does not declare its size")
+        raise BadImage("has a width or height of 0")
     return width, height
 
 

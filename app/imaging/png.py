@@ -67,7 +67,7 @@ def _read_size(kind: bytes, content: bytes) -> tuple[int, int]:
         raise BadImage("does not begin with its size")
     width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")
     if not width or not height:
-        raise BadImage("does not declare its size")
+        raise BadImage("has a width or height of 0")
     return width, height
 
 

@@ -114,7 +114,7 @@ class Downloads:
         except DestinationRefused:
             raise _permanent(_REFUSED) from None
         except httpcore.TimeoutException:
-            raise _temporary("The server did not respond, or stopped sending.") from None
+            raise _temporary("The server did not respond, or stopped sending data.") from None
         except (httpcore.ConnectError, ssl.SSLError) as error:
             raise _temporary(f"The connection failed: {describe(error)}") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, zlib.error) as error:

@@ -111,7 +111,7 @@ class SandboxServer:
         return _bind(self._host, self._port)
 
     def _close(self) -> None:
-        """Cut connections and wake waiting handlers."""
+        """Abort connections and wake waiting handlers."""
         # Otherwise the server would wait for them.
         self._engine.closing.set()
         for connection in list(self._server.server_state.connections):

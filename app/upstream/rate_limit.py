@@ -71,7 +71,7 @@ class SharedRateLimit:
             rate_slot_store.occupy(connection, self.scope, [slot.number for slot in slots], slots[0].held_until)
 
     def release(self, connection: Connection, slot: Slot, now: int) -> None:
-        """Free a slot `freed_after` from now.
+        """Make a slot free again `freed_after` ms from now.
 
         Does nothing if the slot expired and another call has taken it.
         """

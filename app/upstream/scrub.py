@@ -22,7 +22,7 @@ class Scrubber:
         self._secret = secret if len(secret) >= _MIN_SECRET_CHARACTERS else ""
 
     def text(self, text: str) -> str:
-        """Mask the secret in a text, and truncate it."""
+        """Mask the secret in a string and truncate the result."""
         return (text.replace(self._secret, _MASK) if self._secret else text)[:_MAX_TEXT_CHARACTERS]
 
     def raw(self, body: bytes) -> bytes:

@@ -37,6 +37,6 @@ class MemoryPermit:
     def take(self, count: int) -> None:
         """Take memory for `count` more bytes; raises `ServiceUnavailable`."""
         if self._budget.taken + count * _COPIES > self._budget.max_bytes:
-            raise ServiceUnavailable("Too many large requests are arriving right now; try again.")
+            raise ServiceUnavailable("Too many large requests are in progress; try again later.")
         self.taken += count * _COPIES
         self._budget.taken += count * _COPIES

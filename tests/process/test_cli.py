@@ -156,7 +156,7 @@ def test_a_base_url_must_have_no_query(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.chdir(tmp_path)
     for value in ("https://images.example/?a=b", "https://images.example/?", "https://images.example/#a"):
         monkeypatch.setenv("PUBLIC_BASE_URL", value)
-        with pytest.raises(ConfigurationError, match="must have no query"):
+        with pytest.raises(ConfigurationError, match="must not have a query"):
             load_settings()
 
 

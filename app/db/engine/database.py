@@ -55,7 +55,7 @@ class Database:
             return await self._engine.write(work)
 
     async def migrate(self, work: Work[T]) -> T:
-        """Like `write`, for statements that take minutes."""
+        """Like `write`, but for statements that take minutes."""
         with unreachable_as_503():
             return await self._engine.migrate(work)
 
