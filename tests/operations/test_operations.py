@@ -129,6 +129,7 @@ def test_the_openapi_document_has_one_kind_of_error(gateway: LiveGateway) -> Non
     assert "HTTPValidationError" not in gateway.client.get("/openapi.json").text
 
 
+@pytest.mark.slow
 def test_one_sqlite_file_is_served_by_one_process(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path) as first:
         second = run_app(tmp_path, "serve", "--port", "0")

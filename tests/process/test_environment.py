@@ -259,6 +259,7 @@ def test_an_unusable_secret_file_is_refused_in_one_line(tmp_path: Path, content:
     assert re.fullmatch(r"error: SECRET_KEY [^\n]+; [^\n]+\n", done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a?b#c", "a%20b%", "ä b", ":memory:"])
 def test_directories_may_be_named_as_they_like(tmp_path: Path, name: str) -> None:
     with GatewayProcess(tmp_path, {"DATA_DIR": str(tmp_path / name), "KEEP_IMAGES": "true"}) as gateway:
@@ -268,6 +269,7 @@ def test_directories_may_be_named_as_they_like(tmp_path: Path, name: str) -> Non
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", ["link", "linked directory", "hard link", "dots"])
 def test_a_file_is_served_by_one_process_whatever_it_is_called(tmp_path: Path, spelling: str) -> None:
     with GatewayProcess(tmp_path, {"SECRET_KEY": "s"}):

@@ -121,6 +121,7 @@ def test_a_rejected_account_holds_the_queue_and_a_success_releases_it(
     until(lambda: upstream_state(gateway) == ("ready", "ok", None))
 
 
+@pytest.mark.slow
 def test_a_task_held_beyond_the_queue_timeout_fails_with_the_reason(start: Start, vendor: Vendor) -> None:
     gateway = start(hold_retry_seconds=60, queue_timeout_seconds=4)
     vendor.on_submit = lambda _: envelope(402, "pay first")
