@@ -12,6 +12,7 @@ from tests.support.servers.gateway import LiveGateway
 from tests.support.servers.vendor import Reply, Vendor, accepted, envelope, record
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
 TASKS = 60
 # Four in flight at first, and the probes 1, 2, 4, 8 and 16. These short pauses lead to many probes.
 HANDFUL = 9
