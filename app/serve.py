@@ -54,7 +54,7 @@ def serve(settings: Settings) -> None:
         settings.log_format, settings.log_level, [*secrets, *(s.get_secret_value() for s in others if s is not None)]
     )
     for name, meant in misspelled(setting_names()).items():
-        hint = f"Did you mean {meant}?" if meant else "There is no such setting."
+        hint = f"Did you mean {meant}?" if meant else "This is not a setting."
         _log.warning("unknown_setting", name=name, hint=hint)
     _check_outgoing(settings)
     allow_many_connections()

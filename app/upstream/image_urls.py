@@ -19,11 +19,11 @@ _RESULT_KEYS: Sequence[frozenset[str]] = (
     frozenset({"originimageurl", "originimageurls"}),
 )
 # Also seen for results, but some replies use them for inputs, so they only count if nothing else is found.
-_LAST_RESORT_KEYS = frozenset(
-    {"images", "image", "imageurl", "imageurls", "url", "urls", "output", "outputs", "response", "result", "results"}
-)
+_LAST_RESORT_KEYS = frozenset({"images", "image", "imageurl", "imageurls"})
+# Names of objects and lists with results. A text there may be prose that mentions another URL.
+_CONTAINER_KEYS = frozenset({"info", "output", "outputs", "response", "result", "results"})
 # Names of the URL in objects that describe an image.
-_URL_KEYS = ("url", "imageUrl", "image_url", "resultImageUrl", "src", "uri")
+_URL_KEYS = ("url", "urls", "imageUrl", "image_url", "resultImageUrl", "src", "uri")
 # Names of objects that repeat our request.
 _INPUT_KEYS = re.compile(r"param|input|request|callback", re.IGNORECASE)
 _MAX_DEPTH = 5
@@ -53,9 +53,14 @@ def find_image_urls(body: dict[str, Any], *, last_resort: bool = True) -> tuple[
     With `last_resort`, keys that may name inputs count if there are no others.
     """
     fields = [(_plain(key), value) for found in _objects_in(body) for key, value in _items(found)]
-    for keys in (*_RESULT_KEYS, *((_LAST_RESORT_KEYS,) if last_resort else ())):
-        urls = (url for key, value in fields if key in keys for url in _urls_in(value, _MAX_DEPTH))
-        found = dict.fromkeys(islice(urls, _MAX_URLS))
+    candidates = [[value for key, value in fields if key in keys] for keys in _RESULT_KEYS]
+    if last_resort:
+        candidates += [
+            [value for key, value in fields if key in _LAST_RESORT_KEYS],
+            [value for key, value in fields if key in _CONTAINER_KEYS and not isinstance(value, str)],
+        ]
+    for values in candidates:
+        found = dict.fromkeys(islice((url for value in values for url in _urls_in(value, _MAX_DEPTH)), _MAX_URLS))
         if found:
             return tuple(found)[:_MAX_IMAGES]
     return ()

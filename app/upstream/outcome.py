@@ -17,7 +17,9 @@ from app.upstream.retry_after import read_retry_after
 
 _UNAUTHORIZED, _PAYMENT_REQUIRED, _REQUEST_TIMEOUT, _TOO_MANY = 401, 402, 408, 429
 _BAD_GATEWAY, _UNAVAILABLE, _GATEWAY_TIMEOUT, _SWITCHED_OFF = 502, 503, 504, 505
-_REDIRECTS, _CLIENT_ERRORS, _SERVER_ERRORS = range(300, 400), range(400, 500), range(500, 600)
+_CLIENT_ERRORS, _SERVER_ERRORS = range(400, 500), range(500, 600)
+# They only name another address. After 302 and 303, the request may have been carried out.
+_REDIRECTS = {301, 307, 308}
 # The vendor's codes about the request itself. Its other codes and the error pages of intermediaries have other causes.
 _REQUEST_CODES = {400, 404, 406, 409, 410, 413, 414, 415, 422, 451}
 _KEY_LIMIT, _MAINTENANCE = 433, 455
@@ -73,7 +75,8 @@ def read_submit_reply(response: httpx.Response) -> SubmitOutcome:
     error = TaskError(ErrorCode.UPSTREAM_ERROR, message, str(code))
     pause = _retry_after(response, body)
     # The address redirects or belongs to another service, or the vendor is in maintenance.
-    if code in _REDIRECTS or code in _CLIENT_ERRORS or code in {_UNAVAILABLE, _SWITCHED_OFF}:
+    is_redirect = given_code is None and status in _REDIRECTS
+    if is_redirect or code in _CLIENT_ERRORS or code in {_UNAVAILABLE, _SWITCHED_OFF}:
         return TryAgain(error, pause, pauses_account=True)
     if given_code in _SERVER_ERRORS:
         # This may be about this task alone; only several in a row are an outage.

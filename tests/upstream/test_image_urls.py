@@ -125,7 +125,6 @@ def test_a_hostile_result_takes_little_time(body: dict[str, Any]) -> None:
     "data",
     [
         {"info": {"url": "https://img.example.com/a.png"}},
-        {"response": "https://img.example.com/a.png"},
         {"response": {"urls": ["https://img.example.com/a.png"]}},
         {"result": {"url": "https://img.example.com/a.png"}},
         {"output": ["https://img.example.com/a.png"]},
@@ -135,3 +134,16 @@ def test_plain_names_count_if_nothing_else_is_found(data: dict[str, Any]) -> Non
     assert find_image_urls({"code": 200, "data": data}) == ("https://img.example.com/a.png",)
     better = {"resultImageUrl": "https://img.example.com/b.png", **data}
     assert find_image_urls({"code": 200, "data": better}) == ("https://img.example.com/b.png",)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"links": {"url": "https://docs.example.com/"}},
+        {"url": "https://docs.example.com/"},
+        {"response": "Done. See https://docs.example.com/"},
+        {"info": "https://docs.example.com/"},
+    ],
+)
+def test_a_url_that_may_be_anything_is_not_taken_for_a_result(data: dict[str, Any]) -> None:
+    assert find_image_urls({"code": 200, "data": data}) == ()
